@@ -1,0 +1,133 @@
+"""The exit codes and the exception tree.
+
+::
+
+    ModelstoreError
+    ├── UsageError              2  the call itself is wrong
+    │   └── AmbiguousModelError 2  a name or id prefix fits several models
+    ├── RefusedError            3  a database that is missing, unreadable, or must not be opened
+    ├── SourceError             3  a source that is missing or unreadable as a whole
+    ├── ModelNotFoundError      3  no model of that id or name
+    ├── LockedError             7  patience ran out before anything could be written
+    └── DamageError             5  damage or loss was found where the command cannot go on
+
+What is merely *part* of a result (a skipped file, a busy checkpoint, a failed check) is not an
+exception: it is a value that the command renders, together with its exit code.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the process says to the shell. Each member's text is the documentation of its code."""
+
+    text: str
+
+    OK = 0, "done (an empty result too); for `import`: and safe in the main file"
+    BUG = 1, "unexpected failure: a bug"
+    USAGE = 2, "usage, an ambiguous model"
+    REFUSED = (
+        3,
+        "the database, a source or a model is missing, unreadable, not a database, too new, "
+        "or refused",
+    )
+    BUSY = (
+        4,
+        "busy: what was written is safe in database + WAL, but not all of it is in the main "
+        "file; try again",
+    )
+    FAILED = 5, "a check failed: damage, loss, or an expectation not met"
+    SKIPPED = (
+        6,
+        "import finished, but some sources were skipped as bad, or held no model "
+        "(each is named; `--allow-empty`)",
+    )
+    LOCKED = (
+        7,
+        "locked: patience ran out before anything could be written; nothing was; try again",
+    )
+    INTERRUPTED = (
+        130,
+        "interrupted (Ctrl-C): what was committed stays, nothing half-written",
+    )
+    TERMINATED = 143, "terminated (SIGTERM): what was committed stays, nothing half-written"
+
+    def __new__(cls, value: int, text: str) -> ExitCode:
+        """Make the member an int that carries its own description."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.text = text
+        return member
+
+
+_PRECEDENCE = (
+    ExitCode.TERMINATED,
+    ExitCode.INTERRUPTED,
+    ExitCode.BUG,
+    ExitCode.USAGE,
+    ExitCode.REFUSED,
+    ExitCode.LOCKED,
+    ExitCode.FAILED,
+    ExitCode.BUSY,
+    ExitCode.SKIPPED,
+    ExitCode.OK,
+)
+
+
+def worst(*codes: ExitCode) -> ExitCode:
+    """Return the code that wins where several apply: a signal, then 1, 2, 3, 7, 5, 4, 6, 0."""
+    return min(codes, key=_PRECEDENCE.index, default=ExitCode.OK)
+
+
+class ModelstoreError(Exception):
+    """One sentence that names the thing, and one hint that says what to do about it."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(ModelstoreError):
+    """The call itself is wrong: an option, an argument, or their combination."""
+
+    exit_code = ExitCode.USAGE
+
+
+class AmbiguousModelError(UsageError):
+    """A name or an id prefix fits several models."""
+
+
+class RefusedError(ModelstoreError):
+    """A database that is missing, unreadable, no database, too new, or unsafe to open."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class SourceError(ModelstoreError):
+    """A source of models that is missing or unreadable as a whole."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class ModelNotFoundError(ModelstoreError):
+    """No model has that id, id prefix or name."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class LockedError(ModelstoreError):
+    """Patience ran out before anything could be written; nothing was."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class DamageError(ModelstoreError):
+    """Damage or loss that keeps the command from going on."""
+
+    exit_code = ExitCode.FAILED

@@ -1,0 +1,1 @@
+"""Rows and reports as table, json, jsonl, csv and tsv."""

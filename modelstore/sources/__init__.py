@@ -1,0 +1,1 @@
+"""One module per kind of place that models come from, each yielding records."""

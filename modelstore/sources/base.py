@@ -1,0 +1,114 @@
+"""The protocol of a source of models: a target and a context go in, items come out.
+
+A source module declares ``KIND`` and ``read(target, context)``, a generator of items. It reads
+only, raises `SourceError` where the target as a whole cannot be read, and yields `Skipped` for
+each part that cannot: one bad file never ends an import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from modelstore.store.models import Model, ModelFile, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model that was read."""
+
+    model: Model
+    files: tuple[ModelFile, ...] = ()
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """A model whose files are as the catalogue knows them; none of them was opened."""
+
+    locator: str
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A thing that could not be read as a model, and why. Both are outside text: not escaped."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Many models at once: tuples in the order of ``MODEL_COLUMNS``, `tags` as JSON text."""
+
+    rows: list[tuple[object, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something to tell the person that is no fault: an un-checkpointed database was read, …"""
+
+    text: str
+
+
+Item = Found | Unchanged | Skipped | Rows | Note
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What the catalogue recorded of a file when it last read it."""
+
+    size: int  # bytes
+    mtime_ns: int
+    locator: str  # of the model that it belongs to
+    sha256: str | None = None
+    model_file_count: int = 1  # files of that model in the catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to read: a path, an address, or standard input (text ``-``, with its stream)."""
+
+    text: str  # as the person wrote it
+    stream: BinaryIO | None = None
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is an HTTP address."""
+        return self.text.startswith(("http://", "https://"))
+
+    @property
+    def real_path(self) -> str:
+        """The canonical absolute path."""
+        return os.path.realpath(self.text)
+
+
+def _no_progress(_what: str, _count: int) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What every source may use while it reads."""
+
+    host: str  # the name of the machine that the files are on
+    now: str  # ISO-8601 UTC, the same for a whole import
+    known: Mapping[str, KnownFile] = field(default_factory=dict)  # by real path
+    environ: Mapping[str, str] = field(default_factory=dict)
+    home: str = ""
+    timeout: float = 5.0  # seconds of patience with a server
+    api_key: str | None = field(default=None, repr=False)  # secret: never stored, never shown
+    progress: Callable[[str, int], None] = _no_progress  # what is read, items so far
+
+
+class Source(Protocol):
+    """One kind of place that models come from; a module of this package is one."""
+
+    KIND: str
+
+    def read(self, target: Target, context: Context) -> Iterator[Item]:
+        """Yield what the target holds. Raises `SourceError` where it cannot be read at all."""
+        ...

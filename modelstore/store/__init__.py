@@ -1,0 +1,1 @@
+"""The catalogue: opening and closing a database, and all SQL."""

@@ -1,0 +1,148 @@
+"""Making outside text safe to show, and numbers readable; parsing durations and sizes.
+
+Whatever comes from a file, a database, a process or a server is hostile until it went through
+`visible`. Rich's own escaping is not enough: its ``Text`` passes raw ESC bytes on.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from modelstore.errors import UsageError
+
+_MAX_COMBINING = 4  # a run of marks longer than this draws over the lines above and below
+_SIMPLE_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def visible(text: str, limit: int | None = None) -> str:
+    r"""Return `text` with everything that a terminal would act on written as an escape.
+
+    Control characters, ANSI and OSC sequences, bidi overrides, zero-width and unassigned
+    characters and lone surrogates become ``\n``, ``\x1b``, ``\u202e`` and the like; a byte that
+    was no text (``surrogateescape``) becomes ``\xNN``. Printable text is returned as it is.
+    With `limit` (characters of the result, at least 1), the end is cut with an ellipsis.
+    """
+    if limit is not None and len(text) > limit:
+        text = text[: limit + 1]
+    if not (text.isascii() and text.isprintable()):
+        text = _escape(text)
+    if limit is not None and len(text) > limit:
+        return text[: limit - 1] + "…"
+    return text
+
+
+def _escape(text: str) -> str:
+    parts: list[str] = []
+    marks = 0
+    for char in text:
+        marks = marks + 1 if unicodedata.combining(char) else 0
+        if char.isprintable() and marks <= _MAX_COMBINING:
+            parts.append(char)
+        else:
+            parts.append(_escape_one(char))
+    return "".join(parts)
+
+
+def _escape_one(char: str) -> str:
+    if char in _SIMPLE_ESCAPES:
+        return _SIMPLE_ESCAPES[char]
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a raw byte, as Python's file names carry it
+        return f"\\x{code - 0xDC00:02x}"
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def shorten_middle(text: str, width: int) -> str:
+    """Return `text` in at most `width` characters, its middle replaced by an ellipsis."""
+    if len(text) <= width:
+        return text
+    if width <= 1:
+        return "…"[:width]
+    tail = (width - 1) // 2
+    head = width - 1 - tail
+    return text[:head] + "…" + (text[-tail:] if tail else "")
+
+
+def human_bytes(count: int) -> str:
+    """Return a size in bytes as ``0 B``, ``165 KiB``, ``4.1 GiB``: binary units."""
+    if abs(count) < 1024:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        size /= 1024
+        if abs(size) < 999.5 or unit == "EiB":
+            return f"{size:.0f} {unit}" if abs(size) >= 99.95 else f"{size:.1f} {unit}"
+    raise AssertionError("unreachable")
+
+
+def human_count(count: int) -> str:
+    """Return a number of parameters in three digits: ``8.03B``, ``30.5B``, ``494M``."""
+    if abs(count) < 1000:
+        return str(count)
+    size = float(count)
+    for unit in ("k", "M", "B", "T", "P", "E"):
+        size /= 1000
+        if abs(size) < 999.5 or unit == "E":
+            digits = 2 if abs(size) < 9.995 else 1 if abs(size) < 99.95 else 0
+            return f"{size:.{digits}f}{unit}"
+    raise AssertionError("unreachable")
+
+
+def human_context(tokens: int) -> str:
+    """Return a context length as ``256k`` where it is a multiple of 1024, else as it is."""
+    if tokens >= 1024 and tokens % (1024 * 1024) == 0:
+        return f"{tokens // (1024 * 1024)}M"
+    if tokens >= 1024 and tokens % 1024 == 0:
+        return f"{tokens // 1024}k"
+    return str(tokens)
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration as ``12 ms``, ``5.0 s``, ``2 min 5 s``, ``3 h 20 min``."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.1f} ms" if seconds < 0.00995 else f"{seconds * 1000:.0f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """Return ``1 row``, ``2 rows``, ``0 rows``."""
+    return f"{count:,} {noun if count == 1 else (many or noun + 's')}"
+
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|)")
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``5s``, ``250ms``, ``2m``, ``1h`` or a bare number of seconds."""
+    match = _DURATION.fullmatch(text.strip().lower()) if len(text) <= 40 else None
+    if match is None:
+        raise UsageError(
+            f"'{visible(text, 40)}' is not a duration", hint="write 5s, 250ms, 2m, or seconds"
+        )
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kmgtp])(i?)b?|b|)")
+_SIZE_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of ``4GB`` (10^9), ``4GiB`` (2^30), ``512k`` (10^3) or a bare number."""
+    match = _SIZE.fullmatch(text.strip().lower()) if len(text) <= 40 else None
+    if match is None:
+        raise UsageError(
+            f"'{visible(text, 40)}' is not a size", hint="write 4GB, 4GiB, or a number of bytes"
+        )
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** _SIZE_POWERS.get(match[2] or "", 0))

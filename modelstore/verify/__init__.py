@@ -1,0 +1,1 @@
+"""Checks of persistence, each yielding findings; the persistence drill."""
