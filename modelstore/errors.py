@@ -22,45 +22,41 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the process says to the shell. Each member's text is the documentation of its code."""
+    """What the process says to the shell; `text` documents each."""
 
-    text: str
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    REFUSED = 3
+    BUSY = 4
+    FAILED = 5
+    SKIPPED = 6
+    LOCKED = 7
+    INTERRUPTED = 130
+    TERMINATED = 143
 
-    OK = 0, "done (an empty result too); for `import`: and safe in the main file"
-    BUG = 1, "unexpected failure: a bug"
-    USAGE = 2, "usage, an ambiguous model"
-    REFUSED = (
-        3,
-        "the database, a source or a model is missing, unreadable, not a database, too new, "
-        "or refused",
-    )
-    BUSY = (
-        4,
-        "busy: what was written is safe in database + WAL, but not all of it is in the main "
-        "file; try again",
-    )
-    FAILED = 5, "a check failed: damage, loss, or an expectation not met"
-    SKIPPED = (
-        6,
-        "import finished, but some sources were skipped as bad, or held no model "
-        "(each is named; `--allow-empty`)",
-    )
-    LOCKED = (
-        7,
-        "locked: patience ran out before anything could be written; nothing was; try again",
-    )
-    INTERRUPTED = (
-        130,
-        "interrupted (Ctrl-C): what was committed stays, nothing half-written",
-    )
-    TERMINATED = 143, "terminated (SIGTERM): what was committed stays, nothing half-written"
+    @property
+    def text(self) -> str:
+        """The meaning in one line of Markdown, as the README lists it."""
+        return _MEANINGS[self]
 
-    def __new__(cls, value: int, text: str) -> ExitCode:
-        """Make the member an int that carries its own description."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.text = text
-        return member
+
+_MEANINGS = {
+    ExitCode.OK: "done (an empty result too); for `import`: and safe in the main file",
+    ExitCode.BUG: "unexpected failure: a bug, or standard output that cannot be written",
+    ExitCode.USAGE: "usage, an ambiguous model",
+    ExitCode.REFUSED: "the database, a source or a model is missing, unreadable, "
+    "not a database, too new, or refused",
+    ExitCode.BUSY: "busy: what was written is safe in database + WAL, but not all of it "
+    "is in the main file; try again",
+    ExitCode.FAILED: "a check failed: damage, loss, or an expectation not met",
+    ExitCode.SKIPPED: "import finished, but some sources were skipped as bad, or held no "
+    "model (each is named; `--allow-empty`)",
+    ExitCode.LOCKED: "locked: patience ran out before anything could be written; nothing "
+    "was; try again",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C): what was committed stays, nothing half-written",
+    ExitCode.TERMINATED: "terminated (SIGTERM): what was committed stays, nothing half-written",
+}
 
 
 _PRECEDENCE = (

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from modelstore.store.versions import has_wal_reset_bug
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -30,19 +32,10 @@ else:
     except ImportError:
         import sqlite3
 
-__all__ = ["SQLITE_VERSION", "Database", "has_wal_reset_bug", "sqlite3"]
+__all__ = ["HAS_WAL_RESET_BUG", "SQLITE_VERSION", "Database", "sqlite3"]
 
 SQLITE_VERSION: str = sqlite3.sqlite_version
 """The version of the SQLite library that is linked, such as ``3.53.4``."""
 
-
-def has_wal_reset_bug(version: str = SQLITE_VERSION) -> bool:
-    """Tell whether `version` can lose acknowledged rows when a checkpoint meets a log restart.
-
-    SQLite 3.7.0 to 3.51.2, but for the back-ports 3.44.6 and 3.50.7 and later patches of theirs
-    (sqlite.org/wal.html#walresetbug).
-    """
-    number = tuple(int(part) for part in version.split(".")[:3])
-    if (3, 44, 6) <= number < (3, 45) or (3, 50, 7) <= number < (3, 51):
-        return False
-    return (3, 7, 0) <= number < (3, 51, 3)
+HAS_WAL_RESET_BUG: bool = has_wal_reset_bug(SQLITE_VERSION)
+"""Whether the linked SQLite can lose rows when a PASSIVE checkpoint meets a log restart."""

@@ -1,0 +1,108 @@
+"""From arguments to an exit code: errors become one sentence, signals their documented codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from modelstore.cli.output import StdoutClosedError, StdoutFailedError, current
+from modelstore.errors import ExitCode, ModelstoreError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+
+class TerminatedError(BaseException):
+    """SIGTERM or SIGHUP arrived; not an Exception, so that no handler takes it for a fault."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise TerminatedError
+
+
+def _handle_signals() -> None:
+    """Let SIGTERM and SIGHUP unwind like Ctrl-C does, so that what was committed is folded."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminate)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    _handle_signals()
+    out = current()
+    try:
+        code = _guarded(arguments)
+        out.flush()
+    except StdoutFailedError as error:
+        out.message(f"error: stdout could not be written: {error}")
+        code = ExitCode.BUG
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except TerminatedError:
+        code = ExitCode.TERMINATED
+    return int(code)
+
+
+def _guarded(arguments: Sequence[str]) -> ExitCode:
+    out = current()
+    try:
+        return _invoke(arguments)
+    except ModelstoreError as error:
+        out.error(error)
+        return error.exit_code
+    except StdoutClosedError:
+        return ExitCode.OK
+    except KeyboardInterrupt:
+        out.message("interrupted")
+        return ExitCode.INTERRUPTED
+    except TerminatedError:
+        out.message("terminated")
+        return ExitCode.TERMINATED
+    except StdoutFailedError:
+        raise
+    except MemoryError:
+        out.message("error: out of memory")
+        return ExitCode.BUG
+    except Exception as error:  # noqa: BLE001  # the last resort: a bug, said to be one
+        _report_bug(error)
+        return ExitCode.BUG
+
+
+def _invoke(arguments: Sequence[str]) -> ExitCode:
+    from typer import Abort
+    from typer._click.exceptions import ClickException
+
+    from modelstore.cli.app import command_tree
+
+    try:
+        result = command_tree().main(
+            args=list(arguments), prog_name="modelstore", standalone_mode=False
+        )
+    except ClickException as error:
+        raise _usage_error(error) from error
+    except Abort as error:
+        raise KeyboardInterrupt from error
+    return ExitCode(result) if isinstance(result, int) else ExitCode.OK
+
+
+def _usage_error(error: Exception) -> UsageError:
+    """Turn Click's complaint into one sentence and one hint."""
+    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "modelstore")
+    return UsageError(message[:1].lower() + message[1:], hint=f"see {path} --help")
+
+
+def _report_bug(error: Exception) -> None:
+    """Say that this is a bug, with its traceback for the report, escaped line by line."""
+    import traceback
+
+    out = current()
+    out.message(f"error: this is a bug in modelstore: {type(error).__name__}: {error}")
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        out.message(f"  {line}")
+    out.message(f"hint: please report it with these lines; Python {sys.version.split()[0]}")

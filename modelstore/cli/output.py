@@ -1,0 +1,152 @@
+"""The only writer to stdout and stderr.
+
+stdout carries the answer, stderr everything else. A reader of stdout that goes away never stops
+the work: `answer` falls silent, `stream` raises `StdoutClosedError` so that a long listing ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from modelstore.errors import ModelstoreError
+
+_LINE_LIMIT = 2000  # characters of one message: enough for a path of the greatest length
+
+
+class StdoutClosedError(Exception):
+    """Nobody reads stdout any more."""
+
+
+class StdoutFailedError(Exception):
+    """Stdout could not be written: a full disk, an I/O error."""
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether `stream` is a terminal; a closed one is none."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+class Output:
+    """Both streams of one run of the program."""
+
+    def __init__(self) -> None:
+        self.stdout_is_terminal = is_terminal(sys.stdout)
+        self.stderr_is_terminal = is_terminal(sys.stderr)
+        self.stdout_closed = sys.stdout is None
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; 80 where it does not say."""
+        return max(20, shutil.get_terminal_size((80, 24)).columns)
+
+    @property
+    def color(self) -> bool:
+        """Whether styles may be used on stdout: a terminal, not dumb, and no NO_COLOR."""
+        return (
+            self.stdout_is_terminal
+            and not os.environ.get("NO_COLOR")
+            and os.environ.get("TERM", "") not in ("dumb", "unknown")
+        )
+
+    def answer(self, text: str) -> None:
+        """Write `text` to stdout as it is; a reader that went away is no error."""
+        try:
+            self.stream(text)
+        except StdoutClosedError:
+            return
+
+    def stream(self, text: str) -> None:
+        """Write `text` to stdout as it is. Raises `StdoutClosedError` where nobody reads it."""
+        if self.stdout_closed:
+            raise StdoutClosedError
+        try:
+            if self.stdout_is_terminal:
+                sys.stdout.write(
+                    text.encode(_encoding(sys.stdout), "backslashreplace").decode(
+                        _encoding(sys.stdout)
+                    )
+                )
+            else:
+                sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        except (OSError, ValueError) as error:
+            self._stdout_failed(error)
+
+    def flush(self) -> None:
+        """Hand everything to the system. Raises as `stream` does, but for a closed reader."""
+        if self.stdout_closed:
+            return
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError) as error:
+            try:
+                self._stdout_failed(error)
+            except StdoutClosedError:
+                return
+
+    def _stdout_failed(self, error: OSError | ValueError) -> None:
+        self.stdout_closed = True
+        _abandon_stdout()
+        if isinstance(error, ValueError) or error.errno in (errno.EPIPE, errno.EINVAL):
+            raise StdoutClosedError from error
+        raise StdoutFailedError(os.strerror(error.errno or 0)) from error
+
+    def message(self, text: str) -> None:
+        """Write one line to stderr, made safe; a closed stderr is no error."""
+        if sys.stderr is None:
+            return
+        try:
+            encoding = _encoding(sys.stderr)
+            line = visible(text, _LINE_LIMIT) + "\n"
+            sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding))
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return
+
+    def note(self, text: str) -> None:
+        """Say something useful that is neither the answer nor a fault."""
+        self.message(f"note: {text}")
+
+    def warn(self, text: str) -> None:
+        """Say that something may go wrong."""
+        self.message(f"warning: {text}")
+
+    def error(self, error: ModelstoreError) -> None:
+        """Say what failed in one sentence, and what to do in one hint."""
+        self.message(f"error: {error.message}")
+        if error.hint:
+            self.message(f"hint: {error.hint}")
+
+
+def _encoding(stream: TextIO) -> str:
+    return stream.encoding or "utf-8"
+
+
+def _abandon_stdout() -> None:
+    """Point descriptor 1 at the null device, so that Python's own flush at exit is silent."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
+    except OSError:
+        return
+
+
+_current: Output | None = None
+
+
+def current() -> Output:
+    """Return the output of this run; made at first use."""
+    global _current  # noqa: PLW0603  # one process has one stdout
+    if _current is None:
+        _current = Output()
+    return _current
