@@ -1,0 +1,151 @@
+"""Which database a command works on, and that database opened and closed around its work."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from modelstore.errors import ExitCode, RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from modelstore.cli.output import Output
+    from modelstore.store.checkpoint import Checkpoint
+    from modelstore.store.connection import OpenDatabase, Purpose
+
+ENVIRONMENT_VARIABLE = "MODELSTORE_DB"
+DEFAULT_NAME = "models.db"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseChoice:
+    """A database's path as it was given, and where the choice came from."""
+
+    path: str
+    origin: str  # --db, DATABASE, MODELSTORE_DB, default
+
+    def __str__(self) -> str:
+        """Return what output says: the path and where it came from."""
+        return f"{self.path} ({self.origin})"
+
+
+def choose_database(option: str | None, positional: str | None = None) -> DatabaseChoice:
+    """Choose ``--db``, else the positional one, else MODELSTORE_DB, else the default place."""
+    for value, name in ((option, "--db"), (positional, "DATABASE")):
+        if value == "":
+            raise UsageError(f"{name} is empty", hint="an unset variable in a script?")
+    if option and positional and os.path.realpath(option) != os.path.realpath(positional):
+        raise UsageError(
+            f"DATABASE {positional} and --db {option} are two different files", hint="give one"
+        )
+    if option:
+        return DatabaseChoice(option, "--db")
+    if positional:
+        return DatabaseChoice(positional, "DATABASE")
+    from_environment = os.environ.get(ENVIRONMENT_VARIABLE)
+    if from_environment:
+        return DatabaseChoice(from_environment, ENVIRONMENT_VARIABLE)
+    return DatabaseChoice(default_database(), "default")
+
+
+def default_database() -> str:
+    """Return the catalogue's path in the platform's user data directory."""
+    import platformdirs
+
+    return os.path.join(platformdirs.user_data_dir("modelstore", appauthor=False), DEFAULT_NAME)
+
+
+class Session:
+    """A database opened for one command; closing folds the WAL and keeps what the fold did."""
+
+    def __init__(
+        self,
+        out: Output,
+        choice: DatabaseChoice,
+        purpose: Purpose,
+        *,
+        timeout: float,
+        fold: bool = True,
+    ) -> None:
+        from modelstore.store.connection import open_database
+
+        _refuse_absent(choice, purpose)
+        self.out = out
+        self.choice = choice
+        self.opened: OpenDatabase = open_database(
+            choice.path, purpose=purpose, timeout=timeout, fold=fold
+        )
+        self.checkpoint: Checkpoint | None = None
+        for warning in self.opened.warnings:
+            out.warn(warning)
+
+    def __enter__(self) -> Self:
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close and fold; where the body failed, say what was folded, for nobody else will."""
+        self.checkpoint = self.opened.close()
+        if error is not None:
+            self.report_fold()
+
+    def report_fold(self) -> None:
+        """Write the WAL line to stderr where the log held anything, and who is in the way."""
+        checkpoint = self.checkpoint
+        if checkpoint is None:
+            return
+        if checkpoint.log or checkpoint.left:
+            self.out.message(
+                f"[Database] WAL checkpoint: {checkpoint.checkpointed} pages checkpointed, "
+                f"{checkpoint.log} log pages, busy: {int(checkpoint.busy)}"
+            )
+        self.report_blockers()
+
+    def report_blockers(self) -> None:
+        """Say on stderr who keeps frames from being folded, and what to do."""
+        checkpoint = self.checkpoint
+        if checkpoint is None or not checkpoint.left:
+            return
+        for line in blocker_lines(checkpoint):
+            self.out.note(line)
+
+    def exit_code(self, *, wrote: bool, allow_pending: bool = False) -> ExitCode:
+        """Return what the close adds to the command's exit code."""
+        if self.checkpoint is None:
+            return ExitCode.OK
+        return self.checkpoint.exit_code(wrote=wrote, allow_pending=allow_pending)
+
+
+def blocker_lines(checkpoint: Checkpoint) -> list[str]:
+    """Return one sentence for each process that keeps the WAL from being folded whole."""
+    lines = [
+        f"pid {blocker.pid if blocker.pid else 'unknown'} ({blocker.command}) "
+        f"holds {blocker.lock}"
+        + (f" at frame {blocker.frame}" if blocker.frame is not None else "")
+        + f": blocks {', '.join(blocker.blocks)}"
+        for blocker in checkpoint.blockers
+    ]
+    if checkpoint.blockers_note:
+        lines.append(checkpoint.blockers_note)
+    if checkpoint.reason:
+        lines.append(checkpoint.reason)
+    return lines
+
+
+def _refuse_absent(choice: DatabaseChoice, purpose: Purpose) -> None:
+    """Tell a newcomer how to begin, before the probe says only that a file is missing."""
+    from modelstore.store.connection import Purpose
+
+    if purpose is Purpose.CREATE or choice.origin != "default" or os.path.lexists(choice.path):
+        return
+    raise RefusedError(
+        f"there is no catalogue yet at {choice.path}",
+        hint="begin with: modelstore import DIRECTORY (or --discover), or name one with --db",
+    )
