@@ -126,7 +126,7 @@ class Session:
 def blocker_lines(checkpoint: Checkpoint) -> list[str]:
     """Return one sentence for each process that keeps the WAL from being folded whole."""
     lines = [
-        f"pid {blocker.pid if blocker.pid else 'unknown'} ({blocker.command}) "
+        f"pid {blocker.pid or 'unknown'} ({blocker.command}) "
         f"holds {blocker.lock}"
         + (f" at frame {blocker.frame}" if blocker.frame is not None else "")
         + f": blocks {', '.join(blocker.blocks)}"
