@@ -1,0 +1,249 @@
+"""A bounded HTTP client: one address, whole-request deadlines, JSON replies of a known size.
+
+A server is as hostile as a file. Each request ends within its deadline however slowly the reply
+drips, a reply is at most `MAX_BODY` bytes, nothing is followed to another server, no proxy is
+asked, and the API key goes to the given address alone: never into a message, a log or a repr.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from modelstore.errors import SourceError
+from modelstore.sources.address import ADDRESS_HINT, DEFAULT_PORTS, KEY_HINT, Address
+from modelstore.text import human_bytes, human_seconds, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from urllib3 import BaseHTTPResponse
+    from urllib3.connection import HTTPConnection
+
+MAX_BODY = 16 * 1024 * 1024  # bytes; the longest known list of models is about 2 MB
+MAX_JSON_MARKS = 2_000_000  # commas and brackets: each may become an object of 64 bytes
+MAX_REDIRECTS = 3
+_CHUNK = 64 * 1024
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+
+
+class ReplyError(SourceError):
+    """A server that does not answer (``status`` is None), or not with what was asked for."""
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    headers: Mapping[str, str]  # names are compared without case
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Asks one server for JSON. ``timeout`` is the seconds that each request may take in all."""
+
+    address: Address
+    timeout: float
+    api_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a key that no header can carry: the HTTP library would print it."""
+        if self.api_key is not None and not re.fullmatch(r"[\x21-\x7e]+", self.api_key):
+            raise SourceError(
+                "the API key is empty or holds a space, a line break or a sign outside ASCII",
+                hint="the key is the text alone, on one line",
+            )
+
+    def get(self, path: str) -> object:
+        """Return the JSON value at `path`. Raises `ReplyError` where there is none."""
+        return self._json("GET", path, None)
+
+    def post(self, path: str, payload: object) -> object:
+        """Return the JSON value with which `payload` is answered. Raises `ReplyError`."""
+        return self._json("POST", path, json.dumps(payload).encode())
+
+    def _json(self, method: str, path: str, body: bytes | None) -> object:
+        deadline = monotonic() + self.timeout
+        target = self.address.path + path
+        for _ in range(MAX_REDIRECTS + 1):
+            reply = self._within(deadline, method, target, body)
+            if reply.status not in _REDIRECTS:
+                return self._decode(target, reply)
+            target = self._redirected(target, reply)
+            if reply.status not in (307, 308):
+                method, body = "GET", None
+        raise self._error(f"redirects more than {MAX_REDIRECTS} times", reply.status)
+
+    def _within(self, deadline: float, method: str, target: str, body: bytes | None) -> _Reply:
+        """Exchange one request for its reply, however the server dawdles.
+
+        The timeouts of sockets begin anew with each byte, and name look-ups have none: so the
+        exchange runs in a thread, which loses its socket when the time is over.
+        """
+        from urllib3.exceptions import HTTPError
+
+        connection = self._connection(deadline)
+        future: Future[_Reply] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(self._exchange(connection, deadline, method, target, body))
+            except Exception as error:  # noqa: BLE001 - the waiting thread raises it
+                future.set_exception(error)
+            finally:
+                connection.close()
+
+        Thread(target=work, name="modelstore-http", daemon=True).start()
+        try:
+            return future.result(max(0.0, deadline - monotonic()))
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            raise self._transport_error(error, target) from None
+        finally:
+            _cut(connection.sock)
+
+    def _connection(self, deadline: float) -> HTTPConnection:
+        from urllib3.connection import HTTPConnection, HTTPSConnection
+
+        host, port = self.address.host, self.address.port
+        timeout = max(0.001, deadline - monotonic())
+        if self.address.scheme == "http":
+            return HTTPConnection(host, port, timeout=timeout)
+        context = ssl.create_default_context()
+        return HTTPSConnection(host, port, timeout=timeout, ssl_context=context)
+
+    def _exchange(
+        self,
+        connection: HTTPConnection,
+        deadline: float,
+        method: str,
+        target: str,
+        body: bytes | None,
+    ) -> _Reply:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # a compressed reply could be a bomb
+            "Connection": "close",
+            "User-Agent": "modelstore",
+        }
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        connection.connect()
+        if monotonic() > deadline:  # nobody waits any more, and nobody will cut this socket
+            raise TimeoutError
+        connection.request(method, target, body=body, headers=headers, preload_content=False)
+        response = connection.getresponse()
+        return _Reply(response.status, response.headers, self._body(response))
+
+    def _body(self, response: BaseHTTPResponse) -> bytes:
+        """Read at most `MAX_BODY` bytes, whatever the server says of their number."""
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise self._error("sent a compressed reply, which was not asked for", response.status)
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := response.read(_CHUNK, decode_content=False):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise self._error(f"sent more than {human_bytes(MAX_BODY)}", response.status)
+        return b"".join(chunks)
+
+    def _decode(self, target: str, reply: _Reply) -> object:
+        if reply.status in (401, 403):
+            wrong = "refused the API key" if self.api_key else "asks for an API key"
+            raise self._error(f"{wrong} (HTTP {reply.status})", reply.status, hint=KEY_HINT)
+        if not 200 <= reply.status < 300:
+            raise self._error(
+                f"answered {visible(target, 200)} with HTTP {reply.status}", reply.status
+            )
+        try:
+            return parse_json(reply.body)
+        except ValueError as error:
+            kind = reply.headers.get("Content-Type") or "no content type"
+            raise self._error(
+                f"answered {visible(target, 200)} with {visible(kind, 60)}, not with JSON: {error}",
+                reply.status,
+                hint="is this the address of the API, and not of a web page?",
+            ) from None
+
+    def _redirected(self, target: str, reply: _Reply) -> str:
+        """Return the request target that a redirect names, on this same server or not at all."""
+        here = self.address.url.removesuffix(self.address.path) + target
+        try:
+            there = urlsplit(urljoin(here, reply.headers.get("Location", "")))
+            port = there.port or DEFAULT_PORTS.get(there.scheme)
+        except ValueError:
+            there, port = urlsplit(""), None
+        if (there.scheme, there.hostname, port) != (
+            self.address.scheme,
+            self.address.host,
+            self.address.port,
+        ):
+            raise self._error(
+                "redirects to another server, which is not followed",
+                reply.status,
+                hint="import from that server's own address if you trust it",
+            )
+        return (there.path or "/") + (f"?{there.query}" if there.query else "")
+
+    def _transport_error(self, error: Exception, target: str) -> ReplyError:
+        from urllib3 import exceptions
+
+        if isinstance(error, exceptions.NameResolutionError):
+            return self._error("has a host name that is not known", hint=ADDRESS_HINT)
+        if isinstance(error, exceptions.NewConnectionError):
+            return self._error("does not answer", hint="is the server running, and on this port?")
+        if isinstance(error, (TimeoutError, exceptions.TimeoutError)):
+            return self._error(
+                f"did not answer {visible(target, 200)} within {human_seconds(self.timeout)}",
+                hint="give it longer with --timeout",
+            )
+        if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
+            return self._error("could not be trusted: its TLS certificate or handshake is bad")
+        return self._error(
+            f"broke off the reply ({type(error).__name__})", hint="is it an HTTP server?"
+        )
+
+    def _error(
+        self, what: str, status: int | None = None, *, hint: str | None = None
+    ) -> ReplyError:
+        return ReplyError(f"{self.address.url} {what}", hint=hint, status=status)
+
+
+def _cut(sock: socket.socket | None) -> None:
+    """End a connection that the other thread may still be waiting on; that thread closes it."""
+    if sock is not None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+def parse_json(body: bytes) -> object:
+    """Return the value of a JSON text, bounded in the memory and depth that it may take.
+
+    Raises `ValueError`, whose text says what is wrong in a few words.
+    """
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_MARKS:
+        raise ValueError("it holds too many values")
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos}") from None
