@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from typer._click.core import Command, Context
     from typer._click.formatting import HelpFormatter
+    from typer._click.shell_completion import CompletionItem
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("import_", "Read models from files, directories, stores, servers or stdin."),
@@ -47,6 +48,18 @@ class LazyGroup(TyperGroup):
         """Return one command, built now."""
         del ctx
         return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands without building any, and the options of the program."""
+        from typer._click.core import Command
+        from typer._click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the list of commands without building any."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from modelstore.errors import ExitCode, ModelstoreError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
+
+COMPLETION_VARIABLE = "_MODELSTORE_COMPLETE"
 
 
 class TerminatedError(BaseException):
@@ -101,6 +104,8 @@ def _report_bug(error: Exception) -> None:
     """Say that this is a bug, with its traceback for the report, escaped line by line."""
     import traceback
 
+    if COMPLETION_VARIABLE in os.environ:  # the shell would show it amid what is being typed
+        return
     out = current()
     out.message(f"error: this is a bug in modelstore: {type(error).__name__}: {error}")
     for line in "".join(traceback.format_exception(error)).splitlines():
