@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
 
-_MAX_COMBINING = 4  # a run of marks longer than this draws over the lines above and below
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAX_MARKS = 4  # a longer run draws over the lines above and below, or hides text
+_MARKS = ("Mn", "Me")  # not all of them have a combining class: variation selectors have none
 _SIMPLE_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -26,21 +31,22 @@ def visible(text: str, limit: int | None = None) -> str:
     if limit is not None and len(text) > limit:
         text = text[: limit + 1]
     if not (text.isascii() and text.isprintable()):
-        text = _escape(text)
+        text = spell_unsafe(text, _escape_one)
     if limit is not None and len(text) > limit:
         return text[: limit - 1] + "…"
     return text
 
 
-def _escape(text: str) -> str:
+def spell_unsafe(text: str, spell: Callable[[str], str]) -> str:
+    """Return `text` with each character that a terminal would act on put through `spell`."""
     parts: list[str] = []
     marks = 0
     for char in text:
-        marks = marks + 1 if unicodedata.combining(char) else 0
-        if char.isprintable() and marks <= _MAX_COMBINING:
+        marks = marks + 1 if unicodedata.category(char) in _MARKS else 0
+        if char.isprintable() and marks <= _MAX_MARKS:
             parts.append(char)
         else:
-            parts.append(_escape_one(char))
+            parts.append(spell(char))
     return "".join(parts)
 
 
