@@ -38,3 +38,28 @@ def _is_database(path: str) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def complete_kind(incomplete: str) -> list[str]:
+    """Offer the kinds of source."""
+    from modelstore.sources.registry import KINDS
+
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+def complete_source(incomplete: str) -> list[str]:
+    """Offer files and directories, and the address of a server on this machine."""
+    if incomplete.startswith("http"):
+        local = ("http://127.0.0.1:9931", "http://127.0.0.1:11434", "http://127.0.0.1:1234")
+        return [address for address in local if address.startswith(incomplete)]
+    directory, prefix = os.path.split(incomplete)
+    try:
+        with os.scandir(directory or ".") as entries:
+            found = [
+                os.path.join(directory, entry.name) + (os.sep if entry.is_dir() else "")
+                for entry in entries
+                if entry.name.startswith(prefix) and entry.name.isprintable()
+            ]
+    except OSError:
+        return []
+    return sorted(found)[:200]
