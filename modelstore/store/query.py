@@ -1,0 +1,242 @@
+"""Asking the catalogue: filters, order and columns in; rows or ready JSON texts out, streamed.
+
+Rows come in the order of `Query.columns`. Unknown is last in any order, and equal rows stay in
+the order in which they were added. Unsorted, or sorted by ``id`` or ``locator``, nothing is held
+in memory; any other order costs memory for the sort key of each row that fits.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from modelstore.errors import UsageError
+from modelstore.store.models import INTEGER_COLUMNS, MODEL_COLUMNS
+from modelstore.store.storable import LEAD, original, original_json, storable
+from modelstore.store.where import Patience, check_expression, near
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from modelstore.store.sqlite import sqlite3
+
+SEARCHED = ("name", "path", "architecture")
+FILTERS: Mapping[str, str] = {
+    "arch": "architecture",
+    "quant": "quantization",
+    "type": "type",
+    "status": "status",
+    "tag": "tags",
+    "host": "host",
+}
+"""The filters' names, as options have them, and their columns."""
+
+WHERE_SECONDS = 30.0  # of running time that a person's expression gets
+
+_INDEXED = frozenset(("id", "locator"))
+_CHUNK = 500  # rows fetched at a time: large enough that the calls do not count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What to list. Values of one filter are alternatives; different filters all must hold.
+
+    ``filters`` maps a name in `FILTERS` to its values, compared without regard to case but for
+    tags and hosts. ``sort`` holds columns, each with an optional ``-`` before or ``:desc`` or
+    ``:asc`` behind. ``where`` is an SQL expression of a person's own.
+    """
+
+    text: str | None = None
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    where: str | None = None
+    sort: tuple[str, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+    columns: tuple[str, ...] = MODEL_COLUMNS
+
+    @property
+    def holds_sort(self) -> bool:
+        """Whether the order makes SQLite hold the sort keys of all rows in memory."""
+        keys = sort_keys(self.sort)
+        return bool(keys) and keys[0][0] not in _INDEXED
+
+
+def select(conn: sqlite3.Connection, query: Query) -> Iterator[tuple[object, ...]]:
+    """Yield the rows, streamed, as tuples in the order of ``query.columns``.
+
+    Raises `UsageError` for an unknown column or filter and for an expression that cannot be used,
+    before the first row.
+    """
+    columns = check_columns(query.columns)
+    rows = _run(conn, query, ", ".join(f"models.{column}" for column in columns))
+    texts = [at for at, column in enumerate(columns) if column not in INTEGER_COLUMNS]
+    return _decoded(rows, texts)
+
+
+def json_lines(conn: sqlite3.Connection, query: Query) -> Iterator[str]:
+    """Yield each row as one JSON object's text, without a newline: SQLite's own ``json_object``.
+
+    ``tags`` is an array and ``parameters`` an object; unknown is ``null``.
+    """
+    columns = check_columns(query.columns)
+    pairs = ", ".join(f"'{column}', {_JSON.get(column, 'models.' + column)}" for column in columns)
+    for rows in _run(conn, query, f"json_object({pairs})"):
+        for (text,) in rows:
+            yield original_json(text) if LEAD in text else text
+
+
+def count(conn: sqlite3.Connection, query: Query) -> int:
+    """Return how many rows fit the query, its limit and offset disregarded."""
+    if not (query.text or query.where or any(query.filters.values())):
+        return int(conn.execute("SELECT count(*) FROM models").fetchone()[0])
+    plain = Query(text=query.text, filters=query.filters, where=query.where)
+    ((total,),) = next(_run(conn, plain, "count(*)"))
+    return int(total)
+
+
+def check_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return `columns`. Raises `UsageError` naming the first that is unknown, with near ones."""
+    for column in columns:
+        _check_column(column)
+    if not columns:
+        raise UsageError("no column is named", hint="there are " + ", ".join(MODEL_COLUMNS))
+    return tuple(columns)
+
+
+def sort_keys(sort: Sequence[str]) -> list[tuple[str, bool]]:
+    """Return each sort key as its column and whether it descends."""
+    keys = []
+    for key in sort:
+        column, colon, direction = key.removeprefix("-").partition(":")
+        descending = key.startswith("-")
+        if colon and (descending or direction not in {"asc", "desc"}):
+            raise UsageError(
+                f"'{visible(key, 80)}' is not a sort order",
+                hint="write COLUMN, -COLUMN or COLUMN:desc",
+            )
+        _check_column(column)
+        keys.append((column, descending or direction == "desc"))
+    return keys
+
+
+def _check_column(column: str) -> None:
+    if column not in MODEL_COLUMNS:
+        raise UsageError(f"there is no column '{visible(column, 80)}'", hint=near(column))
+
+
+# A text that is no JSON (another program's, or an edit by hand) is given as the text it is.
+_JSON = {
+    column: f"CASE WHEN json_valid(models.{column}) THEN json(models.{column}) "
+    f"ELSE models.{column} END"
+    for column in ("tags", "parameters")
+}
+
+
+def _run(conn: sqlite3.Connection, query: Query, result: str) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield chunks of rows; the first is fetched before this returns, so that errors come early."""
+    conditions, values = _conditions(query)
+    if query.where is not None:
+        check_expression(conn, query.where)
+        conditions.append(f"(\n{query.where}\n)")
+    keys = sort_keys(query.sort)
+    condition = " AND ".join(conditions) or "1"
+    sql = f"SELECT {result} FROM models WHERE {condition}{_order(keys)}"
+    if query.limit is not None or query.offset:
+        sql += " LIMIT ? OFFSET ?"
+        values += [-1 if query.limit is None else query.limit, query.offset]
+    if len(keys) and keys[0][0] not in _INDEXED:
+        # Sort row numbers, not whole rows, so that the sort holds little.
+        inner = sql.replace(f"SELECT {result} ", "SELECT rowid AS sorted_rowid ", 1)
+        sql = f"SELECT {result} FROM ({inner}) CROSS JOIN models ON models.rowid = sorted_rowid"
+    return _fetch(conn, sql, values, Patience(WHERE_SECONDS) if query.where is not None else None)
+
+
+def _fetch(
+    conn: sqlite3.Connection, sql: str, values: list[object], patience: Patience | None
+) -> Iterator[list[tuple[Any, ...]]]:
+    def bounded() -> nullcontext[None]:
+        return nullcontext()
+
+    guard = bounded if patience is None else lambda: patience.running(conn)
+    cursor = conn.cursor()
+    cursor.row_factory = None
+    with guard():
+        cursor.execute(sql, values)
+        rows = cursor.fetchmany(_CHUNK)
+
+    def chunks() -> Iterator[list[tuple[Any, ...]]]:
+        nonlocal rows
+        try:
+            while rows:
+                yield rows
+                with guard():
+                    rows = cursor.fetchmany(_CHUNK)
+        finally:
+            cursor.close()
+
+    return chunks()
+
+
+def _conditions(query: Query) -> tuple[list[str], list[object]]:
+    conditions: list[str] = []
+    values: list[object] = []
+    if query.text:
+        pattern = like_pattern(query.text)
+        fits = [f"models.{column} LIKE ? ESCAPE '\\'" for column in SEARCHED]
+        conditions.append("(" + " OR ".join(fits) + ")")
+        values += [pattern] * len(SEARCHED)
+    for name, wanted in query.filters.items():
+        if name not in FILTERS:
+            raise UsageError(
+                f"there is no filter '{visible(name, 80)}'", hint=near(name, tuple(FILTERS))
+            )
+        if not wanted:
+            continue
+        column = FILTERS[name]
+        marks = ", ".join("?" * len(wanted))
+        if column == "tags":
+            conditions.append(
+                "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(models.tags) "
+                f"THEN models.tags ELSE '[]' END) WHERE value IN ({marks}))"
+            )
+        else:
+            fold = "" if column == "host" else " COLLATE NOCASE"
+            conditions.append(f"models.{column}{fold} IN ({marks})")
+        values += [storable(value) for value in wanted]
+    return conditions, values
+
+
+def like_pattern(text: str) -> str:
+    r"""Return the LIKE pattern (escape ``\``) of what contains `text`."""
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, "\\" + special)
+    return f"%{storable(text)}%"
+
+
+def _order(keys: Sequence[tuple[str, bool]]) -> str:
+    if not keys:
+        return ""
+    terms = []
+    for column, descending in keys:
+        fold = "" if column in _INDEXED or column in INTEGER_COLUMNS else " COLLATE NOCASE"
+        last = "" if column in _INDEXED else " NULLS LAST"
+        terms.append(f"models.{column}{fold}{' DESC' if descending else ''}{last}")
+    if not any(column in _INDEXED for column, _ in keys):
+        terms.append("models.id")
+    return " ORDER BY " + ", ".join(terms)
+
+
+def _decoded(
+    chunks: Iterator[list[tuple[Any, ...]]], texts: Sequence[int]
+) -> Iterator[tuple[object, ...]]:
+    for rows in chunks:
+        for row in rows:
+            for at in texts:
+                cell = row[at]
+                if cell.__class__ is str and LEAD in cell:
+                    yield tuple(original(c) if isinstance(c, str) else c for c in row)
+                    break
+            else:
+                yield row

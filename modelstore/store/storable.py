@@ -1,0 +1,51 @@
+r"""The one place where text that SQLite cannot hold is written so that it can, and back again.
+
+A file name that is no UTF-8 reaches Python with lone surrogates (``surrogateescape``), and so may
+a JSON string (``"\udcff"``). SQLite stores UTF-8, which has none, and binding one raises. Each
+lone surrogate is kept as the noncharacter U+10FFFF, which Unicode sets aside for a program's own
+use (unicode.org/faq/private_use.html#noncharacters), and the surrogate's four hex digits.
+Everything else is stored as it is, so that ordinary text costs nothing and reads as itself.
+"""
+
+from __future__ import annotations
+
+import re
+
+LEAD = "\U0010ffff"
+
+_LONE = re.compile("[\ud800-\udfff]")
+_KEPT = re.compile(LEAD + "(d[89a-f][0-9a-f]{2})")
+
+MAX_INTEGER = 2**63 - 1  # what an SQLite integer holds; more raises when bound
+
+
+def storable(text: str) -> str:
+    """Return `text` in a form that SQLite can hold; `original` gives it back exactly."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _LONE.sub(lambda match: f"{LEAD}{ord(match[0]):04x}", text)
+    return text
+
+
+def original(text: str) -> str:
+    """Return what `storable` was given."""
+    if LEAD not in text:
+        return text
+    return _KEPT.sub(lambda match: chr(int(match[1], 16)), text)
+
+
+def original_json(text: str) -> str:
+    r"""Return JSON text with each kept surrogate as JSON's own escape, ``\udcff``."""
+    return _KEPT.sub(r"\\u\1", text) if LEAD in text else text
+
+
+def signed(number: int | None) -> int | None:
+    """Return a device or inode number as an SQLite integer: the same 64 bits, signed.
+
+    Inode numbers use all 64 bits on some file systems; ReFS has 128, of which the low 64 serve.
+    """
+    if number is None or -(2**63) <= number <= MAX_INTEGER:
+        return number
+    low = number & (2**64 - 1)
+    return low - 2**64 if low > MAX_INTEGER else low

@@ -1,0 +1,155 @@
+"""A person's SQL expression over the columns of ``models``, made harmless.
+
+The expression must be one expression (its brackets closed, no second statement, no parameter);
+SQLite's authorizer lets it read the columns of ``models`` and call pure functions with a bounded
+result, no subquery; a progress handler bounds the time that it runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from modelstore.errors import UsageError
+from modelstore.store.models import MODEL_COLUMNS
+from modelstore.store.sqlite import sqlite3
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_HINT = (
+    "write one SQL expression over the columns, such as "
+    "\"parameter_count > 7e9 AND architecture LIKE 'qwen%'\""
+)
+_MAX_LENGTH = 20_000  # characters of an expression
+
+# Pure, and none makes a long text of a short one (as hex, printf, replace and zeroblob do).
+_FUNCTIONS = frozenset(
+    (
+        *("abs", "ceil", "ceiling", "floor", "ln", "log", "log10", "log2", "max", "min", "mod"),
+        *("pow", "power", "round", "sign", "sqrt", "trunc"),
+        *("coalesce", "ifnull", "iif", "nullif", "typeof"),
+        *("glob", "instr", "length", "like", "lower", "ltrim", "octet_length", "rtrim", "substr"),
+        *("substring", "trim", "unicode", "upper"),
+        *("json", "json_array_length", "json_extract", "json_type", "json_valid", "->", "->>"),
+        *("date", "datetime", "julianday", "strftime", "time", "unixepoch"),
+    )
+)
+
+# What may stand in an expression, as far as finding its end goes: texts and quoted names,
+# comments, the brackets and what is not allowed; all else is taken a run at a time.
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\]
+    | --[^\n]* | /\*.*?\*/ | (?P<open>\() | (?P<close>\)) | (?P<bad>['"`\[;?@$\#\0]|/\*|:\w)
+    | [^'"`\[\-/();?@$\#:\0]+ | .""",
+    re.VERBOSE | re.DOTALL,
+)
+_ALLOW: int = sqlite3.SQLITE_OK
+_DENY: int = sqlite3.SQLITE_DENY
+_OPERATIONS_PER_TICK = 20_000  # of SQLite's virtual machine: about a millisecond
+
+
+def near(word: str, known: tuple[str, ...] = MODEL_COLUMNS) -> str:
+    """Return a hint that names the known words most like `word`, or all of them."""
+    close = difflib.get_close_matches(word.lower(), known, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(close) + "?"
+    return "there are " + ", ".join(known)
+
+
+def check_expression(conn: sqlite3.Connection, expression: str) -> None:
+    """Raise `UsageError` unless `expression` is one harmless expression over ``models``."""
+    _check_shape(expression)
+    selects = 0
+
+    def allow(action: int, first: str | None, second: str | None, *_where: str | None) -> int:
+        nonlocal selects
+        if action == sqlite3.SQLITE_SELECT:
+            selects += 1
+            return _ALLOW if selects == 1 else _DENY
+        if action == sqlite3.SQLITE_READ:
+            return _ALLOW if first == "models" and second in _READABLE else _DENY
+        if action == sqlite3.SQLITE_FUNCTION:
+            return _ALLOW if second is not None and second.lower() in _FUNCTIONS else _DENY
+        return _DENY
+
+    conn.set_authorizer(allow)
+    try:
+        conn.execute(f"EXPLAIN SELECT 1 FROM models WHERE (\n{expression}\n)").close()
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        raise _refusal(expression, str(error)) from None
+    finally:
+        conn.set_authorizer(None)
+
+
+_READABLE = frozenset(("", *MODEL_COLUMNS))
+
+
+def _check_shape(expression: str) -> None:
+    if not expression.strip():
+        raise UsageError("the --where expression is empty", hint=_HINT)
+    if len(expression) > _MAX_LENGTH:
+        raise UsageError(
+            f"the --where expression has more than {_MAX_LENGTH} characters", hint=_HINT
+        )
+    depth = 0
+    for token in _TOKEN.finditer(expression):
+        if token["bad"]:
+            raise _refusal(expression, f"{visible(token['bad'])} has no place or no end there")
+        depth += bool(token["open"]) - bool(token["close"])
+        if depth < 0:
+            break
+    if depth:
+        raise _refusal(expression, "its brackets are not closed one by one")
+    try:
+        expression.encode()
+    except UnicodeEncodeError:
+        raise _refusal(expression, "it is not all text") from None
+
+
+def _refusal(expression: str, reason: str) -> UsageError:
+    hint = _HINT
+    missing = re.fullmatch(r"no such column: (.*)", reason)
+    if missing:
+        hint = near(missing[1])
+    elif reason.startswith("not authorized"):
+        reason = "it may read the columns of a model and nothing else"
+    reason = visible(reason, 200)
+    return UsageError(f"--where {visible(expression, 200)} cannot be used: {reason}", hint=hint)
+
+
+class Patience:
+    """A bound on the seconds that a statement runs, whatever its reader does in between."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.left = seconds
+        self._deadline = float("inf")
+
+    def expired(self) -> bool:
+        """Tell SQLite whether to give up (its progress handler)."""
+        return time.monotonic() > self._deadline
+
+    @contextmanager
+    def running(self, conn: sqlite3.Connection) -> Iterator[None]:
+        """Count the time of this block. Raises `UsageError` once it is used up."""
+        begun = time.monotonic()
+        self._deadline = begun + self.left
+        handler: Callable[[], bool] = self.expired
+        conn.set_progress_handler(handler, _OPERATIONS_PER_TICK)
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "interrupted" in str(error) and self.expired():
+                raise UsageError(
+                    f"the --where expression ran for more than {self.seconds:g} seconds",
+                    hint="make it simpler, or filter with --arch, --quant, --type, --tag first",
+                ) from None
+            raise
+        finally:
+            conn.set_progress_handler(None, 0)
+            self.left -= time.monotonic() - begun
