@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _MAX_MARKS = 4  # a longer run draws over the lines above and below, or hides text
 _MARKS = ("Mn", "Me")  # not all of them have a combining class: variation selectors have none
+_MAYBE_MARKS = re.compile(  # five characters in a row of blocks that hold marks
+    "[^\\x00-\u02ff\u0370-\u0482\u048a-\u052f\u3041-\u3096\u309b-\u30ff"
+    "\u3400-\u9fff\uac00-\ud7a3\uff01-\uff9f]{5}"
+)
 _SIMPLE_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -30,11 +34,19 @@ def visible(text: str, limit: int | None = None) -> str:
     """
     if limit is not None and len(text) > limit:
         text = text[: limit + 1]
-    if not (text.isascii() and text.isprintable()):
+    if not is_safe(text):
         text = spell_unsafe(text, _escape_one)
     if limit is not None and len(text) > limit:
         return text[: limit - 1] + "…"
     return text
+
+
+def is_safe(text: str) -> bool:
+    """Tell quickly whether `text` surely holds nothing that a terminal would act on.
+
+    False may be a false alarm: some scripts (Arabic, Devanagari) need the look at each character.
+    """
+    return text.isprintable() and (text.isascii() or not _MAYBE_MARKS.search(text))
 
 
 def spell_unsafe(text: str, spell: Callable[[str], str]) -> str:

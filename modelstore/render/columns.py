@@ -1,0 +1,162 @@
+"""How each column of a model is shown to a person: heading, human figure, side, how it gives way.
+
+Machine formats use none of this: they carry the raw value (`modelstore.render.rows`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from modelstore.render.grid import Cell, Grid, Heading
+from modelstore.text import human_bytes, human_context, human_count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from modelstore.render.grid import Shrink, Tone
+
+TABLE_COLUMNS = (
+    "id",
+    "name",
+    "architecture",
+    "parameter_count",
+    "quantization",
+    "context_length",
+    "file_size",
+)
+"""What a table shows unless other columns are asked for."""
+
+PLAIN_COLUMNS = (*TABLE_COLUMNS, "status", "path")
+"""What CSV and TSV carry unless other columns are asked for: a script wants the path too."""
+
+UNKNOWN = "-"
+_SHORT_ID = 7  # characters; more where the rows shown would clash
+_STATUS_TONES: dict[str, Tone] = {
+    "missing": "bad",
+    "incomplete": "warn",
+    "truncated": "warn",
+    "remote": "dim",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the models as a person sees it."""
+
+    name: str
+    header: str
+    human: Callable[[Any], str] = str  # of a value that is not None
+    right: bool = False
+    shrink: Shrink = "never"
+    least: int = 0  # characters below which it does not shrink
+
+
+def human_time(value: str, now: datetime | None = None) -> str:
+    """Return an ISO-8601 time as an age: ``just now``, ``5 min ago``, ``2 h ago``, ``3 d ago``.
+
+    From 60 days on, in the future, or where it is no such time, what is written is kept.
+    """
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return value
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    if 0 <= seconds < 60:
+        return "just now"
+    for unit, length, below in (("min", 60, 60), ("h", 3600, 48), ("d", 86400, 60)):
+        if 0 <= seconds < length * below:
+            return f"{int(seconds // length)} {unit} ago"
+    return moment.date().isoformat()
+
+
+def human_tags(value: str) -> str:
+    """Return a JSON array of tags as ``favorite, work``; none as a dash."""
+    try:
+        tags = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    if not isinstance(tags, list):
+        return value
+    return ", ".join(str(tag) for tag in tags) or UNKNOWN
+
+
+def _number(human: Callable[[int], str]) -> Callable[[Any], str]:
+    """Let `human` meet only the numbers: another program's table may hold text in their place."""
+    return lambda value: human(value) if isinstance(value, int) else str(value)
+
+
+_COLUMNS = (
+    Column("id", "ID", shrink="end", least=_SHORT_ID),
+    Column("name", "NAME", shrink="middle", least=14),
+    Column("source", "SOURCE", shrink="end", least=8),
+    Column("locator", "LOCATOR", shrink="middle", least=16),
+    Column("path", "PATH", shrink="middle", least=16),
+    Column("architecture", "ARCH", shrink="end", least=8),
+    Column("type", "TYPE", shrink="end", least=7),
+    Column("status", "STATUS", shrink="end", least=9),
+    Column("parameter_count", "PARAMS", _number(human_count), right=True),
+    Column("size_label", "LABEL", shrink="end", least=6),
+    Column("quantization", "QUANT", shrink="end", least=7),
+    Column("file_type", "FTYPE", right=True),
+    Column("context_length", "CTX", _number(human_context), right=True),
+    Column("embedding_length", "EMBD", right=True),
+    Column("block_count", "BLOCKS", right=True),
+    Column("head_count", "HEADS", right=True),
+    Column("head_count_kv", "KV HEADS", right=True),
+    Column("feed_forward_length", "FFN", right=True),
+    Column("vocab_size", "VOCAB", right=True),
+    Column("file_size", "SIZE", _number(human_bytes), right=True),
+    Column("sha256", "SHA256", shrink="end", least=12),
+    Column("license", "LICENSE", shrink="end", least=8),
+    Column("tags", "TAGS", human_tags, shrink="end", least=8),
+    Column("host", "HOST", shrink="end", least=8),
+    Column("parameters", "PARAMETERS", shrink="end", least=12),
+    Column("source_id", "SOURCE ID", shrink="middle", least=9),
+    Column("modified_at", "MODIFIED", human_time),
+    Column("created_at", "CREATED", human_time),
+    Column("updated_at", "UPDATED", human_time),
+)
+
+COLUMNS: dict[str, Column] = {column.name: column for column in _COLUMNS}
+
+
+def cell(name: str, value: object) -> str | Cell:
+    """Return one value as a table shows it; what is unknown is a dash."""
+    if value is None:
+        return Cell(UNKNOWN, "dim")
+    text = COLUMNS[name].human(value)
+    if name == "status" and text in _STATUS_TONES:
+        return Cell(text, _STATUS_TONES[text])
+    return text
+
+
+def model_grid(names: Sequence[str], rows: Iterable[Sequence[object]]) -> Grid:
+    """Return models as a grid: `names` are the columns that each row of raw values has."""
+    headings = tuple(_heading(COLUMNS[name]) for name in names)
+    cells = [[cell(name, value) for name, value in zip(names, row, strict=True)] for row in rows]
+    if "id" in names:
+        place = names.index("id")
+        ids = short_ids([str(row[place]) for row in cells])
+        for row, text in zip(cells, ids, strict=True):
+            row[place] = text
+    return Grid(headings, cells)
+
+
+def _heading(column: Column) -> Heading:
+    return Heading(column.header, right=column.right, shrink=column.shrink, least=column.least)
+
+
+def short_ids(ids: Sequence[str]) -> list[str]:
+    """Return the ids cut to the same length, 7 or more, at which no two of them are alike."""
+    distinct = sorted(set(ids))
+    length = _SHORT_ID
+    for one, other in pairwise(distinct):
+        while one[:length] == other[:length]:
+            length += 1
+    return [text[:length] for text in ids]

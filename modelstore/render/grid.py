@@ -1,0 +1,177 @@
+"""A small table of words: its value, how it fits a width, and how it reads without a terminal.
+
+Every cell is outside text until it went through `shown`: the one place where cells are made safe.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+Tone = Literal["", "good", "warn", "bad", "dim", "strong"]
+"""What a text means to its reader; a terminal may colour it."""
+
+Shrink = Literal["never", "middle", "end", "wrap"]
+"""How a cell gives way where the table is too wide: cut, or continued on the next line."""
+
+_CELL_LIMIT = 4000  # characters of one cell that are looked at at all: a name may have a million
+_CHUNK = 512  # rows
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text that means more than its words."""
+
+    text: str
+    tone: Tone = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The top of one column, and how the column behaves."""
+
+    text: str
+    right: bool = False
+    shrink: Shrink = "never"
+    least: int = 8  # characters below which it does not shrink
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Headings, and rows of as many cells."""
+
+    headings: tuple[Heading, ...]
+    rows: Sequence[Sequence[str | Cell]]
+
+
+def shown(cell: str | Cell) -> str:
+    """Return the text of a cell, safe for a terminal, on one line."""
+    text = cell if isinstance(cell, str) else cell.text
+    if len(text) > _CELL_LIMIT:
+        half = _CELL_LIMIT // 2
+        text = text[:half] + "…" + text[-half:]
+    return visible(text)
+
+
+def tone(cell: str | Cell) -> Tone:
+    """Return what the cell means to its reader."""
+    return "" if isinstance(cell, str) else cell.tone
+
+
+def text_width(text: str) -> int:
+    """Return how many columns of a terminal `text` takes: wide characters take two, marks none."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    marks = sum(unicodedata.category(char) in ("Mn", "Me") for char in text)
+    return len(text) + wide - marks
+
+
+def fit(text: str, width: int, shrink: Shrink) -> str:
+    """Return `text` in at most `width` columns, an ellipsis where something was left out."""
+    if text_width(text) <= width or shrink in ("never", "wrap"):
+        return text
+    tail_width = (width - 1) // 2 if shrink == "middle" else 0
+    head = _take(text, width - 1 - tail_width)
+    return head + "…" + _take(text[::-1], tail_width)[::-1]
+
+
+def _take(text: str, width: int) -> str:
+    """Return as much of the start of `text` as `width` columns hold."""
+    if text.isascii():
+        return text[:width]
+    taken = 0
+    for position, char in enumerate(text):
+        taken += text_width(char)
+        if taken > width:
+            return text[:position]
+    return text
+
+
+def natural_widths(headings: Sequence[Heading], rows: Iterable[Sequence[str]]) -> list[int]:
+    """Return how wide each column would be with nothing cut."""
+    widths = [text_width(heading.text) for heading in headings]
+    for row in rows:
+        for place, text in enumerate(row):
+            widths[place] = max(widths[place], text_width(text))
+    return widths
+
+
+def fitted_widths(headings: Sequence[Heading], natural: Sequence[int], room: int) -> list[int]:
+    """Return widths whose sum is at most `room`: the widest that may shrink gives way first.
+
+    A column cut in the middle (a name, a path) is worth two others. An empty list where even
+    the least widths do not fit.
+    """
+    floors = [
+        width if heading.shrink == "never" else min(width, max(heading.least, len(heading.text)))
+        for heading, width in zip(headings, natural, strict=True)
+    ]
+    if sum(floors) > room:
+        return []
+
+    worth = [2 if heading.shrink == "middle" else 1 for heading in headings]
+
+    def capped(cap: int) -> list[int]:
+        return [
+            max(floor, min(width, cap * share))
+            for floor, width, share in zip(floors, natural, worth, strict=True)
+        ]
+
+    caps = range(max(natural) + 1)
+    widths = capped(bisect_right(caps, room, key=lambda cap: sum(capped(cap))) - 1)
+    for place in sorted(range(len(widths)), key=widths.__getitem__, reverse=True):
+        if sum(widths) < room and widths[place] < natural[place]:
+            widths[place] += 1
+    return widths
+
+
+def plain_lines(
+    headings: Sequence[Heading], rows: Iterable[Sequence[str | Cell]], *, header: bool = True
+) -> Iterator[str]:
+    """Yield the lines of a table for what is no terminal: aligned, nothing cut, no end in sight.
+
+    Rows are laid out a chunk at a time, so that a million of them need no memory: a later chunk
+    with longer texts is a little wider.
+    """
+    widths = [text_width(heading.text) for heading in headings]
+    source = iter(rows)
+    while chunk := [[shown(cell) for cell in row] for row in islice(source, _CHUNK)]:
+        widths = list(map(max, widths, natural_widths(headings, chunk)))
+        join = _joiner(headings, widths)
+        if header:
+            yield join([heading.text for heading in headings])
+            header = False
+        yield from map(join, chunk)
+    if header:
+        yield _joiner(headings, widths)([heading.text for heading in headings])
+
+
+def _joiner(headings: Sequence[Heading], widths: Sequence[int]) -> Callable[[list[str]], str]:
+    """Return what makes one line of a row; padded by the format where every text is ASCII."""
+    form = " " + "  ".join(
+        f"%{'' if heading.right else '-'}{width}s"
+        for heading, width in zip(headings, widths, strict=True)
+    )
+
+    def join(texts: list[str]) -> str:
+        line = form % tuple(texts)
+        if not line.isascii():
+            padded = [
+                " " * (width - text_width(text)) + text
+                if heading.right
+                else text + " " * (width - text_width(text))
+                for heading, width, text in zip(headings, widths, texts, strict=True)
+            ]
+            line = " " + "  ".join(padded)
+        return line.rstrip()
+
+    return join

@@ -1,0 +1,221 @@
+r"""Rows written as JSON, JSON lines, CSV or TSV: raw values, a chunk at a time, in flat memory.
+
+* JSON round-trips every text exactly. What a terminal would act on (control characters, bidi
+  overrides, zero-width characters, line separators, lone surrogates) is written ``\uXXXX``
+  (RFC 8259, section 7), which every parser reads back.
+* TSV is one line a row: tab, newline, carriage return and backslash are ``\t \n \r \\`` and
+  whatever else a terminal would act on is ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``: reversible.
+* CSV (RFC 4180, with line feeds) has the same escapes but leaves a backslash alone, so that
+  Windows paths stay as they are. A text that a spreadsheet would run as a formula gets an
+  apostrophe in front (owasp.org/www-community/attacks/CSV_Injection).
+
+What is unknown is ``null``, and an empty cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from modelstore.text import is_safe, spell_unsafe, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    Write = Callable[[str], object]
+    Row = Sequence[object]
+
+T = TypeVar("T")
+RowFormat = Literal["json", "jsonl", "csv", "tsv"]
+
+_CHUNK = 512  # rows: some 50 KB of text, written at once
+_PLAIN = bytes(range(0x20, 0x7F)) + b"\t\n"
+_NOT_PLAIN = re.compile(r"[^\n -~]+")
+_FORMULA = re.compile(r"[,\n][=+\-@]")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def write_rows(
+    write: Write,
+    form: RowFormat,
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    *,
+    header: bool = True,
+    formulas: bool = False,
+) -> None:
+    """Write rows of raw values, in the order of `columns`, as they come.
+
+    A value is None, a str, an int, a float, or, in JSON, a list or dict of such. `header` is
+    for CSV and TSV; `formulas` leaves CSV cells that begin like a formula as they are.
+    """
+    if form in ("json", "jsonl"):
+        objects = (dict(zip(columns, row, strict=True)) for row in rows)
+        write_json(write, form, map(_dumps, objects))
+        return
+    if header:
+        rows = _headed(columns, rows)
+    text_of = _tsv if form == "tsv" else _csv_with_formulas if formulas else _csv
+    for chunk in _chunks(rows):
+        write(text_of(chunk))
+
+
+def write_json(write: Write, form: RowFormat, lines: Iterable[str]) -> None:
+    """Write JSON texts, one line each, as JSON lines or as an array; made harmless here."""
+    if form == "jsonl":
+        for chunk in _chunks(lines):
+            write(harmless_json("\n".join(chunk)) + "\n")
+        return
+    before = "[\n"
+    for chunk in _chunks(lines):
+        write(before + harmless_json(",\n".join(chunk)))
+        before = ",\n"
+    write("[]\n" if before == "[\n" else "\n]\n")
+
+
+def harmless_json(text: str) -> str:
+    """Return JSON that means the same, with nothing in it that a terminal would act on."""
+    if _is_plain(text):
+        return text
+    return _NOT_PLAIN.sub(lambda match: _harmless_run(match[0]), text)
+
+
+def dump_json(value: object, *, indent: int | None = None) -> str:
+    """Return `value` as harmless JSON; a number that JSON has none for (NaN) becomes null."""
+    return harmless_json(_dumps(value, indent))
+
+
+def _dumps(value: object, indent: int | None = None) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, indent=indent)
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether a terminal would act on nothing but tabs and newlines: the quickest way."""
+    if text.isascii():
+        return not text.encode("ascii").translate(None, _PLAIN)
+    return is_safe(text.replace("\n", "").replace("\t", ""))
+
+
+def _harmless_run(run: str) -> str:
+    if len(run) <= 4 and run.isprintable():  # too short to be a pile of combining marks
+        return run
+    return spell_unsafe(run, _json_escape)
+
+
+def _json_escape(char: str) -> str:
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    source = iter(items)
+    while chunk := list(islice(source, _CHUNK)):
+        yield chunk
+
+
+def _headed(columns: Row, rows: Iterable[Row]) -> Iterator[Row]:
+    yield columns
+    yield from rows
+
+
+def _joined(chunk: Sequence[Row], separator: str) -> str:
+    """Return the cells of each row joined, each row ended by a newline; nothing is escaped."""
+    form = separator.join(["%s"] * len(chunk[0])) + "\n"
+    return "".join(
+        [
+            form % tuple(row)
+            if None not in row
+            else form % tuple(["" if value is None else value for value in row])
+            for row in chunk
+        ]
+    )
+
+
+def _tsv(chunk: Sequence[Row]) -> str:
+    text = _joined(chunk, "\t")
+    if (
+        "\\" not in text
+        and text.count("\n") == len(chunk)
+        and text.count("\t") == len(chunk) * (len(chunk[0]) - 1)
+        and _is_plain(text)
+    ):
+        return text
+    return "".join(["\t".join(map(_tsv_cell, row)) + "\n" for row in chunk])
+
+
+def _tsv_cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = str(value)
+    if is_safe(text) and "\\" not in text:
+        return text
+    return spell_unsafe(text.translate(_TSV_ESCAPES), _python_escape)
+
+
+def _python_escape(char: str) -> str:
+    code = ord(char)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def _csv(chunk: Sequence[Row]) -> str:
+    text = _joined(chunk, ",")
+    if _csv_is_as_joined(text, chunk) and not _FORMULA.search("\n" + text):
+        return text
+    return _csv_written([[_csv_cell(value) for value in row] for row in chunk])
+
+
+def _csv_with_formulas(chunk: Sequence[Row]) -> str:
+    text = _joined(chunk, ",")
+    if _csv_is_as_joined(text, chunk):
+        return text
+    return _csv_written(
+        [[visible(value) if isinstance(value, str) else value for value in row] for row in chunk]
+    )
+
+
+def _csv_is_as_joined(text: str, chunk: Sequence[Row]) -> bool:
+    """Tell whether no cell of the joined text holds a separator, a quote or a control.
+
+    A row of one column must be quoted where it is empty, so those are left to the csv module.
+    """
+    return (
+        len(chunk[0]) > 1
+        and '"' not in text
+        and "\t" not in text
+        and text.count("\n") == len(chunk)
+        and text.count(",") == len(chunk) * (len(chunk[0]) - 1)
+        and _is_plain(text)
+    )
+
+
+def _csv_cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return "'" + text if value.startswith(_FORMULA_STARTS) else text
+
+
+def _csv_written(rows: Iterable[Row]) -> str:
+    target = io.StringIO(newline="")
+    csv.writer(target, lineterminator="\n").writerows(rows)
+    return target.getvalue()
