@@ -1,0 +1,87 @@
+"""Keeping secrets out of the catalogue: fields by their name, values by their look.
+
+A source may hold tokens and keys beside its models (``hf-token`` in a preset, ``apiKeys`` in a
+configuration, ``--api-key`` in a command line). They are dropped while reading, never stored.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+MAX_DEPTH = 32  # levels of nesting kept of a value from outside
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SEPARATORS = re.compile(r"[^a-z0-9]+")
+# A whole name, or its end: `api_key` and `openai_api_key`. `eos_token`, `max_tokens` and
+# `tokenizer` are no secrets, so a token counts by what stands before it.
+_SECRET_NAME = re.compile(
+    r"""(?:^|.*_)(?:
+        api_?keys?|access_?keys?|secret_?keys?|private_?keys?|ssl_key_file
+      | passw(?:or)?d|passphrase|pwd|secrets?|credentials?|authorization|auth|bearer|cookies?
+      | (?:hf|hugging_?face|hub|api|access|auth|bearer|refresh|session|security|secret|github
+          |client|user|personal|login)_?tokens?
+    )$|^tokens?$|^(?:proxy_)?headers$""",
+    re.VERBOSE,
+)
+_SECRET_VALUE = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}"
+    r"|github_pat_\w{20,}|xox[abpr]-[\w-]{10,}|AKIA[A-Z0-9]{16})\b"
+    r"|\b[Bb]earer\s+[\w.~+/=-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+_USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/\s@?#]{1,512}@")
+
+
+@lru_cache(maxsize=4096)
+def snake_case(name: str) -> str:
+    """Return a field's name as ``lower_snake_case``: ``apiKey``, ``API-Key``, ``api key``."""
+    return _SEPARATORS.sub("_", _CAMEL.sub("_", name).lower()).strip("_")
+
+
+@lru_cache(maxsize=4096)
+def is_secret_name(name: str) -> bool:
+    """Tell whether a field of this name holds a secret: ``hf_token``, ``apiKey``, ``password``."""
+    return _SECRET_NAME.match(snake_case(name[:256])) is not None
+
+
+def is_secret_value(text: str) -> bool:
+    """Tell whether a text looks like a token or key of a known maker, or holds one."""
+    return _SECRET_VALUE.search(text) is not None
+
+
+def without_user(text: str) -> str:
+    """Return `text` with the user and password taken out of every address in it."""
+    return _USER_INFO.sub(r"\1", text) if "@" in text else text
+
+
+def scrub(value: object, dropped: set[str], depth: int = 0) -> object:
+    """Return a JSON value without its secrets; the names of what was left out go to `dropped`.
+
+    Raises `ValueError` where it is nested deeper than `MAX_DEPTH`.
+    """
+    if isinstance(value, str):
+        return without_user(value)
+    if depth >= MAX_DEPTH and isinstance(value, dict | list):
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, list):
+        return [
+            scrub(item, dropped, depth + 1)
+            for item in value
+            if not (isinstance(item, str) and is_secret_value(item))
+        ]
+    if not isinstance(value, dict):
+        return value
+    kept: dict[object, object] = {}
+    for key, item in value.items():
+        if is_secret(str(key), item):
+            dropped.add(str(key)[:64])
+        else:
+            kept[key] = scrub(item, dropped, depth + 1)
+    return kept
+
+
+def is_secret(name: str, value: object) -> bool:
+    """Tell whether a field is a secret by its name or its value; null and numbers are none."""
+    if isinstance(value, str):
+        return is_secret_name(name) or is_secret_value(value)
+    return isinstance(value, dict | list) and bool(value) and is_secret_name(name)
