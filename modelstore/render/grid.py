@@ -46,10 +46,20 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Headings, and rows of as many cells."""
+    """Headings, and rows of as many cells. Where no heading has a text, none is shown."""
 
     headings: tuple[Heading, ...]
     rows: Sequence[Sequence[str | Cell]]
+
+    @property
+    def has_header(self) -> bool:
+        """Whether there is a line of headings to show."""
+        return any(heading.text for heading in self.headings)
+
+
+def facts(pairs: Iterable[tuple[str, str | Cell]]) -> Grid:
+    """Return names and their values, one pair a line; a long value goes on below itself."""
+    return Grid((Heading(""), Heading("", shrink="wrap")), tuple(pairs))
 
 
 def shown(cell: str | Cell) -> str:
@@ -151,7 +161,7 @@ def plain_lines(
             yield join([heading.text for heading in headings])
             header = False
         yield from map(join, chunk)
-    if header:
+    if header:  # there was no row
         yield _joiner(headings, widths)([heading.text for heading in headings])
 
 

@@ -40,7 +40,9 @@ def draw_grid(grid: Grid, width: int, *, color: bool) -> str:
     widths = fitted_widths(grid.headings, natural, room)
     if not widths:
         return draw_records(grid, width, color=color)
-    table = Table(box=None, padding=(0, 1), header_style="bold", show_edge=False, pad_edge=True)
+    table = Table(
+        box=None, padding=(0, 1), header_style="bold", show_edge=False, show_header=grid.has_header
+    )
     for heading, column_width in zip(grid.headings, widths, strict=True):
         table.add_column(
             Text(heading.text),

@@ -1,0 +1,95 @@
+"""What a command has to say, once, and its writing in every format.
+
+A report is words and tables for a person, one JSON object for a program, and rows for CSV, TSV
+and JSON lines. Without a terminal the words and tables stay, uncut and without styles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from modelstore.render.grid import Cell, Grid, plain_lines, shown
+from modelstore.render.rows import dump_json, write_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from modelstore.render.rows import Write
+
+FORMAT_VERSION = 1
+"""Of the JSON objects; a change that a reader of them could trip over raises it."""
+
+ReportFormat = Literal["table", "json", "jsonl", "csv", "tsv"]
+Part = str | Cell | Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """The terminal that is written to."""
+
+    width: int  # columns
+    color: bool  # whether escape sequences may be written at all
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of a command.
+
+    `body` is lines and tables, in order. `payload` is the JSON object, ``format_version`` aside.
+    `columns` and `rows` are its records as raw values, in a report that has records; in one that
+    has none, the flat values of `payload` are the only one.
+    """
+
+    body: tuple[Part, ...]
+    payload: Mapping[str, object]
+    columns: tuple[str, ...] = ()
+    rows: Iterable[Sequence[object]] = field(default=())
+
+
+def write_report(
+    write: Write,
+    report: Report,
+    form: ReportFormat,
+    *,
+    screen: Screen | None = None,
+    header: bool = True,
+) -> None:
+    """Write `report` in the format `form`; `screen` is None where stdout is no terminal."""
+    payload = {"format_version": FORMAT_VERSION, **report.payload}
+    if form == "table":
+        write_body(write, report.body, screen)
+    elif form == "json":
+        write(dump_json(payload, indent=2) + "\n")
+    elif report.columns:
+        write_rows(write, form, report.columns, report.rows, header=header)
+    elif form == "jsonl":
+        write(dump_json(payload) + "\n")
+    else:
+        flat = {key: value for key, value in payload.items() if _is_flat(value)}
+        write_rows(write, form, tuple(flat), [tuple(flat.values())], header=header)
+
+
+def write_body(write: Write, body: Sequence[Part], screen: Screen | None) -> None:
+    """Write lines and tables for a person."""
+    if screen is None:
+        for part in body:
+            lines = (
+                plain_lines(part.headings, part.rows, header=part.has_header)
+                if isinstance(part, Grid)
+                else [shown(part)]
+            )
+            for line in lines:
+                write(line + "\n")
+        return
+    from modelstore.render.table import draw_grid, draw_line
+
+    for part in body:
+        if isinstance(part, Grid):
+            write(draw_grid(part, screen.width, color=screen.color))
+        else:
+            write(draw_line(part, screen.width, color=screen.color))
+
+
+def _is_flat(value: object) -> bool:
+    return value is None or isinstance(value, (str, int, float))
