@@ -1,0 +1,76 @@
+"""Checking a run of frames, in plain Python; `vector` does the same with numpy, 100 × faster."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+from modelstore.wal.checksum import carry, checksum
+from modelstore.wal.frames import BLANK, BROKEN, COMMIT, FOREIGN, INTACT, PAGE_ZERO
+from modelstore.wal.layout import FRAME_HEADER, FRAME_HEADER_SIZE, frame_size
+
+_MASK = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What it takes to check frames: the page size, how checksums read words, and whose salts."""
+
+    page_size: int
+    big_endian: bool
+    salt: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Frames as columns, as in `frames.WalScan`; `last` is the stored checksum of the last one."""
+
+    page_numbers: array[int]
+    commit_sizes: array[int]
+    fingerprints: array[int]
+    marks: bytes
+    last: tuple[int, int]
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether no frame here was ever written."""
+        return self.marks.count(BLANK) == len(self.marks)
+
+
+def examine(buffer: bytearray, count: int, geometry: Geometry, last: tuple[int, int]) -> Chunk:
+    """Check the first `count` frames in `buffer`; `last` is the stored checksum before them."""
+    view = memoryview(buffer)
+    stride = frame_size(geometry.page_size)
+    page_numbers, commit_sizes, fingerprints = array("I"), array("I"), array("Q")
+    marks = bytearray()
+    for start in range(0, count * stride, stride):
+        header = view[start : start + FRAME_HEADER_SIZE]
+        page = view[start + FRAME_HEADER_SIZE : start + stride]
+        number, commit, salt0, salt1, *stored = FRAME_HEADER.unpack(header)
+        own = checksum(page, big_endian=geometry.big_endian)
+        state = checksum(header[:8], *last, big_endian=geometry.big_endian)
+        carried = carry(*state, geometry.page_size)
+        last = (stored[0], stored[1])
+        follows = last == ((carried[0] + own[0]) & _MASK, (carried[1] + own[1]) & _MASK)
+        page_numbers.append(number)
+        commit_sizes.append(commit)
+        fingerprints.append(own[0] << 32 | own[1])
+        marks.append(_mark(number, commit, follows, (salt0, salt1), geometry.salt))
+    return Chunk(page_numbers, commit_sizes, fingerprints, bytes(marks), last)
+
+
+def _mark(
+    number: int,
+    commit: int,
+    follows: bool,  # noqa: FBT001 - one of the five facts that make the mark
+    salt: tuple[int, int],
+    expected: tuple[int, int],
+) -> int:
+    """Return the mark of a frame, its faults in the order in which SQLite looks for them."""
+    if salt != expected:
+        mark = FOREIGN if number or commit or any(salt) else BLANK
+    elif number == 0:
+        mark = PAGE_ZERO
+    else:
+        mark = INTACT if follows else BROKEN
+    return mark | COMMIT if commit else mark

@@ -1,0 +1,167 @@
+"""Reading a ``-wal``: what SQLite's recovery would make of it, and what it would not tell.
+
+The file is read from front to back in pieces of bounded size. Writers may be at work: what a look
+found is looked at again where it does not hold together, and `changed_while_reading` says so where
+it never does.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from modelstore.wal.checksum import fingerprints
+from modelstore.wal.chunk import Geometry, examine
+from modelstore.wal.files import open_regular, read_at, read_into, require_regular
+from modelstore.wal.frames import Frame, FrameState, StopReason, Transaction, WalScan
+from modelstore.wal.gather import Examine, gather
+from modelstore.wal.guess import guess_geometry
+from modelstore.wal.header import WalFault, WalHeader, WalHeaderError
+from modelstore.wal.layout import WAL_HEADER_SIZE, frame_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "Frame",
+    "FrameState",
+    "StopReason",
+    "Transaction",
+    "WalFault",
+    "WalHeader",
+    "WalHeaderError",
+    "WalScan",
+    "page_fingerprints",
+    "scan",
+]
+
+_PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy takes to load
+_CHUNK_SIZE = 1 << 20
+_ATTEMPTS = 4
+
+
+def scan(source: str | int, *, attempts: int = _ATTEMPTS) -> WalScan:
+    """Return what the ``-wal`` at a path, or open at a descriptor, holds.
+
+    Takes a megabyte and 17 bytes a frame of memory. Reads up to `attempts` times while the file
+    changes under it; damage is only reported when two looks agree on it, as a writer that takes
+    back a transaction overwrites frames in place. Raises `RefusedError` for what is no regular
+    file or cannot be read; a missing file is an answer: `WalFault.ABSENT`.
+    """
+    found = WalScan(size=0, fault=WalFault.ABSENT)
+    before: WalScan | None = None
+    for _ in range(max(1, attempts)):
+        found = _look(source)
+        if not found.changed_while_reading and (
+            not found.is_damaged or (before is not None and _agree(before, found))
+        ):
+            return found
+        before = found
+    return (
+        found if found.is_damaged and attempts == 1 else replace(found, changed_while_reading=True)
+    )
+
+
+def _agree(one: WalScan, other: WalScan) -> bool:
+    return (
+        one.header == other.header
+        and one.valid == other.valid
+        and one.stop_reason == other.stop_reason
+    )
+
+
+def _look(source: str | int) -> WalScan:
+    """Read the log once, noting whether it changed meanwhile."""
+    if isinstance(source, int):
+        require_regular(source, "the -wal file")
+        return _read(source)
+    try:
+        fd = open_regular(source)
+    except FileNotFoundError:
+        return WalScan(size=0, fault=WalFault.ABSENT)
+    try:
+        found = _read(fd)
+        if not _is_still(source, fd):
+            return replace(found, changed_while_reading=True)
+        return found
+    finally:
+        os.close(fd)
+
+
+def _is_still(path: str, fd: int) -> bool:
+    """Return whether `path` still names the file open at `fd`."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except OSError:
+        return False
+
+
+def _read(fd: int) -> WalScan:
+    size = os.fstat(fd).st_size
+    raw = read_at(fd, WAL_HEADER_SIZE, 0)
+    try:
+        header = WalHeader.unpack(raw)
+    except WalHeaderError as error:
+        return WalScan(size=size, fault=error.fault, changed_while_reading=len(raw) != size)
+    if header.fault is None:
+        geometry: Geometry | None = Geometry(header.page_size, header.big_endian, header.salt)
+    else:
+        geometry = guess_geometry(fd, header) if header.fault.is_damage else None
+    if geometry is None:
+        return WalScan(size=size, fault=header.fault, header=header)
+    slots, tail = divmod(max(0, size - WAL_HEADER_SIZE), frame_size(geometry.page_size))
+    columns = gather(fd, geometry, slots, header.checksum, _CHUNK_SIZE, _examiner(size))
+    found = columns.judge(is_header_sound=header.fault is None)
+    changed = read_at(fd, WAL_HEADER_SIZE, 0) != raw or os.fstat(fd).st_size < size
+    return replace(
+        found,
+        size=size,
+        fault=header.fault,
+        header=header,
+        frame_slots=slots,
+        tail_bytes=tail,
+        changed_while_reading=changed or columns.was_cut,
+    )
+
+
+def _examiner(size: int) -> Examine:
+    """Return the function that checks frames of a log of `size` bytes in the least time."""
+    if size <= _PLAIN_LIMIT:
+        return examine
+    from modelstore.wal import vector
+
+    return vector.examine
+
+
+def page_fingerprints(fd: int, page_numbers: Sequence[int], header: WalHeader) -> array[int]:
+    """Return the fingerprints of pages of the database file open at `fd`, as `WalScan` has them.
+
+    `page_numbers` ascend. What lies beyond the end of the file counts as zeros, as SQLite reads
+    it; so it is for the caller to know how many pages there are.
+    """
+    page_size = header.page_size
+    digest = fingerprints
+    if len(page_numbers) * page_size > _PLAIN_LIMIT:
+        from modelstore.wal import vector
+
+        digest = vector.fingerprints
+    per_chunk = max(1, _CHUNK_SIZE // page_size)
+    found = array("Q")
+    for first in range(0, len(page_numbers), per_chunk):
+        wanted = page_numbers[first : first + per_chunk]
+        buffer = bytearray(len(wanted) * page_size)
+        _read_pages(fd, memoryview(buffer), wanted, page_size)
+        found += digest(buffer, len(wanted), page_size, big_endian=header.big_endian)
+    return found
+
+
+def _read_pages(fd: int, view: memoryview, wanted: Sequence[int], page_size: int) -> None:
+    """Fill `view` with the pages of the file at `fd`, each run of neighbours in one read."""
+    start = 0
+    for end in range(1, len(wanted) + 1):
+        if end == len(wanted) or wanted[end] != wanted[end - 1] + 1:
+            offset = (wanted[start] - 1) * page_size
+            read_into(fd, view[start * page_size : end * page_size], offset)
+            start = end
