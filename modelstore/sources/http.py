@@ -22,6 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 from modelstore.errors import SourceError
 from modelstore.sources.address import ADDRESS_HINT, DEFAULT_PORTS, KEY_HINT, Address
+from modelstore.sources.values import parse_json
 from modelstore.text import human_bytes, human_seconds, visible
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from urllib3.connection import HTTPConnection
 
 MAX_BODY = 16 * 1024 * 1024  # bytes; the longest known list of models is about 2 MB
-MAX_JSON_MARKS = 2_000_000  # commas and brackets: each may become an object of 64 bytes
 MAX_REDIRECTS = 3
 _CHUNK = 64 * 1024
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -230,20 +230,3 @@ def _cut(sock: socket.socket | None) -> None:
     if sock is not None:
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
-
-
-def parse_json(body: bytes) -> object:
-    """Return the value of a JSON text, bounded in the memory and depth that it may take.
-
-    Raises `ValueError`, whose text says what is wrong in a few words.
-    """
-    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_MARKS:
-        raise ValueError("it holds too many values")
-    try:
-        return json.loads(body)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos}") from None
