@@ -1,0 +1,271 @@
+"""Taking what was staged into the catalogue, in one IMMEDIATE transaction.
+
+What is known is never erased by what knows less. For a model that is in the catalogue already:
+
+- **replace**: its weights file is not the file that was read before (other size or time). All
+  that was read of the old one is void; the new values stand, unknown ones too.
+- **tell**: the same kind of source at the same locator, a better-informed kind (files over
+  configuration and records, these over servers), or a person's own record file. Its values
+  stand where it has any.
+- **fill**: everybody else, such as a server or another store that shows the same weights. Its
+  values are taken where nothing was known.
+
+The user's tags only grow, ``created_at`` stays, and a row that would not differ is not written.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from modelstore.store.identity import LAND_SEEN_PLACES, land_companions, resolve
+from modelstore.store.models import MODEL_COLUMNS
+from modelstore.store.staging import Staging, tags_json, union_of_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from modelstore.store.schema import Writable
+    from modelstore.store.sqlite import sqlite3
+
+Mode = Literal["replace", "tell", "fill"]
+
+_FIXED = ("id", "locator", "created_at", "updated_at")
+_VALUES = tuple(c for c in MODEL_COLUMNS if c not in (*_FIXED, "tags", "source"))
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did, in different models.
+
+    Added, updated (its row in ``models`` changed) or unchanged; seconds that the write lock was
+    held.
+    """
+
+    added: int
+    updated: int
+    unchanged: int
+    lock_seconds: float
+
+    @property
+    def total(self) -> int:
+        """Models that the catalogue holds for what was staged."""
+        return self.added + self.updated + self.unchanged
+
+
+def merge(opened: Writable, staging: Staging, *, now: str, tags: Iterable[str] = ()) -> Merged:
+    """Take what is staged into the catalogue; `tags` are added to every model of it.
+
+    `now` is ISO-8601 UTC. The caller clears the staging before the next batch.
+    """
+    tags = tuple(tags)
+    staging.seal(tags)
+    conn = opened.conn
+    outcomes: dict[str, Outcome] = {}
+    with attached(conn, staging):
+        with opened.write():
+            begun = time.monotonic()
+            bulk = _merge_rows(conn, now)
+            landed = _merge_items(conn, now, outcomes)
+            landed += _merge_seen(conn, now, tags_json(tags), outcomes)
+        lock_seconds = time.monotonic() - begun
+    staging.landed(landed)
+    kinds = list(outcomes.values())
+    return Merged(
+        bulk.added + kinds.count("added"),
+        bulk.updated + kinds.count("updated"),
+        bulk.unchanged + kinds.count("unchanged"),
+        lock_seconds,
+    )
+
+
+Outcome = Literal["added", "updated", "unchanged"]
+
+
+def count_present(conn: sqlite3.Connection, staging: Staging) -> int:
+    """Return how many of the models staged since the beginning `conn` can see.
+
+    Equals ``staging.expected()`` where all are there. `conn` may see the main file alone.
+    """
+    staging.seal()
+    with attached(conn, staging):
+        (total,) = conn.execute(
+            "SELECT (SELECT count(*) FROM staged.rows CROSS JOIN models USING (locator)) "
+            "+ (SELECT count(*) FROM staged.landed AS l CROSS JOIN models USING (id) WHERE "
+            "NOT EXISTS (SELECT 1 FROM staged.rows AS r WHERE r.locator = l.locator))"
+        ).fetchone()
+    return int(total)
+
+
+@contextmanager
+def attached(conn: sqlite3.Connection, staging: Staging) -> Iterator[None]:
+    """Attach the sealed scratch database read-only as ``staged``."""
+    from urllib.parse import quote
+
+    uri = f"file:{quote(os.fsencode(os.path.abspath(staging.path)))}?mode=ro"
+    conn.execute("ATTACH DATABASE ? AS staged", (uri,))
+    try:
+        yield
+    finally:
+        if not conn.in_transaction:
+            conn.execute("DETACH DATABASE staged")
+
+
+def upsert_sql(mode: Mode, selection: str) -> str:
+    """Return the SQL that takes `selection`, in the order of ``MODEL_COLUMNS``, into ``models``.
+
+    It has one parameter of its own, ``:now``. A row that would not differ is not touched.
+    """
+    new = {column: _new_value(mode, column) for column in _VALUES}
+    new["source"] = _new_source(mode)
+    new["tags"] = (
+        "CASE WHEN excluded.tags IN ('[]', models.tags) THEN models.tags "
+        f"ELSE {union_of_tags('models.tags', 'excluded.tags')} END"
+    )
+    if mode == "replace":
+        # Another kind of source names the same file otherwise: the first name stays.
+        new["name"] = (
+            "CASE WHEN excluded.source = models.source THEN excluded.name ELSE models.name END"
+        )
+    sets = ", ".join(f"{column} = {value}" for column, value in new.items())
+    differs = " OR ".join(f"{value} IS NOT models.{column}" for column, value in new.items())
+    return (
+        f"INSERT INTO models ({', '.join(MODEL_COLUMNS)}) {selection} "
+        f"ON CONFLICT (locator) DO UPDATE SET {sets}, updated_at = :now WHERE {differs}"
+    )
+
+
+def _new_value(mode: Mode, column: str) -> str:
+    if mode == "replace":
+        return f"excluded.{column}"
+    if mode == "tell":
+        return f"coalesce(excluded.{column}, models.{column})"
+    return f"coalesce(models.{column}, excluded.{column})"
+
+
+_FILE_KINDS = ("gguf", "safetensors", "directory", "huggingface", "llama-cache", "ollama")
+_RANKS = {
+    **dict.fromkeys((*_FILE_KINDS, "lmstudio"), 2),
+    **dict.fromkeys(("llama-server", "ollama-server", "lmstudio-server", "openai-server"), 0),
+}
+
+
+def rank(source: str) -> int:
+    """Return how well a kind of source knows a model: 2 reads files, 0 asks a server."""
+    return _RANKS.get(source, 1)
+
+
+def _rank_sql(source: str) -> str:
+    whens = " ".join(f"WHEN '{kind}' THEN {value}" for kind, value in _RANKS.items())
+    return f"(CASE {source} {whens} ELSE 1 END)"
+
+
+def _new_source(mode: Mode) -> str:
+    if mode == "fill":
+        return "models.source"
+    better = ">" if mode == "replace" else ">="
+    return (
+        "CASE WHEN excluded.source = models.source THEN models.source "
+        f"WHEN {_rank_sql('excluded.source')} {better} {_rank_sql('models.source')} "
+        "THEN excluded.source ELSE models.source END"
+    )
+
+
+def _selection(table: str, **replaced: str) -> str:
+    given = {
+        "created_at": "coalesce(created_at, :now)",
+        "updated_at": "coalesce(updated_at, :now)",
+        **replaced,
+    }
+    columns = ", ".join(given.get(column, column) for column in MODEL_COLUMNS)
+    return f"SELECT {columns} FROM staged.{table}"
+
+
+def _merge_rows(conn: sqlite3.Connection, now: str) -> Merged:
+    (staged,) = conn.execute("SELECT count(*) FROM staged.rows").fetchone()
+    if not staged:
+        return Merged(0, 0, 0, 0.0)
+    (before,) = conn.execute("SELECT count(*) FROM models").fetchone()
+    changed = 0
+    modes: tuple[tuple[Mode, int], ...] = (("tell", 0), ("fill", 1))
+    for mode, fill in modes:
+        # In the order of locators the catalogue's own index grows at its end, page by page.
+        selection = _selection("rows") + f" WHERE fill = {fill} ORDER BY locator"
+        changed += conn.execute(upsert_sql(mode, selection), {"now": now}).rowcount
+    (after,) = conn.execute("SELECT count(*) FROM models").fetchone()
+    added = after - before
+    return Merged(added, changed - added, staged - changed, 0.0)
+
+
+_ITEM = _selection("items", id=":id", locator=":locator") + " WHERE rowid = :item"
+
+
+def _merge_items(
+    conn: sqlite3.Connection, now: str, outcomes: dict[str, Outcome]
+) -> list[tuple[str, str]]:
+    """Take over models one by one, in the order in which they were found.
+
+    Each sees those before it, so that how an import is cut into batches makes no difference.
+    """
+    landed = []
+    items = conn.execute(
+        "SELECT rowid, id, locator, source, host, told, weights FROM staged.items ORDER BY rowid"
+    ).fetchall()
+    for item, own_id, own_locator, source, host, told, weights in items:
+        match = resolve(conn, own_locator, host, weights)
+        known = match is not None
+        model, locator = (match.id, match.locator) if match else (own_id, own_locator)
+        mode: Mode = "tell"
+        if match is not None:
+            same = match.locator == own_locator and match.source == source
+            better = rank(source) > rank(match.source)
+            returns = match.status == "missing" and rank(source) == 2
+            if match.changed and rank(source) == 2:
+                mode = "replace"
+            elif not (told or same or better or returns):
+                mode = "fill"
+        parameters = {"now": now, "id": model, "locator": locator, "item": item}
+        wrote = conn.execute(upsert_sql(mode, _ITEM), parameters).rowcount > 0
+        land_companions(conn, model, own_locator, host, weights)
+        outcome: Outcome = "added" if not known else "updated" if wrote else "unchanged"
+        if outcomes.get(model, "unchanged") == "unchanged":
+            outcomes[model] = outcome
+        landed.append((model, locator))
+    return landed
+
+
+_SEEN = "(SELECT locator FROM staged.seen)"
+
+
+def _merge_seen(
+    conn: sqlite3.Connection, now: str, tags: str, outcomes: dict[str, Outcome]
+) -> list[tuple[str, str]]:
+    """Note the places of models that are as they were; a missing one is back."""
+    seen = conn.execute(
+        "SELECT DISTINCT m.id, m.locator FROM staged.seen AS s CROSS JOIN models AS m "
+        "ON m.locator = s.locator"
+    ).fetchall()
+    if not seen:
+        return []
+    changed = conn.execute(
+        "UPDATE models SET status = 'available', updated_at = ? "
+        f"WHERE status = 'missing' AND locator IN {_SEEN} RETURNING id",
+        (now,),
+    ).fetchall()
+    if tags != "[]":
+        union = union_of_tags("tags", "?2")
+        changed += conn.execute(
+            f"UPDATE models SET tags = {union}, updated_at = ?1 "
+            f"WHERE locator IN {_SEEN} AND {union} <> tags RETURNING id",
+            (now, tags),
+        ).fetchall()
+    conn.execute(LAND_SEEN_PLACES)
+    for model, *_ in seen:
+        outcomes.setdefault(model, "unchanged")
+    for (model,) in changed:
+        if outcomes[model] == "unchanged":
+            outcomes[model] = "updated"
+    return seen
