@@ -18,18 +18,16 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelstore.sources.base import Skipped
-from modelstore.sources.files import LocalFile, from_stat, kind_of
+from modelstore.sources.files import LocalFile, from_stat
 from modelstore.sources.store_files import (
     UnreadableError,
-    contains,
     entries,
-    fault,
+    file_inside,
     read_object,
     read_text,
     walk,
@@ -43,7 +41,8 @@ PREFIX = "models--"
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".npz", ".tflite")
 """Endings of weights in formats of which nothing but their presence is read."""
 
-_WANTED = (".gguf", ".safetensors", ".safetensors.index.json", "config.json", *OTHER_WEIGHTS)
+_WANTED = (".gguf", ".safetensors", ".safetensors.index.json", *OTHER_WEIGHTS)
+_WANTED_NAMES = frozenset(("config.json", "adapter_config.json"))
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})(?:\.[0-9a-f]{8})?\.incomplete")
 
@@ -122,29 +121,15 @@ class Repo:
         for entry in walk(snapshot.path):
             if isinstance(entry, Skipped):
                 yield entry
-            elif entry.name.endswith(_WANTED):
+            elif entry.name in _WANTED_NAMES or entry.name.endswith(_WANTED):
                 try:
                     snapshot.files.append(self._file(entry))
                 except UnreadableError as error:
                     yield Skipped(entry.path, str(error))
 
     def _file(self, entry: os.DirEntry[str]) -> LocalFile:
-        real, sha256 = entry.path, None
-        try:
-            if entry.is_symlink():
-                real = os.path.realpath(entry.path)
-                shared = os.path.join(self.hub, "blobs")
-                if not (contains(self.path, real) or contains(shared, real)):
-                    raise UnreadableError("is a link out of the store, which is not followed")
-                sha256 = self._sha256(entry.path)
-            status = entry.stat()
-        except FileNotFoundError:
-            raise UnreadableError("links to a blob that is gone") from None
-        except (OSError, ValueError) as error:
-            raise fault(error) from None
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError(f"is {kind_of(status.st_mode)}, not a file")
-        return from_stat(entry.path, real, status, sha256=sha256)
+        file = file_inside(entry, self.path, os.path.join(self.hub, "blobs"))
+        return replace(file, sha256=self._sha256(entry.path)) if entry.is_symlink() else file
 
     def _sha256(self, link: str) -> str | None:
         """Return the name of the repository's own blob, where it is a SHA-256.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelstore.errors import SourceError
 from modelstore.sources.base import Found, Skipped, Unchanged
-from modelstore.sources.files import open_regular
+from modelstore.sources.files import LocalFile, from_stat, kind_of, open_regular
 from modelstore.sources.values import parse_json
 from modelstore.text import visible
 
@@ -52,6 +53,28 @@ def open_store(path: str, *, holds: str) -> str:
 def contains(root: str, real: str) -> bool:
     """Whether the real path `real` lies below the real path `root`."""
     return real.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def file_inside(entry: os.DirEntry[str], *roots: str) -> LocalFile:
+    """Look at a file of a store with one ``stat``, through a link if it stays below `roots`.
+
+    Raises `UnreadableError` where it leads out, or is no regular file. `entry` must have been
+    listed under a real path.
+    """
+    real = entry.path
+    try:
+        if entry.is_symlink():
+            real = os.path.realpath(entry.path)
+            if not any(contains(root, real) for root in roots):
+                raise UnreadableError("is a link out of the store, which is not followed")
+        status = entry.stat()
+    except FileNotFoundError:
+        raise UnreadableError("is a link to nothing: what it stood for is gone") from None
+    except (OSError, ValueError) as error:
+        raise fault(error) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError(f"is {kind_of(status.st_mode)}, not a file")
+    return from_stat(entry.path, real, status)
 
 
 def entries(path: str) -> list[os.DirEntry[str]]:
