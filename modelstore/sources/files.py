@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.sources.base import Context, Unchanged
 from modelstore.store.models import FileRole, ModelFile, Place
+from modelstore.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +35,11 @@ class LocalFile:
     def name(self) -> str:
         """The last part of the path as seen."""
         return os.path.basename(self.path)
+
+    @property
+    def shown(self) -> str:
+        """The name, safe to show."""
+        return visible(self.name, 200)
 
     def as_model_file(self) -> ModelFile:
         """Return the record that the catalogue keeps of it."""
@@ -112,14 +118,11 @@ def open_regular(path: str) -> tuple[int, int]:
     Raises OSError where it cannot be opened, ValueError where it is no regular file.
     """
     fd = os.open(path, _OPEN_FLAGS)
-    try:
-        st = os.fstat(fd)
-        if not stat.S_ISREG(st.st_mode):
-            raise ValueError(f"is {kind_of(st.st_mode)}, not a file")
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd, st.st_size
+    st = os.fstat(fd)
+    if stat.S_ISREG(st.st_mode):
+        return fd, st.st_size
+    os.close(fd)
+    raise ValueError(f"is {kind_of(st.st_mode)}, not a file")
 
 
 def kind_of(mode: int) -> str:
@@ -135,6 +138,29 @@ def kind_of(mode: int) -> str:
         if test(mode):
             return words
     return "something special"
+
+
+_MAGICS = (
+    (b"GGUF", "it is a GGUF file"),
+    (b"version https://git-lfs", "it is a Git LFS pointer, the model itself was not downloaded"),
+    (b"<", "it is a web page or XML, perhaps an error instead of the download"),
+    (b"PK\x03\x04", "it is a ZIP archive, perhaps a PyTorch checkpoint"),
+    (b"\x1f\x8b", "it is compressed by gzip"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed by zstd"),
+    (b"SQLite format 3\0", "it is an SQLite database"),
+    (b"lmgg", "it is of the GGML format, older than GGUF"),
+    (b"fmgg", "it is of the GGMF format, older than GGUF"),
+    (b"tjgg", "it is of the GGJT format, older than GGUF"),
+    (b"\0\0\0\0", "it begins with zeros, as a file does that was never filled"),
+)
+
+
+def guess_format(start: bytes) -> str:
+    """Return what a file is that begins with `start`, for a sentence on what it is not."""
+    for magic, words in _MAGICS:
+        if start.startswith(magic):
+            return words
+    return f"it begins with {start[:8].hex(' ')}"
 
 
 if hasattr(os, "pread"):

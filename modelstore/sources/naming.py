@@ -1,0 +1,146 @@
+"""What the name of a model file says: a shard, a sidecar, an unfinished download, a quantization.
+
+The conventions are GGUF's (github.com/ggml-org/ggml/blob/master/docs/gguf.md, "GGUF Naming
+Convention") and safetensors' as transformers shards it. Names are "not intended to be perfectly
+parsable", so they are asked only for what no header says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+_PARTIAL = (
+    ".part",
+    ".partial",
+    ".incomplete",
+    ".download",
+    ".downloading",
+    ".crdownload",
+    ".opdownload",
+    ".!qb",
+    ".tmp",
+)
+_LM_STUDIO_PARTIAL = "downloading_"  # a prefix, with .part at the end
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})", re.DOTALL)
+_RAW_PART = re.compile(r"(.+\.gguf)\.part(\d{1,3})of(\d{1,3})", re.DOTALL | re.IGNORECASE)
+_ENCODING = re.compile(
+    r"(?:^|[-._])("
+    r"(?:UD-)?I?Q\d(?:_[0-9A-Z]{1,4}){0,3}|TQ\d_\d|B?F16|FP16|F32|FP32|FP8|MXFP4(?:_MOE)?|NVFP4"
+    r")$",
+    re.IGNORECASE,
+)
+_SIZE = re.compile(
+    r"(?<![0-9A-Za-z.])((?:\d{1,3}x)?\d{1,4}(?:\.\d{1,3})?[MBT])(?![0-9A-Za-z])", re.IGNORECASE
+)
+_EXPERTS = re.compile(r"(-A\d{1,3}(?:\.\d{1,2})?B)(?![0-9A-Za-z])", re.IGNORECASE)
+_GENERIC = re.compile(
+    r"(?:gg[mu][lf]-)?(?:model|weights|pytorch_model|diffusion_pytorch_model|adapter_model"
+    r"|consolidated|[0-9a-f]{40}|(?:sha256-)?[0-9a-f]{64})"
+    r"(?:[-._](?:I?Q\d\w{0,8}|B?F16|FP16|F32|fp16|bf16))?",
+    re.IGNORECASE,
+)
+_MAX_NAME = 255  # longer than a file system takes: not a name to search in
+
+Extension = Literal["gguf", "safetensors"]
+Sidecar = Literal["projector", "draft"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """A file name taken apart."""
+
+    stem: str  # without extension, shard number and what marks an unfinished download
+    extension: Extension
+    shard: int = 0  # 1-based; 0: not one of several
+    shards: int = 0
+    partial: bool = False  # an unfinished download
+    raw_part: bool = False  # a piece of one file that was cut up: the pieces must be joined
+
+
+def parse_name(name: str) -> FileName | None:
+    """Take the name of a GGUF or safetensors file apart; None for any other file."""
+    whole = without_partial(name)
+    partial = whole != name
+    raw = _RAW_PART.fullmatch(whole)
+    if raw is not None:
+        whole = raw[1]
+    stem, extension = os.path.splitext(whole)
+    kind: Extension
+    if extension.lower() == ".gguf":
+        kind = "gguf"
+    elif extension.lower() == ".safetensors":
+        kind = "safetensors"
+    else:
+        return None
+    if raw is not None:
+        return FileName(stem, kind, int(raw[2]), int(raw[3]), partial, raw_part=True)
+    shard = _SHARD.fullmatch(stem)
+    if shard is not None and 1 <= int(shard[2]) <= int(shard[3]):
+        return FileName(shard[1], kind, int(shard[2]), int(shard[3]), partial)
+    return FileName(stem, kind, partial=partial)
+
+
+def without_partial(name: str) -> str:
+    """Return the name that an unfinished download will have; any other name as it is."""
+    lower = name.lower()
+    for suffix in _PARTIAL:
+        if lower.endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)].removeprefix(_LM_STUDIO_PARTIAL)
+    return name
+
+
+def sidecar(stem: str) -> Sidecar | None:
+    """Tell whether a name is that of a projector, or of a draft (multi-token prediction) model."""
+    lower = stem.lower()
+    if "mmproj" in lower:
+        return "projector"
+    if lower.startswith(("mtp-", "mtp.", "mtp_")) or "draft" in re.split(r"[-._ ]", lower):
+        return "draft"
+    return None
+
+
+def main_stem(stem: str) -> str:
+    """Return what a sidecar's name has in common with its model's: ``mmproj-X-F16`` gives ``X``."""
+    rest = re.sub(r"(?:^|[-._])(?:mmproj|mtp|draft)(?=$|[-._])", "", stem, flags=re.IGNORECASE)
+    return (_ENCODING.sub("", rest) if len(rest) <= _MAX_NAME else rest).strip("-._").lower()
+
+
+def encoding(stem: str) -> str | None:
+    """Return the quantization that a name ends with: ``Q4_K_M``, ``F16``."""
+    match = _ENCODING.search(stem) if len(stem) <= _MAX_NAME else None
+    if match is None:
+        return None
+    return match[1].upper().removeprefix("UD-").replace("FP16", "F16").replace("FP32", "F32")
+
+
+def size_label(stem: str) -> str | None:
+    """Return the size that a name tells: ``8B``, ``30B-A3B``, ``8x7B``."""
+    match = _SIZE.search(stem) if len(stem) <= _MAX_NAME else None
+    if match is None:
+        return None
+    experts = _EXPERTS.match(stem, match.end())
+    label = match[1] + (experts[1] if experts else "")
+    return label.upper().replace("X", "x")
+
+
+def model_name(path: str) -> str:
+    """Return what a model is called after its file, or its directory if any model's would fit."""
+    parent, name = os.path.split(path)
+    parsed = parse_name(name)
+    stem = parsed.stem if parsed else name
+    if _GENERIC.fullmatch(stem) and os.path.basename(parent):
+        return os.path.basename(parent)
+    return stem
+
+
+def first_shard(path: str) -> str:
+    """Return the path of the first shard beside a shard; of any other file, its own."""
+    parent, name = os.path.split(path)
+    parsed = parse_name(name)
+    if parsed is None or parsed.shards == 0 or parsed.raw_part:
+        return path
+    _, extension = os.path.splitext(without_partial(name))
+    return os.path.join(parent, f"{parsed.stem}-00001-of-{parsed.shards:05}{extension}")
