@@ -87,8 +87,13 @@ def human_tags(value: str) -> str:
 
 
 def _number(human: Callable[[int], str]) -> Callable[[Any], str]:
-    """Let `human` meet only the numbers: another program's table may hold text in their place."""
+    """Let `human` meet only numbers: another program's table may hold a text in their place."""
     return lambda value: human(value) if isinstance(value, int) else str(value)
+
+
+def _text(human: Callable[[str], str]) -> Callable[[Any], str]:
+    """Let `human` meet only texts."""
+    return lambda value: human(value) if isinstance(value, str) else str(value)
 
 
 _COLUMNS = (
@@ -114,13 +119,13 @@ _COLUMNS = (
     Column("file_size", "SIZE", _number(human_bytes), right=True),
     Column("sha256", "SHA256", shrink="end", least=12),
     Column("license", "LICENSE", shrink="end", least=8),
-    Column("tags", "TAGS", human_tags, shrink="end", least=8),
+    Column("tags", "TAGS", _text(human_tags), shrink="end", least=8),
     Column("host", "HOST", shrink="end", least=8),
     Column("parameters", "PARAMETERS", shrink="end", least=12),
     Column("source_id", "SOURCE ID", shrink="middle", least=9),
-    Column("modified_at", "MODIFIED", human_time),
-    Column("created_at", "CREATED", human_time),
-    Column("updated_at", "UPDATED", human_time),
+    Column("modified_at", "MODIFIED", _text(human_time)),
+    Column("created_at", "CREATED", _text(human_time)),
+    Column("updated_at", "UPDATED", _text(human_time)),
 )
 
 COLUMNS: dict[str, Column] = {column.name: column for column in _COLUMNS}

@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 """Of the JSON objects; a change that a reader of them could trip over raises it."""
 
 ReportFormat = Literal["table", "json", "jsonl", "csv", "tsv"]
+_NESTED = (list, tuple, dict)
 Part = str | Cell | Grid
 
 
@@ -61,13 +62,16 @@ def write_report(
         write_body(write, report.body, screen)
     elif form == "json":
         write(dump_json(payload, indent=2) + "\n")
-    elif report.columns:
-        write_rows(write, form, report.columns, report.rows, header=header)
     elif form == "jsonl":
-        write(dump_json(payload) + "\n")
+        if report.columns:
+            write_rows(write, form, report.columns, report.rows)
+        else:
+            write(dump_json(payload) + "\n")
     else:
-        flat = {key: value for key, value in payload.items() if _is_flat(value)}
-        write_rows(write, form, tuple(flat), [tuple(flat.values())], header=header)
+        flat = {key: value for key, value in payload.items() if not isinstance(value, _NESTED)}
+        columns = report.columns or tuple(flat)
+        rows = report.rows if report.columns else [tuple(flat.values())]
+        write_rows(write, form, columns, (tuple(map(_in_cell, row)) for row in rows), header=header)
 
 
 def write_body(write: Write, body: Sequence[Part], screen: Screen | None) -> None:
@@ -91,5 +95,6 @@ def write_body(write: Write, body: Sequence[Part], screen: Screen | None) -> Non
             write(draw_line(part, screen.width, color=screen.color))
 
 
-def _is_flat(value: object) -> bool:
-    return value is None or isinstance(value, (str, int, float))
+def _in_cell(value: object) -> object:
+    """Return a value as a cell of CSV or TSV holds it: truth and what is nested as in JSON."""
+    return dump_json(value) if isinstance(value, (bool, *_NESTED)) else value

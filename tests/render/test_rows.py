@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tracemalloc
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelstore.render.rows import dump_json, harmless_json, write_json, write_rows
+from tests.render.samples import HOSTILE, TEXTS, VALUES, unsafe_characters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from modelstore.render.rows import RowFormat
+
+ROWS = st.integers(min_value=1, max_value=5).flatmap(
+    lambda width: st.lists(st.tuples(*[VALUES] * width), min_size=1, max_size=8)
+)
+FORMATS = ("json", "jsonl", "csv", "tsv")
+
+
+def written(
+    form: str,
+    rows: Iterable[Sequence[object]],
+    columns: Sequence[str] = ("a", "b"),
+    **options: bool,
+) -> str:
+    parts: list[str] = []
+    write_rows(parts.append, cast("RowFormat", form), columns, rows, **options)
+    return "".join(parts)
+
+
+def names(rows: list[tuple[object, ...]]) -> list[str]:
+    return [f"c{number}" for number in range(len(rows[0]))]
+
+
+@given(ROWS)
+def test_json_reads_back_exactly(rows: list[tuple[object, ...]]) -> None:
+    text = written("json", rows, names(rows))
+    assert [tuple(record.values()) for record in json.loads(text)] == rows
+    assert not unsafe_characters(text)
+
+
+@given(ROWS)
+def test_json_lines_read_back_exactly_one_line_a_row(rows: list[tuple[object, ...]]) -> None:
+    text = written("jsonl", rows, names(rows))
+    lines = text.split("\n")
+    assert lines.pop() == ""
+    assert [tuple(json.loads(line).values()) for line in lines] == rows
+    assert not unsafe_characters(text)
+
+
+@given(ROWS)
+def test_tsv_reads_back_exactly_one_line_a_row(rows: list[tuple[object, ...]]) -> None:
+    text = written("tsv", rows, names(rows), header=False)
+    lines = text.split("\n")
+    assert lines.pop() == ""
+    cells = [[unescaped(cell) for cell in line.split("\t")] for line in lines]
+    assert cells == [["" if value is None else str(value) for value in row] for row in rows]
+    assert not unsafe_characters(text, allowed="\n\t")
+
+
+def unescaped(cell: str) -> str:
+    """Undo the escapes of TSV with Python's own reader of the same escapes."""
+    ascii_only = "".join(char if char.isascii() else f"\\U{ord(char):08x}" for char in cell)
+    return ascii_only.encode("ascii").decode("unicode_escape")
+
+
+@given(ROWS, st.booleans())
+def test_csv_reads_back_but_for_its_guards(rows: list[tuple[object, ...]], formulas: bool) -> None:
+    text = written("csv", rows, names(rows), header=False, formulas=formulas)
+    assert not unsafe_characters(text)
+    cells = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    assert [len(row) for row in cells] == [len(row) for row in rows]
+    assert text.count("\n") == len(rows)
+    for row, read in zip(rows, cells, strict=True):
+        for value, cell in zip(row, read, strict=True):
+            if not isinstance(value, str):
+                assert cell == ("" if value is None else str(value))
+            elif value.isprintable() and not unsafe_characters(value):
+                guarded = value[:1] in set("=+-@") and not formulas
+                assert cell == ("'" + value if guarded else value)
+            if isinstance(value, str) and not formulas:
+                assert cell[:1] not in set("=+-@\t\r")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_csv_guards_texts_that_a_spreadsheet_would_run_but_no_numbers(start: str) -> None:
+    text = start + "1+1"
+    (row,) = csv.reader(written("csv", [(text, -5)], header=False).splitlines())
+    assert row[0].startswith("'")
+    assert row[1] == "-5"
+    (first, second) = csv.reader(written("csv", [("x", "y"), ("x", text)]).splitlines()[1:])
+    assert first == ["x", "y"]
+    assert second[1].startswith("'")
+
+
+def test_csv_leaves_formulas_when_asked() -> None:
+    assert written("csv", [("=1+1", "-x")], header=False, formulas=True) == "=1+1,-x\n"
+    assert written("csv", [("=1,1", "-x")], header=False, formulas=True) == '"=1,1",-x\n'
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_hostile_is_written(form: str, name: str) -> None:
+    text = written(form, [(HOSTILE[name], 1), ("plain", None)])
+    assert not unsafe_characters(text, allowed="\n\t" if form == "tsv" else "\n")
+    assert text.count("\n") == {"json": 4, "jsonl": 2}.get(form, 3)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_name_of_a_million_characters_is_written_whole(form: str) -> None:
+    name = "x\u202e" * 500_000
+    text = written(form, [(name, 1)])
+    assert text.count("\\u202e") == 500_000
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("json", "[]\n"), ("jsonl", ""), ("csv", "a,b\n"), ("tsv", "a\tb\n")],
+)
+def test_no_rows(form: str, expected: str) -> None:
+    assert written(form, []) == expected
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("json", '[\n{"a": "é", "b": null},\n{"a": "y", "b": 1.5}\n]\n'),
+        ("jsonl", '{"a": "é", "b": null}\n{"a": "y", "b": 1.5}\n'),
+        ("csv", "a,b\né,\ny,1.5\n"),
+        ("tsv", "a\tb\né\t\ny\t1.5\n"),
+    ],
+)
+def test_the_plain_case(form: str, expected: str) -> None:
+    assert written(form, [("é", None), ("y", 1.5)]) == expected
+    if form in {"csv", "tsv"}:
+        headless = expected.partition("\n")[2]
+        assert written(form, [("é", None), ("y", 1.5)], header=False) == headless
+
+
+@pytest.mark.parametrize("count", [511, 512, 513, 1025])
+def test_chunks_meet_without_a_seam(count: int) -> None:
+    rows = [(str(number), number) for number in range(count)]
+    assert json.loads(written("json", rows)) == [{"a": a, "b": b} for a, b in rows]
+    assert len(written("jsonl", rows).splitlines()) == count
+    assert len(written("tsv", rows).splitlines()) == count + 1
+    assert len(list(csv.reader(written("csv", rows).splitlines()))) == count + 1
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_rows_are_not_held(form: str) -> None:
+    rows = ((f"{number:016x}", "name " * 10) for number in range(50_000))
+    sizes: list[int] = []
+    tracemalloc.start()
+    try:
+        write_rows(lambda text: sizes.append(len(text)), cast("RowFormat", form), ("a", "b"), rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sum(sizes) > 2_000_000
+    assert peak < 1_500_000
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_rows_are_written_as_they_come(form: str) -> None:
+    written_at: list[int] = []
+    taken = 0
+
+    def rows() -> Iterable[tuple[object, ...]]:
+        nonlocal taken
+        for number in range(5_000):
+            taken = number
+            yield (number, "x")
+
+    write_rows(lambda _: written_at.append(taken), cast("RowFormat", form), ("a", "b"), rows())
+    assert written_at[0] < 1_000
+
+
+@given(
+    st.recursive(
+        VALUES | st.booleans(),
+        lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
+        max_leaves=8,
+    )
+)
+def test_any_json_stays_what_it_was(value: Any) -> None:  # noqa: ANN401
+    for text in (dump_json(value), dump_json(value, indent=2)):
+        assert json.loads(text) == value
+        assert not unsafe_characters(text)
+    raw = json.dumps(value, ensure_ascii=False)
+    assert json.loads(harmless_json(raw)) == value
+
+
+def test_numbers_that_json_has_not_become_null() -> None:
+    assert (
+        dump_json({"a": [float("nan"), 1.5], "b": float("inf")}) == '{"a": [null, 1.5], "b": null}'
+    )
+
+
+def test_ready_json_texts_are_made_harmless() -> None:
+    parts: list[str] = []
+    line = '{"a": "\x7f\u202e\x9b名é"}'
+    write_json(parts.append, "json", [line, line])
+    text = "".join(parts)
+    assert not unsafe_characters(text)
+    assert json.loads(text) == [json.loads(line)] * 2
