@@ -5,7 +5,6 @@ Several revisions that hold the same weights are several places of one model.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from modelstore.sources.base import Found, Skipped, Unchanged
 from modelstore.sources.files import WEIGHTS, LocalFile, Origin, unchanged
 from modelstore.sources.grouping import describe, group_files
 from modelstore.sources.hub_layout import OTHER_WEIGHTS, PREFIX, Repo, Snapshot
+from modelstore.sources.record import parameters_json
 from modelstore.sources.store_files import (
     UnreadableError,
     at_place,
@@ -168,6 +168,8 @@ class _Reader:
             sha256=weights[0].sha256 if weights else None,
             host=self.context.host,
             source_id=f"{name}{revision}",
-            parameters=json.dumps({"hf_repo": name}),
+            parameters=parameters_json({"hf_repo": name}),
+            created_at=self.context.now,
+            updated_at=self.context.now,
         )
         return Found(model, tuple(file.as_model_file() for file in weights), place)

@@ -21,6 +21,7 @@ from modelstore.sources.files import LocalFile, Origin
 from modelstore.sources.grouping import describe, group_files
 from modelstore.sources.hub_layout import PREFIX
 from modelstore.sources.huggingface import read_cache
+from modelstore.sources.record import count_or_none
 from modelstore.sources.store_files import (
     UnreadableError,
     entries,
@@ -29,7 +30,7 @@ from modelstore.sources.store_files import (
     open_store,
     read_object,
 )
-from modelstore.sources.values import count, mapping, text
+from modelstore.sources.values import mapping, text
 from modelstore.store.models import Place
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _manifest_facts(repo: str, manifest: dict[str, object]) -> Iterator[tuple[st
             name = f"{repo}_{path}".replace("/", "_")
             digest = text(large.get("sha256")) or ""
             sha256 = digest if re.fullmatch(r"[0-9a-f]{64}", digest) else None
-            yield name, _Fact(repo, path, sha256, count(large.get("size")))
+            yield name, _Fact(repo, path, sha256, count_or_none(large.get("size")))
 
 
 def _origin(root: str, file: LocalFile, fact: _Fact | None) -> Origin:

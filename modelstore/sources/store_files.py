@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelstore.errors import SourceError
 from modelstore.sources.base import Found, Skipped, Unchanged
@@ -14,7 +14,7 @@ from modelstore.sources.values import parse_json
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from modelstore.store.models import Place
 
@@ -148,3 +148,9 @@ def expand(path: str, home: str) -> str:
 def at_place(item: Found | Unchanged | Skipped, place: Place) -> Found | Unchanged | Skipped:
     """Return what was read of a model once for a further place that shows the same files."""
     return item if isinstance(item, Skipped) else replace(item, place=place)
+
+
+def fill_unknown(found: Found, columns: Mapping[str, Any]) -> Found:
+    """Fill in from a store's own notes what the model's files left open."""
+    told = {name: value for name, value in columns.items() if getattr(found.model, name) is None}
+    return replace(found, model=replace(found.model, **told))

@@ -9,7 +9,6 @@ import json
 from datetime import UTC, datetime
 
 MAX_JSON_MARKS = 2_000_000  # commas and brackets: each may become an object of 64 bytes
-MAX_INTEGER = 2**63 - 1  # what SQLite can hold
 
 
 def parse_json(body: bytes) -> object:
@@ -47,13 +46,6 @@ def text(value: object, limit: int = 1000) -> str | None:
 def texts(value: object, limit: int = 1000) -> list[str]:
     """Return those items of a JSON array that are texts."""
     return [item for item in map(text, array(value)[:limit]) if item is not None]
-
-
-def count(value: object) -> int | None:
-    """Return a whole number above 0 that SQLite can hold; 0 stands for unknown."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 < value <= MAX_INTEGER else None
 
 
 def utc(value: object) -> str | None:
