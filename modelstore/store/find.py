@@ -1,0 +1,117 @@
+"""Which model a person means, and what belongs to it."""
+
+from __future__ import annotations
+
+import difflib
+import heapq
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelstore.errors import AmbiguousModelError, ModelNotFoundError
+from modelstore.store.models import ModelFile, Place
+from modelstore.store.sqlite import sqlite3
+from modelstore.store.storable import original, storable
+from modelstore.text import plural, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PREFIX = re.compile(r"[0-9a-f]{4,16}")
+_NAMED = 5  # candidates and near names that a message names
+_SHORTEST = 7  # hex digits of an id in a message, as listings show it
+
+
+def resolve(conn: sqlite3.Connection, text: str) -> str:
+    """Return the id of the model that `text` means.
+
+    It is an id, the beginning of one (at least 4 digits), a name, a path or a locator, exactly.
+    Raises `AmbiguousModelError` naming the candidates, `ModelNotFoundError` with near names.
+    """
+    values = {"text": storable(text), "prefix": text.lower()}
+    found = conn.execute("SELECT id, name FROM models WHERE id = :text", values).fetchmany(1)
+    if not found:
+        by_id = "id BETWEEN :prefix AND :prefix || 'g' OR " if _is_prefix(text) else ""
+        found = conn.execute(
+            f"SELECT id, name FROM models WHERE {by_id}name = :text OR path = :text "
+            f"OR locator = :text ORDER BY rowid LIMIT {_NAMED + 1}",
+            values,
+        ).fetchall()
+    if len(found) == 1:
+        return str(found[0][0])
+    shown = visible(text, 80)
+    if found:
+        names = "; ".join(
+            f"{model[:_SHORTEST]} {visible(original(name), 60)}" for model, name in found[:_NAMED]
+        )
+        more = "; …" if len(found) > _NAMED else ""
+        raise AmbiguousModelError(
+            f"'{shown}' fits several models: {names}{more}",
+            hint="give an id, or more digits of one",
+        )
+    raise ModelNotFoundError(f"there is no model '{shown}'", hint=_near(conn, text))
+
+
+def _is_prefix(text: str) -> bool:
+    return _PREFIX.fullmatch(text.lower()) is not None
+
+
+def _near(conn: sqlite3.Connection, text: str) -> str:
+    """Return a hint with the names most like `text`, in memory that does not grow with them."""
+    matcher = difflib.SequenceMatcher(a="", b=text.lower()[:200])
+
+    def scored() -> Iterator[tuple[float, str]]:
+        for (name,) in conn.execute("SELECT DISTINCT name FROM models LIMIT 20000"):
+            folded = name.lower()[:200]
+            if text and text.lower() in folded:
+                yield 1.0, name
+                continue
+            matcher.set_seq1(folded)
+            if matcher.real_quick_ratio() > 0.6 and matcher.quick_ratio() > 0.6:
+                ratio = matcher.ratio()
+                if ratio > 0.6:
+                    yield ratio, name
+
+    close = heapq.nlargest(3, scored())
+    if close:
+        return (
+            "did you mean "
+            + ", ".join(f"'{visible(original(name), 80)}'" for _, name in close)
+            + "?"
+        )
+    total = conn.execute("SELECT count(*) FROM models").fetchone()[0]
+    return f"the catalogue holds {plural(total, 'model')}; see: modelstore list"
+
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """The files of a model and the places that it was seen in."""
+
+    files: tuple[ModelFile, ...]
+    places: tuple[Place, ...]
+
+
+def companions(conn: sqlite3.Connection, model: str) -> Companions:
+    """Return what belongs to the model of id `model`; nothing in another program's database."""
+    try:
+        files = conn.execute(
+            "SELECT path, role, size, mtime_ns, sha256, device, inode FROM model_files "
+            "WHERE model_id = ? ORDER BY weights, role <> 'model', role, path",
+            (model,),
+        ).fetchall()
+        places = conn.execute(
+            "SELECT root, locator, source, name, state FROM model_places WHERE model_id = ? "
+            "ORDER BY root, locator",
+            (model,),
+        ).fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such" in str(error):
+            return Companions((), ())
+        raise
+    return Companions(
+        tuple(ModelFile(original(path), *rest) for path, *rest in files),
+        tuple(
+            Place(original(root), original(locator), source, original(name), state)
+            for root, locator, source, name, state in places
+        ),
+    )
