@@ -20,7 +20,7 @@ from modelstore.cli.options import (
 from modelstore.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from modelstore.cli.importer import Request
+    from modelstore.cli.import_run import Request
 
 
 def command(
@@ -110,7 +110,7 @@ def command(
     Models are added or updated, never removed, and the WAL is folded: exit 0 means that every
     row is in the main database file alone, on disk. What a source is, is told by its content.
     """
-    from modelstore.cli.importer import Request, run_import
+    from modelstore.cli.import_run import Request, run_import
 
     if not sources and kind is None and not discover:
         raise UsageError(

@@ -92,35 +92,34 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         """Close and fold; where the body failed, say what was folded, for nobody else will."""
-        self.checkpoint = self.opened.close()
+        self.checkpoint = self.opened.close(
+            interrupted=error is not None and not isinstance(error, Exception)
+        )
         if error is not None:
             self.report_fold()
 
     def report_fold(self) -> None:
         """Write the WAL line to stderr where the log held anything, and who is in the way."""
-        checkpoint = self.checkpoint
-        if checkpoint is None:
-            return
-        if checkpoint.log or checkpoint.left:
-            self.out.message(
-                f"[Database] WAL checkpoint: {checkpoint.checkpointed} pages checkpointed, "
-                f"{checkpoint.log} log pages, busy: {int(checkpoint.busy)}"
-            )
-        self.report_blockers()
-
-    def report_blockers(self) -> None:
-        """Say on stderr who keeps frames from being folded, and what to do."""
-        checkpoint = self.checkpoint
-        if checkpoint is None or not checkpoint.left:
-            return
-        for line in blocker_lines(checkpoint):
-            self.out.note(line)
+        if self.checkpoint is not None:
+            report_fold(self.out, self.checkpoint)
 
     def exit_code(self, *, wrote: bool, allow_pending: bool = False) -> ExitCode:
         """Return what the close adds to the command's exit code."""
         if self.checkpoint is None:
             return ExitCode.OK
         return self.checkpoint.exit_code(wrote=wrote, allow_pending=allow_pending)
+
+
+def report_fold(out: Output, checkpoint: Checkpoint) -> None:
+    """Write the WAL line to stderr where the log held anything, and who is in the way."""
+    if checkpoint.log or checkpoint.left:
+        out.message(
+            f"[Database] WAL checkpoint: {checkpoint.checkpointed} pages checkpointed, "
+            f"{checkpoint.log} log pages, busy: {int(checkpoint.busy)}"
+        )
+    if checkpoint.left:
+        for line in blocker_lines(checkpoint):
+            out.note(line)
 
 
 def blocker_lines(checkpoint: Checkpoint) -> list[str]:

@@ -1,0 +1,172 @@
+"""One import from its request to its exit code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelstore.cli.import_report import ImportResult, import_report
+from modelstore.cli.importer import Importer, Tally
+from modelstore.cli.options import Format, confirm
+from modelstore.cli.output import current
+from modelstore.cli.progress import progress
+from modelstore.cli.session import DatabaseChoice, Session, choose_database, report_fold
+from modelstore.cli.targets import choose_targets, make_context
+from modelstore.errors import ExitCode, worst
+from modelstore.store.connection import Purpose
+from modelstore.store.schema import create_or_migrate
+from modelstore.store.staging import Staging
+from modelstore.text import plural, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from modelstore.cli.output import Output
+    from modelstore.cli.targets import Chosen
+    from modelstore.sources.base import Context
+    from modelstore.store.roots import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the person asked for."""
+
+    sources: tuple[str, ...]
+    kind: str | None
+    discover: bool
+    dry_run: bool
+    tags: tuple[str, ...]
+    host: str | None
+    prune: bool
+    allow_empty: bool
+    allow_pending: bool
+    api_key_file: str | None
+    timeout: float
+    yes: bool
+
+
+def run_import(request: Request, db: str | None, form: Format | None) -> ExitCode:
+    """Read, merge, fold, prove, and say so."""
+    out = current()
+    choice = choose_database(db)
+    context = make_context(request.host, request.timeout, request.api_key_file)
+    targets = choose_targets(request.sources, request.kind, context, discover=request.discover)
+    if request.dry_run:
+        with _private_copy(out, choice, request.timeout) as copy:
+            result = _import(out, request, copy, targets, context, shown=choice)
+    else:
+        result = _import(out, request, choice, targets, context, shown=choice)
+    return _answer(out, result, form)
+
+
+def _import(
+    out: Output,
+    request: Request,
+    choice: DatabaseChoice,
+    targets: list[Chosen],
+    context: Context,
+    *,
+    shown: DatabaseChoice,
+) -> ImportResult:
+    tallies: list[Tally] = []
+    with ExitStack() as stack:
+        staging = stack.enter_context(Staging())
+        session = stack.enter_context(Session(out, choice, Purpose.CREATE, timeout=request.timeout))
+        create_or_migrate(session.opened, choice.path)
+        show = stack.enter_context(progress(out, "models"))
+        importer = Importer(out, session.opened, staging, context, request.tags, show)
+        try:
+            for chosen in targets:
+                tallies.append(importer.read(chosen))
+                importer.settle(chosen, tallies[-1], prune=request.prune, ask=_ask(out, request))
+        except BaseException:
+            _say_what_stays(out, importer)
+            raise
+        proof = None if request.dry_run else importer.prove()
+    checkpoint = session.opened.close()
+    return ImportResult(
+        database=shown.path,
+        origin=shown.origin,
+        tallies=tuple(tallies),
+        checkpoint=checkpoint,
+        proof=proof,
+        dry_run=request.dry_run,
+        allow_empty=request.allow_empty,
+        allow_pending=request.allow_pending,
+        lock_seconds=importer.lock_seconds,
+    )
+
+
+def _ask(out: Output, request: Request) -> Callable[[Plan], bool]:
+    """Return what decides on a prune: more than half of a source wants a yes."""
+
+    def ask(plan: Plan) -> bool:
+        if not plan.is_most or request.dry_run:
+            return True
+        count = f"{len(plan.prunable):,} of {plural(plan.known, 'model')}"
+        return confirm(
+            out,
+            f"Forget {count} known under {plan.root}?",
+            yes=request.yes,
+            refusal=f"--prune would forget {count} known under {visible(plan.root, 200)}",
+        )
+
+    return ask
+
+
+def _say_what_stays(out: Output, importer: Importer) -> None:
+    """Tell an interrupted person what the catalogue holds of this import."""
+    if importer.committed:
+        out.note(
+            f"{plural(importer.committed, 'model')} of this import were committed and stay; "
+            "the next import goes on from there"
+        )
+    else:
+        out.note("nothing of this import was committed")
+
+
+@contextmanager
+def _private_copy(out: Output, choice: DatabaseChoice, timeout: float) -> Iterator[DatabaseChoice]:
+    """Yield a private copy of the catalogue, for an import that is to change nothing."""
+    directory = tempfile.mkdtemp(prefix="modelstore-")
+    try:
+        copy = DatabaseChoice(os.path.join(directory, "models.db"), choice.origin)
+        if os.path.lexists(choice.path):
+            with Session(out, choice, Purpose.READ, timeout=timeout, fold=False) as session:
+                session.opened.conn.execute("VACUUM INTO ?", (copy.path,))
+        yield copy
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _answer(out: Output, result: ImportResult, form: Format | None) -> ExitCode:
+    """Write the summary, and the faults of the sources; return the exit code."""
+    from modelstore.render.report import Screen, write_report
+
+    for tally in result.tallies:
+        if tally.error:
+            out.error(tally.error)
+        elif tally.is_empty and not result.allow_empty:
+            out.warn(f"{tally.source} holds no model (--allow-empty makes that no fault)")
+    code = worst(*result.codes)
+    if code in (ExitCode.BUG, ExitCode.USAGE, ExitCode.REFUSED, ExitCode.LOCKED):
+        write_report(_to_stderr(out), import_report(result), "table")  # stdout stays empty
+        return code
+    chosen = form or Format.TABLE
+    screen = Screen(out.width, out.color) if out.stdout_is_terminal else None
+    write_report(out.answer, import_report(result), chosen.value, screen=screen)
+    if not (chosen is Format.TABLE and out.stdout_is_terminal):
+        report_fold(out, result.checkpoint)
+    return code
+
+
+def _to_stderr(out: Output) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        for line in text.splitlines():
+            out.message(line)
+
+    return write
