@@ -1,0 +1,251 @@
+"""Opening a database after a raw look at it, and closing it with the fold.
+
+Every connection of ours has ``wal_autocheckpoint=0``: each fold is one of ours, and is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from enum import Enum
+from typing import TYPE_CHECKING, Self
+
+from modelstore.errors import LockedError, RefusedError
+from modelstore.store.failures import explain, is_busy
+from modelstore.store.pragmas import milliseconds, tune
+from modelstore.store.sqlite import Database, sqlite3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from modelstore.store.access import Access, PrivateCopy
+    from modelstore.store.checkpoint import Checkpoint
+    from modelstore.store.descriptors import HeldFiles
+    from modelstore.store.fold import Account, Target
+    from modelstore.store.livelog import LiveLog
+    from modelstore.store.probe import Probe
+
+_SLICE = 0.2  # seconds that SQLite waits at a stretch: Ctrl-C works between them
+_INTERRUPTED_PATIENCE = 1.0  # seconds that a fold may take after Ctrl-C or SIGTERM
+
+
+class Purpose(Enum):
+    """What a database is opened for. Only CREATE makes a file where there is none."""
+
+    READ = "read"
+    WRITE = "write"
+    CREATE = "create"
+
+
+class OpenDatabase:
+    """A database with the tuned pragmas, its warnings, and the duty to fold its log at the end.
+
+    `lock_seconds` is how long the last transaction held the write lock.
+    """
+
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        *,
+        held: HeldFiles,
+        probe: Probe,
+        access: Access,
+        timeout: float,
+        may_fold: bool,
+        copy: PrivateCopy | None = None,
+    ) -> None:
+        self.conn = conn
+        self.db = Database(conn, recursive_triggers=False, execute_plugins=False)
+        self.path = probe.path
+        self.probe = probe
+        self.warnings: list[str] = list(probe.warnings)
+        self.access: Access = access
+        self.timeout = timeout  # seconds
+        self.journal_mode = str(conn.execute("PRAGMA journal_mode").fetchone()[0])
+        self.lock_seconds = 0.0
+        self.has_written = False
+        self.checkpoint: Checkpoint | None = None
+        self.held = held
+        self.log: LiveLog | None = None
+        self._account: Account | None = None
+        self._target: Target | None = None
+        self.may_fold = may_fold
+        self._copy = copy
+
+    def follow_log(self) -> None:
+        """Begin to watch the log; right after the first read, while SQLite has it open."""
+        if self.journal_mode != "wal" or self.access not in {"rw", "ro"} or self.log is not None:
+            return
+        from modelstore.store.fold import Account
+        from modelstore.store.livelog import LiveLog
+
+        self.log = LiveLog(self.conn, self.held, self.connect_again)
+        self._account = Account()
+
+    def connect_again(self) -> sqlite3.Connection:
+        """Return one more connection of the same kind; the caller closes it before this one."""
+        from modelstore.store.access import connect
+
+        path = self._copy.path if self._copy is not None else self.path
+        conn = connect(path, self.access)
+        tune(conn, self.timeout)
+        return conn
+
+    def wrote(self) -> None:
+        """Note that we just committed: up to here the log must be folded before we are done."""
+        self.has_written = True
+        index = self.log.index() if self.log is not None else None
+        if index is not None and self._account is not None:
+            from modelstore.store.fold import Target
+
+            self._account.ledger.see(index)
+            self._target = Target(index.salt, index.max_frame)
+        else:
+            self._target = None
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock for a block: commit at its end, roll back on any error.
+
+        Raises `LockedError` when patience runs out before the lock is had.
+        """
+        self._begin()
+        begun = time.monotonic()
+        try:
+            yield self.conn
+            self._commit()
+        except BaseException as error:
+            if self.conn.in_transaction:
+                self.conn.rollback()
+            if isinstance(error, sqlite3.Error):
+                raise explain(error, self.path) or error from error
+            raise
+        finally:
+            self.lock_seconds = time.monotonic() - begun
+        self.wrote()
+
+    def _begin(self) -> None:
+        try:
+            self._patiently("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if is_busy(error):
+                raise LockedError(
+                    f"{self.probe.name} is locked by another writer{self._writer()}: "
+                    "nothing was written",
+                    hint="try again, or wait longer with --timeout",
+                ) from error
+            raise explain(error, self.path) or error from error
+
+    def _writer(self) -> str:
+        """Name the process that holds the write lock, where that can be known."""
+        from modelstore.text import visible
+
+        report = self.log.locks() if self.log is not None else None
+        for holder in report.of("WRITE") if report is not None else ():
+            if not holder.is_own:
+                return f", pid {holder.pid or 'unknown'} ({visible(holder.command, 80)})"
+        return ""
+
+    def _commit(self) -> None:
+        """Commit; without a log, readers may hold that up."""
+        self._patiently("COMMIT")
+
+    def _patiently(self, statement: str) -> None:
+        """Run a statement until it gets its lock or patience ends, in slices that Ctrl-C ends."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            remaining = max(0.0, deadline - time.monotonic())
+            self.conn.execute(f"PRAGMA busy_timeout = {int(min(_SLICE, remaining) * 1000)}")
+            try:
+                self.conn.execute(statement)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or remaining <= 0:
+                    raise
+                time.sleep(min(0.001, remaining))
+            else:
+                return
+            finally:
+                self.conn.execute(f"PRAGMA busy_timeout = {milliseconds(self.timeout)}")
+
+    def fold_now(self) -> Checkpoint:
+        """Fold what was committed so far, between batches, without waiting for anybody."""
+        return self._fold(patience=0.0)
+
+    def _fold(self, patience: float) -> Checkpoint:
+        from modelstore.store.fold import fold, without_fold
+
+        if self.log is None or self._account is None or not self.may_fold or self.access != "rw":
+            return without_fold(self)
+        return fold(
+            self.log,
+            self._account,
+            target=self._target,
+            wrote=self.has_written,
+            patience=patience,
+        )
+
+    def close(self, *, interrupted: bool = False) -> Checkpoint:
+        """Fold, close, and return what the fold did; harmless to repeat.
+
+        A command that only read has no patience; one that was interrupted has little.
+        """
+        if self.checkpoint is not None:
+            return self.checkpoint
+        patience = self.timeout if self.has_written else 0.0
+        if interrupted:
+            patience = min(patience, _INTERRUPTED_PATIENCE)
+        try:
+            if self.conn.in_transaction:
+                with suppress(sqlite3.Error):
+                    self.conn.rollback()
+            self.checkpoint = self._fold(patience)
+        finally:
+            self._release()
+        return self.checkpoint
+
+    def _release(self) -> None:
+        """Close the connections, then the raw descriptors: in this order (the POSIX lock trap)."""
+        with suppress(sqlite3.Error):
+            if self.log is not None:
+                self.log.close()
+        with suppress(sqlite3.Error):
+            self.conn.close()
+        self.held.release()
+        if self._copy is not None:
+            self._copy.remove()
+
+    def __enter__(self) -> Self:
+        """Return the database itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close and fold; the body's own error is never hidden by trouble with that."""
+        if error is None:
+            self.close()
+            return
+        with suppress(Exception):
+            self.close(interrupted=not isinstance(error, Exception))
+
+
+def open_database(
+    path: str, *, purpose: Purpose, timeout: float = 5.0, fold: bool = True
+) -> OpenDatabase:
+    """Open a database after a raw look at it; the caller closes it, which folds its log.
+
+    `timeout` is the patience in seconds, for locks and for the fold alike. Without `fold`, no
+    byte of the database or of a log with content is changed. Raises `RefusedError` for what must
+    not be opened, `LockedError`, and `DamageError`.
+    """
+    from modelstore.store.opening import open_to_read, open_to_write
+
+    if purpose is Purpose.READ:
+        return open_to_read(path, timeout=timeout, fold=fold)
+    if not fold:
+        raise RefusedError("a command that writes cannot do without the fold", hint=None)
+    return open_to_write(path, timeout=timeout, create=purpose is Purpose.CREATE)

@@ -1,0 +1,70 @@
+"""What SQLite's own errors mean to the person: one sentence, a hint, an exit code.
+
+Result codes: sqlite.org/rescode.html.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelstore.errors import DamageError, LockedError, ModelstoreError, RefusedError
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from modelstore.store.sqlite import sqlite3
+
+SQLITE_LOCKED = 6
+_BUSY, _PROTOCOL = 5, 15
+_READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB, _PERM, _AUTH = 8, 10, 11, 13, 14, 26, 3, 23
+
+_SHARED_MEMORY = {_IOERR | minor << 8 for minor in (18, 19, 20, 21)}
+"""SQLITE_IOERR_SHMOPEN, _SHMSIZE, _SHMLOCK, _SHMMAP."""
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """Return SQLite's result code of an error without its details; 0 where it carries none."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return int(code) & 0xFF if code is not None else 0
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Tell whether waiting may help: the lock is somebody else's."""
+    return primary_code(error) in {_BUSY, SQLITE_LOCKED, _PROTOCOL}
+
+
+def is_no_access(error: sqlite3.Error) -> bool:
+    """Tell whether another way of opening may succeed: read-only, or on a copy."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return primary_code(error) in {_READONLY, _CANTOPEN, _PERM} or code in _SHARED_MEMORY
+
+
+def is_shared_memory(error: sqlite3.Error) -> bool:
+    """Tell whether the file system refuses the shared memory that WAL needs."""
+    return getattr(error, "sqlite_errorcode", 0) in _SHARED_MEMORY
+
+
+def explain(error: sqlite3.Error, path: str) -> ModelstoreError | None:
+    """Return what an error from a database means; None where it is a fault of the statement."""
+    name = visible(path, 200)
+    said = visible(str(error), 200)
+    code = primary_code(error)
+    if code in {_BUSY, SQLITE_LOCKED, _PROTOCOL}:
+        return LockedError(
+            f"{name} is locked by another process, and patience ran out: nothing was written",
+            hint="try again, or wait longer with --timeout",
+        )
+    if code in {_CORRUPT, _NOTADB}:
+        return DamageError(
+            f"{name} is damaged: {said}",
+            hint="look first: `modelstore verify`; keep its -wal, and a copy of both",
+        )
+    hints = {
+        _FULL: "free some space, then try again; what was committed before is kept",
+        _READONLY: "check who owns the database, its -wal and its directory",
+        _CANTOPEN: "check who owns the database, its -wal, its -shm and its directory",
+        _PERM: "check who owns the database, its -wal and its directory",
+        _IOERR: "check the disk and the kernel's log; what was committed before is kept",
+    }
+    if code in hints:
+        return RefusedError(f"{name}: {said}", hint=hints[code])
+    return None

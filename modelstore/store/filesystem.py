@@ -1,0 +1,116 @@
+"""What a database stands on: file systems, mount points, owners and modes.
+
+WAL's shared memory must be one and the same for every process that has the database open; on
+network file systems and many shared folders it is not (sqlite.org/wal.html#noshm,
+sqlite.org/faq.html#q5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+
+MOUNT_TABLE = "/proc/self/mountinfo"
+
+_NETWORK = frozenset(
+    (
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "afpfs", "ceph"),
+        *("lustre", "beegfs", "gfs2", "ocfs2", "vboxsf", "prl_fs", "vmhgfs", "drvfs", "webdav"),
+    )
+)
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the mount table: where a file system is seen, and of what type it is."""
+
+    point: str
+    type: str
+    source: str
+
+    @property
+    def is_risky(self) -> bool:
+        """Whether processes may not share memory, or locks, coherently through it."""
+        return self.type in _NETWORK or self.type == "fuse" or self.type.startswith("fuse")
+
+
+def mount_table(text: str | None = None) -> tuple[Mount, ...] | None:
+    """Return the mounts of this process in their order; None where the system has no table.
+
+    The format is proc_pid_mountinfo(5): blanks and the like in names are octal escapes.
+    """
+    if text is None:
+        try:
+            with open(MOUNT_TABLE, encoding="utf-8", errors="surrogateescape") as table:
+                text = table.read()
+        except OSError:
+            return None
+    mounts = []
+    for line in text.splitlines():
+        fields, separator, rest = line.partition(" - ")
+        head, tail = fields.split(" "), rest.split(" ")
+        if separator and len(head) >= 5 and len(tail) >= 2:
+            mounts.append(Mount(_unescape(head[4]), tail[0], _unescape(tail[1])))
+    return tuple(mounts)
+
+
+def _unescape(text: str) -> str:
+    """Undo the octal escapes; a byte above 127 stays one, as Python's file names carry it."""
+    if "\\" not in text:
+        return text
+    raw = _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
+    return os.fsdecode(raw.encode("utf-8", "surrogateescape"))
+
+
+def mount_of(path: str, mounts: tuple[Mount, ...]) -> Mount | None:
+    """Return the mount that a real path lies on: the longest, and of those the last."""
+    found: Mount | None = None
+    for mount in mounts:
+        point = mount.point.rstrip("/")
+        covers = path == point or path.startswith(point + "/")
+        if covers and (found is None or len(mount.point) >= len(found.point)):
+            found = mount
+    return found
+
+
+def placement_warnings(path: str, mounts: tuple[Mount, ...] | None = None) -> tuple[str, ...]:
+    """Return one sentence for each way in which the place of a database endangers its log."""
+    mounts = mount_table() if mounts is None else mounts
+    mount = mount_of(path, mounts) if mounts else None
+    if mount is None:
+        return ()
+    warnings = []
+    if mount.is_risky:
+        warnings.append(
+            f"the database lies on a {mount.type} file system ({mount.point}), where processes "
+            "on different machines or in containers do not share WAL's memory and locks: "
+            "let one machine alone open it"
+        )
+    if mount.point == path:
+        warnings.append(
+            "the database file is itself a mount point, so its -wal lies on another file system "
+            "and is lost with it: mount the directory that holds the database instead"
+        )
+    return tuple(warnings)
+
+
+def ownership_warning(name: str, database: os.stat_result, other: os.stat_result) -> str | None:
+    """Say how a -wal or -shm is owned or permitted differently from its database, or None.
+
+    SQLite gives both the database's mode, and as root its owner too; where they differ, one of
+    the programs that share the database may be unable to open it.
+    """
+    if os.name == "nt":
+        return None
+    mode, expected = stat.S_IMODE(other.st_mode), stat.S_IMODE(database.st_mode)
+    parts = []
+    if other.st_uid != database.st_uid:
+        parts.append(f"owned by uid {other.st_uid}, the database by uid {database.st_uid}")
+    if other.st_gid != database.st_gid and expected & 0o020:
+        parts.append(f"of group {other.st_gid}, the database of group {database.st_gid}")
+    if mode != expected:
+        parts.append(f"of mode {mode:04o}, the database of mode {expected:04o}")
+    return f"{name} is {', and '.join(parts)}" if parts else None

@@ -1,0 +1,228 @@
+"""Folding the log on the way out: never stall others, never claim what is not so.
+
+1. Copy until the frames that we committed are in the main file, or the log moved on (it restarts
+   only when all of it is folded), or patience runs out. Nobody waits for us meanwhile.
+2. Sync the main file ourselves: when a writer commits during the copy, SQLite syncs only the log.
+3. Try once to truncate the log. A reader may prevent that; it costs space, not safety.
+4. Where another checkpoint is at work, SQLite does not wait: try again until patience ends.
+5. What could not be folded is synced in the -wal, once that is known to be the file by that name.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from modelstore.store.checkpoint import Checkpoint, Mode
+from modelstore.store.durability import sync_directory, sync_file
+from modelstore.store.ledger import Ledger, Row
+from modelstore.store.sqlite import sqlite3
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modelstore.store.connection import OpenDatabase
+    from modelstore.store.livelog import LiveLog
+    from modelstore.wal.index import WalIndex
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.025  # seconds between attempts
+
+LOG_DELETED = (
+    "the log was deleted while in use; keep the processes that have it open running: "
+    "they alone still see what is not in the main file"
+)
+DATABASE_REPLACED = "the database file was deleted or replaced while in use"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The frame that our last commit ended with, and the generation of the log it is in."""
+
+    salt: tuple[int, int]
+    frame: int
+
+    def is_reached(self, index: WalIndex) -> bool:
+        """Tell whether the frame was copied: backfilled, or the log restarted since."""
+        return index.salt != self.salt or index.backfill >= self.frame
+
+
+@dataclass(slots=True)
+class Account:
+    """What all the folding of one command adds up to."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    seconds: float = 0.0
+    wal_size: int | None = None  # bytes, before the first attempt
+    db_size: int | None = None
+
+    def open(self, log: LiveLog) -> float:
+        """Note the sizes before the first attempt; return when this one began."""
+        if self.wal_size is None:
+            self.wal_size, self.db_size = log.sizes()
+        return time.monotonic()
+
+    def result(self, log: LiveLog, mode: Mode, started: float) -> Checkpoint:
+        """Return the numbers so far."""
+        self.seconds += time.monotonic() - started
+        wal_size, db_size = log.sizes()
+        page_size = log.page_size
+        ledger = self.ledger
+        return Checkpoint(
+            mode=mode,
+            log=ledger.log,
+            checkpointed=ledger.checkpointed,
+            left=ledger.log - ledger.checkpointed,
+            exact=ledger.exact,
+            moved=ledger.moved,
+            bytes_moved=ledger.moved * page_size,
+            wal_size_before=self.wal_size or 0,
+            wal_size_after=wal_size,
+            db_size_before=self.db_size or 0,
+            db_size_after=db_size,
+            seconds=self.seconds,
+        )
+
+
+def pauses() -> Callable[[], float]:
+    """Return a function that gives the seconds to wait before each next attempt.
+
+    They grow, and no two processes have the same: a crowd that folds must not march in step.
+    """
+    pause = _FIRST_PAUSE
+
+    def following() -> float:
+        nonlocal pause
+        pause = min(_LONGEST_PAUSE, pause * 2)
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+
+    return following
+
+
+def fold(
+    log: LiveLog, account: Account, *, target: Target | None, wrote: bool, patience: float
+) -> Checkpoint:
+    """Fold the log as the module says; `patience` in seconds, 0 for one attempt.
+
+    `target` is None where our commit's frame is unknown, or where there is none. Trouble is told
+    in the result's `reason`, not raised.
+    """
+    started = account.open(log)
+    reached, busy, reason = False, True, None
+    try:
+        reached = _copy(log, account.ledger, target, deadline=started + patience)
+        if wrote and reached:
+            log.sync_database()
+        busy = not _truncate(log, account.ledger)
+    except sqlite3.Error as error:
+        reason = f"the checkpoint failed: {visible(str(error), 200)}"
+    except OSError as error:
+        reached = False
+        reason = f"the main file could not be synced: {error.strerror}"
+    result = account.result(log, "truncate", started)
+    in_main_file = reached if wrote else result.left == 0 and reason is None
+    return settle(log, replace(result, busy=busy, reason=reason, in_main_file=in_main_file), wrote)
+
+
+def _copy(log: LiveLog, ledger: Ledger, target: Target | None, deadline: float) -> bool:
+    """Copy, again and again until `deadline`; return whether our frames are in the main file."""
+    pause = pauses()
+    while True:
+        row, index = backfill(log, ledger)
+        if target is not None and index is not None:
+            reached = target.is_reached(index)
+        else:
+            reached = 0 <= row.log == row.checkpointed
+        remaining = deadline - time.monotonic()
+        if reached or remaining <= 0:
+            return reached
+        time.sleep(min(pause(), remaining))
+
+
+def backfill(log: LiveLog, ledger: Ledger) -> tuple[Row, WalIndex | None]:
+    """Copy once, and note what it did."""
+    before = log.index()
+    row = log.backfill()
+    after = log.index()
+    ledger.backfilled(before, row, after)
+    return row, after
+
+
+def _truncate(log: LiveLog, ledger: Ledger) -> bool:
+    """Try once to truncate the log; return False where somebody is in the way."""
+    before = log.index()
+    row = log.truncate()
+    if row is None:
+        return True  # must not be tried here; what was to be folded, is
+    if row.busy:
+        ledger.backfilled(before, row, log.index())
+    else:
+        ledger.truncated(before, log.index())
+    return not row.busy
+
+
+def settle(log: LiveLog, result: Checkpoint, wrote: bool) -> Checkpoint:  # noqa: FBT001
+    """Complete a result: who is in the way, and what there is of safety where not all is folded."""
+    if result.busy or result.left:
+        with suppress(OSError):
+            who, complete, note = log.blockers()
+            result = replace(result, blockers=who, blockers_complete=complete, blockers_note=note)
+    if log.is_gone():
+        result = replace(result, log_deleted=True)
+        if not result.in_main_file:
+            return replace(result, reason=LOG_DELETED)
+    if log.database_is_gone():
+        return replace(result, in_main_file=False, reason=DATABASE_REPLACED)
+    if wrote and not result.in_main_file:
+        try:
+            log.sync()
+        except OSError as error:
+            return replace(result, reason=f"the -wal could not be synced: {error.strerror}")
+        return replace(result, wal_synced=True)
+    return result
+
+
+def without_fold(opened: OpenDatabase) -> Checkpoint:
+    """Return the result where there is nothing to fold, or where nothing may be folded.
+
+    What we wrote to a database without a log is synced here: SQLite synced it, but not the end of
+    its rollback journal.
+    """
+    found, index = opened.probe, opened.log.index() if opened.log is not None else None
+    result = Checkpoint(mode="none", db_size_before=found.size, db_size_after=found.size)
+    if index is not None:
+        result = _unfolded(result, index.max_frame, index.backfill)
+    elif found.log is not None:
+        result = _unfolded(result, found.log.committed, 0)
+    result = replace(
+        result, wal_size_before=found.wal_size or 0, wal_size_after=found.wal_size or 0
+    )
+    if opened.has_written:
+        try:
+            sync_file(opened.held.db)
+            sync_directory(os.path.dirname(opened.path))
+        except OSError as error:
+            reason = f"the database could not be synced: {error.strerror}"
+            return replace(result, in_main_file=False, reason=reason)
+    return replace(result, reason=_why_not(opened))
+
+
+def _unfolded(result: Checkpoint, log: int, checkpointed: int) -> Checkpoint:
+    left = log - checkpointed
+    return replace(result, log=log, checkpointed=checkpointed, left=left, in_main_file=left == 0)
+
+
+def _why_not(opened: OpenDatabase) -> str:
+    if opened.probe.must_not_fold:
+        return "nothing was folded: the log is damaged, or not this database's"
+    if opened.access == "copy":
+        return "nothing was folded: a copy was read"
+    if opened.journal_mode != "wal" and opened.access != "immutable":
+        return f"no log to fold: the database is in journal mode {opened.journal_mode}"
+    if opened.may_fold:
+        return "nothing was folded: the database is read-only here"
+    return "nothing was folded, as was asked"

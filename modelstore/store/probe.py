@@ -1,0 +1,256 @@
+"""A raw look at a database and its log before SQLite comes near them.
+
+Merely opening them can destroy data: SQLite deletes a -wal beside an empty database, overwrites
+a database from a -wal of another page size, and drops the rest of a damaged log in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from modelstore.errors import DamageError, RefusedError
+from modelstore.store.descriptors import KEEPS_DESCRIPTORS, HeldFiles
+from modelstore.store.filesystem import ownership_warning, placement_warnings
+from modelstore.store.magic import SQLITE_MAGIC, describe
+from modelstore.text import plural, visible
+from modelstore.wal.files import read_at
+from modelstore.wal.layout import WAL_HEADER_SIZE, DatabaseHeader
+
+if TYPE_CHECKING:
+    from modelstore.wal.frames import WalScan
+    from modelstore.wal.index import WalIndex
+
+NEWEST_SCHEMA_FORMAT = 4  # sqlite.org/fileformat2.html#schemaformat
+
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What lies at a path, seen raw. Sizes are bytes; a size of None is a file that is absent."""
+
+    path: str  # real
+    exists: bool = True
+    size: int = 0
+    header: DatabaseHeader | None = None  # None for a database that is still empty
+    wal_size: int | None = None
+    shm_size: int | None = None
+    attached: bool | None = None  # whether a process has the log open; None if that is unknown
+    index: WalIndex | None = None  # as the -shm held it, of worth only while someone is attached
+    log: WalScan | None = None  # only where SQLite would have to recover the log
+    damaged: bool = False  # SQLite would silently drop commits that are in the log
+    foreign: str | None = None  # why the log cannot be this database's
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The path as it may be shown."""
+        return visible(self.path, 200)
+
+    @property
+    def is_wal(self) -> bool:
+        """Whether the database is in WAL mode, as its own header says."""
+        return self.header is not None and self.header.is_wal
+
+    @property
+    def must_not_fold(self) -> bool:
+        """Whether replaying the log into the database would destroy something."""
+        return self.damaged or self.foreign is not None
+
+
+def probe(path: str, *, create: bool = False) -> Probe:
+    """Look at a database without SQLite and without changing anything.
+
+    Raises `RefusedError` for whatever must not be opened, and `DamageError` where the log was
+    deleted while processes have it open. With `create`, a missing file is no error.
+    """
+    real = real_path(path)
+    name = visible(real, 200)
+    try:
+        status = os.stat(real)
+    except FileNotFoundError:
+        return _absent(real, name, create=create)
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"cannot look at {name}: {_why(error)}", hint=None) from error
+    _require_regular(status, name)
+    try:
+        held = HeldFiles(real)
+    except FileNotFoundError:
+        return _absent(real, name, create=create)
+    try:
+        return _look(held, name)
+    finally:
+        held.release()
+
+
+def real_path(path: str) -> str:
+    """Return the path that SQLite will use: absolute, symbolic links followed."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError) as error:
+        raise RefusedError(
+            f"{visible(path, 200)} is no path of a file: {_why(error)}", hint="check the path"
+        ) from error
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _absent(real: str, name: str, *, create: bool) -> Probe:
+    if _size(real + "-wal"):
+        raise RefusedError(
+            f"{name} is missing, but its log {name}-wal is there",
+            hint="restore the database from a backup beside it; SQLite would delete the log",
+        )
+    if not create:
+        raise RefusedError(
+            f"{name} does not exist", hint="check the path; only `import` creates a database"
+        )
+    return Probe(path=real, exists=False, warnings=placement_warnings(real))
+
+
+def _size(path: str) -> int | None:
+    """Return the size of what is beside the database, None if there is nothing."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RefusedError(f"cannot look at {visible(path, 200)}: {_why(error)}") from error
+    _require_regular(status, visible(path, 200))
+    return status.st_size
+
+
+def _require_regular(status: os.stat_result, name: str) -> None:
+    if stat.S_ISREG(status.st_mode):
+        return
+    what = next((kind for test, kind in _KINDS if test(status.st_mode)), "not a regular file")
+    raise RefusedError(f"{name} is {what}, not a database", hint="name the database file itself")
+
+
+def _look(held: HeldFiles, name: str) -> Probe:
+    """Read headers, then the log where SQLite would recover it; refuse what must be refused."""
+    path = held.path
+    status = os.fstat(held.db)
+    wal_size, shm_size = _size(path + "-wal"), _size(path + "-shm")
+    if status.st_size == 0 and wal_size:
+        raise RefusedError(
+            f"{name} is empty, but its log {name}-wal is not: SQLite would delete the log",
+            hint="restore the database from a backup beside it, or move the -wal away",
+        )
+    header = _read_header(held, name) if status.st_size else None
+    found = Probe(
+        path=path, size=status.st_size, header=header, wal_size=wal_size, shm_size=shm_size
+    )
+    found = replace(found, warnings=_warnings(found, status))
+    found = _look_at_index(held, found, name)
+    if wal_size and header is not None:
+        found = _look_at_log(held, found, name)
+    return found
+
+
+def _read_header(held: HeldFiles, name: str) -> DatabaseHeader:
+    head = read_at(held.db, 512, 0)
+    if not head.startswith(SQLITE_MAGIC):
+        what, hint = describe(head)
+        raise RefusedError(f"{name} is not an SQLite database: {what}", hint=hint)
+    try:
+        header = DatabaseHeader.parse(head)
+    except RefusedError as error:
+        raise RefusedError(f"{name} is {error.message}", hint="restore it from a backup") from error
+    newest = max(header.read_version, header.write_version)
+    if newest > 2 or header.schema_format > NEWEST_SCHEMA_FORMAT:
+        raise RefusedError(
+            f"{name} was written by a newer SQLite (file format {newest}, "
+            f"schema format {header.schema_format})",
+            hint="use a newer SQLite, or restore it from a backup if this is damage",
+        )
+    return header
+
+
+def _warnings(found: Probe, database: os.stat_result) -> tuple[str, ...]:
+    warnings = list(placement_warnings(found.path))
+    for suffix in ("-wal", "-shm"):
+        try:
+            other = os.stat(found.path + suffix)
+        except OSError:
+            continue
+        text = ownership_warning(visible(found.path, 200) + suffix, database, other)
+        if text is not None:
+            warnings.append(text + ": a program that shares the database may be unable to open it")
+    return tuple(warnings)
+
+
+def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
+    """Learn from the -shm who is attached, and whether frames were lost with a deleted -wal."""
+    if not KEEPS_DESCRIPTORS:
+        return found  # a read of the -shm would meet the locks on it
+    shm = held.open("-shm") if found.shm_size is not None else None
+    if shm is None:
+        return replace(found, attached=False)
+    from modelstore.store.lineage import log_is_gone
+    from modelstore.wal.index import read_index
+    from modelstore.wal.locks import holders
+
+    report = holders(shm)
+    users = bool(report.attached)
+    index = read_index(shm)
+    known = users or sys.platform.startswith("linux")  # elsewhere nobody tells who is attached
+    found = replace(found, attached=users if known else None, index=index)
+    if users and log_is_gone(held, shm):
+        raise DamageError(
+            f"the log of {name} was deleted or replaced while in use",
+            hint="keep the processes that have it open running: they alone still see its rows; "
+            "let them save the data (VACUUM INTO), then restart them",
+        )
+    if index is not None and index.is_settled and index.pending and not (users or found.wal_size):
+        text = (
+            f"the -shm of {name} knows of {plural(index.pending, 'frame')} that no checkpoint had "
+            "folded, and the -wal that held them is gone: their rows are lost; look for a backup"
+        )
+        return replace(found, warnings=(*found.warnings, text))
+    return found
+
+
+def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
+    """Check the log's header, and all of it where SQLite would recover it."""
+    from modelstore.store.lineage import why_foreign
+    from modelstore.wal.header import WalFault, WalHeader
+    from modelstore.wal.reader import scan
+
+    wal = held.open("-wal")
+    if wal is None:
+        return replace(found, wal_size=None)
+    raw = read_at(wal, WAL_HEADER_SIZE, 0)
+    if len(raw) < WAL_HEADER_SIZE:
+        return found  # SQLite takes it for empty
+    header = WalHeader.unpack(raw)
+    if header.fault is WalFault.NEWER_VERSION:
+        raise RefusedError(
+            f"{name}-wal was written by a newer SQLite (log version {header.version})",
+            hint="use a newer SQLite, or inspect the log first: `modelstore inspect-wal`",
+        )
+    page_size = found.header.page_size if found.header else header.page_size
+    if header.fault is None and header.page_size != page_size:
+        raise RefusedError(
+            f"{name}-wal has pages of {header.page_size} bytes, the database has {page_size}: "
+            "it belongs to another database, and SQLite would overwrite this one with it",
+            hint="move the -wal away, or bring back the database that it belongs to",
+        )
+    if found.attached:
+        return found
+    log = scan(wal)
+    foreign = why_foreign(found.header, log, wal)
+    held.let_go(wal)
+    return replace(found, log=log, damaged=log.is_damaged, foreign=foreign)
