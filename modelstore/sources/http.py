@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 from modelstore.errors import SourceError
 from modelstore.sources.address import ADDRESS_HINT, DEFAULT_PORTS, KEY_HINT, Address
-from modelstore.sources.values import parse_json
+from modelstore.sources.values import mapping, parse_json
 from modelstore.text import human_bytes, human_seconds, visible
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ class Client:
     def get(self, path: str) -> object:
         """Return the JSON value at `path`. Raises `ReplyError` where there is none."""
         return self._json("GET", path, None)
+
+    def optional(self, path: str) -> dict[str, object]:
+        """Return the JSON object at `path`, or an empty one where the server has none to give."""
+        try:
+            return mapping(self.get(path))
+        except ReplyError:
+            return {}
 
     def post(self, path: str, payload: object) -> object:
         """Return the JSON value with which `payload` is answered. Raises `ReplyError`."""

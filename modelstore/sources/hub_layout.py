@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.sources.base import Skipped
 from modelstore.sources.files import LocalFile, from_stat
+from modelstore.sources.grouping import is_relevant
 from modelstore.sources.store_files import (
     UnreadableError,
     entries,
@@ -41,8 +42,6 @@ PREFIX = "models--"
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".npz", ".tflite")
 """Endings of weights in formats of which nothing but their presence is read."""
 
-_WANTED = (".gguf", ".safetensors", ".safetensors.index.json", *OTHER_WEIGHTS)
-_WANTED_NAMES = frozenset(("config.json", "adapter_config.json"))
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})(?:\.[0-9a-f]{8})?\.incomplete")
 
@@ -121,7 +120,7 @@ class Repo:
         for entry in walk(snapshot.path):
             if isinstance(entry, Skipped):
                 yield entry
-            elif entry.name in _WANTED_NAMES or entry.name.endswith(_WANTED):
+            elif is_relevant(entry.name) or entry.name.endswith(OTHER_WEIGHTS):
                 try:
                     snapshot.files.append(self._file(entry))
                 except UnreadableError as error:

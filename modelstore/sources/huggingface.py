@@ -92,7 +92,7 @@ class _Reader:
                     yield snapshot
                     continue
                 first = first or snapshot
-                for group in self._groups(snapshot, parts):
+                for group in group_files((*snapshot.files, *self._named(snapshot, parts))):
                     place, origin = self._origin(snapshot, group)
                     key = tuple(file.real for file in group.files if file.role in WEIGHTS)
                     if key not in seen:
@@ -103,13 +103,6 @@ class _Reader:
             return
         if not seen and (first or parts):
             yield self._without_known_weights(first, parts)
-
-    def _groups(self, snapshot: Snapshot, parts: dict[str, LocalFile]) -> Iterator[Group]:
-        folders: dict[str, list[LocalFile]] = {}
-        for file in (*snapshot.files, *self._named(snapshot, parts)):
-            folders.setdefault(os.path.dirname(file.path), []).append(file)
-        for files in folders.values():
-            yield from group_files(files)
 
     def _named(self, snapshot: Snapshot, parts: dict[str, LocalFile]) -> Iterator[LocalFile]:
         """Yield the unfinished files of a snapshot under the names that they would have in it."""

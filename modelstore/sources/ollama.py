@@ -39,7 +39,7 @@ from modelstore.sources.values import array, mapping, text, texts
 from modelstore.store.models import FileRole, Model, Place, Status, file_locator, model_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from modelstore.sources.base import Context, Item, Target
 
@@ -183,7 +183,9 @@ class _Reader:
         config = self._config(tag)
         layers = tag.of("model", "tensor")
         locator = (
-            _remote_locator(config, tag) if path is None else file_locator(self.context.host, path)
+            remote_locator(config, tag.name)
+            if path is None
+            else file_locator(self.context.host, path)
         )
         model = Model(
             id=model_id(locator),
@@ -263,9 +265,9 @@ def quantization(value: object) -> str | None:
     return None if level == "unknown" else level
 
 
-def _remote_locator(config: dict[str, object], tag: _Tag) -> str:
+def remote_locator(config: Mapping[str, object], name: str) -> str:
     """Return what a model in the cloud *is*: the same for every machine that points at it."""
-    name = text(config.get("remote_model")) or tag.name
+    name = text(config.get("remote_model")) or name
     try:
         return f"{Address.parse(text(config.get('remote_host')) or '').url}#{name}"
     except SourceError:

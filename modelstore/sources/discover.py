@@ -1,0 +1,75 @@
+"""Where models usually live on this machine: what is there of it, without reading a model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from modelstore.sources import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.sources.base import Context
+
+_SERVER_TIMEOUT = 1.0  # seconds; those asked are on this machine
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveredPlace:
+    """A place that models may be imported from."""
+
+    kind: str  # of source
+    path: str  # or the address of a server
+    exists: bool  # and can be read
+    why: str  # what is there, or why nothing can be had
+
+
+def places(context: Context, *, ask_servers: bool = False) -> Iterator[DiscoveredPlace]:
+    """Yield the usual place of every kind of source that has one, whether it exists or not.
+
+    Places that are one and the same are yielded once. Servers on this machine are looked for
+    only where `ask_servers` says so: nothing else here uses the network.
+    """
+    seen: set[str] = set()
+    for kind, info in registry.KINDS.items():
+        is_server = info.module == "servers"
+        if is_server and not ask_servers:
+            continue
+        for path in registry.usual_places(kind, context):
+            same = path if is_server else os.path.realpath(path)
+            if same not in seen:
+                seen.add(same)
+                yield (_server if is_server else _on_disk)(kind, path, context)
+
+
+def _on_disk(kind: str, path: str, _context: Context) -> DiscoveredPlace:
+    try:
+        if os.path.isdir(path):
+            with os.scandir(path) as listed:
+                next(listed, None)
+        else:
+            os.stat(path)
+    except FileNotFoundError:
+        return DiscoveredPlace(kind, path, exists=False, why="does not exist")
+    except PermissionError:
+        return DiscoveredPlace(kind, path, exists=False, why="may not be read by this user")
+    except (OSError, ValueError) as error:
+        return DiscoveredPlace(kind, path, exists=False, why=f"cannot be read: {error}")
+    return DiscoveredPlace(kind, path, exists=True, why=registry.KINDS[kind].summary)
+
+
+def _server(kind: str, url: str, context: Context) -> DiscoveredPlace:
+    from modelstore.errors import SourceError
+    from modelstore.sources import servers
+    from modelstore.sources.address import Address
+    from modelstore.sources.http import Client
+
+    place = DiscoveredPlace(kind, url, exists=False, why="does not answer")
+    try:
+        timeout = min(_SERVER_TIMEOUT, context.timeout)
+        found = servers.identify(Client(Address.parse(url), timeout)).KIND
+    except SourceError as error:
+        return replace(place, why=error.message)
+    return replace(place, kind=found, exists=True, why=registry.KINDS[found].summary)
