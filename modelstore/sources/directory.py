@@ -2,25 +2,204 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from modelstore.errors import SourceError
+from modelstore.sources.base import Context, Item, Skipped, Target
+from modelstore.sources.files import LocalFile, Origin, from_stat, kind_of, local_file
+from modelstore.sources.grouping import Group, describe, group_files, is_relevant
+from modelstore.store.models import Place
+from modelstore.text import visible
 
-    from modelstore.sources.base import Context, Item, Target
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from modelstore.sources.naming import Extension
 
 KIND = "directory"
 
-
-def read_tree(root: str, context: Context, *, source: str | None = None) -> Iterator[Item]:
-    """Yield every model below `root`, file by file; `source` is the kind that it is filed under.
-
-    Each item's place has the real path of `root` as its root and the path seen as its locator.
-    Raises `SourceError` where `root` itself cannot be listed.
-    """
-    yield from ()
+MAX_ENTRIES = 20_000_000  # of a tree, whatever they are
+MAX_RELEVANT = 1_000_000  # of one directory: what is held in memory at a time
+_NEVER = frozenset(
+    (".git", ".hg", ".svn", ".snapshots", ".zfs", ".Trash", ".Trashes", "lost+found", "__MACOSX")
+)
+"""Directories that hold what was thrown away, or other versions of what is elsewhere."""
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield every model below the directory `target`."""
-    return read_tree(target.real_path, context)
+    return read_tree(target.text, context)
+
+
+def read_tree(
+    root: str,
+    context: Context,
+    *,
+    source: str | None = None,
+    formats: Collection[Extension] = ("gguf", "safetensors"),
+) -> Iterator[Item]:
+    """Yield every model below `root` in the order of their paths, directory by directory.
+
+    `source` is the kind that they are filed under, if not their format. Each item's place has the
+    real path of `root` as its root and the path as seen as its locator. Links to files are
+    followed, and links to directories too, after all else and never in a circle. Raises
+    `SourceError` where `root` itself cannot be listed.
+    """
+    walk = _Walk(os.path.realpath(root), context)
+    try:
+        os.scandir(walk.root).close()
+    except OSError as error:
+        raise SourceError(
+            f"{visible(root, 200)} cannot be read: {error.strerror}",
+            hint="name a directory that holds models",
+        ) from None
+    count = 0
+    for listing in walk.directories():
+        yield from listing.skipped
+        for group in group_files(listing.files):
+            if group.format in formats:
+                yield _describe(group, walk.root, context, source)
+                count += 1
+                context.progress(group.files[0].path, count)
+
+
+def read_file(path: str, context: Context, kind: Extension) -> Iterator[Item]:
+    """Yield the model that one file belongs to, with the shards and sidecars beside it."""
+    path = os.path.abspath(path)
+    try:
+        file = local_file(path)
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise SourceError(
+            f"{visible(path, 200)} cannot be read: {error.strerror}", hint="check the path"
+        ) from None
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{visible(path, 200)} is {kind_of(mode)}, not a file")
+    siblings = _list(os.path.dirname(path), os.path.dirname(file.real)).files
+    groups = group_files(siblings) if is_relevant(file.name) else []
+    own = (group for group in groups if any(part.path == path for part in group.files))
+    yield _describe(next(own, Group(kind, (file,))), file.real, context, None)
+
+
+def _describe(group: Group, root: str, context: Context, source: str | None) -> Item:
+    place = Place(
+        root=root,
+        locator=group.files[0].path,
+        source=source or group.format,
+        name=group.name,
+    )
+    return describe(group, Origin(source=source, place=place), context)
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What one directory holds that matters here; each list sorted by path."""
+
+    files: list[LocalFile] = field(default_factory=list)
+    directories: list[str] = field(default_factory=list)  # names
+    links: list[str] = field(default_factory=list)  # names of links to directories
+    skipped: list[Skipped] = field(default_factory=list)
+    entries: int = 0
+
+
+class _Walk:
+    """A tree, directory by directory; what is still to do is a stack of paths, not of calls."""
+
+    def __init__(self, root: str, context: Context) -> None:
+        self.root = root
+        self.context = context
+
+    def directories(self) -> Iterator[_Listing]:
+        """Yield the listing of each directory: parents before children, links last."""
+        todo = [(self.root, self.root)]  # as seen, and real
+        links: list[str] = []
+        roots = {self.root}
+        entries = 0
+        while todo or links:
+            if not todo:
+                link = links.pop()
+                real = os.path.realpath(link)
+                if _is_within(self.root, {real}):
+                    note = Skipped(link, "is a link to a directory that holds this one")
+                    yield _Listing(skipped=[note])
+                elif not _is_within(real, roots):
+                    roots.add(real)
+                    todo.append((link, real))
+                continue
+            seen, real = todo.pop()
+            listing = _list(seen, real)
+            entries += listing.entries
+            if entries > MAX_ENTRIES:
+                listing.skipped.append(
+                    Skipped(seen, f"and what follows it: the tree has over {MAX_ENTRIES} entries")
+                )
+                todo, links = [], []
+            todo += [
+                (os.path.join(seen, name), os.path.join(real, name))
+                for name in reversed(listing.directories)
+            ]
+            links += [os.path.join(seen, name) for name in reversed(listing.links)]
+            yield listing
+
+
+def _is_within(path: str, roots: Collection[str]) -> bool:
+    """Tell whether a real path is one of `roots` or below one."""
+    while path not in roots:
+        parent = os.path.dirname(path)
+        if parent == path:
+            return False
+        path = parent
+    return True
+
+
+def _list(seen: str, real: str) -> _Listing:
+    """List a directory: one ``stat`` for each file that can be part of a model."""
+    listing = _Listing()
+    try:
+        with os.scandir(real) as entries:
+            for entry in entries:
+                listing.entries += 1
+                try:
+                    _sort_in(entry, seen, listing)
+                except OSError as error:
+                    path = os.path.join(seen, entry.name)
+                    listing.skipped.append(Skipped(path, error.strerror or "cannot be read"))
+                if (
+                    len(listing.files) + len(listing.directories) + len(listing.links)
+                    >= MAX_RELEVANT
+                ):
+                    reason = (
+                        f"has over {MAX_RELEVANT} models and directories; the rest was not read"
+                    )
+                    listing.skipped.append(Skipped(seen, reason))
+                    break
+    except OSError as error:
+        listing.skipped.append(Skipped(seen, error.strerror or "cannot be read"))
+    listing.directories.sort()
+    listing.links.sort()
+    listing.skipped.sort(key=lambda skipped: skipped.what)
+    return listing
+
+
+def _sort_in(entry: os.DirEntry[str], seen: str, listing: _Listing) -> None:
+    name = entry.name
+    if entry.is_dir(follow_symlinks=False):
+        if name not in _NEVER and not name.startswith(".Trash-"):
+            listing.directories.append(name)
+    elif entry.is_symlink() and entry.is_dir():
+        listing.links.append(name)
+    elif is_relevant(name):
+        path = os.path.join(seen, name)
+        if entry.is_symlink():
+            real = os.path.realpath(entry.path)
+            st = os.stat(real)
+        else:
+            real = entry.path
+            st = entry.stat()
+        if stat.S_ISREG(st.st_mode):
+            listing.files.append(from_stat(path, real, st))
+        else:
+            listing.skipped.append(Skipped(path, f"is {kind_of(st.st_mode)}, not a file"))

@@ -27,7 +27,7 @@ class LocalFile:
     size: int  # bytes
     mtime_ns: int
     device: int  # st_dev
-    inode: int  # st_ino
+    inode: int  # st_ino; 0: unknown, as listing a directory on Windows leaves it
     role: FileRole = "model"
     sha256: str | None = None  # lower-case hex, of the content, where the store knows it
 
@@ -49,8 +49,8 @@ class LocalFile:
             size=self.size,
             mtime_ns=self.mtime_ns,
             sha256=self.sha256,
-            device=self.device,
-            inode=self.inode,
+            device=self.device if self.inode else None,
+            inode=self.inode or None,
         )
 
 

@@ -16,7 +16,13 @@ from modelstore.sources.files import WEIGHTS, LocalFile, Origin, unchanged
 from modelstore.sources.gguf_bytes import GgufError
 from modelstore.sources.gguf_header import Elided, GgufHeader, Value, read_header
 from modelstore.sources.quantization import quantization_name
-from modelstore.sources.record import Faults, build_found, count_or_none, text_or_none
+from modelstore.sources.record import (
+    Faults,
+    build_found,
+    count_or_none,
+    missing_shards,
+    text_or_none,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,13 +150,7 @@ def _missing_shards(shards: list[_Shard], faults: Faults) -> bool:
         first.name.shards if first.name else 0,
         split_count if isinstance(split_count, int) and split_count <= _MAX_SPLITS else 0,
     )
-    present = {shard.number or _split_number(shard) for shard in shards}
-    missing = [str(number) for number in range(1, total + 1) if number not in present]
-    if total < 2 or not missing:
-        return False
-    some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-    faults.incomplete(f"{len(missing)} of {total} shards are missing: {some}")
-    return True
+    return missing_shards({shard.number or _split_number(shard) for shard in shards}, total, faults)
 
 
 def _split_number(shard: _Shard) -> int:

@@ -5,41 +5,153 @@ No file is opened for it, so that a tree that did not change is known by ``stat`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import os
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from modelstore.sources import naming
 from modelstore.sources.gguf_model import describe_gguf
-from modelstore.sources.safetensors import describe_safetensors
+from modelstore.sources.safetensors_model import describe_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from modelstore.sources.base import Context, Found, Skipped, Unchanged
     from modelstore.sources.files import LocalFile, Origin
+    from modelstore.sources.naming import Extension, FileName
+    from modelstore.store.models import FileRole
 
-Format = Literal["gguf", "safetensors"]
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+INDEX_SUFFIX = ".safetensors.index.json"
+_MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "consolidated")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """The files of one model: weights first, in shard order, then what goes with them."""
 
-    format: Format
+    format: Extension
     files: tuple[LocalFile, ...]
-    name: str  # made from the file names
+
+    @property
+    def name(self) -> str:
+        """What the model is called after its files."""
+        return naming.model_name(self.files[0].path)
+
+
+def is_relevant(name: str) -> bool:
+    """Tell by its name, quickly, whether a file can be part of a model."""
+    lower = name.lower()
+    return not name.startswith("._") and (  # ._: what macOS leaves beside a file on other disks
+        lower.endswith((".gguf", ".safetensors", INDEX_SUFFIX))
+        or name in (CONFIG, ADAPTER_CONFIG)
+        or ((".gguf." in lower or ".safetensors." in lower) and naming.parse_name(name) is not None)
+    )
 
 
 def group_files(files: Iterable[LocalFile]) -> list[Group]:
-    """Sort the files of one directory or repository into models; what is no model is left out.
+    """Sort the files of one directory or repository into models, in the order of their paths.
 
     Takes *.gguf and *.safetensors files (unfinished downloads of them too), and config.json,
-    adapter_config.json, *.safetensors.index.json. Their roles are set here.
+    adapter_config.json, *.safetensors.index.json; any other file is left out. Their roles are
+    set here.
     """
-    return [
-        Group("gguf", (file,), file.name.removesuffix(".gguf"))
-        for file in files
-        if file.name.endswith(".gguf")
-    ]
+    sets: dict[tuple[str, ...], list[tuple[FileName, LocalFile]]] = defaultdict(list)
+    configs: dict[str, list[LocalFile]] = defaultdict(list)
+    for file in sorted(files, key=lambda file: file.path):
+        name = naming.parse_name(file.name)
+        directory = os.path.dirname(file.path)
+        if name is None:
+            configs[directory].append(file)
+        else:
+            # Shards of one set have a stem and a count in common; another file is a set of one.
+            common = (name.stem, str(name.shards)) if name.shards else (file.path,)
+            sets[directory, name.extension, *common].append((name, file))
+    gguf: list[_Set] = []
+    safetensors: dict[str, list[_Set]] = defaultdict(list)
+    for (directory, *_), members in sets.items():
+        members.sort(key=lambda member: member[0].shard)
+        name = members[0][0]
+        role: FileRole = "shard" if name.shards else "model"
+        made = _Set(name.stem, [replace(file, role=role) for _, file in members])
+        if name.extension == "gguf":
+            gguf.append(made)
+        else:
+            safetensors[directory].append(made)
+    groups = [Group("gguf", tuple(made.files)) for made in _attach_sidecars(gguf)]
+    for directory, sets_there in safetensors.items():
+        _attach_configs(sets_there, configs[directory])
+        groups += [Group("safetensors", tuple(made.files)) for made in sets_there]
+    return sorted(groups, key=lambda group: group.files[0].path)
+
+
+@dataclass(slots=True)
+class _Set:
+    """One file, or the shards of one model, with what is attached to it so far."""
+
+    stem: str
+    files: list[LocalFile]
+
+
+def _attach_sidecars(sets: list[_Set]) -> list[_Set]:
+    """Give each projector and draft to its model, where that is plain; else it stays alone."""
+    mains = [one for one in sets if not naming.is_secondary(one.stem)]
+    alone = []
+    for one in sets:
+        role = naming.sidecar(one.stem)
+        if role is None:
+            continue
+        owner = _owner(one.stem, mains)
+        if owner is None:
+            alone.append(one)
+        else:
+            owner.files += [replace(file, role=role) for file in one.files]
+    others = [one for one in sets if naming.sidecar(one.stem) is None]
+    return others + alone
+
+
+def _owner(stem: str, mains: list[_Set]) -> _Set | None:
+    common = naming.main_stem(stem)
+    owners = [main for main in mains if main.stem.lower().startswith(common)] if common else []
+    if not owners and len(mains) == 1 and naming.may_belong(common, mains[0].stem):
+        owners = mains
+    return owners[0] if len(owners) == 1 else None
+
+
+def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> None:
+    """Give each model of a directory the configuration and the index that speak of it."""
+    named = {file.name: file for file in configs}
+    indexed = [file for file in configs if file.name.lower().endswith(INDEX_SUFFIX)]
+    mains = [one for one in sets if not one.stem.startswith("adapter")]
+    stems = {one.stem for one in mains}
+    if indexed and CONFIG in named and not any(_index_stem(file) in stems for file in indexed):
+        _merge(sets, mains, _index_stem(indexed[0]))
+        mains = mains[:1]
+    for one in sets:
+        main = one.stem.split(".")[0] in _MAIN_STEMS or len(mains) == 1
+        config = named.get(ADAPTER_CONFIG if one not in mains else CONFIG if main else "")
+        if config is not None:
+            one.files.append(replace(config, role="config"))
+        one.files += [
+            replace(file, role="index") for file in indexed if _index_stem(file) == one.stem
+        ]
+
+
+def _index_stem(index: LocalFile) -> str:
+    return index.name[: -len(INDEX_SUFFIX)]
+
+
+def _merge(sets: list[_Set], mains: list[_Set], stem: str) -> None:
+    """Make one set of files whose names do not tell that they are shards: the index does."""
+    if not mains:
+        return
+    first, *rest = mains
+    first.stem = stem
+    first.files = [replace(file, role="shard") for one in mains for file in one.files]
+    for one in rest:
+        sets.remove(one)
 
 
 def describe(group: Group, origin: Origin, context: Context) -> Found | Unchanged | Skipped:

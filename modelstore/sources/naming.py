@@ -108,6 +108,18 @@ def main_stem(stem: str) -> str:
     return (_ENCODING.sub("", rest) if len(rest) <= _MAX_NAME else rest).strip("-._").lower()
 
 
+def is_secondary(stem: str) -> bool:
+    """Tell whether a name is that of something that a projector or draft cannot belong to."""
+    words = re.split(r"[-._ ]", stem.lower())
+    return sidecar(stem) is not None or any(word in words for word in ("imatrix", "lora", "vocab"))
+
+
+def may_belong(common: str, main: str) -> bool:
+    """Tell whether a sidecar's `main_stem` speaks against the one model that is beside it."""
+    own, other = (re.match(r"[^\W\d_]*", text.lower()) for text in (common, main))
+    return not common or common == "model" or (own and own[0]) == (other and other[0])
+
+
 def encoding(stem: str) -> str | None:
     """Return the quantization that a name ends with: ``Q4_K_M``, ``F16``."""
     match = _ENCODING.search(stem) if len(stem) <= _MAX_NAME else None

@@ -43,6 +43,20 @@ class Faults:
             self.status = "truncated"
         self.sentences.append(sentence)
 
+    def note(self, sentence: str) -> None:
+        """Note what leaves the model usable."""
+        self.sentences.append(sentence)
+
+
+def missing_shards(present: set[int], total: int, faults: Faults) -> bool:
+    """Note which of the shards 1 to `total` are not `present`; tell whether any is missing."""
+    missing = [str(number) for number in range(1, total + 1) if number not in present]
+    if total < 2 or not missing:
+        return False
+    some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+    faults.incomplete(f"{len(missing)} of {total} shards are missing: {some}")
+    return True
+
 
 def build_found(
     files: Sequence[LocalFile],
@@ -55,6 +69,8 @@ def build_found(
 ) -> Found:
     """Make the record: `columns` by the names of `Model`'s fields, `facts` for ``parameters``."""
     first = weights[0]
+    # A link is known by what it leads to, unless that is a blob without a name of its own.
+    named = first.real if naming.parse_name(os.path.basename(first.real)) else first.path
     locator = file_locator(context.host, _final_path(first.real))
     if faults.sentences:
         facts = {"faults": faults.sentences, **facts}
@@ -63,9 +79,9 @@ def build_found(
     }
     model = Model(
         id=model_id(locator),
-        name=origin.name or naming.model_name(first.path),
+        name=origin.name or naming.model_name(named),
         locator=locator,
-        path=first.real if naming.parse_name(os.path.basename(first.real)) else first.path,
+        path=named,
         status=faults.status,
         file_size=sum(file.size for file in weights),
         sha256=first.sha256 if len(weights) == 1 else None,

@@ -1,25 +1,25 @@
-"""A model record from safetensors files and the config.json beside them."""
+"""A safetensors file as a source of its own: it, with the shards and config.json beside it."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from modelstore.sources.base import Context, Found, Skipped, Unchanged
-from modelstore.sources.files import LocalFile, Origin, unchanged
+from modelstore.sources.directory import read_file, read_tree
+from modelstore.sources.safetensors_model import describe_safetensors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
+
+    from modelstore.sources.base import Context, Item, Target
+
+__all__ = ["KIND", "describe_safetensors", "read"]
 
 KIND = "safetensors"
 
 
-def describe_safetensors(
-    files: Sequence[LocalFile], origin: Origin, context: Context
-) -> Found | Unchanged | Skipped:
-    """Describe one model from its safetensors files: weights, ``config`` and ``index`` files.
-
-    Roles as in `describe_gguf`: weights are ``model`` or ``shard``; config.json or
-    adapter_config.json is ``config``; model.safetensors.index.json is ``index``.
-    """
-    known = unchanged(files, origin.place, context)
-    return known or Skipped(files[0].path, "cannot be read")
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the model of a safetensors file, or every such model below a directory."""
+    if os.path.isdir(target.text):
+        return read_tree(target.text, context, formats=("safetensors",))
+    return read_file(target.text, context, "safetensors")

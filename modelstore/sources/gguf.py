@@ -1,0 +1,26 @@
+"""A GGUF file as a source of its own: it, with the shards and sidecars that belong to it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from modelstore.sources.directory import read_file, read_tree
+from modelstore.sources.gguf_bytes import GgufError
+from modelstore.sources.gguf_header import Elided, GgufHeader, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.sources.base import Context, Item, Target
+
+__all__ = ["KIND", "Elided", "GgufError", "GgufHeader", "read", "read_header"]
+
+KIND = "gguf"
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the model of a GGUF file, or every GGUF model below a directory."""
+    if os.path.isdir(target.text):
+        return read_tree(target.text, context, formats=("gguf",))
+    return read_file(target.text, context, "gguf")
