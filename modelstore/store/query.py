@@ -138,7 +138,7 @@ def _run(conn: sqlite3.Connection, query: Query, result: str) -> Iterator[list[t
     """Yield chunks of rows; the first is fetched before this returns, so that errors come early."""
     conditions, values = _conditions(query)
     if query.where is not None:
-        check_expression(conn, query.where)
+        check_expression(query.where)
         conditions.append(f"(\n{query.where}\n)")
     keys = sort_keys(query.sort)
     condition = " AND ".join(conditions) or "1"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
 from modelstore.store.models import MODEL_COLUMNS
+from modelstore.store.schema import column_definition
 from modelstore.store.sqlite import sqlite3
 from modelstore.text import visible
 
@@ -40,13 +41,14 @@ _FUNCTIONS = frozenset(
     )
 )
 
-# What may stand in an expression, as far as finding its end goes: texts and quoted names,
-# comments, the brackets and what is not allowed; all else is taken a run at a time.
+# What an expression is made of, as far as finding its end goes: texts and quoted names, comments,
+# brackets, what has no place in it (a text without an end, a parameter, a query), and the rest.
 _TOKEN = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\]
-    | --[^\n]* | /\*.*?\*/ | (?P<open>\() | (?P<close>\)) | (?P<bad>['"`\[;?@$\#\0]|/\*|:\w)
-    | [^'"`\[\-/();?@$\#:\0]+ | .""",
-    re.VERBOSE | re.DOTALL,
+    | --[^\n]* | /\*.*?\*/ | (?P<open>\() | (?P<close>\))
+    | (?P<bad>['"`\[;?@$\#\0]|/\*|:\w|\b(?:select|values|with)\b)
+    | \w+ | .""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _ALLOW: int = sqlite3.SQLITE_OK
 _DENY: int = sqlite3.SQLITE_DENY
@@ -61,8 +63,12 @@ def near(word: str, known: tuple[str, ...] = MODEL_COLUMNS) -> str:
     return "there are " + ", ".join(known)
 
 
-def check_expression(conn: sqlite3.Connection, expression: str) -> None:
-    """Raise `UsageError` unless `expression` is one harmless expression over ``models``."""
+def check_expression(expression: str) -> None:
+    """Raise `UsageError` unless `expression` is one harmless expression over ``models``.
+
+    It is compiled against an empty table of that name in a database of its own in memory, so
+    that nothing else is within its reach while that is found out.
+    """
     _check_shape(expression)
     selects = 0
 
@@ -77,13 +83,15 @@ def check_expression(conn: sqlite3.Connection, expression: str) -> None:
             return _ALLOW if second is not None and second.lower() in _FUNCTIONS else _DENY
         return _DENY
 
-    conn.set_authorizer(allow)
+    conn = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        conn.execute(f"EXPLAIN SELECT 1 FROM models WHERE (\n{expression}\n)").close()
+        conn.execute(f"CREATE TABLE models ({', '.join(map(column_definition, MODEL_COLUMNS))})")
+        conn.set_authorizer(allow)
+        conn.execute(f"EXPLAIN SELECT 1 FROM models WHERE (\n{expression}\n)")
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
         raise _refusal(expression, str(error)) from None
     finally:
-        conn.set_authorizer(None)
+        conn.close()
 
 
 _READABLE = frozenset(("", *MODEL_COLUMNS))
@@ -99,7 +107,7 @@ def _check_shape(expression: str) -> None:
     depth = 0
     for token in _TOKEN.finditer(expression):
         if token["bad"]:
-            raise _refusal(expression, f"{visible(token['bad'])} has no place or no end there")
+            raise _refusal(expression, f"{visible(token['bad'])} has no place or no end in it")
         depth += bool(token["open"]) - bool(token["close"])
         if depth < 0:
             break
@@ -116,7 +124,7 @@ def _refusal(expression: str, reason: str) -> UsageError:
     missing = re.fullmatch(r"no such column: (.*)", reason)
     if missing:
         hint = near(missing[1])
-    elif reason.startswith("not authorized"):
+    elif reason.startswith(("not authorized", "access to")):
         reason = "it may read the columns of a model and nothing else"
     reason = visible(reason, 200)
     return UsageError(f"--where {visible(expression, 200)} cannot be used: {reason}", hint=hint)
