@@ -8,6 +8,7 @@ import tempfile
 from typing import TYPE_CHECKING, Literal
 
 from modelstore.errors import RefusedError
+from modelstore.store.copying import copy_to, state_of
 from modelstore.store.sqlite import sqlite3
 from modelstore.text import human_bytes, visible
 
@@ -27,7 +28,6 @@ _QUERIES: dict[Access, str] = {
     "copy": "mode=rw",
 }
 _COPY_ATTEMPTS = 3
-_CHUNK = 1 << 20
 
 
 def uri(path: str, access: Access) -> str:
@@ -109,13 +109,15 @@ class PrivateCopy:
 
     def _copy(self, held: HeldFiles) -> bool:
         """Copy both files; return whether neither changed meanwhile."""
-        before = _state(held.path)
-        _copy_bytes(held.db, self.path)
+        for name in os.listdir(self.directory):
+            os.unlink(os.path.join(self.directory, name))
+        before = state_of(held.path)
+        copy_to(held.db, self.path)
         wal = held.open("-wal")
         if wal is not None:
-            _copy_bytes(wal, self.path + "-wal")
+            copy_to(wal, self.path + "-wal")
             held.let_go(wal)
-        return _state(held.path) == before
+        return state_of(held.path) == before
 
     def remove(self) -> None:
         """Delete the copy."""
@@ -127,32 +129,3 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
-
-
-def _state(path: str) -> list[tuple[int, int, int] | None]:
-    """Return what changes when somebody writes to a database or its log."""
-    states: list[tuple[int, int, int] | None] = []
-    for name in (path, path + "-wal"):
-        try:
-            status = os.stat(name)
-        except FileNotFoundError:
-            states.append(None)
-        else:
-            states.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return states
-
-
-def _copy_bytes(source: int, target: str) -> None:
-    """Copy a whole file through a descriptor that stays where it is, to one of mode 0600."""
-    from modelstore.wal.files import read_at
-
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    output = os.open(target, flags, 0o600)
-    try:
-        offset = 0
-        while chunk := read_at(source, _CHUNK, offset):
-            offset += len(chunk)
-            while chunk:
-                chunk = chunk[os.write(output, chunk) :]
-    finally:
-        os.close(output)

@@ -68,7 +68,7 @@ class OpenDatabase:
         self.checkpoint: Checkpoint | None = None
         self.held = held
         self.log: LiveLog | None = None
-        self._account: Account | None = None
+        self.account: Account | None = None
         self._target: Target | None = None
         self.may_fold = may_fold
         self._copy = copy
@@ -81,7 +81,7 @@ class OpenDatabase:
         from modelstore.store.livelog import LiveLog
 
         self.log = LiveLog(self.conn, self.held, self.connect_again)
-        self._account = Account()
+        self.account = Account()
 
     def connect_again(self) -> sqlite3.Connection:
         """Return one more connection of the same kind; the caller closes it before this one."""
@@ -96,10 +96,10 @@ class OpenDatabase:
         """Note that we just committed: up to here the log must be folded before we are done."""
         self.has_written = True
         index = self.log.index() if self.log is not None else None
-        if index is not None and self._account is not None:
+        if index is not None and self.account is not None:
             from modelstore.store.fold import Target
 
-            self._account.ledger.see(index)
+            self.account.ledger.see(index)
             self._target = Target(index.salt, index.max_frame)
         else:
             self._target = None
@@ -175,11 +175,11 @@ class OpenDatabase:
     def _fold(self, patience: float) -> Checkpoint:
         from modelstore.store.fold import fold, without_fold
 
-        if self.log is None or self._account is None or not self.may_fold or self.access != "rw":
+        if self.log is None or self.account is None or not self.may_fold or self.access != "rw":
             return without_fold(self)
         return fold(
             self.log,
-            self._account,
+            self.account,
             target=self._target,
             wrote=self.has_written,
             patience=patience,

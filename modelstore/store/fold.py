@@ -117,7 +117,7 @@ def fold(
         reached = _copy(log, account.ledger, target, deadline=started + patience)
         if wrote and reached:
             log.sync_database()
-        busy = not _truncate(log, account.ledger)
+        busy = not truncate(log, account.ledger)
     except sqlite3.Error as error:
         reason = f"the checkpoint failed: {visible(str(error), 200)}"
     except OSError as error:
@@ -152,7 +152,7 @@ def backfill(log: LiveLog, ledger: Ledger) -> tuple[Row, WalIndex | None]:
     return row, after
 
 
-def _truncate(log: LiveLog, ledger: Ledger) -> bool:
+def truncate(log: LiveLog, ledger: Ledger) -> bool:
     """Try once to truncate the log; return False where somebody is in the way."""
     before = log.index()
     row = log.truncate()

@@ -41,7 +41,7 @@ def open_to_write(path: str, *, timeout: float, create: bool) -> OpenDatabase:
         )
     held = HeldFiles(found.path)
     try:
-        return _connected(held, found, "rw", timeout=timeout, create=create)
+        return connected(held, found, "rw", timeout=timeout, create=create)
     except sqlite3.Error as error:
         held.release()
         raise explain(error, found.path) or error from error
@@ -58,8 +58,8 @@ def open_to_read(path: str, *, timeout: float, fold: bool) -> OpenDatabase:
     try:
         for access in others:
             with _another_way_on_no_access():
-                return _connected(held, found, access, timeout=timeout, fold=fold)
-        return _connected(held, found, last, timeout=timeout, fold=fold)
+                return connected(held, found, access, timeout=timeout, fold=fold)
+        return connected(held, found, last, timeout=timeout, fold=fold)
     except sqlite3.Error as error:
         held.release()
         raise explain(error, found.path) or error from error
@@ -77,7 +77,7 @@ def _another_way_on_no_access() -> Iterator[None]:
             raise
 
 
-def _connected(
+def connected(
     held: HeldFiles,
     found: Probe,
     access: Access,

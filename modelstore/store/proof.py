@@ -1,0 +1,94 @@
+"""Counting what was promised in the main file alone, while nobody can change it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from modelstore.store.access import connect
+from modelstore.store.failures import explain, is_busy
+from modelstore.store.fold import backfill, pauses
+from modelstore.store.sqlite import sqlite3
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modelstore.store.connection import OpenDatabase
+
+Kind = Literal["main file alone", "checkpoint evidence"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How it is known that rows are safe: `counted` in the main file alone, or the checkpoint.
+
+    Where they could not be counted in time, `counted` is None: then that our frames were copied
+    and the main file synced is the evidence.
+    """
+
+    kind: Kind
+    counted: int | None
+    expected: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing speaks against the promise."""
+        return self.counted is None or self.counted == self.expected
+
+
+def prove(
+    opened: OpenDatabase,
+    count: Callable[[sqlite3.Connection], int],
+    expected: int,
+    patience: float,
+) -> Proof:
+    """Count through a connection that sees the main file alone; `patience` in seconds.
+
+    A read transaction of ours that begins while the whole log is folded keeps every checkpoint
+    from writing to the main file; without it, a busy checkpointer makes such a look malformed
+    (sqlite.org/walformat.html#wal_locks). Raises `DamageError` where the main file is damaged.
+    """
+    deadline = time.monotonic() + patience
+    pause = pauses()
+    try:
+        with closing(opened.connect_again()) as holder:
+            while not _freeze(opened, holder):
+                holder.rollback()
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return Proof("checkpoint evidence", None, expected)
+                time.sleep(min(pause(), remaining))
+                if opened.log is not None and opened.account is not None:
+                    backfill(opened.log, opened.account.ledger)
+            with closing(connect(opened.path, "immutable")) as alone:
+                counted = count(alone)
+            holder.rollback()
+    except sqlite3.Error as error:
+        if is_busy(error):
+            return Proof("checkpoint evidence", None, expected)
+        raise explain(error, opened.path) or error from error
+    return Proof("main file alone", counted, expected)
+
+
+def _freeze(opened: OpenDatabase, holder: sqlite3.Connection) -> bool:
+    """Begin to read; return whether the main file is whole and stays as it is meanwhile.
+
+    Without a log, the shared lock of any reader sees to that. With one, either nothing is left
+    to copy, and our read mark keeps it so; or we hold READ0, the lock of those who read the
+    database file alone, which stops all copying.
+    """
+    holder.execute("BEGIN")
+    holder.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if opened.journal_mode != "wal":
+        return True
+    index = opened.log.index() if opened.log is not None else None
+    if index is None or opened.log is None:
+        return False
+    if not index.pending:
+        return True
+    report = opened.log.locks()
+    return report is not None and any(
+        lock.is_own and not lock.exclusive for lock in report.of("READ0")
+    )
