@@ -229,6 +229,8 @@ class Client:
     def _error(
         self, what: str, status: int | None = None, *, hint: str | None = None
     ) -> ReplyError:
+        if self.api_key:  # a server may send it back, in the address of a redirect for one
+            what = what.replace(self.api_key, "***")
         return ReplyError(f"{self.address.url} {what}", hint=hint, status=status)
 
 

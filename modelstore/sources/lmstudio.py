@@ -7,19 +7,22 @@ https://lmstudio.ai/docs/app/basics/download-model
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelstore.sources.base import Found, Unchanged
-from modelstore.sources.directory import read_tree
+from modelstore.sources.base import Skipped
+from modelstore.sources.files import LocalFile, Origin
+from modelstore.sources.grouping import describe, group_files, is_relevant
 from modelstore.sources.store_files import (
     UnreadableError,
     expand,
+    file_inside,
+    folders,
     open_store,
     read_object,
     read_text,
 )
 from modelstore.sources.values import text
+from modelstore.store.models import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,12 +45,24 @@ def read(target: Target, context: Context) -> Iterator[Item]:
         os.path.join(path, ".internal")
     ):
         path = open_store(_models_of(path, context), holds="folder of LM Studio's models")
-    for item in read_tree(path, context, source=KIND):
-        if isinstance(item, (Found, Unchanged)) and item.place is not None:
-            name = os.path.relpath(item.place.locator, path).replace(os.sep, "/")
-            yield replace(item, place=replace(item.place, name=name))
-        else:
-            yield item
+    for _, listed in folders(path):
+        files: list[LocalFile] = []
+        for entry in listed:
+            if isinstance(entry, Skipped):
+                yield entry
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                yield Skipped(entry.path, "is a link to a directory, which is not followed")
+            elif is_relevant(entry.name):
+                try:
+                    files.append(file_inside(entry, path))
+                except UnreadableError as error:
+                    yield Skipped(entry.path, str(error))
+        for group in group_files(files):
+            first = group.files[0].path
+            name = os.path.relpath(first, path).replace(os.sep, "/")
+            origin = Origin(source=KIND, place=Place(path, first, KIND, name))
+            yield describe(group, origin, context)
+            context.progress(name, 1)
 
 
 def _homes(context: Context) -> list[str]:

@@ -102,18 +102,29 @@ def walk(path: str, depth: int = MAX_DEPTH) -> Iterator[os.DirEntry[str] | Skipp
 
     No link to a directory is followed, so that nothing loops.
     """
+    for _, listed in folders(path, depth):
+        yield from listed
+
+
+def folders(
+    path: str, depth: int = MAX_DEPTH
+) -> Iterator[tuple[str, list[os.DirEntry[str] | Skipped]]]:
+    """Yield a directory and each one below it, with what it holds that is none itself."""
     try:
         listed = entries(path)
     except UnreadableError as error:
-        yield Skipped(path, str(error))
+        yield path, [Skipped(path, str(error))]
         return
-    for entry in listed:
-        if not entry.is_dir(follow_symlinks=False):
-            yield entry
-        elif depth > 0:
-            yield from walk(entry.path, depth - 1)
-        else:
-            yield Skipped(entry.path, "is nested too deeply")
+    below = [entry.path for entry in listed if entry.is_dir(follow_symlinks=False)]
+    here: list[os.DirEntry[str] | Skipped] = [
+        entry for entry in listed if not entry.is_dir(follow_symlinks=False)
+    ]
+    if depth == 0:
+        here += [Skipped(folder, "is nested too deeply") for folder in below]
+        below = []
+    yield path, here
+    for folder in below:
+        yield from folders(folder, depth - 1)
 
 
 def read_text(path: str, limit: int = MAX_TEXT) -> bytes:
