@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from modelstore.render.grid import Cell, Grid, Heading
+from modelstore.render.grid import Cell, Heading, shown
 from modelstore.text import human_bytes, human_context, human_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from modelstore.render.grid import Shrink, Tone
 
@@ -107,7 +107,7 @@ _COLUMNS = (
     Column("status", "STATUS", shrink="end", least=9),
     Column("parameter_count", "PARAMS", _number(human_count), right=True),
     Column("size_label", "LABEL", shrink="end", least=6),
-    Column("quantization", "QUANT", shrink="end", least=7),
+    Column("quantization", "QUANT", shrink="end", least=9),
     Column("file_type", "FTYPE", right=True),
     Column("context_length", "CTX", _number(human_context), right=True),
     Column("embedding_length", "EMBD", right=True),
@@ -130,6 +130,9 @@ _COLUMNS = (
 
 COLUMNS: dict[str, Column] = {column.name: column for column in _COLUMNS}
 
+HEADED: dict[str, str] = {column.header: column.name for column in _COLUMNS}
+"""The column under each heading of a table."""
+
 
 def cell(name: str, value: object) -> str | Cell:
     """Return one value as a table shows it; what is unknown is a dash."""
@@ -141,20 +144,23 @@ def cell(name: str, value: object) -> str | Cell:
     return text
 
 
-def model_grid(names: Sequence[str], rows: Iterable[Sequence[object]]) -> Grid:
-    """Return models as a grid: `names` are the columns that each row of raw values has."""
-    headings = tuple(_heading(COLUMNS[name]) for name in names)
-    cells = [[cell(name, value) for name, value in zip(names, row, strict=True)] for row in rows]
-    if "id" in names:
-        place = names.index("id")
-        ids = short_ids([str(row[place]) for row in cells])
-        for row, text in zip(cells, ids, strict=True):
-            row[place] = text
-    return Grid(headings, cells)
+def with_short_ids(
+    names: Sequence[str], rows: Sequence[Sequence[str | Cell]]
+) -> Sequence[Sequence[str | Cell]]:
+    """Return the rows with their ids as short as they can be told apart."""
+    if "id" not in names:
+        return rows
+    place = names.index("id")
+    ids = short_ids([shown(row[place]) for row in rows])
+    return [[*row[:place], text, *row[place + 1 :]] for row, text in zip(rows, ids, strict=True)]
 
 
-def _heading(column: Column) -> Heading:
-    return Heading(column.header, right=column.right, shrink=column.shrink, least=column.least)
+def headings(names: Sequence[str]) -> tuple[Heading, ...]:
+    """Return the top of each column."""
+    return tuple(
+        Heading(column.header, right=column.right, shrink=column.shrink, least=column.least)
+        for column in (COLUMNS[name] for name in names)
+    )
 
 
 def short_ids(ids: Sequence[str]) -> list[str]:

@@ -62,18 +62,18 @@ def write_rows(
     if header:
         rows = _headed(columns, rows)
     text_of = _tsv if form == "tsv" else _csv_with_formulas if formulas else _csv
-    for chunk in _chunks(rows):
+    for chunk in chunks(rows):
         write(text_of(chunk))
 
 
 def write_json(write: Write, form: RowFormat, lines: Iterable[str]) -> None:
     """Write JSON texts, one line each, as JSON lines or as an array; made harmless here."""
     if form == "jsonl":
-        for chunk in _chunks(lines):
+        for chunk in chunks(lines):
             write(harmless_json("\n".join(chunk)) + "\n")
         return
     before = "[\n"
-    for chunk in _chunks(lines):
+    for chunk in chunks(lines):
         write(before + harmless_json(",\n".join(chunk)))
         before = ",\n"
     write("[]\n" if before == "[\n" else "\n]\n")
@@ -125,9 +125,10 @@ def _finite(value: object) -> object:
     return value
 
 
-def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+def chunks(items: Iterable[T], size: int = _CHUNK) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`, the last one shorter."""
     source = iter(items)
-    while chunk := list(islice(source, _CHUNK)):
+    while chunk := list(islice(source, size)):
         yield chunk
 
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
+
+from modelstore.render.columns import cell, headings, with_short_ids
+from modelstore.render.grid import Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HOSTILE = {
     "sgr": "\x1b[31mred\x1b[0m",
@@ -47,3 +54,9 @@ def unsafe_characters(text: str, allowed: str = "\n") -> list[str]:
         if bad and char not in allowed:
             found.append(char)
     return found
+
+
+def model_grid(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Grid:
+    """Return raw rows as a listing shows them."""
+    cells = [[cell(name, value) for name, value in zip(names, row, strict=True)] for row in rows]
+    return Grid(headings(names), with_short_ids(names, cells))

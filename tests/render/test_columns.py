@@ -12,11 +12,11 @@ from modelstore.render.columns import (
     TABLE_COLUMNS,
     cell,
     human_time,
-    model_grid,
     short_ids,
 )
 from modelstore.render.grid import Cell
 from modelstore.store.models import INTEGER_COLUMNS, MODEL_COLUMNS
+from tests.render.samples import model_grid
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 

@@ -85,7 +85,8 @@ def test_rich_is_imported_only_where_a_terminal_is_drawn_on() -> None:
     program = (
         "import sys, modelstore.render.report as r, modelstore.render.columns as c\n"
         "import modelstore.render.preset\n"
-        "report = r.Report(('x', c.model_grid(('id', 'name'), [('a', 'b')])), {'a': 1})\n"
+        "grid = r.Grid(c.headings(('id', 'name')), [('a', 'b')])\n"
+        "report = r.Report(('x', grid), {'a': 1})\n"
         "for form in ('table', 'json', 'jsonl', 'csv', 'tsv'):\n"
         "    r.write_report(lambda text: None, report, form)\n"
         "print('rich' in sys.modules)\n"

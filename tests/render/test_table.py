@@ -5,10 +5,10 @@ import re
 import pytest
 from rich.cells import cell_len
 
-from modelstore.render.columns import TABLE_COLUMNS, model_grid
+from modelstore.render.columns import TABLE_COLUMNS
 from modelstore.render.grid import Cell, Grid, Heading, facts
 from modelstore.render.table import draw_grid, draw_line, draw_records
-from tests.render.samples import HOSTILE, unsafe_characters
+from tests.render.samples import HOSTILE, model_grid, unsafe_characters
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 ROW = (

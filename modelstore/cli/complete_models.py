@@ -1,0 +1,82 @@
+"""What the shell offers for models, columns and filters; nothing here may fail or be slow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer  # noqa: TC002  # Typer reads the annotations at run time
+
+from modelstore.store.models import MODEL_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_OFFERED = 200  # values
+
+
+def complete_column(incomplete: str) -> list[str]:
+    """Offer the columns of a model."""
+    return [column for column in MODEL_COLUMNS if column.startswith(incomplete)]
+
+
+def complete_columns(incomplete: str) -> list[str]:
+    """Offer the columns after those that are there already, separated by commas."""
+    before, comma, last = incomplete.rpartition(",")
+    offered = complete_column(last)
+    return [before + comma + column for column in (offered if comma else ["all", *offered])]
+
+
+def complete_sort(incomplete: str) -> list[str]:
+    """Offer the columns as sort keys, descending ones too."""
+    before, comma, last = incomplete.rpartition(",")
+    sign = "-" if last.startswith("-") else ""
+    return [before + comma + sign + column for column in complete_column(last.removeprefix("-"))]
+
+
+def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the names of the models, or their ids where an id is being typed."""
+    names = _values(ctx, "name", incomplete)
+    return names or _values(ctx, "id", incomplete)
+
+
+def complete_values(column: str) -> Callable[[typer.Context, str], list[str]]:
+    """Return what offers the values that `column` has in the catalogue."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        return _values(ctx, column, incomplete)
+
+    return complete
+
+
+def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the tags that models have."""
+    import json
+
+    found: set[str] = set()
+    for tags in _values(ctx, "tags", ""):
+        try:
+            found.update(tag for tag in json.loads(tags) if isinstance(tag, str))
+        except ValueError:
+            continue
+    return sorted(tag for tag in found if tag.startswith(incomplete) and tag.isprintable())
+
+
+def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
+    """Return the first values of a column that begin so; printable ones, nothing folded."""
+    from modelstore.cli.output import current
+    from modelstore.cli.reading import models_session
+    from modelstore.cli.session import choose_database
+    from modelstore.errors import ModelstoreError
+
+    out = current()
+    sql = (
+        f"SELECT DISTINCT {column} FROM models "
+        f"WHERE substr({column}, 1, ?) = ? ORDER BY {column} LIMIT {_OFFERED}"
+    )
+    try:
+        choice = choose_database(ctx.params.get("db"))
+        with models_session(out, choice, timeout=0, fold=False) as session:
+            rows = session.opened.conn.execute(sql, (len(incomplete), incomplete)).fetchall()
+    except (ModelstoreError, OSError):
+        return []
+    return [str(row[0]) for row in rows if str(row[0]).isprintable()]
