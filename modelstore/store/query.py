@@ -96,6 +96,17 @@ def count(conn: sqlite3.Connection, query: Query) -> int:
     return int(total)
 
 
+def totals(conn: sqlite3.Connection, query: Query) -> tuple[int, int]:
+    """Return how many rows fit the query, and the bytes of those that are not missing.
+
+    Limit and offset are disregarded.
+    """
+    plain = Query(text=query.text, filters=query.filters, where=query.where)
+    there = "total(models.file_size) FILTER (WHERE models.status <> 'missing')"
+    ((rows, size),) = next(_run(conn, plain, f"count(*), {there}"))
+    return int(rows), int(size)
+
+
 def check_columns(columns: Sequence[str]) -> tuple[str, ...]:
     """Return `columns`. Raises `UsageError` naming the first that is unknown, with near ones."""
     for column in columns:
@@ -143,10 +154,12 @@ def _run(conn: sqlite3.Connection, query: Query, result: str) -> Iterator[list[t
     keys = sort_keys(query.sort)
     condition = " AND ".join(conditions) or "1"
     sql = f"SELECT {result} FROM models WHERE {condition}{_order(keys)}"
-    if query.limit is not None or query.offset:
+    holds_sort = bool(keys) and keys[0][0] not in _INDEXED
+    if query.limit is not None or query.offset or holds_sort:
+        # SQLite leaves out the order of a subquery that has no limit.
         sql += " LIMIT ? OFFSET ?"
         values += [-1 if query.limit is None else query.limit, query.offset]
-    if len(keys) and keys[0][0] not in _INDEXED:
+    if holds_sort:
         # Sort row numbers, not whole rows, so that the sort holds little.
         inner = sql.replace(f"SELECT {result} ", "SELECT rowid AS sorted_rowid ", 1)
         sql = f"SELECT {result} FROM ({inner}) CROSS JOIN models ON models.rowid = sorted_rowid"
