@@ -70,6 +70,11 @@ class Tally:
         self.unchanged += merged.unchanged
 
 
+def has_places(chosen: Chosen) -> bool:
+    """Whether a source shows models in places, which a later import compares with."""
+    return chosen.kind not in _WITHOUT_PLACES and chosen.target.stream is None
+
+
 class Importer:
     """Reads one source after the other into the catalogue that `opened` is."""
 
@@ -102,7 +107,7 @@ class Importer:
         in_batches = kind_info(chosen.kind).staged == "batches"
         context = replace(
             self._context,
-            known=self._known(chosen.root) if in_batches else {},
+            known=self._known(chosen.root) if has_places(chosen) else {},
             progress=lambda what, count: self._show(what, self._done + count),
         )
         try:
@@ -119,7 +124,7 @@ class Importer:
         self, chosen: Chosen, tally: Tally, *, prune: bool, ask: Callable[[Plan], bool]
     ) -> None:
         """Mark what is gone from a source that was read, or prune it; an offline one is left."""
-        if chosen.kind in _WITHOUT_PLACES or chosen.target.stream is not None:
+        if not has_places(chosen):
             return
         plan = survey_root(
             self._opened.conn,
@@ -147,6 +152,7 @@ class Importer:
             self._opened,
             lambda conn: count_present(conn, self._staging),
             self._staging.expected(),
+            self._opened.timeout,
         )
 
     def _stage(self, items: Iterable[Item], tally: Tally, *, in_batches: bool) -> None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 from modelstore.text import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from modelstore.errors import ModelstoreError
 
 _LINE_LIMIT = 2000  # characters of one message: enough for a path of the greatest length
@@ -43,6 +45,7 @@ class Output:
         self.stdout_is_terminal = is_terminal(sys.stdout)
         self.stderr_is_terminal = is_terminal(sys.stderr)
         self.stdout_closed = sys.stdout is None
+        self._above: Callable[[str], None] | None = None
 
     @property
     def width(self) -> int:
@@ -100,14 +103,22 @@ class Output:
             raise StdoutClosedError from error
         raise StdoutFailedError(os.strerror(error.errno or 0)) from error
 
+    def write_above(self, writer: Callable[[str], None] | None) -> None:
+        """Hand the lines of stderr to `writer` while a live display holds the terminal's foot."""
+        self._above = writer
+
     def message(self, text: str) -> None:
         """Write one line to stderr, made safe; a closed stderr is no error."""
         if sys.stderr is None:
             return
         try:
             encoding = _encoding(sys.stderr)
-            line = visible(text, _LINE_LIMIT) + "\n"
-            sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding))
+            line = visible(text, _LINE_LIMIT)
+            line = line.encode(encoding, "backslashreplace").decode(encoding)
+            if self._above is not None:
+                self._above(line)
+                return
+            sys.stderr.write(line + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
             return

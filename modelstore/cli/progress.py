@@ -1,18 +1,19 @@
-"""A line of progress on stderr, on a terminal only."""
+"""A line of progress on stderr, on a terminal only, once there is something to wait for."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from modelstore.cli.output import Output
 
+_DELAY = 0.4  # seconds before the line appears: what is quick needs none
 _INTERVAL = 0.1  # seconds between two looks of the line
 
 
@@ -24,42 +25,55 @@ class Progress(Protocol):
         ...
 
 
+@contextmanager
+def progress(out: Output, unit: str) -> Iterator[Progress]:
+    """Yield a progress line that counts `unit`s; silent where stderr is no terminal."""
+    with ExitStack() as stack:
+        line = _Line(out, unit, stack)
+        yield line if out.stderr_is_terminal else _silent
+
+
 def _silent(what: str, done: int, total: int | None = None) -> None:
     del what, done, total
 
 
-@contextmanager
-def progress(out: Output, unit: str) -> Iterator[Progress]:
-    """Yield a progress line that counts `unit`s; silent where stderr is no terminal."""
-    if not out.stderr_is_terminal:
-        yield _silent
-        return
+class _Line:
+    """The line; Rich is imported when it first appears."""
+
+    def __init__(self, out: Output, unit: str, stack: ExitStack) -> None:
+        self._out = out
+        self._unit = unit
+        self._stack = stack
+        self._started = time.monotonic()
+        self._last = self._started + _DELAY - _INTERVAL
+        self._show: Callable[[str], None] | None = None
+
+    def __call__(self, what: str, done: int, total: int | None = None) -> None:
+        now = time.monotonic()
+        if now - self._last < _INTERVAL:
+            return
+        self._last = now
+        if self._show is None:
+            self._show = _appear(self._out, self._stack)
+        count = f"{done:,}" + (f" of {total:,}" if total else "")
+        rate = done / max(now - self._started, 0.001)
+        tail = f"  {count} {self._unit}, {rate:,.0f}/s"
+        self._show(visible(what, max(10, self._out.width - len(tail) - 4)) + tail)
+
+
+def _appear(out: Output, stack: ExitStack) -> Callable[[str], None]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.live import Live
+    from rich.spinner import Spinner
     from rich.text import Text
 
-    class _Line(TextColumn):
-        def render(self, task: object) -> Text:  # outside text: never read as markup
-            return Text(str(getattr(task, "description", "")))
-
     console = Console(stderr=True)
-    bar = Progress(
-        SpinnerColumn(), _Line(""), BarColumn(bar_width=20), console=console, transient=True
-    )
-    started = last = time.monotonic()
-    task = bar.add_task("", total=None)
+    spinner = Spinner("dots")
+    live = stack.enter_context(Live(spinner, console=console, transient=True))
 
-    def update(what: str, done: int, total: int | None = None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < _INTERVAL:
-            return
-        last = now
-        rate = done / (now - started)
-        count = f"{done:,}" + (f" of {total:,}" if total else "")
-        width = max(10, out.width - len(count) - 50)
-        line = f"{visible(what, width)}  {count} {unit}, {rate:,.0f}/s"
-        bar.update(task, description=line, completed=done, total=total)
+    def above(line: str) -> None:
+        live.console.print(Text(line), soft_wrap=True)
 
-    with bar:
-        yield update
+    out.write_above(above)
+    stack.callback(out.write_above, None)
+    return lambda line: spinner.update(text=Text(line))

@@ -35,8 +35,8 @@ class KindInfo:
 KINDS: dict[str, KindInfo] = {
     info.kind: info
     for info in (
-        KindInfo("gguf", "directory", "one GGUF file, or a shard of a set"),
-        KindInfo("safetensors", "directory", "a safetensors file or directory"),
+        KindInfo("gguf", "gguf", "one GGUF file, or a shard of a set"),
+        KindInfo("safetensors", "safetensors", "a safetensors file or directory"),
         KindInfo(
             "directory",
             "directory",

@@ -262,7 +262,8 @@ def _note_root(conn: sqlite3.Connection, plan: Plan, *, source: str, state: str,
     values = (plan.host or "", storable(plan.root), source, plan.device, state, now)
     if offline:
         conn.execute(
-            "UPDATE roots SET status = ?5 WHERE host = ?1 AND root = ?2 AND status <> ?5", values
+            "UPDATE roots SET status = ?3 WHERE host = ?1 AND root = ?2 AND status <> ?3",
+            (*values[:2], state),
         )
         return
     conn.execute(
