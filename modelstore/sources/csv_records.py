@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -18,7 +19,7 @@ from modelstore.sources.blocks import (
 )
 from modelstore.sources.fields import MAX_FIELD_NAME, BadRecordError, column_of, read_tags
 from modelstore.sources.records import RecordReader
-from modelstore.store.models import INTEGER_COLUMNS
+from modelstore.store.models import INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _MAX_CELL_LINES = 1000  # of a record in quotes: beyond, a quote was left open
 _MAX_REREAD = 100_000  # lines read again after such quotes, in one file
 _NAMING = frozenset(("name", "model", "path", "locator", "id", "hf_repo"))
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
+_ESCAPE = re.compile(r"\\([tnr\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})")
+_SIMPLE = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -102,9 +105,11 @@ def _read(kind: str, target: Target, context: Context) -> Iterator[Item]:
             lines.begin()
             try:
                 cells = next(parser)
-                if header is None:
-                    header = _Header(cells, f"'{visible(name, 200)}'") if cells else None
-                elif cells:
+                if header is None and cells:
+                    header = _Header(cells, f"'{visible(name, 200)}'", kind)
+                    if header.is_escaped:
+                        parser = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+                elif header is not None and cells:
                     rows.append(header.row(cells, records, plain=lines.plain))
             except StopIteration:
                 break
@@ -139,7 +144,7 @@ def _reason(error: Exception) -> str:
 class _Header:
     """The columns of a table, and how its cells become fields."""
 
-    def __init__(self, names: list[str], what: str) -> None:
+    def __init__(self, names: list[str], what: str, kind: str) -> None:
         self._names = [name.strip()[:MAX_FIELD_NAME] for name in names[:_MAX_COLUMNS]]
         columns = [column_of(name) for name in self._names]
         if len(names) > _MAX_COLUMNS or not _NAMING.intersection(columns):
@@ -153,6 +158,8 @@ class _Header:
                 f"the header of {what} has the column '{visible(min(twice), 100)}' twice",
                 hint="give each column a name of its own",
             )
+        # What `list --format tsv` writes has its own columns, no quotes, and escapes.
+        self.is_escaped = kind == "tsv" and "locator" in names and set(names) <= set(MODEL_COLUMNS)
         self._integers = frozenset(
             name
             for name, column in zip(self._names, columns, strict=True)
@@ -169,8 +176,9 @@ class _Header:
         record: dict[str, object] = {}
         for name, cell in zip(self._names, cells, strict=True):
             if cell and name:
-                record[name] = self._value(name, cell)
-        row = records.quick_row(record) if plain else None
+                shown = _unescaped(cell) if self.is_escaped and "\\" in cell else cell
+                record[name] = self._value(name, shown)
+        row = records.quick_row(record) if plain and not self.is_escaped else None
         return row if row is not None else records.row(record)
 
     def _value(self, name: str, cell: str) -> object:
@@ -179,7 +187,13 @@ class _Header:
         if name in self._tags:
             return read_tags(cell)
         # A quote before what a spreadsheet would run as a formula is no part of the text.
-        return cell[1:] if cell[0] == "'" and cell[1:].startswith(_FORMULA) else cell
+        is_guarded = cell[0] == "'" and cell[1:].startswith(_FORMULA) and not self.is_escaped
+        return cell[1:] if is_guarded else cell
+
+
+def _unescaped(cell: str) -> str:
+    """Undo the escapes of our own TSV: ``\\t \\n \\r \\\\ \\xNN \\uNNNN \\UNNNNNNNN``."""
+    return _ESCAPE.sub(lambda match: _SIMPLE.get(match[1]) or chr(int(match[1][1:], 16)), cell)
 
 
 @dataclass(frozen=True, slots=True)
