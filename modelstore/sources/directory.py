@@ -39,14 +39,14 @@ def read_tree(
     context: Context,
     *,
     source: str | None = None,
-    formats: Collection[Extension] = ("gguf", "safetensors"),
+    only: Extension | None = None,
 ) -> Iterator[Item]:
     """Yield every model below `root` in the order of their paths, directory by directory.
 
-    `source` is the kind that they are filed under, if not their format. Each item's place has the
-    real path of `root` as its root and the path as seen as its locator. Links to files are
-    followed, and links to directories too, after all else and never in a circle. Raises
-    `SourceError` where `root` itself cannot be listed.
+    `source` is the kind that they are filed under, if not their format; `only` keeps to one
+    format. Each item's place has the real path of `root` as its root and the path as seen as its
+    locator. Links to files are followed, and links to directories too, after all else and never
+    in a circle. Raises `SourceError` where `root` itself cannot be listed.
     """
     walk = _Walk(os.path.realpath(root), context)
     try:
@@ -60,7 +60,7 @@ def read_tree(
     for listing in walk.directories():
         yield from listing.skipped
         for group in group_files(listing.files):
-            if group.format in formats:
+            if only in (None, group.format):
                 yield _describe(group, walk.root, context, source)
                 count += 1
                 context.progress(group.files[0].path, count)

@@ -22,5 +22,5 @@ KIND = "gguf"
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the model of a GGUF file, or every GGUF model below a directory."""
     if os.path.isdir(target.text):
-        return read_tree(target.text, context, formats=("gguf",))
+        return read_tree(target.text, context, only="gguf")
     return read_file(target.text, context, "gguf")

@@ -21,7 +21,7 @@ _UNPACKERS = {
     for order in "<>"
     for form in (*SCALAR_FORMATS.values(), "QQ", "IQ")
 }
-_FIRST_CHUNK = 1 << 16
+FIRST_CHUNK = 1 << 16
 _CHUNK = 1 << 20
 
 
@@ -43,7 +43,6 @@ class HeaderBytes:
 
     __slots__ = (
         "base",
-        "chunk",
         "cost",
         "data",
         "fd",
@@ -61,7 +60,6 @@ class HeaderBytes:
         self.base = 0  # offset of `data` in the file
         self.pos = 0  # in `data`; beyond its end after a long step
         self.data = b""
-        self.chunk = _FIRST_CHUNK
         self.read = 0  # bytes
         self.cost = 0  # bytes held on to
         self.strings = 0  # stepped over
@@ -78,13 +76,15 @@ class HeaderBytes:
         start = self.base + self.pos
         if length > self.size - start:
             raise GgufError(f"ends within its header, at {self.size} bytes")
-        data = read_at(self.fd, max(length, self.chunk), start)
+        # What follows a long step is likely to be stepped over too.
+        chunk = _CHUNK if self.data and self.pos <= len(self.data) else FIRST_CHUNK
+        data = read_at(self.fd, max(length, chunk), start)
         if len(data) < length:
             raise GgufError("became shorter while it was read")
         self.read += len(data)
         if self.read > MAX_READ:
             raise GgufError(f"has a header of more than {MAX_READ >> 20} MiB")
-        self.data, self.base, self.pos, self.chunk = data, start, 0, _CHUNK
+        self.data, self.base, self.pos = data, start, 0
 
     def charge(self, cost: int) -> None:
         """Count memory that is held on to, against what one header may cost."""

@@ -20,7 +20,13 @@ import struct
 from dataclasses import dataclass
 
 from modelstore.sources.files import guess_format, open_regular, read_at
-from modelstore.sources.gguf_bytes import SCALAR_FORMATS, GgufError, HeaderBytes, at_key
+from modelstore.sources.gguf_bytes import (
+    FIRST_CHUNK,
+    SCALAR_FORMATS,
+    GgufError,
+    HeaderBytes,
+    at_key,
+)
 from modelstore.sources.quantization import GGML_TYPES
 from modelstore.text import visible
 
@@ -120,7 +126,7 @@ def _parse(file: HeaderBytes) -> GgufHeader:
 def _version(file: HeaderBytes) -> int:
     if file.size == 0:
         raise GgufError("is empty")
-    start = file.data = read_at(file.fd, file.chunk, 0)
+    start = file.data = read_at(file.fd, FIRST_CHUNK, 0)
     if start[:4] != b"GGUF":
         raise GgufError(f"is not a GGUF file: {guess_format(start)}")
     file.pos = 4
@@ -189,11 +195,15 @@ def _tensors(file: HeaderBytes, count: int) -> tuple[dict[int, int], int]:
     types: dict[int, int] = {}
     names: set[bytes] = set()
     data_bytes = 0
+    unpack_u32 = struct.Struct(f"{file.order}I").unpack_from
     tails = [struct.Struct(f"{file.order}{n}QIQ") for n in range(MAX_DIMENSIONS + 1)]
     for _ in range(count):
-        name = file.hold(file.length(MAX_NAME, "a tensor name", ""))
+        raw = file.hold(file.length(MAX_NAME, "a tensor name", "") + 4)
+        name = raw[:-4]
+        if name in names:
+            raise _tensor_error(name, "is there twice")
         names.add(name)
-        dimensions = file.number("I")
+        (dimensions,) = unpack_u32(raw, len(name))
         if dimensions > MAX_DIMENSIONS:
             raise _tensor_error(name, f"has {dimensions} dimensions")
         tail = tails[dimensions]
@@ -207,8 +217,6 @@ def _tensors(file: HeaderBytes, count: int) -> tuple[dict[int, int], int]:
         data_bytes = max(data_bytes, offset + _tensor_bytes(name, shape, elements, ggml_type))
         if data_bytes > _INT64_MAX or elements > _INT64_MAX:
             raise _tensor_error(name, "does not fit into 64 bits")
-    if len(names) < count:
-        raise GgufError("has two tensors of one name")
     if sum(types.values()) > _INT64_MAX:
         raise GgufError("has more than 2^63 parameters")
     return types, data_bytes

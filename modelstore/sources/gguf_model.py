@@ -186,30 +186,25 @@ def _greatest(value: Value) -> int | None:
 
 def _type(
     metadata: Mapping[str, Value], architecture: str | None, headers: list[GgufHeader], stem: str
-) -> str:
+) -> str | None:
+    """Tell what a model is for: by its metadata, and by its name where they say nothing."""
     kind = metadata.get("general.type")
-    if kind == "imatrix" or "imatrix.chunk_count" in metadata:
-        return "imatrix"
-    if kind == "mmproj" or architecture == "clip":
-        return "projector"
-    if kind == "adapter" or "adapter.type" in metadata or architecture == "controlvector":
-        return "adapter"
-    if (
-        headers
-        and not any(header.tensor_count for header in headers)
-        and "tokenizer.ggml.model" in metadata
-    ):
-        return "vocab"
+    has_tensors = any(header.tensor_count for header in headers)
     pooling = metadata.get(f"{architecture}.pooling_type")
-    if pooling == _POOLING_RANK:
-        return "reranker"
-    if pooling in _POOLING_EMBEDDING or architecture in _EMBEDDING_ARCHITECTURES:
-        return "embedding"
-    if (architecture or "").startswith("eagle"):
-        return "draft"
-    # A sidecar's header need not tell it from a model of its own.
     by_name = naming.sidecar(stem)
-    return by_name if by_name and (by_name == "draft" or architecture is None) else "model"
+    rules = (
+        ("imatrix", kind == "imatrix" or "imatrix.chunk_count" in metadata),
+        ("projector", kind == "mmproj" or architecture == "clip"),
+        ("adapter", kind == "adapter" or "adapter.type" in metadata),
+        ("adapter", architecture == "controlvector"),
+        ("vocab", headers and not has_tensors and "tokenizer.ggml.model" in metadata),
+        ("reranker", pooling == _POOLING_RANK),
+        ("embedding", pooling in _POOLING_EMBEDDING or architecture in _EMBEDDING_ARCHITECTURES),
+        ("draft", by_name == "draft" or (architecture or "").startswith("eagle")),
+        ("projector", by_name == "projector" and architecture is None),
+        ("model", architecture or has_tensors),
+    )
+    return next((name for name, applies in rules if applies), None)
 
 
 def _found(

@@ -6,6 +6,8 @@ No file is opened for it, so that a tree that did not change is known by ``stat`
 from __future__ import annotations
 
 import os
+import re
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX_SUFFIX = ".safetensors.index.json"
+_MAX_NAMESAKES = 100  # looked at for a sidecar: more than one is too many already
 _MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "consolidated")
 
 
@@ -74,8 +77,9 @@ def group_files(files: Iterable[LocalFile]) -> list[Group]:
     for (directory, *_), members in sets.items():
         members.sort(key=lambda member: member[0].shard)
         name = members[0][0]
-        role: FileRole = "shard" if name.shards else "model"
-        made = _Set(name.stem, [replace(file, role=role) for _, file in members])
+        made = _Set(
+            name.stem, [_as(file, "shard" if name.shards else "model") for _, file in members]
+        )
         if name.extension == "gguf":
             gguf.append(made)
         else:
@@ -85,6 +89,10 @@ def group_files(files: Iterable[LocalFile]) -> list[Group]:
         _attach_configs(sets_there, configs[directory])
         groups += [Group("safetensors", tuple(made.files)) for made in sets_there]
     return sorted(groups, key=lambda group: group.files[0].path)
+
+
+def _as(file: LocalFile, role: FileRole) -> LocalFile:
+    return file if file.role == role else replace(file, role=role)
 
 
 @dataclass(slots=True)
@@ -97,24 +105,31 @@ class _Set:
 
 def _attach_sidecars(sets: list[_Set]) -> list[_Set]:
     """Give each projector and draft to its model, where that is plain; else it stays alone."""
+    sidecars = {id(one): role for one in sets if (role := naming.sidecar(one.stem))}
+    if not sidecars:
+        return sets
     mains = [one for one in sets if not naming.is_secondary(one.stem)]
+    mains.sort(key=lambda main: main.stem.lower())
     alone = []
     for one in sets:
-        role = naming.sidecar(one.stem)
-        if role is None:
-            continue
-        owner = _owner(one.stem, mains)
-        if owner is None:
-            alone.append(one)
+        role = sidecars.get(id(one))
+        owner = _owner(one.stem, mains) if role else None
+        if role and owner:
+            owner.files += [_as(file, role) for file in one.files]
         else:
-            owner.files += [replace(file, role=role) for file in one.files]
-    others = [one for one in sets if naming.sidecar(one.stem) is None]
-    return others + alone
+            alone.append(one)
+    return alone
 
 
 def _owner(stem: str, mains: list[_Set]) -> _Set | None:
+    """Return the one model that a sidecar belongs to; `mains` are sorted by stem."""
     common = naming.main_stem(stem)
-    owners = [main for main in mains if main.stem.lower().startswith(common)] if common else []
+    first = bisect_left(mains, common, key=lambda main: main.stem.lower())
+    owners = [
+        main
+        for main in mains[first : first + _MAX_NAMESAKES]
+        if common and re.match(re.escape(common) + r"(?![^\W_])", main.stem, re.IGNORECASE)
+    ]
     if not owners and len(mains) == 1 and naming.may_belong(common, mains[0].stem):
         owners = mains
     return owners[0] if len(owners) == 1 else None
@@ -133,10 +148,8 @@ def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> None:
         main = one.stem.split(".")[0] in _MAIN_STEMS or len(mains) == 1
         config = named.get(ADAPTER_CONFIG if one not in mains else CONFIG if main else "")
         if config is not None:
-            one.files.append(replace(config, role="config"))
-        one.files += [
-            replace(file, role="index") for file in indexed if _index_stem(file) == one.stem
-        ]
+            one.files.append(_as(config, "config"))
+        one.files += [_as(file, "index") for file in indexed if _index_stem(file) == one.stem]
 
 
 def _index_stem(index: LocalFile) -> str:
@@ -149,7 +162,7 @@ def _merge(sets: list[_Set], mains: list[_Set], stem: str) -> None:
         return
     first, *rest = mains
     first.stem = stem
-    first.files = [replace(file, role="shard") for one in mains for file in one.files]
+    first.files = [_as(file, "shard") for one in mains for file in one.files]
     for one in rest:
         sets.remove(one)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 _PARTIAL = (
@@ -42,6 +43,8 @@ _GENERIC = re.compile(
     r"(?:[-._](?:I?Q\d\w{0,8}|B?F16|FP16|F32|fp16|bf16))?",
     re.IGNORECASE,
 )
+_SEPARATOR = re.compile(r"[-._ ]")
+_SECONDARY = frozenset(("imatrix", "lora", "vocab"))
 _MAX_NAME = 255  # longer than a file system takes: not a name to search in
 
 Extension = Literal["gguf", "safetensors"]
@@ -60,6 +63,7 @@ class FileName:
     raw_part: bool = False  # a piece of one file that was cut up: the pieces must be joined
 
 
+@lru_cache(maxsize=4096)  # each layer asks about the same names, a directory at a time
 def parse_name(name: str) -> FileName | None:
     """Take the name of a GGUF or safetensors file apart; None for any other file."""
     whole = without_partial(name)
@@ -97,7 +101,7 @@ def sidecar(stem: str) -> Sidecar | None:
     lower = stem.lower()
     if "mmproj" in lower:
         return "projector"
-    if lower.startswith(("mtp-", "mtp.", "mtp_")) or "draft" in re.split(r"[-._ ]", lower):
+    if lower.startswith(("mtp-", "mtp.", "mtp_")) or "draft" in _words(lower):
         return "draft"
     return None
 
@@ -110,8 +114,11 @@ def main_stem(stem: str) -> str:
 
 def is_secondary(stem: str) -> bool:
     """Tell whether a name is that of something that a projector or draft cannot belong to."""
-    words = re.split(r"[-._ ]", stem.lower())
-    return sidecar(stem) is not None or any(word in words for word in ("imatrix", "lora", "vocab"))
+    return sidecar(stem) is not None or not _SECONDARY.isdisjoint(_words(stem))
+
+
+def _words(stem: str) -> list[str]:
+    return _SEPARATOR.split(stem.lower())
 
 
 def may_belong(common: str, main: str) -> bool:

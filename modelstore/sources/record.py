@@ -109,21 +109,26 @@ def parameters_json(facts: Mapping[str, object]) -> str | None:
 
     What is too long, or None, is left out; a number that JSON has no word for becomes null.
     """
-    parts: list[str] = []
-    room = MAX_PARAMETERS - 2
-    for key, value in facts.items():
-        if value is None:
-            continue
-        part = f"{_dumps(key)}:{_dumps(value)}"
-        if len(part) <= min(MAX_PARAMETER, room):
-            parts.append(part)
-            room -= len(part) + 1
-    return "{" + ",".join(parts) + "}" if parts else None
+    facts = {key: value for key, value in facts.items() if value is not None}
+    text = _dumps(facts)
+    if len(text) > MAX_PARAMETER:
+        room = MAX_PARAMETERS - 2
+        parts = []
+        for key, value in facts.items():
+            part = _dumps({key: value})[1:-1]
+            if len(part) <= min(MAX_PARAMETER, room):
+                parts.append(part)
+                room -= len(part) + 1
+        text = "{" + ",".join(parts) + "}"
+    return text if text != "{}" else None
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _dumps(value: object) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(value)
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate
         return json.dumps(value, separators=(",", ":"))

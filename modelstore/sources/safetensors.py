@@ -21,5 +21,5 @@ KIND = "safetensors"
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the model of a safetensors file, or every such model below a directory."""
     if os.path.isdir(target.text):
-        return read_tree(target.text, context, formats=("safetensors",))
+        return read_tree(target.text, context, only="safetensors")
     return read_file(target.text, context, "safetensors")
