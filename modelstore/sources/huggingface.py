@@ -84,15 +84,20 @@ class _Reader:
     def items(self) -> Iterator[Item]:
         """Yield each model, and again for every further revision that holds it."""
         seen: dict[tuple[str, ...], Found | Unchanged | Skipped] = {}
+        formats: set[str] = set()
         first: Snapshot | None = None
         try:
             parts = self.repo.unfinished()
+            nameless = {etag for etag in parts if len(etag) == 64}  # weights, not small texts
             for snapshot in self.repo.snapshots():
                 if isinstance(snapshot, Skipped):
                     yield snapshot
                     continue
                 first = first or snapshot
-                for group in group_files((*snapshot.files, *self._named(snapshot, parts))):
+                named = self._named(snapshot, parts)
+                nameless -= named.keys()
+                for group in group_files((*snapshot.files, *named.values())):
+                    formats.add(group.format)
                     place, origin = self._origin(snapshot, group)
                     key = tuple(file.real for file in group.files if file.role in WEIGHTS)
                     if key not in seen:
@@ -101,16 +106,22 @@ class _Reader:
         except UnreadableError as error:
             yield Skipped(self.repo.path, str(error))
             return
-        if not seen and (first or parts):
-            yield self._without_known_weights(first, parts)
+        # What is missing of a safetensors model is a matter of that model.
+        if nameless and "safetensors" not in formats:
+            yield self._whole(first, "incomplete")
+        elif not seen and first:
+            yield self._of_other_format(first)
 
-    def _named(self, snapshot: Snapshot, parts: dict[str, LocalFile]) -> Iterator[LocalFile]:
-        """Yield the unfinished files of a snapshot under the names that they would have in it."""
+    def _named(self, snapshot: Snapshot, parts: dict[str, LocalFile]) -> dict[str, LocalFile]:
+        """Return the unfinished files of a snapshot under the names that they would have in it."""
         names = self.repo.file_names(snapshot.commit) if parts else {}
-        for etag, file in parts.items():
-            if name := names.get(etag):
-                path = os.path.join(snapshot.path, *name.split("/"))
-                yield replace(file, path=f"{path}.incomplete")
+        return {
+            etag: replace(
+                file, path=os.path.join(snapshot.path, *names[etag].split("/")) + ".incomplete"
+            )
+            for etag, file in parts.items()
+            if etag in names
+        }
 
     def _origin(self, snapshot: Snapshot, group: Group) -> tuple[Place, Origin]:
         first = group.files[0].path
@@ -130,39 +141,44 @@ class _Reader:
             extra=extra,
         )
 
-    def _without_known_weights(
-        self, snapshot: Snapshot | None, parts: dict[str, LocalFile]
-    ) -> Item:
-        """Return the repository as one model: of another format, not all there, or not at all."""
-        name = self.repo.name
-        place = Place(self.root, snapshot.path if snapshot else self.repo.path, self.source, name)
-        weights = tuple(
-            file
-            for file in (snapshot.files if snapshot else ())
-            if file.name.endswith(OTHER_WEIGHTS)
-        )
+    def _of_other_format(self, snapshot: Snapshot) -> Item:
+        """Return a repository of weights that are not read, or of everything but weights."""
+        weights = tuple(file for file in snapshot.files if file.name.endswith(OTHER_WEIGHTS))
+        if not weights:
+            return self._whole(snapshot, "remote")
         if len(weights) > 1:
             weights = tuple(replace(file, role="shard") for file in weights)
-        if not parts and (known := unchanged(weights, place, self.context)):
+        whole = self._whole(snapshot, "available")
+        if known := unchanged(weights, whole.place, self.context):
             return known
-        revision = f"@{snapshot.commit}" if snapshot else ""
-        status: Status = "incomplete" if parts else "available" if weights else "remote"
-        locator = f"hf:{name}{revision}"
-        if weights:
-            locator = file_locator(self.context.host, weights[0].real)
+        locator = file_locator(self.context.host, weights[0].real)
+        model = replace(
+            whole.model,
+            id=model_id(locator),
+            locator=locator,
+            path=weights[0].path,
+            file_size=sum(file.size for file in weights),
+            sha256=weights[0].sha256 if len(weights) == 1 else None,
+        )
+        return Found(model, tuple(file.as_model_file() for file in weights), whole.place)
+
+    def _whole(self, snapshot: Snapshot | None, status: Status) -> Found:
+        """Return a repository as one model of which nothing is read."""
+        name, place = self.repo.name, self.repo.path
+        source_id = name
+        if snapshot is not None:
+            source_id, place = f"{name}@{snapshot.commit}", snapshot.path
+        locator = f"hf:{source_id}"
         model = Model(
             id=model_id(locator),
             name=name,
             source=self.source,
             locator=locator,
-            path=weights[0].path if weights else None,
             status=status,
-            file_size=sum(file.size for file in weights) or None,
-            sha256=weights[0].sha256 if weights else None,
             host=self.context.host,
-            source_id=f"{name}{revision}",
+            source_id=source_id,
             parameters=parameters_json({"hf_repo": name}),
             created_at=self.context.now,
             updated_at=self.context.now,
         )
-        return Found(model, tuple(file.as_model_file() for file in weights), place)
+        return Found(model, place=Place(self.root, place, self.source, name))
