@@ -1,0 +1,309 @@
+"""The pages of a database, seen through its log: b-trees, cells and overflow chains.
+
+Nothing here trusts a byte. Every page number, cell pointer, length and chain is checked, every
+page is met at most once in a walk, so that the work is bounded by the file whatever it holds.
+https://www.sqlite.org/fileformat2.html#b_tree_pages
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelstore.errors import DamageError
+from modelstore.wal.files import read_at
+from modelstore.wal.layout import DATABASE_HEADER_SIZE, DatabaseHeader
+from modelstore.wal.overlay import LogPages, PageSet
+from modelstore.wal.record import varint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
+_INTERIORS = (INDEX_INTERIOR, TABLE_INTERIOR)
+_KINDS = (*_INTERIORS, INDEX_LEAF, TABLE_LEAF)
+_MAX_DEPTH = 20  # SQLite's own bound, BTCURSOR_MAX_DEPTH
+_PENDING_BYTE = 0x40000000  # the page with this byte is for locks and never holds content
+_U16 = struct.Struct(">H")
+_U32 = struct.Struct(">I")
+
+
+class CorruptPageError(DamageError):
+    """A page is not what the file format says it must be; the message names it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="run an integrity check on a copy of the database")
+
+
+class Cell(NamedTuple):
+    """A row or an index entry: `size` bytes of payload, the first of them in `local`.
+
+    `overflow` is the page where the rest begins, 0 if there is none; `rowid` None in an index.
+    """
+
+    rowid: int | None
+    size: int
+    local: bytes
+    overflow: int
+
+
+@dataclass(frozen=True, slots=True)
+class BtreePage:
+    """A parsed b-tree page: `cells` are offsets into `data`, `right` is the right-most child."""
+
+    number: int
+    kind: int
+    data: bytes
+    cells: tuple[int, ...]
+    right: int
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it has no children."""
+        return self.kind not in _INTERIORS
+
+    def children(self) -> list[int]:
+        """Return the page numbers below an interior page, from left to right, unchecked."""
+        data = self.data
+        return [*(_U32.unpack_from(data, at)[0] for at in self.cells), self.right]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The pages of one b-tree: the interior ones top-down, the leaves in the order of their keys.
+
+    Only interior pages and the left-most leaf were read to learn this.
+    """
+
+    root: int
+    has_rowids: bool
+    interiors: array[int]
+    leaves: array[int]
+
+
+class View:
+    """A database as of one moment: the main file, with a log's pages laid over it.
+
+    `main` and `log` are descriptors; a View without `log_pages` is the main file alone. Without
+    `main` only the log is read. `reads` counts the pages read, `problem` is the
+    first thing found wrong with them. Raises `CorruptPageError`, and
+    from the constructor `DatabaseHeaderError`, where page 1 is not the start of a database.
+    """
+
+    def __init__(
+        self,
+        main: int | None,
+        page_size: int,
+        page_count: int,
+        log: int | None = None,
+        log_pages: LogPages | None = None,
+    ) -> None:
+        self.page_size = page_size
+        self.page_count = page_count
+        self.reads = 0
+        self.problem: str | None = None
+        self._main = main
+        self._log = log
+        self._log_pages = log_pages
+        self.header = DatabaseHeader.parse(self.page(1)[:DATABASE_HEADER_SIZE])
+        if self.header.page_size != page_size:
+            raise self.corrupt(
+                f"page 1 says that pages have {self.header.page_size} bytes, not {page_size}"
+            )
+        self.usable = self.header.usable_size
+        self._chained = self.usable - 4
+        self._max_leaf = self.usable - 35
+        self._max_index = (self.usable - 12) * 64 // 255 - 23
+        self._min_local = (self.usable - 12) * 32 // 255 - 23
+
+    def corrupt(self, message: str) -> CorruptPageError:
+        """Return the error to raise; the first is kept in `problem`."""
+        self.problem = self.problem or message
+        return CorruptPageError(message)
+
+    def page(self, number: int) -> bytes:
+        """Return the bytes of page `number`, its newest version in this view."""
+        if not 1 <= number <= self.page_count:
+            raise self.corrupt(f"page {number} is not one of 1 to {self.page_count}")
+        self.reads += 1
+        data = b""
+        offset = None if self._log_pages is None else self._log_pages.offset(number)
+        if offset is not None and self._log is not None:
+            data = read_at(self._log, self.page_size, offset)
+        elif self._main is not None:
+            data = read_at(self._main, self.page_size, (number - 1) * self.page_size)
+        if len(data) < self.page_size:
+            raise self.corrupt(f"page {number} is missing from the file")
+        return data
+
+    def btree_page(self, number: int) -> BtreePage:
+        """Return page `number` parsed as a b-tree page."""
+        data = self.page(number)
+        start = DATABASE_HEADER_SIZE if number == 1 else 0
+        kind = data[start]
+        if kind not in _KINDS:
+            raise self.corrupt(f"page {number} is no b-tree page (type {kind})")
+        interior = kind in _INTERIORS
+        (count,) = _U16.unpack_from(data, start + 3)
+        array_start = start + (12 if interior else 8)
+        array_end = array_start + 2 * count
+        # A cell takes 4 bytes and its pointer 2, so that more cannot be (MX_CELL in SQLite).
+        if count > (self.page_size - 8) // 6 or array_end > self.usable:
+            raise self.corrupt(f"page {number} cannot have {count} cells")
+        cells: tuple[int, ...] = struct.unpack_from(f">{count}H", data, array_start)
+        if cells and (min(cells) < array_end or max(cells) > self.usable - 4):
+            raise self.corrupt(f"page {number} has a cell outside of its content")
+        right = _U32.unpack_from(data, start + 8)[0] if interior else 0
+        return BtreePage(number, kind, data, cells, right)
+
+    def tree(self, root: int, seen: PageSet) -> Tree:
+        """Return the pages of the b-tree at `root`, none of which may be in `seen` already."""
+        level = array("I", [root])
+        interiors = array("I")
+        if not seen.add(root):
+            raise self.corrupt(f"page {root} is part of two b-trees")
+        for _ in range(_MAX_DEPTH):
+            first = self.btree_page(level[0])
+            if first.is_leaf:
+                return Tree(root, first.kind == TABLE_LEAF, interiors, level)
+            below = array("I")
+            for number in level:
+                page = first if number == first.number else self.btree_page(number)
+                if page.kind != first.kind:
+                    raise self.corrupt(f"page {number} is of another kind than its siblings")
+                children = page.children()
+                self._enter(number, children, seen)
+                below.extend(children)
+            interiors.extend(level)
+            level = below
+        raise self.corrupt(f"the b-tree at page {root} is deeper than {_MAX_DEPTH} levels")
+
+    def _enter(self, parent: int, children: list[int], seen: PageSet) -> None:
+        if min(children) < 1 or max(children) > self.page_count:
+            raise self.corrupt(f"page {parent} has a child that is no page of the database")
+        if not seen.add_all(children):
+            raise self.corrupt(f"page {parent} has a child that is part of a b-tree already")
+
+    def cells(self, page: BtreePage) -> Iterator[Cell]:
+        """Yield the cells of a page that holds rows or index entries, in the order of their keys.
+
+        The interior pages of a rowid table hold none.
+        """
+        if page.kind == TABLE_INTERIOR:
+            return
+        room = self.usable
+        for at in page.cells:
+            cell, end = self._cell(page, at)
+            room -= end - at
+            if room < 0:
+                raise self.corrupt(f"page {page.number} has cells that overlap")
+            yield cell
+
+    def cell(self, page: BtreePage, index: int) -> Cell:
+        """Return one cell of a page, by its place in the order of the keys."""
+        return self._cell(page, page.cells[index])[0]
+
+    def rowid(self, page: BtreePage, index: int) -> int:
+        """Return the rowid of one cell of a table leaf."""
+        try:
+            _, at = varint(page.data, page.cells[index])
+            rowid, _ = varint(page.data, at)
+        except IndexError:
+            raise self.corrupt(f"page {page.number} has a cell that is cut off") from None
+        return rowid - (1 << 64) if rowid >> 63 else rowid
+
+    def _cell(self, page: BtreePage, at: int) -> tuple[Cell, int]:
+        """Return the cell at offset `at`, and where it ends."""
+        data = page.data
+        rowid = None
+        try:
+            size, start = varint(data, at + 4 if page.kind == INDEX_INTERIOR else at)
+            if page.kind == TABLE_LEAF:
+                rowid, start = varint(data, start)
+                rowid = rowid - (1 << 64) if rowid >> 63 else rowid
+        except IndexError:
+            raise self.corrupt(f"page {page.number} has a cell that is cut off") from None
+        local = self._local_size(size, self._max_index if rowid is None else self._max_leaf)
+        end = start + local
+        overflow = 0
+        if local < size:
+            if size - local > self.page_count * self._chained:
+                raise self.corrupt(f"page {page.number} has a cell larger than the database")
+            if end + 4 <= self.usable:
+                (overflow,) = _U32.unpack_from(data, end)
+            end += 4
+        if end > self.usable:
+            raise self.corrupt(f"page {page.number} has a cell that is cut off")
+        return Cell(rowid, size, data[start : start + local], overflow), max(end, at + 4)
+
+    def _local_size(self, size: int, most: int) -> int:
+        if size <= most:
+            return size
+        least = self._min_local
+        wanted = least + (size - least) % self._chained
+        return wanted if wanted <= most else least
+
+    def chain(self, cell: Cell, seen: PageSet) -> Iterator[tuple[int, bytes]]:
+        """Yield page number and content of each overflow page of `cell`; none may be in `seen`."""
+        left = cell.size - len(cell.local)
+        number = cell.overflow
+        while left > 0:
+            data = self.page(number)
+            if not seen.add(number):
+                raise self.corrupt(f"page {number} is part of two overflow chains")
+            yield number, data[4 : 4 + min(left, self._chained)]
+            left -= self._chained
+            (number,) = _U32.unpack_from(data, 0)
+
+    def payload(self, cell: Cell, limit: int | None = None, *, seen: PageSet) -> bytes:
+        """Return the payload of `cell`, or of its bytes `limit` and a few more; see `chain`."""
+        wanted = cell.size if limit is None else min(limit, cell.size)
+        if wanted <= len(cell.local):
+            return cell.local
+        content = bytearray(cell.local)
+        for _, part in self.chain(cell, seen):
+            content += part
+            if len(content) >= wanted:
+                break
+        return bytes(content)
+
+    def freelist(self) -> Iterator[tuple[int, list[int]]]:
+        """Yield each trunk page of the freelist with the leaf pages that it lists."""
+        seen = PageSet()
+        number = self.header.freelist_trunk
+        while number:
+            data = self.page(number)
+            following, count = struct.unpack_from(">II", data)
+            if count > self.usable // 4 - 2:
+                raise self.corrupt(f"freelist page {number} cannot list {count} pages")
+            leaves = list(struct.unpack_from(f">{count}I", data, 8))
+            if not (seen.add(number) and seen.add_all(leaves)):
+                raise self.corrupt(f"freelist page {number} lists a page twice")
+            yield number, leaves
+            number = following
+
+    # -- pointer maps: https://www.sqlite.org/fileformat2.html#pointer_map_or_ptrmap_pages --------
+
+    def pointer_map_of(self, number: int) -> int:
+        """Return the pointer-map page that has the entry of page `number`; 0 if there is none."""
+        if not self.header.largest_root or number < 2:
+            return 0
+        span = self.usable // 5 + 1
+        page = (number - 2) // span * span + 2
+        return page + 1 if page == self.lock_page else page
+
+    @property
+    def lock_page(self) -> int:
+        """The page that is never used, as its bytes are for locks."""
+        return _PENDING_BYTE // self.page_size + 1
+
+    def parent(self, number: int) -> tuple[int, int]:
+        """Return type (1 to 5) and parent page of page `number`, as its pointer map has it."""
+        map_page = self.pointer_map_of(number)
+        at = 5 * (number - map_page - 1)
+        if map_page == 0 or not 0 <= at <= self.usable - 5:
+            raise self.corrupt(f"page {number} has no entry in a pointer map")
+        data = self.page(map_page)
+        return data[at], _U32.unpack_from(data, at + 1)[0]

@@ -1,0 +1,110 @@
+"""The record format: a header of serial types, then the values.
+
+https://www.sqlite.org/fileformat2.html#record_format
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Value = int | float | str | bytes | None
+
+_INT_SIZES = (0, 1, 2, 3, 4, 6, 8)
+_REAL = struct.Struct(">d")
+_ENCODINGS = {2: "utf-16-le", 3: "utf-16-be"}
+
+
+class RecordError(ValueError):
+    """The bytes are no record."""
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the unsigned varint at offset `at` and where it ends; IndexError if it is cut off."""
+    byte = data[at]
+    if byte < 0x80:
+        return byte, at + 1
+    value = byte & 0x7F
+    for place in range(at + 1, at + 8):
+        byte = data[place]
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            return value, place + 1
+    return value << 8 | data[at + 8], at + 9
+
+
+def serial_size(serial: int) -> int:
+    """Return how many bytes a value of that serial type takes."""
+    if serial >= 12:
+        return (serial - 12) >> 1
+    if serial <= 6:
+        return _INT_SIZES[serial]
+    if serial == 7:
+        return 8
+    if serial <= 9:
+        return 0
+    raise RecordError(f"serial type {serial} is reserved")
+
+
+def header_size(payload: bytes) -> int:
+    """Return the bytes of the record's header, which `payload` must hold the first nine of."""
+    try:
+        return varint(payload, 0)[0]
+    except IndexError:
+        raise RecordError("the record has no header") from None
+
+
+def fields(payload: bytes) -> Iterator[tuple[int, int]]:
+    """Yield serial type and offset of each value; `payload` must hold the whole header."""
+    try:
+        end, at = varint(payload, 0)
+        if end > len(payload):
+            raise RecordError("the record's header is cut off")
+        offset = end
+        while at < end:
+            serial, at = varint(payload, at)
+            yield serial, offset
+            offset += serial_size(serial)
+    except IndexError:
+        raise RecordError("the record's header is cut off") from None
+    if at > end:
+        raise RecordError("the record's header is cut off")
+
+
+def decode(serial: int, raw: bytes, encoding: int = 1) -> Value:
+    """Return the value of that serial type in `raw`, which may be cut off if it is text.
+
+    `encoding` is the text encoding in the database's header: 1 UTF-8, 2 UTF-16le, 3 UTF-16be.
+    Bytes that are no text are kept as lone surrogates (UTF-8) or become U+FFFD (UTF-16).
+    """
+    if serial == 0:
+        return None
+    if serial <= 6:
+        return int.from_bytes(raw, "big", signed=True)
+    if serial == 7:
+        if len(raw) < _REAL.size:
+            raise RecordError("the record is cut off")
+        return float(_REAL.unpack(raw)[0])
+    if serial <= 9:
+        return serial - 8
+    if serial % 2 == 0:
+        return raw
+    if encoding in _ENCODINGS:
+        return raw.decode(_ENCODINGS[encoding], "replace")
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def values(payload: bytes, encoding: int = 1, limit: int | None = None) -> list[Value]:
+    """Return the first `limit` values, or all, of a record that is whole."""
+    found: list[Value] = []
+    for serial, offset in fields(payload):
+        if limit is not None and len(found) >= limit:
+            break
+        end = offset + serial_size(serial)
+        if end > len(payload):
+            raise RecordError("the record is cut off")
+        found.append(decode(serial, payload[offset:end], encoding))
+    return found

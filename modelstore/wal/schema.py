@@ -1,0 +1,64 @@
+"""The schema table, as the pages hold it. https://www.sqlite.org/schematab.html."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelstore.wal.overlay import PageSet
+from modelstore.wal.record import values
+
+if TYPE_CHECKING:
+    from modelstore.wal.pages import View
+
+SCHEMA_TABLE = "sqlite_schema"
+_MAX_OBJECTS = 50_000
+_MAX_ROW = 1 << 24  # bytes of one row: SQLite's default bound on SQL is far below
+_MAX_TEXT = 1 << 25  # bytes of all rows
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaObject:
+    """A row of the schema table. `root` is 0 where there is no b-tree (a view, a trigger)."""
+
+    type: str
+    name: str
+    table: str
+    root: int
+    sql: str
+
+
+Schema = dict[tuple[str, str], SchemaObject]
+"""The objects of a database, by type and lower-case name."""
+
+
+def read_schema(view: View) -> Schema:
+    """Return the objects in `view`, the schema table among them.
+
+    Raises `CorruptPageError`, also where there are more than any database in use has.
+    """
+    own = SchemaObject("table", SCHEMA_TABLE, SCHEMA_TABLE, 1, "")
+    found = {("table", SCHEMA_TABLE): own}
+    room = _MAX_TEXT
+    chains = PageSet()
+    for leaf in view.tree(1, PageSet()).leaves:
+        for cell in view.cells(view.btree_page(leaf)):
+            room -= cell.size
+            if cell.size > _MAX_ROW or room < 0 or len(found) > _MAX_OBJECTS:
+                raise view.corrupt("the schema is larger than any that is in use")
+            item = _object(view.payload(cell, seen=chains), view.header.text_encoding)
+            if item is None:
+                raise view.corrupt(f"page {leaf} has a row that is no part of a schema")
+            found[item.type, item.name.lower()] = item
+    return found
+
+
+def _object(payload: bytes, encoding: int) -> SchemaObject | None:
+    try:
+        kind, name, table, root, sql = values(payload, encoding, 5)
+    except ValueError:
+        return None
+    if not (isinstance(kind, str) and isinstance(name, str) and isinstance(table, str)):
+        return None
+    root = root if isinstance(root, int) else 0
+    return SchemaObject(kind, name, table, root, sql if isinstance(sql, str) else "")
