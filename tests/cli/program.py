@@ -1,0 +1,127 @@
+"""The installed program as a black box: its streams, its exit code, and who else is around."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DATA = ROOT / "tests" / "data" / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the caller's environment without what would change the program's answers."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MODELSTORE_", "HF_", "OLLAMA_", "LLAMA_", "GITHUB_"))
+        and name not in ("FORCE_COLOR", "NO_COLOR", "CI", "COLUMNS", "HUGGINGFACE_HUB_CACHE")
+    }
+    return {**kept, "PYTHONUTF8": "1", **(extra or {})}
+
+
+def modelstore(
+    *arguments: str | Path,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 60,
+) -> Result:
+    """Run the program and return what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "modelstore", *map(str, arguments)],
+        input=stdin if stdin is not None else b"",
+        capture_output=True,
+        env=environment(env),
+        cwd=cwd,
+        timeout=timeout,
+        check=False,
+    )
+    return Result(
+        done.returncode,
+        done.stdout.decode("utf-8", "surrogateescape"),
+        done.stderr.decode("utf-8", "surrogateescape"),
+    )
+
+
+@contextmanager
+def python(code: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Run Python `code` in a process of its own until the block ends; it is killed then."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+READER = """
+    import sqlite3, sys
+    conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+    conn.execute("BEGIN")
+    print(conn.execute(sys.argv[2]).fetchone(), flush=True)
+    sys.stdin.readline()
+    conn.execute("COMMIT")
+    print("released", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def reader(
+    database: Path, query: str = "SELECT count(*) FROM models"
+) -> Iterator[subprocess.Popen[str]]:
+    """Hold a read transaction in another process; a line on its stdin ends the transaction."""
+    with python(READER, database, query) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        yield process
+
+
+def alone(database: Path, query: str = "SELECT count(*) FROM models") -> list[tuple[Any, ...]]:
+    """Return a query's rows from the main file alone, seen by another SQLite in a child process."""
+    code = (
+        "import sqlite3, sys, json;"
+        "conn = sqlite3.connect(f'file:{sys.argv[1]}?immutable=1', uri=True);"
+        "print(json.dumps(conn.execute(sys.argv[2]).fetchall()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(database), query],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [tuple(row) for row in json.loads(done.stdout)]
+
+
+def records(count: int, prefix: str = "Model") -> bytes:
+    """Return JSON lines of `count` models."""
+    lines: Sequence[str] = [
+        json.dumps({"name": f"{prefix}-{n}", "architecture": "llama", "parameter_count": n + 1})
+        for n in range(count)
+    ]
+    return "\n".join(lines).encode()
