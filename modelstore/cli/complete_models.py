@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import typer  # noqa: TC002  # Typer reads the annotations at run time
+import typer
 
 from modelstore.store.models import MODEL_COLUMNS
 
@@ -80,3 +80,15 @@ def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
     except (ModelstoreError, OSError):
         return []
     return [str(row[0]) for row in rows if str(row[0]).isprintable()]
+
+
+ModelsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Ids, beginnings of ids (4 digits or more), names, or paths.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
+"""The models that a command changes."""

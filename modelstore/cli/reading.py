@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from modelstore.errors import RefusedError
+from modelstore.errors import RefusedError, UsageError
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice, Session
@@ -111,11 +111,7 @@ def tell_report(session: Session, report: Report, form: str | None) -> None:
     tell_fold(session, on_stdout=chosen == "table")
 
 
-def fold_payload(session: Session) -> dict[str, object]:
-    """Return which database it was and what its close folded, for a JSON object."""
-    choice, checkpoint = session.choice, session.checkpoint
-    return {
-        "database": choice.path,
-        "database_from": choice.origin,
-        **({} if checkpoint is None else checkpoint.as_json()),
-    }
+def check_given(what: str, values: Sequence[str]) -> None:
+    """Raise `UsageError` for an empty argument."""
+    if "" in values:
+        raise UsageError(f"{what} is empty", hint="an unset variable in a script?")
