@@ -254,6 +254,8 @@ def _facts(metadata: Mapping[str, Value], prefixes: tuple[str, ...]) -> dict[str
     for key, value in metadata.items():
         if isinstance(value, Elided) or key in _IN_COLUMNS or key.startswith("split."):
             continue
+        if isinstance(value, list) and key.startswith("tokenizer."):
+            continue
         if key in told and not (isinstance(value, list) and len(set(value)) > 1):
             continue
         facts[key] = _short(value) if isinstance(value, float) else value
