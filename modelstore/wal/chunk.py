@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass
 
 from modelstore.wal.checksum import carry, checksum
-from modelstore.wal.frames import BLANK, BROKEN, COMMIT, FOREIGN, INTACT, PAGE_ZERO
+from modelstore.wal.frames import BLANK, BROKEN, COMMIT, FOREIGN, INTACT, PAGE_ZERO, PENDING
 from modelstore.wal.layout import FRAME_HEADER, FRAME_HEADER_SIZE, frame_size
 
 _MASK = 0xFFFFFFFF
@@ -46,31 +46,20 @@ def examine(buffer: bytearray, count: int, geometry: Geometry, last: tuple[int, 
     for start in range(0, count * stride, stride):
         header = view[start : start + FRAME_HEADER_SIZE]
         page = view[start + FRAME_HEADER_SIZE : start + stride]
-        number, commit, salt0, salt1, *stored = FRAME_HEADER.unpack(header)
+        number, commit, *rest = FRAME_HEADER.unpack(header)
         own = checksum(page, big_endian=geometry.big_endian)
         state = checksum(header[:8], *last, big_endian=geometry.big_endian)
         carried = carry(*state, geometry.page_size)
-        last = (stored[0], stored[1])
-        follows = last == ((carried[0] + own[0]) & _MASK, (carried[1] + own[1]) & _MASK)
+        last = (rest[2], rest[3])
+        if (rest[0], rest[1]) != geometry.salt:
+            mark = FOREIGN if any(rest) else PENDING if number or commit else BLANK
+        elif number == 0:
+            mark = PAGE_ZERO
+        else:
+            follows = last == ((carried[0] + own[0]) & _MASK, (carried[1] + own[1]) & _MASK)
+            mark = INTACT if follows else BROKEN
         page_numbers.append(number)
         commit_sizes.append(commit)
         fingerprints.append(own[0] << 32 | own[1])
-        marks.append(_mark(number, commit, follows, (salt0, salt1), geometry.salt))
+        marks.append(mark | COMMIT if commit else mark)
     return Chunk(page_numbers, commit_sizes, fingerprints, bytes(marks), last)
-
-
-def _mark(
-    number: int,
-    commit: int,
-    follows: bool,  # noqa: FBT001 - one of the five facts that make the mark
-    salt: tuple[int, int],
-    expected: tuple[int, int],
-) -> int:
-    """Return the mark of a frame, its faults in the order in which SQLite looks for them."""
-    if salt != expected:
-        mark = FOREIGN if number or commit or any(salt) else BLANK
-    elif number == 0:
-        mark = PAGE_ZERO
-    else:
-        mark = INTACT if follows else BROKEN
-    return mark | COMMIT if commit else mark

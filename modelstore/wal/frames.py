@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from modelstore.wal.layout import page_offset
@@ -20,7 +21,8 @@ FOREIGN = 0  # the salts are not the header's
 BROKEN = 1  # the salts are, the checksum does not follow from the frame before
 PAGE_ZERO = 2  # the salts are, but page 0 does not exist
 INTACT = 3
-BLANK = 4  # page number, size and salts are all zero: never written
+BLANK = 4  # page number, size, salts and checksum are all zero: never written
+PENDING = 5  # salts and checksum are zero: to be filled in when the transaction commits
 COMMIT = 8  # added where the frame ends a transaction
 
 GOOD = bytes((INTACT, INTACT | COMMIT))
@@ -33,8 +35,9 @@ class FrameState(Enum):
 
     COMMITTED = "committed"
     UNCOMMITTED = "uncommitted"  # good, but no commit follows
-    DAMAGED = "damaged"  # of this generation, and its checksum or page number is wrong
-    IGNORED = "ignored"  # intact and of this generation, but beyond a frame that is not
+    DAMAGED = "damaged"  # invalid, and a commit of this generation follows
+    IGNORED = "ignored"  # intact and part of such a commit, but beyond a damaged frame
+    TORN = "torn"  # of a transaction that never ended: under way, rolled back, or cut by a crash
     STALE = "stale"  # left over from before the log restarted
     BLANK = "blank"  # zeros
 
@@ -110,16 +113,19 @@ class WalScan:
     """The size of the database in pages, as of `committed`."""
     commit_count: int = 0
     stop_reason: StopReason = StopReason.EOF
+    torn: int = 0
     stale: int = 0
     blank: int = 0
     damaged: int = 0
     ignored_frames: int = 0
-    """Intact frames of this generation that SQLite will silently drop."""
+    """Intact frames of committed transactions that SQLite will silently drop."""
     ignored_commits: int = 0
-    last_own: int = 0
-    """The last frame of this generation, good or not; only beyond it can frames be stale."""
     later_commits: int = 0
     """Commits of this generation beyond the first invalid frame, intact or not."""
+    damage_end: int = 0
+    """The last of these commits; `valid` where there is none."""
+    torn_end: int = 0
+    """The last frame of this generation, good or not; only beyond it can frames be stale."""
     page_numbers: array[int] = field(default_factory=lambda: array("I"), repr=False)
     commit_sizes: array[int] = field(default_factory=lambda: array("I"), repr=False)
     fingerprints: array[int] = field(default_factory=lambda: array("Q"), repr=False)
@@ -162,10 +168,10 @@ class WalScan:
         if number <= self.valid:
             return FrameState.COMMITTED if number <= self.committed else FrameState.UNCOMMITTED
         mark = self.marks[number - 1]
-        if mark in GOOD:
-            return FrameState.IGNORED
-        if number <= self.last_own:
-            return FrameState.DAMAGED
+        if number <= self.damage_end:
+            return FrameState.IGNORED if mark in GOOD else FrameState.DAMAGED
+        if number <= self.torn_end:
+            return FrameState.TORN
         return FrameState.BLANK if mark == BLANK else FrameState.STALE
 
     def offset(self, number: int) -> int:
@@ -192,12 +198,11 @@ class WalScan:
     def transactions(self) -> Iterator[Transaction]:
         """Yield every commit of the committed prefix, then those that SQLite will ignore."""
         first = 1
-        for number, last in enumerate(self._commits(), 1):
+        numbers = (
+            frame
+            for frame, mark in enumerate(islice(self.marks, self.damage_end), 1)
+            if mark in COMMITS
+        )
+        for number, last in enumerate(numbers, 1):
             yield Transaction(number, first, last, self.commit_sizes[last - 1], self.state(last))
             first = last + 1
-
-    def _commits(self) -> Iterator[int]:
-        """Yield the numbers of this generation's commit frames."""
-        for number, size in enumerate(self.commit_sizes, 1):
-            if size and self.marks[number - 1] in COMMITS:
-                yield number

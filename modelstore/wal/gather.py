@@ -57,10 +57,12 @@ class Columns:
         marks = bytes(self.marks)
         valid = len(marks) - len(marks.lstrip(GOOD)) if is_header_sound else 0
         committed = marks.rfind(INTACT | COMMIT, 0, valid) + 1
-        last_own = len(marks.rstrip(ELSEWHERE))
-        ignored = _count(marks, GOOD, valid)
-        tail = max(last_own, valid)
-        blank = marks.count(BLANK, tail)
+        # The first invalid frame may be a commit that was torn: no loss of what was promised.
+        beyond = valid + 1 if is_header_sound else 0
+        damage_end = max(valid, *(marks.rfind(mark, beyond) + 1 for mark in COMMITS))
+        torn_end = max(damage_end, len(marks.rstrip(ELSEWHERE)))
+        ignored = _count(marks, GOOD, valid, damage_end)
+        blank = marks.count(BLANK, torn_end)
         return WalScan(
             size=0,
             fault=None,
@@ -71,14 +73,15 @@ class Columns:
             page_count=self.commit_sizes[committed - 1] if committed else 0,
             commit_count=marks.count(INTACT | COMMIT, 0, valid),
             stop_reason=self._stop_reason(valid),
-            stale=len(marks) - tail - blank,
+            torn=torn_end - damage_end,
+            stale=len(marks) - torn_end - blank,
             blank=blank + self.blank_tail,
-            damaged=tail - valid - ignored,
+            damaged=damage_end - valid - ignored,
             ignored_frames=ignored,
             ignored_commits=marks.count(INTACT | COMMIT, valid),
-            last_own=last_own,
-            # The first invalid frame may be a commit that was torn: no loss of what was promised.
-            later_commits=_count(marks, COMMITS, valid + 1 if is_header_sound else 0),
+            later_commits=_count(marks, COMMITS, beyond, damage_end),
+            damage_end=damage_end,
+            torn_end=torn_end,
             page_numbers=self.page_numbers,
             commit_sizes=self.commit_sizes,
             fingerprints=self.fingerprints,
@@ -93,8 +96,8 @@ class Columns:
         return StopReason.SALT if self.blank_tail else StopReason.EOF
 
 
-def _count(marks: bytes, wanted: bytes, start: int) -> int:
-    return sum(marks.count(mark, start) for mark in wanted)
+def _count(marks: bytes, wanted: bytes, start: int, end: int) -> int:
+    return sum(marks.count(mark, start, end) for mark in wanted)
 
 
 def gather(

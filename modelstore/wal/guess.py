@@ -27,14 +27,16 @@ _FRAMES_TRIED = 64
 Checksum = tuple[int, int]
 
 
-def guess_geometry(fd: int, header: WalHeader) -> Geometry | None:
-    """Return the page size, byte order and salts with which frames hang together, if any do.
+def guess_geometry(fd: int, header: WalHeader) -> tuple[Geometry, Checksum] | None:
+    """Return the geometry with which frames hang together, if any do, and the header's checksum.
 
     Two neighbours with the same salts, of which the second follows from the first, prove
-    themselves; so does a first frame that follows from the header. Only the first frames are tried.
+    themselves; so does a first frame that follows from the header, or from what the checksum of
+    its fields would be. Only the first frames are tried.
     """
     for page_size in PAGE_SIZES:
-        for offset, starts in _candidates(fd, page_size, header):
+        for number, starts in _candidates(fd, page_size, header):
+            offset = WAL_HEADER_SIZE + number * frame_size(page_size)
             frame = bytearray(read_at(fd, frame_size(page_size), offset))
             if len(frame) < frame_size(page_size):
                 break
@@ -43,14 +45,14 @@ def guess_geometry(fd: int, header: WalHeader) -> Geometry | None:
                 geometry = Geometry(page_size, big_endian, salt)
                 for start in starts:
                     if examine(frame, 1, geometry, start).marks[0] & ~COMMIT == INTACT:
-                        return geometry
+                        return geometry, header.checksum if number else start
     return None
 
 
 def _candidates(
     fd: int, page_size: int, header: WalHeader
 ) -> Iterator[tuple[int, tuple[Checksum, ...]]]:
-    """Yield offsets of frames worth a checksum, and those from which it may follow."""
+    """Yield which frames, from 0, are worth a checksum, and from which ones they may follow."""
     last: tuple[int, ...] = ()
     for number in range(_FRAMES_TRIED):
         offset = WAL_HEADER_SIZE + number * frame_size(page_size)
@@ -59,9 +61,9 @@ def _candidates(
             return
         fields = FRAME_HEADER.unpack(raw)
         if number == 0:
-            yield offset, (header.checksum, *_recomputed(header))
+            yield number, (header.checksum, *_recomputed(header))
         elif fields[0] and fields[2:4] == last[2:4] and any(fields[2:4]):
-            yield offset, ((last[4], last[5]),)
+            yield number, ((last[4], last[5]),)
         last = fields
 
 

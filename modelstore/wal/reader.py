@@ -42,34 +42,25 @@ _CHUNK_SIZE = 1 << 20
 _ATTEMPTS = 4
 
 
-def scan(source: str | int, *, attempts: int = _ATTEMPTS) -> WalScan:
+def scan(source: str | int) -> WalScan:
     """Return what the ``-wal`` at a path, or open at a descriptor, holds.
 
-    Takes a megabyte and 17 bytes a frame of memory. Reads up to `attempts` times while the file
-    changes under it; damage is only reported when two looks agree on it, as a writer that takes
-    back a transaction overwrites frames in place. Raises `RefusedError` for what is no regular
-    file or cannot be read; a missing file is an answer: `WalFault.ABSENT`.
+    Takes a few megabytes and 17 bytes a frame of memory. Reads again while the file changes under
+    it, and believes in damage only when two looks agree, as a writer that takes back a transaction
+    overwrites frames in place. Raises `RefusedError` for what is no regular file or cannot be
+    read; a missing file is an answer: `WalFault.ABSENT`.
     """
-    found = WalScan(size=0, fault=WalFault.ABSENT)
-    before: WalScan | None = None
-    for _ in range(max(1, attempts)):
+    evidence: object = None
+    attempt = 0
+    while True:
+        attempt += 1
         found = _look(source)
-        if not found.changed_while_reading and (
-            not found.is_damaged or (before is not None and _agree(before, found))
-        ):
+        before, evidence = evidence, (found.header, found.valid, found.later_commits)
+        if not found.changed_while_reading and (not found.is_damaged or evidence == before):
             return found
-        before = found
-    return (
-        found if found.is_damaged and attempts == 1 else replace(found, changed_while_reading=True)
-    )
-
-
-def _agree(one: WalScan, other: WalScan) -> bool:
-    return (
-        one.header == other.header
-        and one.valid == other.valid
-        and one.stop_reason == other.stop_reason
-    )
+        if attempt == _ATTEMPTS:
+            return replace(found, changed_while_reading=True)
+        del found  # so that a million frames are not held twice
 
 
 def _look(source: str | int) -> WalScan:
@@ -105,14 +96,15 @@ def _read(fd: int) -> WalScan:
         header = WalHeader.unpack(raw)
     except WalHeaderError as error:
         return WalScan(size=size, fault=error.fault, changed_while_reading=len(raw) != size)
-    if header.fault is None:
-        geometry: Geometry | None = Geometry(header.page_size, header.big_endian, header.salt)
-    else:
-        geometry = guess_geometry(fd, header) if header.fault.is_damage else None
-    if geometry is None:
-        return WalScan(size=size, fault=header.fault, header=header)
+    geometry = Geometry(header.page_size, header.big_endian, header.salt)
+    start = header.checksum
+    if header.fault is not None:
+        guessed = guess_geometry(fd, header) if header.fault.is_damage else None
+        if guessed is None:
+            return WalScan(size=size, fault=header.fault, header=header)
+        geometry, start = guessed
     slots, tail = divmod(max(0, size - WAL_HEADER_SIZE), frame_size(geometry.page_size))
-    columns = gather(fd, geometry, slots, header.checksum, _CHUNK_SIZE, _examiner(size))
+    columns = gather(fd, geometry, slots, start, _CHUNK_SIZE, _examiner(size))
     found = columns.judge(is_header_sound=header.fault is None)
     changed = read_at(fd, WAL_HEADER_SIZE, 0) != raw or os.fstat(fd).st_size < size
     return replace(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from modelstore.wal.checksum import carry_factors, weights
 from modelstore.wal.chunk import Chunk, Geometry
-from modelstore.wal.frames import BLANK, BROKEN, COMMIT, FOREIGN, INTACT, PAGE_ZERO
+from modelstore.wal.frames import BLANK, BROKEN, COMMIT, FOREIGN, INTACT, PAGE_ZERO, PENDING
 from modelstore.wal.layout import FRAME_HEADER_SIZE, frame_size
 
 Words = npt.NDArray[np.uint32]
@@ -85,6 +85,7 @@ def _marks(headers: Words, follows: npt.NDArray[np.bool_], salt: tuple[int, int]
     number, commit = headers[:, 0], headers[:, 1]
     mine = (headers[:, 2] == salt[0]) & (headers[:, 3] == salt[1])
     own = np.where(number == 0, PAGE_ZERO, np.where(follows, INTACT, BROKEN))
-    other = np.where(headers[:, :4].any(axis=1), FOREIGN, BLANK)
+    unset = np.where(headers[:, :2].any(axis=1), PENDING, BLANK)
+    other = np.where(headers[:, 2:].any(axis=1), FOREIGN, unset)
     marks = np.where(mine, own, other) | np.where(commit != 0, COMMIT, 0)
     return marks.astype(np.uint8).tobytes()
