@@ -14,7 +14,7 @@ from modelstore.cli.importer import Importer, Tally
 from modelstore.cli.options import Format, confirm
 from modelstore.cli.output import current
 from modelstore.cli.progress import progress
-from modelstore.cli.session import DatabaseChoice, Session, choose_database, report_fold
+from modelstore.cli.session import DatabaseChoice, Session, choose_database, tell_wal_line
 from modelstore.cli.targets import choose_targets, make_context
 from modelstore.errors import ExitCode, worst
 from modelstore.store.connection import Purpose
@@ -160,7 +160,7 @@ def _answer(out: Output, result: ImportResult, form: Format | None) -> ExitCode:
     screen = Screen(out.width, out.color) if out.stdout_is_terminal else None
     write_report(out.answer, import_report(result), chosen.value, screen=screen)
     if not (chosen is Format.TABLE and out.stdout_is_terminal):
-        report_fold(out, result.checkpoint)
+        tell_wal_line(out, result.checkpoint)
     return code
 
 

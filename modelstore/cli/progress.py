@@ -61,6 +61,32 @@ class _Line:
         self._show(visible(what, max(10, self._out.width - len(tail) - 4)) + tail)
 
 
+@contextmanager
+def status_line(out: Output) -> Iterator[Callable[[str], None]]:
+    """Yield what shows a changing line on a terminal; elsewhere it says the first one alone."""
+    shown: list[Callable[[str], None]] = []
+
+    def show(line: str) -> None:
+        if not shown:
+            shown.append(_appear(out, stack) if out.stderr_is_terminal else _once(out))
+        shown[0](visible(line, max(10, out.width - 4) if out.stderr_is_terminal else None))
+
+    with ExitStack() as stack:
+        yield show
+
+
+def _once(out: Output) -> Callable[[str], None]:
+    said = False
+
+    def say(line: str) -> None:
+        nonlocal said
+        if not said:
+            out.note(line)
+        said = True
+
+    return say
+
+
 def _appear(out: Output, stack: ExitStack) -> Callable[[str], None]:
     from rich.console import Console
     from rich.live import Live

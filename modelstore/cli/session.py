@@ -110,13 +110,18 @@ class Session:
         return self.checkpoint.exit_code(wrote=wrote, allow_pending=allow_pending)
 
 
-def report_fold(out: Output, checkpoint: Checkpoint) -> None:
-    """Write the WAL line to stderr where the log held anything, and who is in the way."""
+def tell_wal_line(out: Output, checkpoint: Checkpoint) -> None:
+    """Write the WAL line to stderr where the log held anything."""
     if checkpoint.log or checkpoint.left:
         out.message(
             f"[Database] WAL checkpoint: {checkpoint.checkpointed} pages checkpointed, "
             f"{checkpoint.log} log pages, busy: {int(checkpoint.busy)}"
         )
+
+
+def report_fold(out: Output, checkpoint: Checkpoint) -> None:
+    """Write the WAL line to stderr where the log held anything, and who is in the way."""
+    tell_wal_line(out, checkpoint)
     if checkpoint.left:
         for line in blocker_lines(checkpoint):
             out.note(line)
