@@ -22,6 +22,7 @@ from modelstore.text import visible
 if TYPE_CHECKING:
     from modelstore.store.checkpoint import Checkpoint
     from modelstore.store.connection import OpenDatabase
+    from modelstore.wal.frames import WalScan
 
 _SAME_SECOND = 100  # copies of one second that are told apart
 
@@ -82,10 +83,16 @@ def discard_damaged(path: str, *, timeout: float = 5.0) -> Discarded:
         saved,
         saved + "-wal",
         log_trouble(found),
-        dropped_commits=log.commit_count if found.foreign is not None else log.later_commits,
+        dropped_commits=log.commit_count if found.foreign is not None else _dropped(log),
         kept_commits=0 if found.foreign is not None else log.commit_count,
         checkpoint=checkpoint,
     )
+
+
+def _dropped(log: WalScan) -> int:
+    """Count the commits that end with the first invalid frame or later."""
+    ends_one = log.fault is None and bool(log.commit_sizes[log.valid])
+    return log.later_commits + ends_one
 
 
 def _save_unchanged(held: HeldFiles, found: Probe) -> str:

@@ -20,7 +20,7 @@ _NETWORK = frozenset(
         *("lustre", "beegfs", "gfs2", "ocfs2", "vboxsf", "prl_fs", "vmhgfs", "drvfs", "webdav"),
     )
 )
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ def mount_table(text: str | None = None) -> tuple[Mount, ...] | None:
 
 
 def _unescape(text: str) -> str:
-    """Undo the octal escapes; a byte above 127 stays one, as Python's file names carry it."""
+    """Undo the octal escapes; a byte that is no text stays one, as in Python's file names."""
     if "\\" not in text:
         return text
-    raw = _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
-    return os.fsdecode(raw.encode("utf-8", "surrogateescape"))
+    raw = _OCTAL.sub(lambda match: bytes((int(match[1], 8) & 0xFF,)), os.fsencode(text))
+    return os.fsdecode(raw)
 
 
 def mount_of(path: str, mounts: tuple[Mount, ...]) -> Mount | None:

@@ -52,6 +52,16 @@ def describe(head: bytes) -> tuple[str, str | None]:
             return f"it is {what}", _HINTS.get(what)
     if not head.strip(b"\0"):
         return "it holds nothing but zeros", "restore it from a backup"
-    if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
+    if _is_text(head):
         return "it is text", "`modelstore import FILE` reads records into the catalogue"
     return "it is of no known kind, or encrypted", None
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # else a character cut at the end
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(char.isprintable() or char.isspace() for char in text)
