@@ -80,6 +80,9 @@ class Address:
 
 def _ascii_host(host: str) -> str:
     try:
-        return host.lower() if host.isascii() else host.encode("idna").decode("ascii")
+        name = host.lower() if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError:
-        raise SourceError("the server's address holds no host name", hint=ADDRESS_HINT) from None
+        name = ""
+    if re.fullmatch(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}", name) is None:
+        raise SourceError("the server's address holds no host name", hint=ADDRESS_HINT)
+    return name

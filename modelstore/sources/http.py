@@ -1,7 +1,7 @@
 """A bounded HTTP client: one address, whole-request deadlines, JSON replies of a known size.
 
 A server is as hostile as a file. Each request ends within its deadline however slowly the reply
-drips, a reply is at most `MAX_BODY` bytes, nothing is followed to another server, no proxy is
+drips, a reply is bounded in size, nothing is followed to another server, no proxy is
 asked, and the API key goes to the given address alone: never into a message, a log or a repr.
 """
 
@@ -9,31 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import ssl
-from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from modelstore.errors import SourceError
 from modelstore.sources.address import ADDRESS_HINT, DEFAULT_PORTS, KEY_HINT, Address
+from modelstore.sources.exchange import Exchange, Reply, ReplyFaultError
 from modelstore.sources.values import mapping, parse_json
-from modelstore.text import human_bytes, human_seconds, visible
+from modelstore.text import human_seconds, visible
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from urllib3 import BaseHTTPResponse
-    from urllib3.connection import HTTPConnection
-
-MAX_BODY = 16 * 1024 * 1024  # bytes; the longest known list of models is about 2 MB
 MAX_REDIRECTS = 3
-_CHUNK = 64 * 1024
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
@@ -43,13 +31,6 @@ class ReplyError(SourceError):
     def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
         super().__init__(message, hint=hint)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    status: int
-    headers: Mapping[str, str]  # names are compared without case
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +68,7 @@ class Client:
         deadline = monotonic() + self.timeout
         target = self.address.path + path
         for _ in range(MAX_REDIRECTS + 1):
-            reply = self._within(deadline, method, target, body)
+            reply = self._exchange(deadline, method, target, body)
             if reply.status not in _REDIRECTS:
                 return self._decode(target, reply)
             target = self._redirected(target, reply)
@@ -95,51 +76,9 @@ class Client:
                 method, body = "GET", None
         raise self._error(f"redirects more than {MAX_REDIRECTS} times", reply.status)
 
-    def _within(self, deadline: float, method: str, target: str, body: bytes | None) -> _Reply:
-        """Exchange one request for its reply, however the server dawdles.
-
-        The timeouts of sockets begin anew with each byte, and name look-ups have none: so the
-        exchange runs in a thread, which loses its socket when the time is over.
-        """
+    def _exchange(self, deadline: float, method: str, target: str, body: bytes | None) -> Reply:
         from urllib3.exceptions import HTTPError
 
-        connection = self._connection(deadline)
-        future: Future[_Reply] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(self._exchange(connection, deadline, method, target, body))
-            except Exception as error:  # noqa: BLE001 - the waiting thread raises it
-                future.set_exception(error)
-            finally:
-                connection.close()
-
-        Thread(target=work, name="modelstore-http", daemon=True).start()
-        try:
-            return future.result(max(0.0, deadline - monotonic()))
-        except (HTTPError, HTTPException, OSError, ValueError) as error:
-            raise self._transport_error(error, target) from None
-        finally:
-            _cut(connection.sock)
-
-    def _connection(self, deadline: float) -> HTTPConnection:
-        from urllib3.connection import HTTPConnection, HTTPSConnection
-
-        host, port = self.address.host, self.address.port
-        timeout = max(0.001, deadline - monotonic())
-        if self.address.scheme == "http":
-            return HTTPConnection(host, port, timeout=timeout)
-        context = ssl.create_default_context()
-        return HTTPSConnection(host, port, timeout=timeout, ssl_context=context)
-
-    def _exchange(
-        self,
-        connection: HTTPConnection,
-        deadline: float,
-        method: str,
-        target: str,
-        body: bytes | None,
-    ) -> _Reply:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a compressed reply could be a bomb
@@ -150,27 +89,14 @@ class Client:
             headers["Content-Type"] = "application/json"
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key}"
-        connection.connect()
-        if monotonic() > deadline:  # nobody waits any more, and nobody will cut this socket
-            raise TimeoutError
-        connection.request(method, target, body=body, headers=headers, preload_content=False)
-        response = connection.getresponse()
-        return _Reply(response.status, response.headers, self._body(response))
+        try:
+            return Exchange(self.address, deadline).run(method, target, headers, body)
+        except ReplyFaultError as error:
+            raise self._error(str(error), error.status) from None
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            raise self._transport_error(error, target) from None
 
-    def _body(self, response: BaseHTTPResponse) -> bytes:
-        """Read at most `MAX_BODY` bytes, whatever the server says of their number."""
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise self._error("sent a compressed reply, which was not asked for", response.status)
-        chunks: list[bytes] = []
-        size = 0
-        while chunk := response.read(_CHUNK, decode_content=False):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > MAX_BODY:
-                raise self._error(f"sent more than {human_bytes(MAX_BODY)}", response.status)
-        return b"".join(chunks)
-
-    def _decode(self, target: str, reply: _Reply) -> object:
+    def _decode(self, target: str, reply: Reply) -> object:
         if reply.status in (401, 403):
             wrong = "refused the API key" if self.api_key else "asks for an API key"
             raise self._error(f"{wrong} (HTTP {reply.status})", reply.status, hint=KEY_HINT)
@@ -188,7 +114,7 @@ class Client:
                 hint="is this the address of the API, and not of a web page?",
             ) from None
 
-    def _redirected(self, target: str, reply: _Reply) -> str:
+    def _redirected(self, target: str, reply: Reply) -> str:
         """Return the request target that a redirect names, on this same server or not at all."""
         here = self.address.url.removesuffix(self.address.path) + target
         try:
@@ -232,10 +158,3 @@ class Client:
         if self.api_key:  # a server may send it back, in the address of a redirect for one
             what = what.replace(self.api_key, "***")
         return ReplyError(f"{self.address.url} {what}", hint=hint, status=status)
-
-
-def _cut(sock: socket.socket | None) -> None:
-    """End a connection that the other thread may still be waiting on; that thread closes it."""
-    if sock is not None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
