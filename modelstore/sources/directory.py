@@ -29,6 +29,11 @@ _NEVER = frozenset(
 """Directories that hold what was thrown away, or other versions of what is elsewhere."""
 
 
+def usual_places(context: Context) -> list[str]:
+    """Return the folder that people keep models in where no program chose one."""
+    return [os.path.join(context.home, "models")]
+
+
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield every model below the directory `target`."""
     return read_tree(target.text, context)
