@@ -180,43 +180,37 @@ def _python_escape(char: str) -> str:
 
 def _csv(chunk: Sequence[Row]) -> str:
     text = _joined(chunk, ",")
-    if _csv_is_as_joined(text, chunk) and not _FORMULA.search("\n" + text):
-        return text
-    return _csv_written([[_csv_cell(value) for value in row] for row in chunk])
+    if _FORMULA.search("\n" + text):
+        return _csv_written(chunk, _guarded_cell)
+    return _csv_text(text, chunk, _guarded_cell)
 
 
 def _csv_with_formulas(chunk: Sequence[Row]) -> str:
-    text = _joined(chunk, ",")
-    if _csv_is_as_joined(text, chunk):
-        return text
-    return _csv_written(
-        [[visible(value) if isinstance(value, str) else value for value in row] for row in chunk]
-    )
+    return _csv_text(_joined(chunk, ","), chunk, _visible_cell)
 
 
-def _csv_is_as_joined(text: str, chunk: Sequence[Row]) -> bool:
-    """Tell whether no cell of the joined text holds a separator, a quote or a control.
-
-    A row of one column must be quoted where it is empty, so those are left to the csv module.
-    """
-    return (
-        len(chunk[0]) > 1
-        and '"' not in text
-        and "\t" not in text
-        and text.count("\n") == len(chunk)
-        and text.count(",") == len(chunk) * (len(chunk[0]) - 1)
-        and _is_plain(text)
-    )
+def _csv_text(text: str, chunk: Sequence[Row], safe: Callable[[object], object]) -> str:
+    """Return rows as CSV; `text` is their cells as joined, `safe` what makes one harmless."""
+    if "\t" in text or text.count("\n") != len(chunk) or not _is_plain(text):
+        return _csv_written(chunk, safe)
+    columns = len(chunk[0])
+    if '"' in text or columns == 1 or text.count(",") != len(chunk) * (columns - 1):
+        return _csv_written(chunk)  # to be quoted; alone in its row, an empty cell too
+    return text
 
 
-def _csv_cell(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    text = visible(value)
-    return "'" + text if value.startswith(_FORMULA_STARTS) else text
+def _visible_cell(value: object) -> object:
+    return visible(value) if isinstance(value, str) else value
 
 
-def _csv_written(rows: Iterable[Row]) -> str:
+def _guarded_cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return "'" + visible(value)
+    return _visible_cell(value)
+
+
+def _csv_written(chunk: Sequence[Row], safe: Callable[[object], object] | None = None) -> str:
+    rows = chunk if safe is None else [[safe(value) for value in row] for row in chunk]
     target = io.StringIO(newline="")
     csv.writer(target, lineterminator="\n").writerows(rows)
     return target.getvalue()
