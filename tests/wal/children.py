@@ -1,0 +1,59 @@
+"""Other processes, for tests of what one process can know of another."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SQL = """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=0)
+c.execute("PRAGMA journal_mode=WAL")
+c.execute("PRAGMA wal_autocheckpoint=0")
+for statement in sys.argv[2:]:
+    rows = c.execute(statement).fetchall()
+print("ready", rows, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def running(
+    code: str,
+    *arguments: str,
+    prefix: Sequence[str] = (),
+    fds: Sequence[int] = (),
+    wait: bool = True,
+) -> Iterator[subprocess.Popen[str]]:
+    """Run Python `code` until the block ends; it has begun by printing 'ready'."""
+    command = [*prefix, sys.executable, "-c", code, *arguments]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=fds
+    ) as process:
+        assert process.stdout is not None
+        try:
+            if wait:
+                line = process.stdout.readline()
+                assert line.startswith("ready"), line
+            yield process
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def sqlite(path: object, *statements: str) -> Iterator[subprocess.Popen[str]]:
+    """Run statements on the database at `path` and stay connected until the block ends."""
+    with running(SQL, str(path), *(statements or ("SELECT 1",))) as process:
+        yield process
+
+
+def ask(path: object, *statements: str) -> str:
+    """Return the rows of the last statement, run in a process of its own, as Python shows them."""
+    command = [sys.executable, "-c", SQL, str(path), *statements]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.removeprefix("ready ").strip()
