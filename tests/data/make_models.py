@@ -167,7 +167,7 @@ def adapter() -> None:
 def safetensors() -> None:
     folder = MODELS / "tiny-mistral"
     folder.mkdir()
-    shards = {
+    shards: dict[str, dict[str, tuple[int, ...]]] = {
         "model-00001-of-00002.safetensors": {"model.embed_tokens.weight": (TOKENS, WIDTH)},
         "model-00002-of-00002.safetensors": {
             "model.layers.0.self_attn.q_proj.weight": (WIDTH, WIDTH),
