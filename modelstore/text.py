@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 _MAX_MARKS = 4  # a longer run draws over the lines above and below, or hides text
 _MARKS = ("Mn", "Me")  # not all of them have a combining class: variation selectors have none
-_MAYBE_MARKS = re.compile(  # five characters in a row of blocks that hold marks
+_BLANKS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by category, nothing to see
+_MAYBE_UNSAFE = re.compile(  # or five characters in a row of blocks that hold marks
+    f"[{_BLANKS}]|"
     "[^\\x00-\u02ff\u0370-\u0482\u048a-\u052f\u3041-\u3096\u309b-\u30ff"
     "\u3400-\u9fff\uac00-\ud7a3\uff01-\uff9f]{5}"
 )
@@ -46,7 +48,7 @@ def is_safe(text: str) -> bool:
 
     False may be a false alarm: some scripts (Arabic, Devanagari) need the look at each character.
     """
-    return text.isprintable() and (text.isascii() or not _MAYBE_MARKS.search(text))
+    return text.isprintable() and (text.isascii() or not _MAYBE_UNSAFE.search(text))
 
 
 def spell_unsafe(text: str, spell: Callable[[str], str]) -> str:
@@ -55,7 +57,7 @@ def spell_unsafe(text: str, spell: Callable[[str], str]) -> str:
     marks = 0
     for char in text:
         marks = marks + 1 if unicodedata.category(char) in _MARKS else 0
-        if char.isprintable() and marks <= _MAX_MARKS:
+        if char.isprintable() and marks <= _MAX_MARKS and char not in _BLANKS:
             parts.append(char)
         else:
             parts.append(spell(char))

@@ -66,8 +66,7 @@ def write_table(
     else:
         for block in chunks(plain_lines(heads, cells, header=header)):
             out.stream("\n".join(block) + "\n")
-    for line in _last_lines(conn, choice, query, tally):
-        out.stream(line + "\n")
+    write_body(out.stream, tuple(_last_lines(conn, choice, query, tally)), screen_of(out))
     if not tally.rows and not _selects(query):
         out.note("the catalogue is empty; fill it with: modelstore import DIRECTORY")
 

@@ -106,7 +106,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _harmless_run(run: str) -> str:
-    if len(run) <= 4 and run.isprintable():  # too short to be a pile of combining marks
+    if is_safe(run):
         return run
     return spell_unsafe(run, _json_escape)
 

@@ -51,6 +51,7 @@ def unsafe_characters(text: str, allowed: str = "\n") -> list[str]:
         category = unicodedata.category(char)
         marks = marks + 1 if category in {"Mn", "Me"} else 0
         bad = category in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} or marks > 4
+        bad = bad or unicodedata.name(char, "").startswith(("HANGUL FILLER", "HALFWIDTH HANGUL F"))
         if bad and char not in allowed:
             found.append(char)
     return found
