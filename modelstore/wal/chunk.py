@@ -5,11 +5,9 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 
-from modelstore.wal.checksum import carry, checksum
+from modelstore.wal.checksum import checksum
 from modelstore.wal.frames import BLANK, BROKEN, COMMIT, FOREIGN, INTACT, PAGE_ZERO, PENDING
 from modelstore.wal.layout import FRAME_HEADER, FRAME_HEADER_SIZE, frame_size
-
-_MASK = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,6 @@ class Chunk:
 
     page_numbers: array[int]
     commit_sizes: array[int]
-    fingerprints: array[int]
     marks: bytes
     last: tuple[int, int]
 
@@ -41,25 +38,22 @@ def examine(buffer: bytearray, count: int, geometry: Geometry, last: tuple[int, 
     """Check the first `count` frames in `buffer`; `last` is the stored checksum before them."""
     view = memoryview(buffer)
     stride = frame_size(geometry.page_size)
-    page_numbers, commit_sizes, fingerprints = array("I"), array("I"), array("Q")
+    page_numbers, commit_sizes = array("I"), array("I")
     marks = bytearray()
     for start in range(0, count * stride, stride):
         header = view[start : start + FRAME_HEADER_SIZE]
         page = view[start + FRAME_HEADER_SIZE : start + stride]
         number, commit, *rest = FRAME_HEADER.unpack(header)
-        own = checksum(page, big_endian=geometry.big_endian)
-        state = checksum(header[:8], *last, big_endian=geometry.big_endian)
-        carried = carry(*state, geometry.page_size)
-        last = (rest[2], rest[3])
         if (rest[0], rest[1]) != geometry.salt:
             mark = FOREIGN if any(rest) else PENDING if number or commit else BLANK
         elif number == 0:
             mark = PAGE_ZERO
         else:
-            follows = last == ((carried[0] + own[0]) & _MASK, (carried[1] + own[1]) & _MASK)
-            mark = INTACT if follows else BROKEN
+            state = checksum(header[:8], *last, big_endian=geometry.big_endian)
+            state = checksum(page, *state, big_endian=geometry.big_endian)
+            mark = INTACT if state == (rest[2], rest[3]) else BROKEN
+        last = (rest[2], rest[3])
         page_numbers.append(number)
         commit_sizes.append(commit)
-        fingerprints.append(own[0] << 32 | own[1])
         marks.append(mark | COMMIT if commit else mark)
-    return Chunk(page_numbers, commit_sizes, fingerprints, bytes(marks), last)
+    return Chunk(page_numbers, commit_sizes, bytes(marks), last)

@@ -91,9 +91,9 @@ class WalScan:
     """What a ``-wal`` holds. Sizes are in bytes, the rest counts frames; frame 1 is the first.
 
     `valid` is the leading run of good frames, `committed` SQLite's mxFrame: the last commit in it.
-    `page_numbers`, `commit_sizes` (pages after the commit, or 0), `fingerprints` (see
-    `checksum.fingerprint`) and `marks` have one item for each frame, the first at index 0. They
-    end with the last frame that is not blank. https://www.sqlite.org/fileformat2.html#walformat
+    `page_numbers`, `commit_sizes` (pages after the commit, or 0) and `marks` have one item for
+    each frame, the first at index 0; a blank tail may be left out.
+    https://www.sqlite.org/fileformat2.html#walformat
     """
 
     size: int
@@ -128,7 +128,6 @@ class WalScan:
     """The last frame of this generation, good or not; only beyond it can frames be stale."""
     page_numbers: array[int] = field(default_factory=lambda: array("I"), repr=False)
     commit_sizes: array[int] = field(default_factory=lambda: array("I"), repr=False)
-    fingerprints: array[int] = field(default_factory=lambda: array("Q"), repr=False)
     marks: bytes = field(default=b"", repr=False)
     changed_while_reading: bool = False
     """The log was restarted, replaced or cut while it was read, again and again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections.abc import Callable
@@ -34,7 +35,6 @@ class Columns:
         self.page_size = page_size
         self.page_numbers = array("I")
         self.commit_sizes = array("I")
-        self.fingerprints = array("Q")
         self.marks = bytearray()
         self.blank_tail = 0
         self.unexamined = 0
@@ -43,13 +43,12 @@ class Columns:
     def add(self, chunk: Chunk) -> None:
         """Append the frames of `chunk`, after the blank ones that were seen before it."""
         if self.blank_tail:
-            for column in (self.page_numbers, self.commit_sizes, self.fingerprints):
+            for column in (self.page_numbers, self.commit_sizes):
                 column.frombytes(bytes(self.blank_tail * column.itemsize))
             self.marks += bytes((BLANK,)) * self.blank_tail
             self.blank_tail = 0
         self.page_numbers += chunk.page_numbers
         self.commit_sizes += chunk.commit_sizes
-        self.fingerprints += chunk.fingerprints
         self.marks += chunk.marks
 
     def judge(self, *, is_header_sound: bool) -> WalScan:
@@ -84,7 +83,6 @@ class Columns:
             torn_end=torn_end,
             page_numbers=self.page_numbers,
             commit_sizes=self.commit_sizes,
-            fingerprints=self.fingerprints,
             marks=marks,
         )
 
@@ -147,6 +145,7 @@ def _skip_hole(fd: int, done: int, slots: int, stride: int) -> int:
         return 0
     try:
         data = os.lseek(fd, WAL_HEADER_SIZE + done * stride, os.SEEK_DATA)
-    except OSError:  # ENXIO: nothing but a hole up to the end
-        return slots - done
+    except OSError as error:
+        # ENXIO: nothing but a hole up to the end. Anything else: read on, and see.
+        return slots - done if error.errno == errno.ENXIO else 0
     return min(max(0, (data - WAL_HEADER_SIZE) // stride - done), slots - done)

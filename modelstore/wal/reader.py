@@ -8,21 +8,15 @@ it never does.
 from __future__ import annotations
 
 import os
-from array import array
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from modelstore.wal.checksum import fingerprints
 from modelstore.wal.chunk import Geometry, examine
-from modelstore.wal.files import open_regular, read_at, read_into, require_regular
+from modelstore.wal.files import open_regular, read_at, require_regular
 from modelstore.wal.frames import Frame, FrameState, StopReason, Transaction, WalScan
 from modelstore.wal.gather import Examine, gather
 from modelstore.wal.guess import guess_geometry
 from modelstore.wal.header import WalFault, WalHeader, WalHeaderError
 from modelstore.wal.layout import WAL_HEADER_SIZE, frame_size
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = [
     "Frame",
@@ -33,7 +27,6 @@ __all__ = [
     "WalHeader",
     "WalHeaderError",
     "WalScan",
-    "page_fingerprints",
     "scan",
 ]
 
@@ -45,7 +38,7 @@ _ATTEMPTS = 4
 def scan(source: str | int) -> WalScan:
     """Return what the ``-wal`` at a path, or open at a descriptor, holds.
 
-    Takes a few megabytes and 17 bytes a frame of memory. Reads again while the file changes under
+    Takes a few megabytes and 9 bytes a frame of memory. Reads again while the file changes under
     it, and believes in damage only when two looks agree, as a writer that takes back a transaction
     overwrites frames in place. Raises `RefusedError` for what is no regular file or cannot be
     read; a missing file is an answer: `WalFault.ABSENT`.
@@ -56,7 +49,8 @@ def scan(source: str | int) -> WalScan:
         attempt += 1
         found = _look(source)
         before, evidence = evidence, (found.header, found.valid, found.later_commits)
-        if not found.changed_while_reading and (not found.is_damaged or evidence == before):
+        is_doubtful = found.is_damaged or (found.fault is not None and found.fault.is_damage)
+        if not found.changed_while_reading and (not is_doubtful or evidence == before):
             return found
         if attempt == _ATTEMPTS:
             return replace(found, changed_while_reading=True)
@@ -125,35 +119,3 @@ def _examiner(size: int) -> Examine:
     from modelstore.wal import vector
 
     return vector.examine
-
-
-def page_fingerprints(fd: int, page_numbers: Sequence[int], header: WalHeader) -> array[int]:
-    """Return the fingerprints of pages of the database file open at `fd`, as `WalScan` has them.
-
-    `page_numbers` ascend. What lies beyond the end of the file counts as zeros, as SQLite reads
-    it; so it is for the caller to know how many pages there are.
-    """
-    page_size = header.page_size
-    digest = fingerprints
-    if len(page_numbers) * page_size > _PLAIN_LIMIT:
-        from modelstore.wal import vector
-
-        digest = vector.fingerprints
-    per_chunk = max(1, _CHUNK_SIZE // page_size)
-    found = array("Q")
-    for first in range(0, len(page_numbers), per_chunk):
-        wanted = page_numbers[first : first + per_chunk]
-        buffer = bytearray(len(wanted) * page_size)
-        _read_pages(fd, memoryview(buffer), wanted, page_size)
-        found += digest(buffer, len(wanted), page_size, big_endian=header.big_endian)
-    return found
-
-
-def _read_pages(fd: int, view: memoryview, wanted: Sequence[int], page_size: int) -> None:
-    """Fill `view` with the pages of the file at `fd`, each run of neighbours in one read."""
-    start = 0
-    for end in range(1, len(wanted) + 1):
-        if end == len(wanted) or wanted[end] != wanted[end - 1] + 1:
-            offset = (wanted[start] - 1) * page_size
-            read_into(fd, view[start * page_size : end * page_size], offset)
-            start = end

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from modelstore.errors import RefusedError
 from modelstore.wal import gather, reader, vector
-from modelstore.wal.checksum import fingerprint
 from modelstore.wal.chunk import Geometry, examine
 from modelstore.wal.files import read_into
 from modelstore.wal.frames import COMMIT, INTACT
@@ -28,7 +27,6 @@ from modelstore.wal.reader import (
     WalHeader,
     WalHeaderError,
     WalScan,
-    page_fingerprints,
     scan,
 )
 from tests.wal.logfiles import (
@@ -567,7 +565,7 @@ def test_a_hole_of_whole_chunks_is_kept(
     hole[32 + 2 * FRAME : 32 + 50 * FRAME] = bytes(48 * FRAME)
     found = look(tmp_path, hole)
     assert (found.committed, found.damaged, found.ignored_frames) == (2, 49, 9)
-    assert len(found.page_numbers) == len(found.fingerprints) == len(found.marks) == 60
+    assert len(found.page_numbers) == len(found.commit_sizes) == len(found.marks) == 60
 
 
 # -- a log that changes under the reader -------------------------------------------------------
@@ -742,31 +740,6 @@ def test_the_size_of_a_chunk_makes_no_difference(
     whole = look(tmp_path, samples["open", 512].log)
     monkeypatch.setattr(reader, "_CHUNK_SIZE", chunk)
     assert look(tmp_path, samples["open", 512].log) == whole
-
-
-def test_fingerprints_of_the_log_and_of_the_database_compare(
-    samples: Samples, tmp_path: Path, engine: str
-) -> None:
-    for page_size in PAGE_SIZES:
-        path = tmp_path / f"{page_size}.db"
-        with contextlib.closing(sqlite_log(path, page_size)) as connection:
-            connection.execute("CREATE TABLE t(x)")
-            connection.execute("INSERT INTO t VALUES (randomblob(?))", [5 * page_size])
-            before, log = take(path)
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            after = path.read_bytes()
-        found = look(tmp_path, log)
-        assert found.header is not None
-        latest = found.latest()
-        pages = sorted(latest)
-        in_log = [found.fingerprints[latest[number] - 1] for number in pages]
-        for content, same in ((after, True), (before, False)):
-            path.write_bytes(content)
-            with open(path, "rb") as file:
-                on_disk = page_fingerprints(file.fileno(), pages, found.header)
-            assert (list(on_disk) == in_log) is same
-        first = after[(pages[0] - 1) * page_size : pages[0] * page_size]
-        assert in_log[0] == fingerprint(first, big_endian=found.header.big_endian)
 
 
 # -- budgets -----------------------------------------------------------------------------------
