@@ -28,18 +28,21 @@ def identify(client: Client) -> ServerKind:
     Raises `SourceError` where nothing answers, a key is asked for, or no list is to be had.
     """
     listing: object = None
+    fault = SourceError(
+        f"{client.address.url} answers, but lists no models that can be read",
+        hint="is it a server of language models? name its kind with --from",
+    )
     try:
         listing = client.get("/v1/models")
     except ReplyError as error:
         if error.status in (None, 401, 403):
             raise
+        if error.status != 404:
+            fault = error
     for kind in _KINDS:
         if kind.recognises(client, listing):
             return kind
-    raise SourceError(
-        f"{client.address.url} answers, but lists no models that can be read",
-        hint="is it a server of language models? name its kind with --from",
-    )
+    raise fault
 
 
 @dataclass(frozen=True, slots=True)
