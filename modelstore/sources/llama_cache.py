@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.sources.base import Skipped
 from modelstore.sources.files import LocalFile, Origin
-from modelstore.sources.grouping import describe, group_files
+from modelstore.sources.grouping import describe, group_files, is_relevant
 from modelstore.sources.hub_layout import PREFIX
 from modelstore.sources.huggingface import read_cache
 from modelstore.sources.record import count_or_none
@@ -80,6 +80,9 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     repos: dict[str, list[LocalFile]] = {}
     for entry in listed:
         if ".gguf" in entry.name and not entry.name.endswith((".json", ".etag", ".lock")):
+            if not is_relevant(entry.name):
+                yield Skipped(entry.path, "is a download that is not finished")
+                continue
             try:
                 file = file_inside(entry, root)
             except UnreadableError as error:
