@@ -49,6 +49,7 @@ DTYPE_BITS = {
 }
 """Bits an element of each dtype (safetensors/src/tensor.rs, ``Dtype::bitsize``)."""
 
+_EMPTY = re.compile(rb"\{\s*+\}")
 _ENTRY = re.compile(
     rb'\s*+"((?:[^"\\]++|\\.)*+)"\s*+:\s*+'
     rb'(\{(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+\})\s*+([,}])',
@@ -121,8 +122,8 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
     names: set[bytes] = set()
     end = 0
     has_lora = False
-    pos = 1
-    separator = b"}" if not text[1:].strip(b" \n}") else b","
+    empty = _EMPTY.match(text)
+    pos, separator = (empty.end(), b"}") if empty else (1, b",")
     while separator == b",":
         match = _ENTRY.match(text, pos)
         if match is None:
@@ -140,7 +141,7 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
         has_lora = has_lora or b"lora_" in raw_name
         key = (dtype, raw_name.rpartition(b".")[2].decode("utf-8", "replace"))
         elements[key] = elements.get(key, 0) + count
-    if text[pos:].strip(b" \n}") if names or metadata else False:
+    if text[pos:].strip():
         raise SafetensorsError("has something behind its header's JSON")
     return SafetensorsHeader(
         metadata=metadata,
