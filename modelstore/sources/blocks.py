@@ -81,7 +81,7 @@ def opened(target: Target) -> Iterator[BinaryIO]:
 def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
     """Yield the bytes in blocks, without a byte order mark.
 
-    Raises `SourceError` for what is compressed, UTF-16 or binary, and where reading fails.
+    Raises `SourceError` for what is compressed or UTF-16, and where reading fails.
     """
     first = True
     while True:

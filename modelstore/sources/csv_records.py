@@ -192,7 +192,7 @@ class _Header:
 
 
 def _unescaped(cell: str) -> str:
-    """Undo the escapes of our own TSV: ``\\t \\n \\r \\\\ \\xNN \\uNNNN \\UNNNNNNNN``."""
+    r"""Undo the escapes of our own TSV: ``\t \n \r \\ \xNN \uNNNN \UNNNNNNNN``."""
     return _ESCAPE.sub(lambda match: _SIMPLE.get(match[1]) or chr(int(match[1][1:], 16)), cell)
 
 

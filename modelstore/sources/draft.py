@@ -55,8 +55,8 @@ class Draft:
         try:
             self._file(column, key, value)
         except InexactError:
-            if column == "parameter_count" and "size_label" not in self.columns:
-                self.columns["size_label"] = str(value).strip()
+            if column == "parameter_count" and record.get("size_label") is None:
+                self.columns.setdefault("size_label", str(value).strip())
             elif value != "":
                 self.extras[key] = value
 

@@ -122,14 +122,11 @@ class Document:
             except ValueError as error:
                 raise MalformedError(str(error)[:200]) from None
             else:
-                # A number may go on in the next block.
-                if end < len(self._text) or isinstance(value, list | dict | str):
+                # A number may go on in the next block: `1`, `1.` and `1e+` are read as 1.
+                if self._ended or end + 3 <= len(self._text) or not isinstance(value, int | float):
                     self._note(end)
                     return value
                 needs_more, reason = True, ""
-                if self._ended:
-                    self._at = end
-                    return value
             if not needs_more:
                 raise MalformedError(reason)
             self._grow(reason)
@@ -149,7 +146,7 @@ class Document:
             raise MalformedError(_TOO_LARGE)
         if self._ended:
             raise MalformedError(f"it ends in the middle of a record ({reason})")
-        while len(self._text) - self._at < 2 * held and self._fill():
+        while len(self._text) - self._at <= 2 * held and self._fill():
             pass
 
     def _elements(self) -> Iterator[object]:

@@ -54,6 +54,11 @@ def kind_of_bytes(head: bytes, name: str, *, extension: str, size: int | None = 
     if binary is not None:
         return binary
     refuse_unreadable_text(head, name)
+    if b"\0" in head:
+        raise SourceError(
+            f"{name} is a binary file of no known kind",
+            hint="models are read from GGUF, safetensors, JSON, CSV, databases and stores",
+        )
     text = head.removeprefix(UTF8_MARK).decode("utf-8", "replace").lstrip()
     kind = _text_kind(text, extension) or _EXTENSIONS.get(extension)
     if kind is None and not text:
@@ -67,7 +72,7 @@ def kind_of_bytes(head: bytes, name: str, *, extension: str, size: int | None = 
 
 
 def refuse_unreadable_text(head: bytes, name: str) -> None:
-    """Raise `SourceError` for what begins as a compressed file, UTF-16, or no text at all."""
+    """Raise `SourceError` for what begins as a compressed file, an old model, or UTF-16."""
     for magic, what, tool in _COMPRESSED:
         if head.startswith(magic):
             raise SourceError(
@@ -82,11 +87,6 @@ def refuse_unreadable_text(head: bytes, name: str) -> None:
         raise SourceError(
             f"{name} is UTF-16 (or UTF-32), not UTF-8",
             hint="try: iconv -f UTF-16 -t UTF-8 FILE | modelstore import -",
-        )
-    if b"\0" in head:
-        raise SourceError(
-            f"{name} is a binary file of no known kind",
-            hint="models are read from GGUF, safetensors, JSON, CSV, databases and stores",
         )
 
 
