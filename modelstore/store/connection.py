@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from modelstore.store.access import Access, PrivateCopy
     from modelstore.store.checkpoint import Checkpoint
     from modelstore.store.descriptors import HeldFiles
-    from modelstore.store.fold import Account, Target
+    from modelstore.store.fold import Account
+    from modelstore.store.ledger import Generation
     from modelstore.store.livelog import LiveLog
     from modelstore.store.probe import Probe
 
@@ -69,7 +70,7 @@ class OpenDatabase:
         self.held = held
         self.log: LiveLog | None = None
         self.account: Account | None = None
-        self._target: Target | None = None
+        self._generation: Generation = None
         self.may_fold = may_fold
         self._copy = copy
 
@@ -97,12 +98,8 @@ class OpenDatabase:
         self.has_written = True
         index = self.log.index() if self.log is not None else None
         if index is not None and self.account is not None:
-            from modelstore.store.fold import Target
-
             self.account.ledger.see(index)
-            self._target = Target(index.salt, index.max_frame)
-        else:
-            self._target = None
+        self._generation = index.salt if index is not None else None
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -180,7 +177,7 @@ class OpenDatabase:
         return fold(
             self.log,
             self.account,
-            target=self._target,
+            generation=self._generation,
             wrote=self.has_written,
             patience=patience,
         )

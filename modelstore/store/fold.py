@@ -1,11 +1,18 @@
 """Folding the log on the way out: never stall others, never claim what is not so.
 
-1. Copy until the frames that we committed are in the main file, or the log moved on (it restarts
-   only when all of it is folded), or patience runs out. Nobody waits for us meanwhile.
+1. Copy until the main file alone is whole and holds what we committed, or patience runs out.
+   Nobody waits for us meanwhile.
 2. Sync the main file ourselves: when a writer commits during the copy, SQLite syncs only the log.
 3. Try once to truncate the log. A reader may prevent that; it costs space, not safety.
 4. Where another checkpoint is at work, SQLite does not wait: try again until patience ends.
 5. What could not be folded is synced in the -wal, once that is known to be the file by that name.
+
+That nBackfill has passed our last frame is not enough. A checkpoint that a reader stops at frame N
+skips every page of which there is a newer frame beyond N: the main file alone is then a mixture of
+old and new pages, and may be malformed. It is whole when a checkpoint copied *all* that it saw,
+or when the log restarted since, which it does only then. For the same reason nothing is copied
+while a reader of an older frame would stop it halfway: until it ends, the main file stays as whole
+as it was.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.store.checkpoint import Checkpoint, Mode
 from modelstore.store.durability import sync_directory, sync_file
-from modelstore.store.ledger import Ledger, Row
+from modelstore.store.ledger import Generation, Ledger, Row
 from modelstore.store.sqlite import sqlite3
 from modelstore.text import visible
 
@@ -37,18 +44,6 @@ LOG_DELETED = (
     "they alone still see what is not in the main file"
 )
 DATABASE_REPLACED = "the database file was deleted or replaced while in use"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The frame that our last commit ended with, and the generation of the log it is in."""
-
-    salt: tuple[int, int]
-    frame: int
-
-    def is_reached(self, index: WalIndex) -> bool:
-        """Tell whether the frame was copied: backfilled, or the log restarted since."""
-        return index.salt != self.salt or index.backfill >= self.frame
 
 
 @dataclass(slots=True)
@@ -104,43 +99,57 @@ def pauses() -> Callable[[], float]:
 
 
 def fold(
-    log: LiveLog, account: Account, *, target: Target | None, wrote: bool, patience: float
+    log: LiveLog,
+    account: Account,
+    *,
+    wrote: bool,
+    generation: Generation = None,
+    patience: float = 0.0,
 ) -> Checkpoint:
     """Fold the log as the module says; `patience` in seconds, 0 for one attempt.
 
-    `target` is None where our commit's frame is unknown, or where there is none. Trouble is told
-    in the result's `reason`, not raised.
+    `generation` is that of our last commit, if it is known. Trouble is told in the result's
+    `reason`, not raised.
     """
     started = account.open(log)
-    reached, busy, reason = False, True, None
+    deadline = started + patience
+    whole, busy, reason = False, True, None
+    pause = pauses()
     try:
-        reached = _copy(log, account.ledger, target, deadline=started + patience)
-        if wrote and reached:
-            log.sync_database()
-        busy = not truncate(log, account.ledger)
+        while True:
+            whole = _copy(log, account.ledger, generation)
+            if whole:
+                log.sync_database()
+                busy, whole = _truncate_whole(log, account.ledger)
+            remaining = deadline - time.monotonic()
+            if whole or remaining <= 0:
+                break
+            time.sleep(min(pause(), remaining))
     except sqlite3.Error as error:
         reason = f"the checkpoint failed: {visible(str(error), 200)}"
     except OSError as error:
-        reached = False
+        whole = False
         reason = f"the main file could not be synced: {error.strerror}"
     result = account.result(log, "truncate", started)
-    in_main_file = reached if wrote else result.left == 0 and reason is None
-    return settle(log, replace(result, busy=busy, reason=reason, in_main_file=in_main_file), wrote)
+    in_main_file = whole if wrote else result.left == 0 and reason is None
+    result = replace(result, busy=busy, reason=reason, in_main_file=in_main_file)
+    return settle(log, result, wrote=wrote)
 
 
-def _copy(log: LiveLog, ledger: Ledger, target: Target | None, deadline: float) -> bool:
-    """Copy, again and again until `deadline`; return whether our frames are in the main file."""
-    pause = pauses()
-    while True:
+def _copy(log: LiveLog, ledger: Ledger, generation: Generation) -> bool:
+    """Try once to copy all; return whether the main file alone is whole and holds our commits."""
+    index = log.index()
+    if index is not None and log.is_pinned(index):
+        ledger.see(index)
+    else:
         row, index = backfill(log, ledger)
-        if target is not None and index is not None:
-            reached = target.is_reached(index)
-        else:
-            reached = 0 <= row.log == row.checkpointed
-        remaining = deadline - time.monotonic()
-        if reached or remaining <= 0:
-            return reached
-        time.sleep(min(pause(), remaining))
+        if 0 <= row.log == row.checkpointed:
+            return True
+    if index is None:
+        return False
+    is_untouched = index.backfill == index.backfill_attempted == 0
+    has_restarted = generation is not None and index.salt != generation
+    return not index.pending or (has_restarted and is_untouched)
 
 
 def backfill(log: LiveLog, ledger: Ledger) -> tuple[Row, WalIndex | None]:
@@ -150,6 +159,21 @@ def backfill(log: LiveLog, ledger: Ledger) -> tuple[Row, WalIndex | None]:
     after = log.index()
     ledger.backfilled(before, row, after)
     return row, after
+
+
+def _truncate_whole(log: LiveLog, ledger: Ledger) -> tuple[bool, bool]:
+    """Try to truncate a log that is all copied; return whether it was busy, and still is whole.
+
+    Where others have committed since, a truncation could stop halfway through their frames.
+    """
+    before = log.index()
+    if before is not None and before.pending:
+        return True, True
+    busy = not truncate(log, ledger)
+    after = log.index()
+    if before is None or after is None or after.salt != before.salt:
+        return busy, True
+    return busy, after.backfill == before.backfill or not after.pending
 
 
 def truncate(log: LiveLog, ledger: Ledger) -> bool:

@@ -85,9 +85,11 @@ class Ledger:
                 self.exact = self.exact and row.log == 0
             return
         self.see(before)
-        if before.salt == after.salt or row.log >= before.max_frame:
+        if before.salt == after.salt:
             self.moved += max(0, row.checkpointed - before.backfill)
             self._raise(before.salt, row.log, row.checkpointed)
+        else:  # restarted before or after our row was made: what we moved of it is unknown
+            self.exact = False
         self.see(after)
 
     def truncated(self, before: WalIndex | None, after: WalIndex | None) -> None:

@@ -85,6 +85,8 @@ def _contradicts(held: HeldFiles, shm: int) -> bool:
     if wal is None:
         return True
     try:
-        return WalHeader.parse(read_at(wal, WAL_HEADER_SIZE, 0)).salt != index.salt
+        salt = WalHeader.parse(read_at(wal, WAL_HEADER_SIZE, 0)).salt
     except WalHeaderError:
-        return True
+        salt = None
+    again = read_index(shm)  # restarted meanwhile?
+    return salt != index.salt and again is not None and again.salt == index.salt

@@ -118,6 +118,24 @@ class LiveLog:
 
         return blockers(index, report), report.complete, report.note
 
+    def is_pinned(self, index: WalIndex) -> bool:
+        """Tell whether a reader of an older frame would stop a checkpoint halfway.
+
+        Asked twice, for a reader may come and go between the look at its mark and at its lock.
+        """
+        if not index.pending:
+            return False
+        from modelstore.wal.locks import blockers
+
+        for now in (index, self.index()):
+            report = self.locks()
+            if report is None or not any(
+                blocker.mark and "backfill" in blocker.blocks
+                for blocker in blockers(now, report, include_own=True)
+            ):
+                return False
+        return True
+
     def is_alone(self) -> bool:
         """Tell whether no other process has the log open; False where that is unknown."""
         report = self.locks()

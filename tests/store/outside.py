@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,7 +95,12 @@ conn.close()
 
 LOCK_HOLDER = """
 shm = open(path + '-shm', 'rb+')
-fcntl.lockf(shm, fcntl.LOCK_EX, 1, int(sys.argv[2]), 0)
+while True:
+    try:
+        fcntl.lockf(shm, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(sys.argv[2]), 0)
+        break
+    except BlockingIOError:
+        time.sleep(0.001)
 say('locked')
 hear()
 """
@@ -187,28 +190,29 @@ def crashed(path: Path, rows: int = 5, width: int = 1) -> Path:
 
 
 _COUNT_ALONE = """
-import json, sqlite3, sys
+import json, os, shutil, sqlite3, sys, tempfile
+directory = tempfile.mkdtemp()
+shutil.copyfile(sys.argv[1], os.path.join(directory, 'alone.db'))
 try:
-    conn = sqlite3.connect(sys.argv[1])
+    conn = sqlite3.connect(os.path.join(directory, 'alone.db'))
     check = conn.execute("pragma integrity_check").fetchone()[0]
     count = conn.execute(f"select count(*) from {sys.argv[2]}").fetchone()[0]
     print(json.dumps(count if check == "ok" else check))
 except sqlite3.DatabaseError as error:
     print(json.dumps(str(error)))
+finally:
+    shutil.rmtree(directory)
 """
 
 
 def rows_in_main_alone(path: Path, table: str = "t") -> int | str:
     """Copy only the .db elsewhere and count there, with another copy of SQLite; or its error."""
-    with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory) / "alone.db"
-        shutil.copyfile(path, copy)
-        output = subprocess.run(
-            [sys.executable, "-ISc", _COUNT_ALONE, str(copy), table],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+    output = subprocess.run(
+        [sys.executable, "-ISc", _COUNT_ALONE, str(path), table],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     result = json.loads(output)
     assert isinstance(result, int | str)
     return result

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modelstore.errors import DamageError
+from modelstore.store.connection import Purpose, open_database
+from modelstore.store.proof import Proof, prove
+from modelstore.store.sqlite import sqlite3
+from tests.store.outside import child, crashed, reader, rows_in_main_alone, run
+from tests.store.test_connection import insert
+
+# Commits and folds without a pause: an unguarded look at the main file is often malformed then.
+BUSY_CHECKPOINTER = """
+conn = connect(timeout=5)
+conn.execute('pragma synchronous = off')
+conn.execute('create table if not exists churn (id integer primary key, v)')
+say('ready')
+os.set_blocking(0, False)
+while not sys.stdin.buffer.raw.read(1):
+    conn.execute('begin immediate')
+    conn.execute('insert into churn (v) values (randomblob(9000))')
+    conn.execute('delete from churn where id % 3 = 0')
+    conn.execute('commit')
+    conn.execute('pragma wal_checkpoint(passive)').fetchall()
+say('done')
+conn.close()
+"""
+
+
+def count(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("SELECT count(*) FROM t").fetchone()[0])
+
+
+def test_rows_are_counted_in_the_main_file_alone(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+    with open_database(str(path), purpose=Purpose.WRITE) as opened:
+        insert(opened)
+        opened.fold_now()
+        proof = prove(opened, count, 6, 1.0)
+        assert proof == Proof("main file alone", 6, 6)
+        assert proof.holds
+        assert rows_in_main_alone(path) == 6
+    assert opened.checkpoint is not None
+    assert opened.checkpoint.wal_size_after == 0
+
+
+def test_rows_that_are_not_there_are_noticed(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+    with open_database(str(path), purpose=Purpose.WRITE) as opened:
+        proof = prove(opened, count, 7, 1.0)
+    assert (proof.kind, proof.counted) == ("main file alone", 5)
+    assert not proof.holds
+
+
+def test_rows_in_the_log_are_not_counted(tmp_path: Path) -> None:
+    """A reader keeps them there: then the main file alone cannot be the proof."""
+    path = crashed(tmp_path / "app.db")
+    with reader(path), open_database(str(path), purpose=Purpose.WRITE, timeout=0.1) as opened:
+        insert(opened)
+        proof = prove(opened, count, 6, 0.1)
+    assert proof == Proof("checkpoint evidence", None, 6)
+
+
+def test_the_look_holds_beside_a_busy_checkpointer(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+    with child(BUSY_CHECKPOINTER, path) as other:
+        other.hear()
+        proofs = []
+        for expected in range(6, 36):
+            with open_database(str(path), purpose=Purpose.WRITE, timeout=5.0) as opened:
+                insert(opened)
+                opened.fold_now()
+                proofs.append(prove(opened, count, expected, 2.0))
+        other.tell()
+        other.hear()
+    assert all(proof.holds for proof in proofs)
+    assert sum(proof.kind == "main file alone" for proof in proofs) > 15
+
+
+def test_without_a_log_a_reader_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    run("c = connect(); c.execute('create table t (v)')", path)
+    with open_database(str(path), purpose=Purpose.WRITE) as opened:
+        insert(opened)
+        assert prove(opened, count, 1, 1.0) == Proof("main file alone", 1, 1)
+
+
+def test_damage_in_the_main_file_is_said_to_be_that(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+
+    def malformed(conn: sqlite3.Connection) -> int:
+        conn.execute("PRAGMA writable_schema = ON")
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = 11
+        raise error
+
+    with (
+        open_database(str(path), purpose=Purpose.WRITE) as opened,
+        pytest.raises(DamageError),
+    ):
+        prove(opened, malformed, 5, 1.0)
