@@ -40,7 +40,7 @@ def usual_places(context: Context) -> list[str]:
 
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of LM Studio's folder of models, or of its home directory."""
-    path = open_store(target.text, holds="folder of LM Studio's models")
+    root = path = open_store(target.text, holds="folder of LM Studio's models")
     if os.path.isfile(os.path.join(path, "settings.json")) or os.path.isdir(
         os.path.join(path, ".internal")
     ):
@@ -60,7 +60,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
         for group in group_files(files):
             first = group.files[0].path
             name = os.path.relpath(first, path).replace(os.sep, "/")
-            origin = Origin(source=KIND, place=Place(path, first, KIND, name))
+            origin = Origin(source=KIND, place=Place(root, first, KIND, name))
             yield describe(group, origin, context)
             context.progress(name, 1)
 

@@ -37,6 +37,7 @@ from modelstore.sources.store_files import (
 )
 from modelstore.sources.values import array, mapping, text, texts
 from modelstore.store.models import FileRole, Model, Place, Status, file_locator, model_id
+from modelstore.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,26 +90,29 @@ class _Tag:
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of a store: the directory with manifests and blobs, or the one above it."""
     root = open_store(target.text, holds="directory that holds Ollama's manifests and blobs")
-    if not os.path.isdir(os.path.join(root, "manifests")):
-        root = os.path.realpath(os.path.join(root, "models"))
-        if not os.path.isdir(os.path.join(root, "manifests")):
+    store = root
+    if not os.path.isdir(os.path.join(store, "manifests")):
+        store = os.path.realpath(os.path.join(root, "models"))
+        if not os.path.isdir(os.path.join(store, "manifests")):
             raise SourceError(
-                "there are no manifests of Ollama here", hint="name the directory that holds them"
+                f"there are no manifests of Ollama in '{visible(root, 200)}'",
+                hint="name the directory that holds them",
             )
-    yield from _Reader(root, context).items()
+    yield from _Reader(root, store, context).items()
 
 
 class _Reader:
     """Makes items of one store."""
 
-    def __init__(self, root: str, context: Context) -> None:
-        self.root = root
+    def __init__(self, root: str, store: str, context: Context) -> None:
+        self.root = root  # what was imported
+        self.store = store  # what holds manifests and blobs
         self.context = context
 
     def items(self) -> Iterator[Item]:
         """Yield each model, and again for every further tag on the same weights."""
         sharing: dict[tuple[str, ...], list[_Tag]] = {}
-        for entry in walk(os.path.join(self.root, "manifests")):
+        for entry in walk(os.path.join(self.store, "manifests")):
             if isinstance(entry, Skipped):
                 yield entry
                 continue
@@ -127,7 +131,7 @@ class _Reader:
     def _tag(self, entry: os.DirEntry[str]) -> _Tag:
         if not entry.is_file(follow_symlinks=False):
             raise UnreadableError("is no file, and a link is not followed")
-        parts = os.path.relpath(entry.path, os.path.join(self.root, "manifests")).split(os.sep)
+        parts = os.path.relpath(entry.path, os.path.join(self.store, "manifests")).split(os.sep)
         if len(parts) != 4:
             raise UnreadableError("is not at HOST/NAMESPACE/MODEL/TAG")
         manifest = read_object(entry.path)
@@ -213,8 +217,8 @@ class _Reader:
             return {}
 
     def _blob(self, digest: str) -> str:
-        path = os.path.join(self.root, "blobs", f"sha256-{digest}")
-        old = os.path.join(self.root, "blobs", f"sha256:{digest}")
+        path = os.path.join(self.store, "blobs", f"sha256-{digest}")
+        old = os.path.join(self.store, "blobs", f"sha256:{digest}")
         return old if os.path.lexists(old) and not os.path.lexists(path) else path
 
     def _file(self, layer: _Layer, role: FileRole) -> LocalFile:
@@ -225,7 +229,7 @@ class _Reader:
             raise
         except OSError as error:
             raise fault(error) from None
-        if not contains(self.root, file.real):
+        if not contains(self.store, file.real):
             raise UnreadableError(
                 f"its {layer.media} is a link out of the store, which is not followed"
             )

@@ -65,7 +65,10 @@ def test_home_directory_and_its_setting(tmp_path: Path) -> None:
     assert [item.model.name for item in found(read_all(lmstudio.read, home))] == ["here"]
     settings = home / "settings.json"
     settings.write_text(json.dumps({"downloadsFolder": str(tmp_path / "disk"), "language": "en"}))
-    assert [item.model.name for item in found(read_all(lmstudio.read, home))] == ["moved"]
+    [item] = found(read_all(lmstudio.read, home))
+    assert item.model.name == "moved"
+    assert item.place is not None
+    assert item.place.root == os.path.realpath(home)  # what was imported
     ctx = context(home=str(tmp_path))
     assert lmstudio.usual_places(ctx)[0] == str(tmp_path / "disk")
     settings.write_text('{"downloadsFolder": "~/disk"}')
