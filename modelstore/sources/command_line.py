@@ -99,7 +99,8 @@ def parse_arguments(arguments: Sequence[str]) -> Served:
 
     A model path inside a container is translated by the volumes that the command mounts.
     """
-    container = _program(arguments) in _CONTAINER_TOOLS
+    program = _program(arguments)
+    container = program in _CONTAINER_TOOLS
     options: list[tuple[str, str]] = []
     volumes: list[tuple[str, str]] = []
     words = iter(arguments)
@@ -115,7 +116,7 @@ def parse_arguments(arguments: Sequence[str]) -> Served:
             value = value if equals else next(words, "")
             if is_volume:
                 volumes.append(_volume(value))
-            elif not (container and name == "m" and _MEMORY_LIMIT.fullmatch(value)):
+            elif not _is_another_m(name, value, program):
                 options.append((name, value))
     options.extend(_vllm_model(arguments))
     return from_options((name, _outside(value, volumes)) for name, value in options)
@@ -139,6 +140,12 @@ def is_repository(text: str) -> bool:
 
 def _program(arguments: Sequence[str]) -> str:
     return re.split(r"[/\\]", arguments[0])[-1].removesuffix(".exe") if arguments else ""
+
+
+def _is_another_m(name: str, value: str, program: str) -> bool:
+    """Whether ``-m`` is another program's: ``docker run -m 8g``, ``python -m vllm``."""
+    limit = program in _CONTAINER_TOOLS and _MEMORY_LIMIT.fullmatch(value)
+    return name == "m" and (bool(limit) or program.startswith("python"))
 
 
 def _volume(text: str) -> tuple[str, str]:
