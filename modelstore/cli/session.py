@@ -69,9 +69,10 @@ class Session:
         timeout: float,
         fold: bool = True,
     ) -> None:
-        from modelstore.store.connection import open_database
+        from modelstore.store.connection import Purpose, open_database
 
-        _refuse_absent(choice, purpose)
+        if purpose is not Purpose.CREATE:
+            refuse_absent(choice)
         self.out = out
         self.choice = choice
         self.opened: OpenDatabase = open_database(
@@ -143,11 +144,9 @@ def blocker_lines(checkpoint: Checkpoint) -> list[str]:
     return lines
 
 
-def _refuse_absent(choice: DatabaseChoice, purpose: Purpose) -> None:
+def refuse_absent(choice: DatabaseChoice) -> None:
     """Tell a newcomer how to begin, before the probe says only that a file is missing."""
-    from modelstore.store.connection import Purpose
-
-    if purpose is Purpose.CREATE or choice.origin != "default" or os.path.lexists(choice.path):
+    if choice.origin != "default" or os.path.lexists(choice.path):
         return
     raise RefusedError(
         f"there is no catalogue yet at {choice.path}",

@@ -1,0 +1,159 @@
+"""What a WAL holds, as one JSON object: counts of frames and rows, sizes in bytes, raw text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelstore.render.inspection import state_lines
+
+if TYPE_CHECKING:
+    from modelstore.wal.inspection import Inspection
+    from modelstore.wal.lossreport import LossReport, RowSet
+
+
+def inspection_payload(found: Inspection) -> dict[str, object]:
+    """Return everything that an inspection found."""
+    scan, loss = found.scan, found.loss
+    return {
+        "database": found.database if found.has_database else None,
+        "wal": found.log,
+        "state": [line for line, _ in state_lines(found)],
+        "damaged": found.is_damaged,
+        "raced": loss.raced,
+        "exact": loss.is_exact,
+        "log": {
+            "size": scan.size,
+            "fault": None if scan.fault is None else scan.fault.value,
+            "header": _header(found),
+            "frames": len(scan.marks) - scan.blank,
+            "valid": scan.valid,
+            "committed": scan.committed,
+            "uncommitted": scan.uncommitted,
+            "stale": scan.stale,
+            "torn": scan.torn,
+            "damaged": scan.damaged,
+            "ignored_frames": scan.ignored_frames,
+            "ignored_commits": scan.ignored_commits,
+            "later_commits": scan.later_commits,
+            "commits": scan.commit_count,
+            "page_count": scan.page_count,
+            "tail_bytes": scan.tail_bytes,
+            "stop_reason": scan.stop_reason.value,
+        },
+        "checkpointed": found.checkpointed,
+        "left": found.pending,
+        "busy": any("backfill" in blocker.blocks for blocker in found.blockers),
+        "index": _index(found),
+        "main_file": _main(loss),
+        "lost": loss.lost,
+        "reverted": loss.reverted,
+        "returning": loss.returning,
+        "objects": _objects(loss),
+        "tables": _tables(loss),
+        "schema_changes": [
+            {"type": c.type, "name": c.name, "fate": c.fate.value} for c in loss.schema_changes
+        ],
+        "unattributed_pages": loss.unattributed,
+        "pages_read": loss.pages_read,
+        "locks": [
+            {
+                "lock": held.lock,
+                "pid": held.pid,
+                "command": held.command,
+                "exclusive": held.exclusive,
+                "waiting": held.waiting,
+                "process_started": held.since,
+                "user": held.user,
+            }
+            for held in found.locks.holders
+        ],
+        "locks_complete": found.locks.complete,
+        "locks_note": found.locks.note,
+        "blockers": [
+            {
+                "pid": blocker.pid,
+                "command": blocker.command,
+                "lock": blocker.lock,
+                "mark": blocker.mark,
+                "frame": blocker.frame,
+                "blocks": list(blocker.blocks),
+            }
+            for blocker in found.blockers
+        ],
+    }
+
+
+def _header(found: Inspection) -> dict[str, object] | None:
+    header = found.scan.header
+    if header is None:
+        return None
+    return {
+        "page_size": header.page_size,
+        "version": header.version,
+        "sequence": header.sequence,
+        "salt": list(header.salt),
+        "big_endian": header.big_endian,
+    }
+
+
+def _index(found: Inspection) -> dict[str, object] | None:
+    index = found.index
+    if index is None:
+        return None
+    return {
+        "max_frame": index.max_frame,
+        "backfill": index.backfill,
+        "backfill_attempted": index.backfill_attempted,
+        "page_count": index.page_count,
+        "salt": list(index.salt),
+        "read_marks": [mark.frame for mark in index.read_marks],
+    }
+
+
+def _main(loss: LossReport) -> dict[str, object]:
+    main = loss.main
+    return {
+        "state": main.state.value,
+        "size": main.size,
+        "page_count": main.page_count,
+        "commit": main.commit,
+        "proven_by_index": main.is_proven,
+        "held_pages": main.held_pages,
+        "readable": main.readable,
+        "problem": main.problem,
+    }
+
+
+def _objects(loss: LossReport) -> list[dict[str, object]]:
+    return [
+        {
+            "name": pages.object.name if pages.object else None,
+            "type": pages.object.type if pages.object else None,
+            "frames": pages.frames,
+            "pages": pages.pages,
+            "differing": pages.differing,
+            "roles": {role.text: count for role, count in pages.roles.items()},
+        }
+        for pages in loss.objects
+    ]
+
+
+def _tables(loss: LossReport) -> list[dict[str, object]]:
+    return [
+        {
+            "name": table.name,
+            "fate": table.fate.value,
+            "former_name": table.former_name,
+            "lost": _rows(table.lost),
+            "reverted": _rows(table.reverted),
+            "returning": _rows(table.returning),
+            "exact": table.is_exact,
+            "problem": table.problem,
+        }
+        for table in loss.tables
+    ]
+
+
+def _rows(rows: RowSet) -> dict[str, object]:
+    keys = [key if isinstance(key, (int, str, type(None))) else repr(key) for key in rows.keys]
+    return {"count": rows.count, "keys": keys, "names": list(rows.texts)}
