@@ -62,7 +62,6 @@ def read(target: Target, context: Context) -> Iterator[Item]:
             name = os.path.relpath(first, path).replace(os.sep, "/")
             origin = Origin(source=KIND, place=Place(root, first, KIND, name))
             yield describe(group, origin, context)
-            context.progress(name, 1)
 
 
 def _homes(context: Context) -> list[str]:

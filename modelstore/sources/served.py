@@ -100,7 +100,6 @@ class Server:
             else:
                 names.add(name)
                 yield self._item(name, tell(name, entry))
-                self.context.progress(self.url, number)
 
     def _item(self, name: str, told: Told) -> Item:
         place = Place(self.url, f"{self.url}#{name}", self.kind, name, told.state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-MAX_JSON_MARKS = 2_000_000  # commas and brackets: each may become an object of 64 bytes
+MAX_JSON_MARKS = 500_000  # commas and brackets: each may become an object of 200 bytes
 
 
 def parse_json(body: bytes) -> object:
