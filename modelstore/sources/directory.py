@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KIND = "directory"
 
 MAX_ENTRIES = 20_000_000  # of a tree, whatever they are
-MAX_RELEVANT = 1_000_000  # of one directory: what is held in memory at a time
+MAX_HELD = 200_000  # of one directory: what is held in memory at a time
 _NEVER = frozenset(
     (".git", ".hg", ".svn", ".snapshots", ".zfs", ".Trash", ".Trashes", "lost+found", "__MACOSX")
 )
@@ -53,20 +53,20 @@ def read_tree(
     locator. Links to files are followed, and links to directories too, after all else and never
     in a circle. Raises `SourceError` where `root` itself cannot be listed.
     """
-    walk = _Walk(os.path.realpath(root), context)
+    real = os.path.realpath(root)
     try:
-        os.scandir(walk.root).close()
+        os.scandir(real).close()
     except OSError as error:
         raise SourceError(
             f"{visible(root, 200)} cannot be read: {error.strerror}",
             hint="name a directory that holds models",
         ) from None
     count = 0
-    for listing in walk.directories():
+    for listing in _walk(real):
         yield from listing.skipped
         for group in group_files(listing.files):
             if only in (None, group.format):
-                yield _describe(group, walk.root, context, source)
+                yield _describe(group, real, context, source)
                 count += 1
                 context.progress(group.files[0].path, count)
 
@@ -83,7 +83,8 @@ def read_file(path: str, context: Context, kind: Extension) -> Iterator[Item]:
         ) from None
     if not stat.S_ISREG(mode):
         raise SourceError(f"{visible(path, 200)} is {kind_of(mode)}, not a file")
-    siblings = _list(os.path.dirname(path), os.path.dirname(file.real)).files
+    parent = os.path.dirname(path)
+    siblings = _list(parent, os.path.realpath(parent)).files
     groups = group_files(siblings) if is_relevant(file.name) else []
     own = (group for group in groups if any(part.path == path for part in group.files))
     yield _describe(next(own, Group(kind, (file,))), file.real, context, None)
@@ -101,7 +102,7 @@ def _describe(group: Group, root: str, context: Context, source: str | None) -> 
 
 @dataclass(slots=True)
 class _Listing:
-    """What one directory holds that matters here; each list sorted by path."""
+    """What one directory holds that matters here; all but the files sorted."""
 
     files: list[LocalFile] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)  # names
@@ -109,45 +110,44 @@ class _Listing:
     skipped: list[Skipped] = field(default_factory=list)
     entries: int = 0
 
+    @property
+    def held(self) -> int:
+        return len(self.files) + len(self.directories) + len(self.links) + len(self.skipped)
 
-class _Walk:
-    """A tree, directory by directory; what is still to do is a stack of paths, not of calls."""
 
-    def __init__(self, root: str, context: Context) -> None:
-        self.root = root
-        self.context = context
+def _walk(root: str) -> Iterator[_Listing]:
+    """Yield the listing of each directory: parents before children, links last of all.
 
-    def directories(self) -> Iterator[_Listing]:
-        """Yield the listing of each directory: parents before children, links last."""
-        todo = [(self.root, self.root)]  # as seen, and real
-        links: list[str] = []
-        roots = {self.root}
-        entries = 0
-        while todo or links:
-            if not todo:
-                link = links.pop()
-                real = os.path.realpath(link)
-                if _is_within(self.root, {real}):
-                    note = Skipped(link, "is a link to a directory that holds this one")
-                    yield _Listing(skipped=[note])
-                elif not _is_within(real, roots):
-                    roots.add(real)
-                    todo.append((link, real))
-                continue
-            seen, real = todo.pop()
-            listing = _list(seen, real)
-            entries += listing.entries
-            if entries > MAX_ENTRIES:
-                listing.skipped.append(
-                    Skipped(seen, f"and what follows it: the tree has over {MAX_ENTRIES} entries")
-                )
-                todo, links = [], []
-            todo += [
-                (os.path.join(seen, name), os.path.join(real, name))
-                for name in reversed(listing.directories)
-            ]
-            links += [os.path.join(seen, name) for name in reversed(listing.links)]
+    What is still to do is a stack of paths, as seen and real, not of calls.
+    """
+    todo = [(root, root)]
+    links: list[str] = []
+    roots = {root}
+    entries = 0
+    while todo or links:
+        if not todo:
+            link = links.pop()
+            real = os.path.realpath(link)
+            if _is_within(root, {real}):
+                reason = "is a link to a directory that holds this one"
+                yield _Listing(skipped=[Skipped(link, reason)])
+            elif not _is_within(real, roots):
+                roots.add(real)
+                todo.append((link, real))
+            continue
+        seen, real = todo.pop()
+        listing = _list(seen, real)
+        entries += listing.entries
+        if entries > MAX_ENTRIES:
+            reason = f"and what follows it: the tree has over {MAX_ENTRIES} entries"
+            listing.skipped.append(Skipped(seen, reason))
             yield listing
+            return
+        for name in reversed(listing.directories):
+            path = os.path.join(seen, name)
+            todo.append((path, path if seen == real else os.path.join(real, name)))
+        links += [os.path.join(seen, name) for name in reversed(listing.links)]
+        yield listing
 
 
 def _is_within(path: str, roots: Collection[str]) -> bool:
@@ -167,18 +167,13 @@ def _list(seen: str, real: str) -> _Listing:
         with os.scandir(real) as entries:
             for entry in entries:
                 listing.entries += 1
+                path = os.path.join(seen, entry.name)
                 try:
-                    _sort_in(entry, seen, listing)
+                    _sort_in(entry, path, listing)
                 except OSError as error:
-                    path = os.path.join(seen, entry.name)
                     listing.skipped.append(Skipped(path, error.strerror or "cannot be read"))
-                if (
-                    len(listing.files) + len(listing.directories) + len(listing.links)
-                    >= MAX_RELEVANT
-                ):
-                    reason = (
-                        f"has over {MAX_RELEVANT} models and directories; the rest was not read"
-                    )
+                if listing.held >= MAX_HELD:
+                    reason = f"has over {MAX_HELD} models and directories; the rest was not read"
                     listing.skipped.append(Skipped(seen, reason))
                     break
     except OSError as error:
@@ -189,22 +184,31 @@ def _list(seen: str, real: str) -> _Listing:
     return listing
 
 
-def _sort_in(entry: os.DirEntry[str], seen: str, listing: _Listing) -> None:
-    name = entry.name
+def _sort_in(entry: os.DirEntry[str], path: str, listing: _Listing) -> None:
     if entry.is_dir(follow_symlinks=False):
-        if name not in _NEVER and not name.startswith(".Trash-"):
-            listing.directories.append(name)
-    elif entry.is_symlink() and entry.is_dir():
-        listing.links.append(name)
-    elif is_relevant(name):
-        path = os.path.join(seen, name)
-        if entry.is_symlink():
-            real = os.path.realpath(entry.path)
-            st = os.stat(real)
-        else:
-            real = entry.path
-            st = entry.stat()
+        if entry.name not in _NEVER and not entry.name.startswith(".Trash-"):
+            listing.directories.append(entry.name)
+        return
+    relevant = is_relevant(entry.name)
+    if entry.is_symlink():
+        if _is_directory(entry, ignore_errors=not relevant):
+            listing.links.append(entry.name)
+            return
+        real = os.path.realpath(entry.path) if relevant else ""
+    else:
+        real = path if path == entry.path else entry.path  # one text for both
+    if relevant:
+        st = entry.stat()
         if stat.S_ISREG(st.st_mode):
             listing.files.append(from_stat(path, real, st))
         else:
             listing.skipped.append(Skipped(path, f"is {kind_of(st.st_mode)}, not a file"))
+
+
+def _is_directory(link: os.DirEntry[str], *, ignore_errors: bool) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:  # a circle of links, a directory that may not be entered
+        if ignore_errors:
+            return False
+        raise

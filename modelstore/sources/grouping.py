@@ -6,7 +6,6 @@ No file is opened for it, so that a tree that did not change is known by ``stat`
 from __future__ import annotations
 
 import os
-import re
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -128,7 +127,7 @@ def _owner(stem: str, mains: list[_Set]) -> _Set | None:
     owners = [
         main
         for main in mains[first : first + _MAX_NAMESAKES]
-        if common and re.match(re.escape(common) + r"(?![^\W_])", main.stem, re.IGNORECASE)
+        if common and naming.extends(main.stem.lower(), common)
     ]
     if not owners and len(mains) == 1 and naming.may_belong(common, mains[0].stem):
         owners = mains

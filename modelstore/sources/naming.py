@@ -127,6 +127,11 @@ def may_belong(common: str, main: str) -> bool:
     return not common or common == "model" or (own and own[0]) == (other and other[0])
 
 
+def extends(stem: str, common: str) -> bool:
+    """Tell whether a name goes on from `common` with another word: ``X-Q4_0`` from ``X``."""
+    return stem.startswith(common) and not stem[len(common) : len(common) + 1].isalnum()
+
+
 def encoding(stem: str) -> str | None:
     """Return the quantization that a name ends with: ``Q4_K_M``, ``F16``."""
     match = _ENCODING.search(stem) if len(stem) <= _MAX_NAME else None

@@ -179,6 +179,7 @@ def test_links_that_lead_nowhere_are_skipped_by_name(tmp_path: Path) -> None:
     put(tmp_path / "good.gguf")
     (tmp_path / "dangling.gguf").symlink_to(tmp_path / "gone.gguf")
     (tmp_path / "round.gguf").symlink_to(tmp_path / "round.gguf")
+    (tmp_path / "round.txt").symlink_to(tmp_path / "round.txt")  # which concerns nobody
     items = read(tmp_path)
     assert names(items) == ["good"]
     assert set(skipped(items)) == {str(tmp_path / name) for name in ("dangling.gguf", "round.gguf")}
@@ -338,11 +339,13 @@ def test_more_entries_than_are_held_at_a_time_are_said(
 ) -> None:
     for number in range(30):
         put(tmp_path / "many" / f"{number}.gguf")
-    monkeypatch.setattr(directory, "MAX_RELEVANT", 10)
+    monkeypatch.setattr(directory, "MAX_HELD", 10)
     items = read(tmp_path)
     assert len(names(items)) == 10
     assert "has over 10 models and directories" in skipped(items)[str(tmp_path / "many")]
+    monkeypatch.undo()
     monkeypatch.setattr(directory, "MAX_ENTRIES", 5)
+    put(tmp_path / "many" / "below" / "x.gguf")
     put(tmp_path / "next" / "x.gguf")
     items = read(tmp_path)
     assert "the tree has over 5 entries" in list(skipped(items).values())[-1]
@@ -437,6 +440,11 @@ def test_a_gguf_file_alone_brings_what_belongs_to_it(tmp_path: Path) -> None:
     (whole,) = read(shard.parent)
     assert isinstance(whole, Found)
     assert item.model == whole.model
+    for part in shard.parent.iterdir():
+        (tmp_path / part.name).symlink_to(part)
+    (linked,) = gguf.read(Target(str(tmp_path / shard.name)), CONTEXT)
+    assert isinstance(linked, Found)
+    assert linked.model == whole.model
     bad = hostile.write(tmp_path / "bad.gguf", b"GGUF")
     assert list(gguf.read(Target(str(bad)), CONTEXT)) == [
         Skipped(str(bad), "ends within its header, at 4 bytes")
