@@ -108,7 +108,7 @@ class Importer:
         context = replace(
             self._context,
             known=self._known(chosen.root) if has_places(chosen) else {},
-            progress=lambda what, count: self._show(what, self._done + count),
+            progress=lambda what, _count: self._show(what, self._done),
         )
         try:
             items = load(chosen.kind).read(chosen.target, context)

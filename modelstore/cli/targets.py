@@ -107,6 +107,10 @@ def _named(source: str, kind: str | None) -> Chosen:
         if sys.stdin is None:
             raise UsageError("stdin is closed", hint="name a file instead of -")
         target = Target("-", sys.stdin.buffer)
+    elif Target(source).is_url:
+        from modelstore.sources.address import Address
+
+        target = Target(Address.parse(source).url)  # canonical, and never with a password
     else:
         target = Target(source)
     return Chosen(target, kind if kind is not None else detect(target))

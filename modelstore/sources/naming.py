@@ -19,6 +19,7 @@ _PARTIAL = (
     ".incomplete",
     ".download",
     ".downloading",
+    ".downloadinprogress",
     ".crdownload",
     ".opdownload",
     ".!qb",
