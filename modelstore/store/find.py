@@ -34,7 +34,7 @@ def resolve(conn: sqlite3.Connection, text: str) -> str:
         by_id = "id BETWEEN :prefix AND :prefix || 'g' OR " if _is_prefix(text) else ""
         found = conn.execute(
             f"SELECT id, name FROM models WHERE {by_id}name = :text OR path = :text "
-            f"OR locator = :text ORDER BY rowid LIMIT {_NAMED + 1}",
+            f"OR locator = :text ORDER BY id LIMIT {_NAMED + 1}",
             values,
         ).fetchall()
     if len(found) == 1:

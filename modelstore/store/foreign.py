@@ -90,12 +90,8 @@ def expose(conn: sqlite3.Connection, *, host: str, source: str = "dashboard") ->
     values = _values(found, terms, generation)
     values |= {"source": sql.literal(source), "host": sql.literal(host)}
     columns = ", ".join(f"{values.get(column, 'NULL')} AS {column}" for column in MODEL_COLUMNS)
-    rowid = "m.rowid" if _has_rowid(conn, "models") else "0"
     conn.execute("DROP VIEW IF EXISTS temp.models")
-    conn.execute(
-        f"CREATE TEMP VIEW models AS SELECT {columns}, {rowid} AS rowid "
-        f"FROM main.models AS m {join}"
-    )
+    conn.execute(f"CREATE TEMP VIEW models AS SELECT {columns} FROM main.models AS m {join}")
     return Foreign(generation, tuple(found))
 
 
@@ -135,7 +131,8 @@ def _values(found: Mapping[str, str], terms: Mapping[str, str], generation: str)
         else sql.text(term)
         for column, term in found.items()
     }
-    if generation == "dashboard, new" and found.get("context_length") == terms.get("ctx_size"):
+    ctx_size = terms.get("ctx_size")
+    if generation == "dashboard, new" and ctx_size and found["context_length"] == ctx_size:
         # 4096 is what that column is where nobody gave it a value.
         values["context_length"] = f"nullif({values['context_length']}, 4096)"
     if "size_label" in found:

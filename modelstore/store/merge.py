@@ -166,10 +166,9 @@ def _rank_sql(source: str) -> str:
 def _new_source(mode: Mode) -> str:
     if mode == "fill":
         return "models.source"
-    better = ">" if mode == "replace" else ">="
     return (
-        "CASE WHEN excluded.source = models.source THEN models.source "
-        f"WHEN {_rank_sql('excluded.source')} {better} {_rank_sql('models.source')} "
+        "CASE WHEN excluded.source <> models.source "
+        f"AND {_rank_sql('excluded.source')} > {_rank_sql('models.source')} "
         "THEN excluded.source ELSE models.source END"
     )
 

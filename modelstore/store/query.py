@@ -1,26 +1,25 @@
 """Asking the catalogue: filters, order and columns in; rows or ready JSON texts out, streamed.
 
-Rows come in the order of `Query.columns`. Unknown is last in any order, and equal rows stay in
-the order in which they were added. Unsorted, or sorted by ``id`` or ``locator``, nothing is held
-in memory; any other order costs memory for the sort key of each row that fits.
+Unknown is last in any order, and equal rows come in the order of their ids. Unsorted, or sorted
+by ``id`` or ``locator``, nothing is held in memory; any other order costs memory for the sort key
+of each row that fits (of another program's database, for the row).
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelstore.errors import UsageError
 from modelstore.store.models import INTEGER_COLUMNS, MODEL_COLUMNS
+from modelstore.store.sqlite import sqlite3
 from modelstore.store.storable import LEAD, original, original_json, storable
 from modelstore.store.where import Patience, check_expression, near
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from modelstore.store.sqlite import sqlite3
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
 SEARCHED = ("name", "path", "architecture")
 FILTERS: Mapping[str, str] = {
@@ -63,8 +62,10 @@ class Query:
         return bool(keys) and keys[0][0] not in _INDEXED
 
 
-def select(conn: sqlite3.Connection, query: Query) -> Iterator[tuple[object, ...]]:
+def select(conn: sqlite3.Connection, query: Query) -> Generator[tuple[object, ...], None, None]:
     """Yield the rows, streamed, as tuples in the order of ``query.columns``.
+
+    Who stops early closes the generator before the database: an open statement holds the log.
 
     Raises `UsageError` for an unknown column or filter and for an expression that cannot be used,
     before the first row.
@@ -75,7 +76,7 @@ def select(conn: sqlite3.Connection, query: Query) -> Iterator[tuple[object, ...
     return _decoded(rows, texts)
 
 
-def json_lines(conn: sqlite3.Connection, query: Query) -> Iterator[str]:
+def json_lines(conn: sqlite3.Connection, query: Query) -> Generator[str, None, None]:
     """Yield each row as one JSON object's text, without a newline: SQLite's own ``json_object``.
 
     ``tags`` is an array and ``parameters`` an object; unknown is ``null``.
@@ -154,16 +155,22 @@ def _run(conn: sqlite3.Connection, query: Query, result: str) -> Iterator[list[t
     keys = sort_keys(query.sort)
     condition = " AND ".join(conditions) or "1"
     sql = f"SELECT {result} FROM models WHERE {condition}{_order(keys)}"
-    holds_sort = bool(keys) and keys[0][0] not in _INDEXED
-    if query.limit is not None or query.offset or holds_sort:
+    by_number = bool(keys) and keys[0][0] not in _INDEXED and not _is_view(conn)
+    if query.limit is not None or query.offset or by_number:
         # SQLite leaves out the order of a subquery that has no limit.
         sql += " LIMIT ? OFFSET ?"
         values += [-1 if query.limit is None else query.limit, query.offset]
-    if holds_sort:
+    if by_number:
         # Sort row numbers, not whole rows, so that the sort holds little.
         inner = sql.replace(f"SELECT {result} ", "SELECT rowid AS sorted_rowid ", 1)
         sql = f"SELECT {result} FROM ({inner}) CROSS JOIN models ON models.rowid = sorted_rowid"
     return _fetch(conn, sql, values, Patience(WHERE_SECONDS) if query.where is not None else None)
+
+
+def _is_view(conn: sqlite3.Connection) -> bool:
+    """Tell whether ``models`` is another program's, seen through a view, which has no rowid."""
+    sql = "SELECT EXISTS (SELECT 1 FROM sqlite_temp_master WHERE name = 'models')"
+    return bool(conn.execute(sql).fetchone()[0])
 
 
 def _fetch(
@@ -187,7 +194,8 @@ def _fetch(
                 with guard():
                     rows = cursor.fetchmany(_CHUNK)
         finally:
-            cursor.close()
+            with suppress(sqlite3.ProgrammingError):  # the database was closed before
+                cursor.close()
 
     return chunks()
 
@@ -243,7 +251,7 @@ def _order(keys: Sequence[tuple[str, bool]]) -> str:
 
 def _decoded(
     chunks: Iterator[list[tuple[Any, ...]]], texts: Sequence[int]
-) -> Iterator[tuple[object, ...]]:
+) -> Generator[tuple[object, ...], None, None]:
     for rows in chunks:
         for row in rows:
             for at in texts:

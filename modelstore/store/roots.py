@@ -158,11 +158,11 @@ def _judge(
         values | {"model": model},
     ).fetchall()
     unseen = [locator for _, locator, gone in places if gone]
-    elsewhere = [root for root, _, gone in places if not gone]
+    others = [root for root, _, gone in places if not gone]
     copies = conn.execute(_COPIES, (model,)).fetchall()
-    gone = [weights for weights, device in copies if _is_gone(weights, device, values, elsewhere)]
+    gone = [weights for weights, device in copies if _is_gone(weights, device, values, others)]
     alive = [weights for weights, _ in copies if weights not in gone]
-    if alive or (not copies and elsewhere):
+    if alive or (not copies and others):
         if gone or not copies:
             draft.dropped += [(locator, model) for locator in unseen]
             draft.gone_copies += [(model, weights) for weights in gone]
@@ -171,7 +171,8 @@ def _judge(
         return
     if status != "missing":
         draft.missing.append((model, updated_at))
-    if not elsewhere:
+    # With every file gone, places in other directories mean nothing; a server may still have it.
+    if not any(root == values["root"] or "://" in root for root in others):
         draft.prunable.append(model)
 
 
@@ -179,7 +180,7 @@ def _is_gone(
     weights: str,
     device: int | None,
     values: dict[str, str | int | None],
-    elsewhere: list[str],
+    others: list[str],
 ) -> bool:
     """Tell whether a file is surely gone, and not merely out of reach."""
     path = original(weights)
@@ -191,11 +192,15 @@ def _is_gone(
         return False
     else:
         return False
-    if any(weights.startswith(root.rstrip(os.sep) + os.sep) for root in elsewhere):
+    if not _is_below(weights, str(values["root"])) and any(_is_below(weights, o) for o in others):
         return False  # that root's own import judges
     if device is None or device == values["device"]:
         return True
     return device == _device_above(path)  # else the disk that it was on is not mounted there
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def _device_above(path: str) -> int | None:

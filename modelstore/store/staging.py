@@ -269,7 +269,7 @@ def _file_row(file: ModelFile) -> tuple[object, ...]:
 
 def _storable_row(row: tuple[object, ...]) -> tuple[object, ...]:
     for cell in row:
-        if isinstance(cell, int) and not -MAX_INTEGER <= cell <= MAX_INTEGER:
+        if isinstance(cell, int) and not -MAX_INTEGER - 1 <= cell <= MAX_INTEGER:
             raise OverflowError
     return tuple(storable(cell) if isinstance(cell, str) else cell for cell in row)
 

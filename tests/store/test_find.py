@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modelstore.errors import AmbiguousModelError, ModelNotFoundError
+from modelstore.store.find import companions, resolve
+from tests.store.making import Opened, catalogue, file, found, model, take, take_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(name="opened")
+def _opened(tmp_path: Path) -> Opened:
+    opened = catalogue(tmp_path)
+    models = [model("/a/Qwen3-8B.gguf"), model("/b/Qwen3-8B.gguf"), model("/c/phi-4.gguf")]
+    models.append(model("/c/\udcff.gguf"))
+    ids = ("aaaa000000000001", "aaaa000000000002", "bbbb000000000003", "cccc000000000004")
+    take_rows(opened, [replace(m, id=i) for m, i in zip(models, ids, strict=True)])
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("aaaa000000000002", 2),
+        ("bbbb", 3),
+        ("BBBB0000", 3),
+        ("aaaa000000000001", 1),
+        ("phi-4.gguf", 3),
+        ("/b/Qwen3-8B.gguf", 2),
+        ("file://box/a/Qwen3-8B.gguf", 1),
+        ("\udcff.gguf", 4),
+        ("/c/\udcff.gguf", 4),
+    ],
+)
+def test_what_means_one_model(opened: Opened, text: str, number: int) -> None:
+    assert resolve(opened.conn, text).endswith(f"00{number}")
+
+
+@pytest.mark.parametrize("text", ["aaaa", "Qwen3-8B.gguf"])
+def test_what_means_several_names_them(opened: Opened, text: str) -> None:
+    with pytest.raises(AmbiguousModelError) as refused:
+        resolve(opened.conn, text)
+    assert refused.value.message.count("aaaa000 Qwen3-8B.gguf") == 2
+    assert refused.value.hint
+
+
+def test_a_prefix_that_is_a_name_too_is_ambiguous(opened: Opened) -> None:
+    take_rows(opened, [model("/x", name="bbbb")])
+    with pytest.raises(AmbiguousModelError, match="phi-4"):
+        resolve(opened.conn, "bbbb")
+
+
+def test_only_a_few_of_many_candidates_are_named(opened: Opened) -> None:
+    take_rows(opened, [model(f"/x/{n}", name="same\x1b[2J") for n in range(50)])
+    with pytest.raises(AmbiguousModelError, match="; …") as refused:
+        resolve(opened.conn, "same\x1b[2J")
+    assert "\x1b" not in refused.value.message
+    assert len(refused.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("phi-4.ggu", "'phi-4.gguf'"),
+        ("qwen3-9b.gguf", "'Qwen3-8B.gguf'"),
+        ("bbb", "modelstore list"),  # shorter than a prefix may be
+        ("%", "modelstore list"),
+        ("", "modelstore list"),
+        ("x" * 100_000, "modelstore list"),
+    ],
+)
+def test_what_means_none_names_what_is_near(opened: Opened, text: str, hint: str) -> None:
+    with pytest.raises(ModelNotFoundError) as refused:
+        resolve(opened.conn, text)
+    assert refused.value.hint is not None
+    assert hint in refused.value.hint
+    assert len(refused.value.message) < 300
+
+
+def test_a_models_files_and_places_are_told(opened: Opened) -> None:
+    item = found("/m/\udcfe.gguf")
+    item = replace(item, files=(*item.files, file("/m/mmproj.gguf", role="projector")))
+    take(opened, item)
+    told = companions(opened.conn, item.model.id)
+    assert told.files == item.files
+    assert told.places == (item.place,)
+    opened.conn.execute("DROP TABLE model_files")
+    assert companions(opened.conn, item.model.id).places == ()
