@@ -154,7 +154,8 @@ def _answer(out: Output, result: ImportResult, form: Format | None) -> ExitCode:
             out.warn(f"{tally.source} holds no model (--allow-empty makes that no fault)")
     code = worst(*result.codes)
     if code in (ExitCode.BUG, ExitCode.USAGE, ExitCode.REFUSED, ExitCode.LOCKED):
-        write_report(_to_stderr(out), import_report(result), "table")  # stdout stays empty
+        if result.total("found"):
+            write_report(_to_stderr(out), import_report(result), "table")  # stdout stays empty
         return code
     chosen = form or Format.TABLE
     screen = Screen(out.width, out.color) if out.stdout_is_terminal else None

@@ -250,9 +250,10 @@ def test_the_users_marks_survive(tmp_path: Path) -> None:
 def test_a_listing_comes_back_as_it_was(tmp_path: Path) -> None:
     first, second = tmp_path / "a.db", tmp_path / "b.db"
     assert modelstore("import", DATA, "--db", first, "--tag", "x").code == 0
-    listed = modelstore("list", "--json", "--db", first).out
+    listing = ("list", "--json", "--sort", "locator", "--db")
+    listed = modelstore(*listing, first).out
     assert modelstore("import", "-", "--db", second, stdin=listed.encode()).code == 0
-    assert json.loads(modelstore("list", "--json", "--db", second).out) == json.loads(listed)
+    assert json.loads(modelstore(*listing, second).out) == json.loads(listed)
 
 
 def test_another_catalogue_is_taken_over_with_its_pending_rows(tmp_path: Path) -> None:
