@@ -128,7 +128,6 @@ def gather(
                 skipped = _skip_hole(fd, done, slots, stride)
                 columns.blank_tail += whole + skipped
                 done += skipped
-                last = (0, 0) if skipped else last
             elif columns.blank_tail > _MAX_GAP:
                 columns.unexamined = slots - done + whole
                 break

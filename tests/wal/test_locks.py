@@ -382,6 +382,18 @@ def test_without_the_table_one_holder_is_still_found(
         assert "/proc/locks" in (report.note or "")
 
 
+def test_without_the_table_our_own_lock_is_still_found(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    monkeypatch.setattr(locks, "lock_table", lambda _: None)
+    with open(plain, "r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, 120)
+        (held,) = holders(file.fileno()).of("WRITE")
+    assert (held.pid, held.is_own) == (os.getpid(), True)
+
+
 def test_an_unreadable_table_is_none(plain: Path) -> None:
     with opened(plain) as fd:
         assert lock_table(fd, "/nonexistent") is None

@@ -595,6 +595,22 @@ def test_a_log_that_shrinks_is_read_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert (found.committed, found.frame_slots, found.changed_while_reading) == (4, 4, False)
 
 
+def test_a_log_that_shrinks_behind_the_reader_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db-wal"
+    path.write_bytes(simple_log(P, 9))
+
+    def cut(fd: int, view: memoryview, offset: int) -> int:
+        got = read_into(fd, view, offset)
+        os.truncate(path, 32 + 4 * FRAME)
+        return got
+
+    monkeypatch.setattr(gather, "read_into", cut)
+    found = scan(str(path))
+    assert (found.committed, found.frame_slots, found.changed_while_reading) == (4, 4, False)
+
+
 def test_a_log_that_never_stands_still_is_said_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
