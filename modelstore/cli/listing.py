@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
@@ -116,20 +117,22 @@ def _write(
         from modelstore.render.rows import write_json
 
         query = replace(query, columns=query.columns or MODEL_COLUMNS)
-        write_json(out.stream, cast("RowFormat", form), json_lines(conn, query))
+        with closing(json_lines(conn, query)) as lines:
+            write_json(out.stream, cast("RowFormat", form), lines)
     else:
         from modelstore.render.columns import PLAIN_COLUMNS
         from modelstore.render.rows import write_rows
 
         query = replace(query, columns=query.columns or PLAIN_COLUMNS)
-        write_rows(
-            out.stream,
-            cast("RowFormat", form),
-            query.columns,
-            select(conn, query),
-            header=listing.header,
-            formulas=listing.formulas,
-        )
+        with closing(select(conn, query)) as rows:
+            write_rows(
+                out.stream,
+                cast("RowFormat", form),
+                query.columns,
+                rows,
+                header=listing.header,
+                formulas=listing.formulas,
+            )
 
 
 def _meant_as_database(error: RefusedError, text: str | None) -> RefusedError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,8 @@ def write_models_preset(out: Output, conn: sqlite3.Connection, query: Query) -> 
         if left_out <= _NAMED:
             out.note(f"left out: {model.name}: {reason}")
 
-    rows = select(conn, replace(query, columns=_COLUMNS))
-    write_preset(out.stream, (_model(conn, row) for row in rows), note)
+    with closing(select(conn, replace(query, columns=_COLUMNS))) as rows:
+        write_preset(out.stream, (_model(conn, row) for row in rows), note)
     if left_out > _NAMED:
         out.note(f"left out: {left_out - _NAMED:,} more")
 

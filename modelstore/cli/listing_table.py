@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -54,18 +55,17 @@ def write_table(
     """Write the models, then a line with their number, their bytes and the database."""
     tally = _Tally()
     names = query.columns or TABLE_COLUMNS
-    rows: Iterator[Row] = select(conn, replace(query, columns=(*names, *_HIDDEN)))
-    if out.stdout_is_terminal and query.limit is None:
-        rows = islice(rows, _LIMIT)
-    tells = not query.columns
-    cells = (_cells(names, row, tells=tells) for row in tally.counted(rows))
-    heads = headings(names)
-    if out.stdout_is_terminal:
-        for chunk in chunks(cells, _LIMIT):
-            write_body(out.stream, (Grid(heads, with_short_ids(names, chunk)),), screen_of(out))
-    else:
-        for block in chunks(plain_lines(heads, cells, header=header)):
-            out.stream("\n".join(block) + "\n")
+    with closing(select(conn, replace(query, columns=(*names, *_HIDDEN)))) as rows:
+        most = _LIMIT if out.stdout_is_terminal and query.limit is None else None
+        seen = tally.counted(islice(rows, most))
+        cells = (_cells(names, row, tells=not query.columns) for row in seen)
+        if out.stdout_is_terminal:
+            for chunk in chunks(cells, _LIMIT):
+                grid = Grid(headings(names), with_short_ids(names, chunk))
+                write_body(out.stream, (grid,), screen_of(out))
+        else:
+            for block in chunks(plain_lines(headings(names), cells, header=header)):
+                out.stream("\n".join(block) + "\n")
     write_body(out.stream, tuple(_last_lines(conn, choice, query, tally)), screen_of(out))
     if not tally.rows and not _selects(query):
         out.note("the catalogue is empty; fill it with: modelstore import DIRECTORY")
