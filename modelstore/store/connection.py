@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 from modelstore.errors import LockedError, RefusedError
+from modelstore.store.checkpoint import Checkpoint
 from modelstore.store.failures import explain, is_busy
 from modelstore.store.pragmas import milliseconds, tune
 from modelstore.store.sqlite import Database, sqlite3
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from modelstore.store.access import Access, PrivateCopy
-    from modelstore.store.checkpoint import Checkpoint
     from modelstore.store.descriptors import HeldFiles
     from modelstore.store.fold import Account
     from modelstore.store.ledger import Generation
@@ -197,6 +197,15 @@ class OpenDatabase:
                 with suppress(sqlite3.Error):
                     self.conn.rollback()
             self.checkpoint = self._fold(patience)
+        except BaseException:
+            self.checkpoint = Checkpoint(
+                mode="none",
+                busy=True,
+                in_main_file=False,
+                wal_synced=True,
+                reason="interrupted while folding",
+            )
+            raise
         finally:
             self._release()
         return self.checkpoint

@@ -119,7 +119,8 @@ def fold(
         while True:
             whole = _copy(log, account.ledger, generation)
             if whole:
-                log.sync_database()
+                if wrote:
+                    log.sync_database()
                 busy, whole = _truncate_whole(log, account.ledger)
             remaining = deadline - time.monotonic()
             if whole or remaining <= 0:
@@ -130,6 +131,10 @@ def fold(
     except OSError as error:
         whole = False
         reason = f"the main file could not be synced: {error.strerror}"
+    except BaseException:  # Ctrl-C while waiting: what was committed must outlive a power cut
+        with suppress(OSError):
+            log.sync()
+        raise
     result = account.result(log, "truncate", started)
     in_main_file = whole if wrote else result.left == 0 and reason is None
     result = replace(result, busy=busy, reason=reason, in_main_file=in_main_file)

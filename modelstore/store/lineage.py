@@ -10,7 +10,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from modelstore.errors import RefusedError
+from modelstore.errors import ModelstoreError, RefusedError
+from modelstore.text import visible
 from modelstore.wal.files import read_at
 from modelstore.wal.header import WalHeader, WalHeaderError
 from modelstore.wal.index import read_index
@@ -20,43 +21,109 @@ from modelstore.wal.locks import attached
 if TYPE_CHECKING:
     from modelstore.store.descriptors import HeldFiles
     from modelstore.wal.frames import WalScan
+    from modelstore.wal.pages import View
 
+_MAX_ROOTS = 1000  # tables and indexes whose first page is looked at
+_INDEX_KINDS = (2, 10)  # sqlite.org/fileformat2.html#b_tree_pages
 _LOOKS = 3
 _PAUSE = 0.005  # seconds; a restart of the log takes microseconds
 
 
-def why_foreign(header: DatabaseHeader | None, log: WalScan, wal: int) -> str | None:
+def why_foreign(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) -> str | None:
     """Return why a log cannot be that of the database with `header`, None where it may be.
 
-    Each reason is certain, not a guess: the change counter of page 1 only grows, a transaction
-    that changes the number of pages writes page 1, and whatever leaves WAL mode removes the log
+    `main` and `wal` are descriptors of the two files. Each reason is a contradiction, not a
+    guess: whatever leaves WAL mode removes the log; a transaction that changes the number of
+    pages writes page 1; the change counter there grows by one at a time, from what the database
+    has; and what makes a sound database malformed was not written to it
     (sqlite.org/fileformat2.html#file_change_counter).
     """
     if header is None or not log.committed:
         return None
     if not header.is_wal:
         return "the database is not in WAL mode, yet there are commits in its log"
-    frame = log.latest().get(1)
-    if frame is None:
-        if header.has_valid_page_count and header.page_count != log.page_count:
-            return (
-                f"the log is of a database of {log.page_count:,} pages, "
-                f"this one has {header.page_count:,}"
-            )
-        return None
+    frames = [
+        number for number, page in enumerate(log.page_numbers[: log.committed], 1) if page == 1
+    ]
+    if not frames and header.has_valid_page_count and header.page_count != log.page_count:
+        return (
+            f"the log is of a database of {log.page_count:,} pages, "
+            f"this one has {header.page_count:,}"
+        )
     try:
-        logged = DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(frame)))
+        first, last = (_header_in(log, wal, number) for number in (frames[0], frames[-1]))
+    except IndexError:
+        return _why_malformed(header, main, log, wal)
     except RefusedError as error:
         return f"page 1 in the log is no database header: {error.message}"
+    return _why_other_header(header, first, last) or _why_malformed(header, main, log, wal)
+
+
+def _header_in(log: WalScan, wal: int, frame: int) -> DatabaseHeader:
+    return DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(frame)))
+
+
+def _why_other_header(
+    header: DatabaseHeader, first: DatabaseHeader, last: DatabaseHeader
+) -> str | None:
+    """Compare the database's header with the first and last that the log has of it."""
     for field in ("page_size", "reserved", "text_encoding"):
-        before, after = getattr(header, field), getattr(logged, field)
+        before, after = getattr(header, field), getattr(last, field)
         if before != after and before:
             return f"the log has another {field.replace('_', ' ')}: {after}, not {before}"
-    if (logged.change_counter - header.change_counter) % (1 << 32) >= 1 << 31:
+    if _is_before(last.change_counter, header.change_counter):
         return (
-            f"the log is older than the database: it ends with change {logged.change_counter:,}, "
+            f"the log is older than the database: it ends with change {last.change_counter:,}, "
             f"the database has seen change {header.change_counter:,}"
         )
+    if _is_before(header.change_counter + 1, first.change_counter):
+        return (
+            f"the database is older than the log: it has seen change {header.change_counter:,}, "
+            f"the log begins with change {first.change_counter:,}"
+        )
+    return None
+
+
+def _is_before(one: int, other: int) -> bool:
+    """Compare change counters, which wrap."""
+    return (one - other) % (1 << 32) >= 1 << 31
+
+
+def _why_malformed(header: DatabaseHeader, main: int, log: WalScan, wal: int) -> str | None:
+    """Say what is malformed through the log and sound without it."""
+    from modelstore.wal.overlay import LogPages
+    from modelstore.wal.pages import View
+
+    size = os.fstat(main).st_size // header.page_size
+    alone = View(main, header.page_size, header.page_count if header.has_valid_page_count else size)
+    if _schema_problem(alone) is not None:
+        return None  # a checkpoint may have stopped halfway
+    pages = LogPages(log.page_numbers[: log.committed], log.page_size)
+    try:
+        view = View(main, log.page_size, log.page_count, wal, pages)
+    except ModelstoreError as error:
+        return error.message
+    problem = _schema_problem(view)
+    return f"with it the database is malformed: {problem}" if problem is not None else None
+
+
+def _schema_problem(view: View) -> str | None:
+    """Return what is wrong with the schema, or with the first page of what it names."""
+    from modelstore.wal.schema import read_schema
+
+    try:
+        objects = read_schema(view)
+        for item in list(objects.values())[:_MAX_ROOTS]:
+            if not item.root:
+                continue
+            is_index = view.btree_page(item.root).kind in _INDEX_KINDS
+            may_be_index = item.type == "index" or "ROWID" in item.sql.upper()
+            must_be_index = item.type == "index"
+            if is_index > may_be_index or is_index < must_be_index:
+                name = visible(item.name, 100)
+                return f"page {item.root} cannot be the first of {item.type} {name}"
+    except ModelstoreError as error:
+        return error.message
     return None
 
 

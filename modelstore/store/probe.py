@@ -251,6 +251,6 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
     if found.attached:
         return found
     log = scan(wal)
-    foreign = why_foreign(found.header, log, wal)
+    foreign = why_foreign(found.header, held.db, log, wal)
     held.let_go(wal)
     return replace(found, log=log, damaged=log.is_damaged, foreign=foreign)

@@ -113,6 +113,53 @@ def test_an_older_snapshot_elsewhere_is_busy_and_named(tmp_path: Path) -> None:
     assert rows_in_main_alone(path) == 7
 
 
+STRANGER = """
+conn = connect()
+conn.execute("insert into t (v) values ('stranger')")
+say(*conn.execute('pragma wal_checkpoint(passive)').fetchone())
+"""
+
+
+def test_a_frame_that_nbackfill_has_passed_may_still_be_missing(tmp_path: Path) -> None:
+    """A checkpoint skips each page that has a newer frame beyond the reader that stops it."""
+    path = crashed(tmp_path / "app.db")
+    opened = open_database(str(path), purpose=Purpose.WRITE, timeout=0.2)
+    insert(opened)
+    with reader(path):
+        assert run(STRANGER, path) == [[0, 7, 6]]  # our frame is the sixth
+        assert rows_in_main_alone(path) == 0
+        result = opened.close()
+        assert result.exit_code(wrote=True) is ExitCode.BUSY
+        assert (result.log, result.checkpointed, result.left) == (7, 6, 1)
+
+
+def test_a_close_that_cannot_be_whole_leaves_the_main_file_whole(tmp_path: Path) -> None:
+    """It would mix old pages with new ones, and the copy of the .db alone would be malformed."""
+    path = crashed(tmp_path / "app.db")
+    grow = """
+conn = connect()
+conn.execute('create table filler (v)')
+conn.execute('insert into filler select zeroblob(3000) from t')
+conn.execute('update t set v = v || zeroblob(2000)')
+"""
+    run(grow, path)
+    assert rows_in_main_alone(path) == 5
+    with child(grow.replace("filler", "more") + "say(1); hear()", path) as other:
+        other.hear()
+        with reader(path):
+            run(grow.replace("filler", "most"), path)
+            for purpose in (Purpose.READ, Purpose.WRITE):
+                with open_database(str(path), purpose=purpose, timeout=0.1) as opened:
+                    if purpose is Purpose.WRITE:
+                        insert(opened)
+                assert opened.checkpoint is not None
+                assert opened.checkpoint.left > 0
+                assert rows_in_main_alone(path) == 5
+    with open_database(str(path), purpose=Purpose.READ):
+        pass
+    assert rows_in_main_alone(path) == 6
+
+
 def test_a_reader_of_the_newest_frame_keeps_the_log_but_not_the_rows(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
     opened = open_database(str(path), purpose=Purpose.WRITE, timeout=0.3)

@@ -333,6 +333,44 @@ def test_the_log_of_a_database_of_another_size_is_foreign(tmp_path: Path) -> Non
     assert "pages" in found.foreign
 
 
+def test_a_log_newer_than_a_restored_database_is_foreign(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db", rows=3)
+    run("c = connect(); c.execute('select 1 from t').fetchall()", path)
+    backup = path.read_bytes()
+    for number in range(3):
+        run(f"c = connect(); c.execute('create table later{number} (v)')", path)
+    run(CRASH_WITH_PAGE_1, path)
+    path.write_bytes(backup)
+    found = probe(str(path))
+    assert found.foreign is not None
+    assert "the database is older than the log" in found.foreign
+
+
+def test_a_log_that_makes_a_sound_database_malformed_is_foreign(tmp_path: Path) -> None:
+    """Two programs' databases of the same age and size, one's log beside the other."""
+    path, other = tmp_path / "app.db", tmp_path / "other.db"
+    create = """
+conn = connect()
+conn.execute('pragma journal_mode = wal')
+for sql in sys.argv[2:]:
+    conn.execute(sql)
+conn.execute('pragma wal_checkpoint(truncate)')
+"""
+    tables = ["create table a (v)", "create table b (v)"]
+    run(create, path, *tables, "create index i on a (v)")
+    crash = "conn.execute('delete from b'); conn.execute('insert into b values (1)'); "
+    run(
+        create + crash + "os.kill(os.getpid(), signal.SIGKILL)",
+        other,
+        "create table a (v unique)",  # its index is where b is in the other
+        "create table b (v)",
+    )
+    shutil.copyfile(f"{other}-wal", f"{path}-wal")
+    found = probe(str(path))
+    assert found.foreign is not None
+    assert "malformed" in found.foreign
+
+
 def test_a_log_beside_a_database_without_wal_is_foreign(tmp_path: Path) -> None:
     path, other = tmp_path / "app.db", crashed(tmp_path / "other.db")
     run("c = connect(); c.execute('create table t (v)')", path)
@@ -347,11 +385,14 @@ def test_ordinary_logs_are_not_called_foreign(tmp_path: Path) -> None:
     code = """
 import random
 random.seed(int(sys.argv[2]))
-conn = connect()
+first, second = connect(timeout=9), connect(timeout=9)
+conn = first
+second.execute('pragma synchronous = off')
 conn.execute('pragma synchronous = off')
 conn.execute('pragma auto_vacuum = incremental')
 conn.execute('pragma journal_mode = wal')
 for step in range(60):
+    conn = random.choice((first, second))
     kind = random.randrange(7)
     if kind == 0: conn.execute(f'create table if not exists t{random.randrange(9)} (v)')
     elif kind == 1: conn.execute(f'drop table if exists t{random.randrange(9)}')
