@@ -31,6 +31,11 @@ _LOCATOR = re.compile(r"[a-z][a-z0-9+.-]{1,31}:[^\x00-\x1f\x7f]+")
 _FILE_NAME = re.compile(r"(?:^[/~]|^[A-Za-z]:[/\\]|\.(?:gguf|safetensors)$)")
 
 
+def is_locator(text: str) -> bool:
+    """Tell whether a text may be what a model is: a scheme, a colon, and no control character."""
+    return len(text) <= _MAX_LOCATOR and _LOCATOR.fullmatch(text) is not None
+
+
 class Draft:
     """What has been made of a record so far: its columns, its tags, and the other fields."""
 
@@ -136,7 +141,7 @@ class Draft:
 
     def _file_locator(self, value: object) -> None:
         locator = without_user(value) if isinstance(value, str) else ""
-        if len(locator) > _MAX_LOCATOR or not _LOCATOR.fullmatch(locator):
+        if not is_locator(locator):
             raise InexactError
         self.columns["locator"] = locator
 

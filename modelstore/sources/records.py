@@ -11,10 +11,10 @@ import json
 import re
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelstore.sources.base import Note
-from modelstore.sources.draft import Draft, name_of
+from modelstore.sources.draft import Draft, is_locator, name_of
 from modelstore.sources.fields import CHECKED, BadRecordError, as_canonical, column_of
 from modelstore.sources.paths import RealPaths
 from modelstore.sources.redact import is_secret_name, scrub
@@ -32,8 +32,20 @@ MAX_PARAMETERS = 1_000_000  # characters of JSON kept of the fields that are no 
 _MAX_MEMO = 4096
 
 _PLAIN_TEXT = frozenset(
-    ("name", "path", "architecture", "size_label", "quantization", "license", "source_id")
+    [
+        "id",
+        "name",
+        "locator",
+        "path",
+        "architecture",
+        "size_label",
+        "quantization",
+        "license",
+        "source_id",
+    ]
 )
+_ONLY_OWN = frozenset(("id", "host", "parameters"))
+_REMADE = frozenset(("id", "locator", "path", "tags", "parameters"))
 _PLAIN_EXTRA = frozenset((str, int, bool))
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -45,7 +57,10 @@ class _Shape:
     pick: Callable[[tuple[object, ...]], Row]  # from what is derived, then the record's values
     name: int  # positions among the values
     path: int | None
+    locator: int | None
+    id: int | None
     tags: int | None
+    parameters: int | None
     integers: tuple[int, ...]
     checked: tuple[tuple[int, str], ...]  # with the column
     extras: tuple[tuple[int, str], ...]  # with the field's name
@@ -83,7 +98,7 @@ class RecordReader:
 
         The caller has made sure that no text in it holds a lone surrogate or a NUL character.
         """
-        values = tuple(record.values())
+        values: tuple[Any, ...] = tuple(record.values())
         key = (tuple(record), tuple(map(type, values)))
         try:
             shape = self._shapes[key]
@@ -92,25 +107,31 @@ class RecordReader:
         if shape is None or "" in values:
             return None
         for position in shape.integers:
-            if not 0 < values[position] <= MAX_INTEGER:  # type: ignore[operator]
+            if not 0 < values[position] <= MAX_INTEGER:
                 return None
-        for position, column in shape.checked:
-            if not as_canonical(column, values[position]):  # type: ignore[arg-type]
-                return None
+        if shape.checked and not _is_canonical(shape, values):
+            return None
         tags = "[]" if shape.tags is None else self._tag_text(values[shape.tags])
         if tags is None:
             return None
-        if shape.path is None:
-            path = None
+        path = None if shape.path is None else values[shape.path]
+        if shape.locator is not None:
+            locator = values[shape.locator]
+        elif path is None:
             locator = f"name:{values[shape.name]}"
         else:
-            path = self._paths.canonical(values[shape.path])  # type: ignore[arg-type]
+            path = self._paths.canonical(path)
             locator = self._prefix + path if path[0] == "/" else file_locator(self._host, path)
+        identity = model_id(locator)
+        if shape.locator is not None and not _is_own(shape, values, identity):
+            return None
         extras = None
-        if shape.extras:
+        if shape.parameters is not None:
+            extras = self._extras_text(values[shape.parameters])
+        elif shape.extras:
             extras = self._extras_text({name: values[at] for at, name in shape.extras})
         derived = (self._kind, "available", tags, self._host, path, extras, None)
-        return shape.pick((model_id(locator), locator, *derived, *values))
+        return shape.pick((identity, locator, *derived, *values))
 
     def notes(self) -> Iterator[Note]:
         """Yield what the person should know of what was left out."""
@@ -212,22 +233,41 @@ def _shape_of(keys: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:
             at[column] = position
     if "name" not in at:
         return None
+    if "locator" in at:  # a row of a catalogue, which says all that would be derived
+        if "status" not in at or ("parameters" in at and extras):
+            return None
+    elif not _ONLY_OWN.isdisjoint(at):
+        return None
     places = {name: index for index, name in enumerate(_DERIVED)}
-    own = {name: _NOTHING + 1 + index for name, index in at.items() if name not in {"path", "tags"}}
+    own = {name: _NOTHING + 1 + index for name, index in at.items() if name not in _REMADE}
     return _Shape(
         pick=itemgetter(*(({**places, **own}).get(name, _NOTHING) for name in MODEL_COLUMNS)),
         name=at["name"],
         path=at.get("path"),
+        locator=at.get("locator"),
+        id=at.get("id"),
         tags=at.get("tags"),
+        parameters=at.get("parameters"),
         integers=tuple(index for name, index in at.items() if name in INTEGER_COLUMNS),
         checked=tuple((index, name) for name, index in at.items() if name in CHECKED),
         extras=tuple(extras),
     )
 
 
+def _is_canonical(shape: _Shape, values: tuple[Any, ...]) -> bool:
+    return all(as_canonical(column, values[position]) for position, column in shape.checked)
+
+
+def _is_own(shape: _Shape, values: tuple[Any, ...], identity: str) -> bool:
+    """Tell whether a record's locator and id are as the catalogue writes them."""
+    locator = values[shape.locator or 0]
+    is_same = shape.id is None or values[shape.id] == identity
+    return is_same and "@" not in locator and is_locator(locator)
+
+
 def _is_plain(column: str, kind: type) -> bool:
     if column in INTEGER_COLUMNS:
         return kind is int
-    if column == "tags":
-        return kind is list
-    return kind is str and (column in _PLAIN_TEXT or column in CHECKED) and column != "host"
+    if column in ("tags", "parameters"):
+        return kind is (list if column == "tags" else dict)
+    return kind is str and (column in _PLAIN_TEXT or column in CHECKED)

@@ -459,6 +459,11 @@ SHAPED = st.fixed_dictionaries(
         **{column: st.integers(0, 2**64) for column in ("file_size", "n_params", "ctx_size")},
         **{column: NAMES | st.none() for column in ("arch", "quant", "license", "publisher")},
         "tags": st.lists(NAMES | st.just(""), max_size=3),
+        "locator": st.sampled_from(["name:x", "http://a@b/c", "no", "file://h/x"]),
+        "id": st.sampled_from([model_id("name:x"), "other"]),
+        "host": st.sampled_from(["box", "far", "no/host"]),
+        "parameters": st.dictionaries(st.sampled_from(["a", "token"]), NAMES | st.integers()),
+        "source_id": NAMES,
         "sha256": st.sampled_from(["ab" * 32, "AB" * 32, "x"]),
         "created_at": st.sampled_from(["2026-01-02T03:04:05Z", "2026", "x"]),
         "status": st.sampled_from(["missing", "loaded"]),
@@ -483,6 +488,7 @@ def test_the_typical_record_goes_the_quick_way() -> None:
     reader = RecordReader("jsonl", context(), "/")
     assert reader.quick_row(TYPICAL) == reader.row(TYPICAL)
     assert reader.quick_row({**TYPICAL, "publisher": "x", "sha256": None}) is not None
+    assert reader.quick_row({"name": "x", "locator": "name:x", "status": "remote"}) is not None
 
 
 @given(st.binary(max_size=200))
