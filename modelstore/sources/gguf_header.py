@@ -215,7 +215,7 @@ def _tensors(file: HeaderBytes, count: int) -> tuple[dict[int, int], int]:
             elements *= length
         types[ggml_type] = types.get(ggml_type, 0) + elements
         data_bytes = max(data_bytes, offset + _tensor_bytes(name, shape, elements, ggml_type))
-        if data_bytes > _INT64_MAX or elements > _INT64_MAX:
+        if data_bytes > _INT64_MAX:
             raise _tensor_error(name, "does not fit into 64 bits")
     if sum(types.values()) > _INT64_MAX:
         raise GgufError("has more than 2^63 parameters")

@@ -190,6 +190,10 @@ BAD: dict[str, tuple[Builder, str]] = {
         lambda: gguf(tensor(offset=(1 << 64) - 32), tensors=1),
         "does not fit into 64 bits",
     ),
+    "elements of an unknown type overflow": (
+        lambda: gguf(tensor(shape=(1 << 63, 2), kind=77), tensors=1),
+        "more than 2^63 parameters",
+    ),
     "parameters overflow together": (
         lambda: gguf(
             *(tensor(f"t{n}", ((1 << 62),), kind=24, offset=0) for n in range(3)), tensors=3

@@ -108,6 +108,10 @@ def local(path: str) -> LocalFile:
             ["x-imatrix.gguf", "x-lora.gguf", "x.gguf+projector"],
         ),
         ("x.gguf.part1of2 x.gguf.part2of2", ["x.gguf.part1of2+shard"]),
+        (
+            "x.gguf.part10of10 x.gguf.part9of10 x.gguf.part1of10",
+            ["x.gguf.part1of10+shard+shard"],
+        ),
         ("x.gguf x.gguf.part", ["x.gguf", "x.gguf.part"]),
         (
             "model-00001-of-00002.safetensors model-00002-of-00002.safetensors config.json "

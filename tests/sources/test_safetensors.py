@@ -208,6 +208,13 @@ def test_a_header_full_of_nothing_costs_little_memory(tmp_path: Path) -> None:
     assert int(result.stdout) < 100 << 10
 
 
+def test_tensors_may_lie_in_any_order(tmp_path: Path) -> None:
+    entries = {"b": {**ENTRY, "data_offsets": [16, 32]}, "a": ENTRY}
+    path = hostile.write(tmp_path / "x.safetensors", packed(entries, 31))
+    header = read_safetensors_header(str(path))
+    assert (header.data_end, header.truncated) == (header.size + 1, True)
+
+
 @settings(quick, max_examples=200)
 @given(
     edits=st.lists(
@@ -272,6 +279,7 @@ def test_a_multimodal_configuration_is_read_where_its_text_is(tmp_path: Path) ->
         "model_type": "gemma3",
         "architectures": ["Gemma3ForConditionalGeneration"],
         "vision_config": {"hidden_size": 1152, "model_type": "siglip"},
+        "hidden_size": 7,
         "text_config": {"hidden_size": 2560, "max_position_embeddings": 131072, "vocab_size": 9},
     }
     model = only(make(tmp_path / "m", {"a": zeros(2)}, config)).model
