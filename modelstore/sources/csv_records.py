@@ -17,7 +17,7 @@ from modelstore.sources.blocks import (
     opened,
     target_name,
 )
-from modelstore.sources.fields import MAX_FIELD_NAME, BadRecordError, column_of, read_tags
+from modelstore.sources.fields import BadRecordError, column_of, read_tags
 from modelstore.sources.records import RecordReader
 from modelstore.store.models import INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.text import visible
@@ -145,7 +145,7 @@ class _Header:
     """The columns of a table, and how its cells become fields."""
 
     def __init__(self, names: list[str], what: str, kind: str) -> None:
-        self._names = [name.strip()[:MAX_FIELD_NAME] for name in names[:_MAX_COLUMNS]]
+        self._names = [name.strip() for name in names[:_MAX_COLUMNS]]
         columns = [column_of(name) for name in self._names]
         if len(names) > _MAX_COLUMNS or not _NAMING.intersection(columns):
             raise SourceError(

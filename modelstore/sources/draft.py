@@ -19,7 +19,7 @@ from modelstore.sources.fields import (
     text,
     whole_number,
 )
-from modelstore.sources.redact import is_secret_name, without_user
+from modelstore.sources.redact import is_secret_name, note_dropped, without_user
 from modelstore.store.models import INTEGER_COLUMNS
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Draft:
 
     def take(self, key: str, value: object, record: Mapping[str, object]) -> None:
         """File one field under its column, or among the extras."""
-        if is_secret_name(key):
-            self._secrets.add(key[:64])
+        if is_secret_name(key) and not isinstance(value, int | float):
+            note_dropped(key, self._secrets)
             return
         column = column_of(key)
         taken = column in self.columns or (key != column and record.get(column or "") is not None)
@@ -64,6 +64,12 @@ class Draft:
                 self.columns.setdefault("size_label", str(value).strip())
             elif value != "":
                 self.extras[key] = value
+        except BadRecordError:
+            # Under another name it may be another thing: `params` is often a set of options.
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if key == column or column in _NEEDED or is_number:
+                raise
+            self.extras[key] = value
 
     def repository(self) -> str | None:
         """Return the locator of the Hugging Face repository that the record names, if any."""
@@ -121,11 +127,7 @@ class Draft:
         elif isinstance(value, list):
             self.extras["parameters"] = value
         elif "parameter_count" not in self.columns:
-            self.columns.update(
-                {"parameter_count": number}
-                if (number := whole_number("parameter_count", value)) is not None
-                else {}
-            )
+            self._put("parameter_count", whole_number("parameter_count", value))
 
     def _file_reference(self, column: str, value: str) -> None:
         if column == "hf_repo" and not is_repository(value):

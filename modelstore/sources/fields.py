@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from modelstore.sources.redact import snake_case
+from modelstore.sources.redact import MAX_NAME, snake_case
 from modelstore.store.models import MODEL_COLUMNS, STATUSES
 from modelstore.store.storable import MAX_INTEGER
 from modelstore.text import visible
@@ -21,7 +21,6 @@ from modelstore.text import visible
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_FIELD_NAME = 256  # characters
 _MAX_LAYERS = 100_000  # values of a per-layer array
 
 # Each column, and the other names that programs give it. A column's own name always counts.
@@ -82,10 +81,14 @@ class InexactError(ValueError):
     """A value that is no exact one for its column; the caller keeps it beside the columns."""
 
 
-@lru_cache(maxsize=4096)
 def column_of(name: str) -> str | None:
     """Return the column that a field of this name is for, or None for one that is no column."""
-    return _SPELLINGS.get(name) or _SPELLINGS.get(snake_case(name[:MAX_FIELD_NAME]))
+    return _column_of(name) if len(name) <= MAX_NAME else None
+
+
+@lru_cache(maxsize=4096)
+def _column_of(name: str) -> str | None:
+    return _SPELLINGS.get(name) or _SPELLINGS.get(snake_case(name))
 
 
 def whole_number(column: str, value: object) -> int | None:

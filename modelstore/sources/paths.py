@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 _MAX_KNOWN = 50_000  # directories remembered
+_MAX_PATH = 4096  # characters; no system opens a longer one
 _NO_NAMES = frozenset(("", ".", ".."))
 
 
@@ -31,6 +32,8 @@ class RealPaths:
         return path if known[0] is None else f"{known[0]}/{name}"
 
     def _resolve(self, path: str) -> str:
+        if len(path) > _MAX_PATH:
+            return path
         path = self._absolute(path)
         if not os.path.isabs(path):
             return path

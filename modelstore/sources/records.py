@@ -29,21 +29,13 @@ if TYPE_CHECKING:
 Row = tuple[object, ...]
 
 MAX_PARAMETERS = 1_000_000  # characters of JSON kept of the fields that are no columns
-_MAX_MEMO = 4096
+_MAX_MEMO = 4096  # shapes and lists of tags that are remembered
+_MAX_KEYS = 200  # of a record whose shape is
+_MAX_TAGS = 1000  # characters of such a list
 
 _PLAIN_TEXT = frozenset(
-    [
-        "id",
-        "name",
-        "locator",
-        "path",
-        "architecture",
-        "size_label",
-        "quantization",
-        "license",
-        "source_id",
-    ]
-)
+    ("id", "name", "locator", "path", "architecture", "size_label", "quantization", "license")
+) | {"source_id"}
 _ONLY_OWN = frozenset(("id", "host", "parameters"))
 _REMADE = frozenset(("id", "locator", "path", "tags", "parameters"))
 _PLAIN_EXTRA = frozenset((str, int, bool))
@@ -142,6 +134,8 @@ class RecordReader:
             yield Note(f"{self._trimmed} fields were too large to keep beside their model")
 
     def _learn(self, key: tuple[tuple[str, ...], tuple[type, ...]]) -> _Shape | None:
+        if len(key[0]) > _MAX_KEYS or sum(map(len, key[0])) > _MAX_KEYS * 20:
+            return None  # too large to remember
         if len(self._shapes) >= _MAX_MEMO:
             self._shapes.clear()
         shape = self._shapes[key] = _shape_of(*key)
@@ -155,9 +149,11 @@ class RecordReader:
         except TypeError:  # a list or an object among them
             return None
         if known is None and all(type(tag) is str for tag in key):
+            known = _encode(sorted({tag for tag in key if tag}))
             if len(memo) >= _MAX_MEMO:
                 memo.clear()
-            known = memo[key] = _encode(sorted({tag for tag in key if tag}))
+            if len(known) < _MAX_TAGS:
+                memo[key] = known
         return known
 
     def _extras_text(self, extras: dict[str, object]) -> str | None:

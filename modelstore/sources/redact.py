@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+_MAX_DROPPED = 100  # names
 MAX_DEPTH = 32  # levels of nesting kept of a value from outside
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -32,16 +33,22 @@ _SECRET_VALUE = re.compile(
 _USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/\s@?#]{1,512}@")
 
 
-@lru_cache(maxsize=4096)
+MAX_NAME = 256  # characters of a field's name that are looked at
+
+
 def snake_case(name: str) -> str:
     """Return a field's name as ``lower_snake_case``: ``apiKey``, ``API-Key``, ``api key``."""
     return _SEPARATORS.sub("_", _CAMEL.sub("_", name).lower()).strip("_")
 
 
-@lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Tell whether a field of this name holds a secret: ``hf_token``, ``apiKey``, ``password``."""
-    return _SECRET_NAME.match(snake_case(name[:256])) is not None
+    return _is_secret_name(name[-MAX_NAME:])
+
+
+@lru_cache(maxsize=4096)
+def _is_secret_name(name: str) -> bool:
+    return _SECRET_NAME.match(snake_case(name)) is not None
 
 
 def is_secret_value(text: str) -> bool:
@@ -74,7 +81,7 @@ def scrub(value: object, dropped: set[str], depth: int = 0) -> object:
     kept: dict[object, object] = {}
     for key, item in value.items():
         if is_secret(str(key), item):
-            dropped.add(str(key)[:64])
+            note_dropped(str(key), dropped)
         else:
             kept[key] = scrub(item, dropped, depth + 1)
     return kept
@@ -85,3 +92,9 @@ def is_secret(name: str, value: object) -> bool:
     if isinstance(value, str):
         return is_secret_name(name) or is_secret_value(value)
     return isinstance(value, dict | list) and bool(value) and is_secret_name(name)
+
+
+def note_dropped(name: str, dropped: set[str]) -> None:
+    """Remember the name of a field that was left out, as long as there are not too many."""
+    if len(dropped) < _MAX_DROPPED:
+        dropped.add(name[:64])

@@ -143,6 +143,9 @@ def test_fields_of_other_names_and_forms(
         ({"arch": "a", "architecture": "a"}, None),
         ({"nothing": None}, None),
         ({"license": ["mit"]}, {"license": ["mit"]}),
+        ({"params": {"temperature": 1}}, {"params": {"temperature": 1}}),
+        ({"size": "many", "layers": True}, {"size": "many", "layers": True}),
+        ({"tokens": 15}, {"tokens": 15}),
         ({"revision": "main"}, {"hf_revision": "main"}),
     ],
 )
@@ -559,6 +562,7 @@ def test_cells_may_hold_newlines_quotes_and_separators() -> None:
     [
         ("a", "1 cells"),
         ("a,1,2,3", "4 cells"),
+        ("a,-7,", "negative"),
         ("a,many,", "'many'"),
         (",1,", "names no model"),
         ('"a"b,1,', "no valid record"),
@@ -567,7 +571,7 @@ def test_cells_may_hold_newlines_quotes_and_separators() -> None:
     ],
 )
 def test_a_bad_row_is_skipped_and_the_others_are_read(row: str, reason: str) -> None:
-    items = read_bytes("csv", f"name,size,note\nx,1,\n{row}\ny,1,\nz,1,")
+    items = read_bytes("csv", f"name,file_size,note\nx,1,\n{row}\ny,1,\nz,1,")
     ((what, why),) = faults(items)
     assert what == "standard input line 3"
     assert reason in why
