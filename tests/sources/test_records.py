@@ -562,7 +562,7 @@ def test_cells_may_hold_newlines_quotes_and_separators() -> None:
     [
         ("a", "1 cells"),
         ("a,1,2,3", "4 cells"),
-        ("a,-7,", "negative"),
+        ("a,-7,", "'-7'"),
         ("a,many,", "'many'"),
         (",1,", "names no model"),
         ('"a"b,1,', "no valid record"),
