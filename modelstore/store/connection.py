@@ -71,6 +71,7 @@ class OpenDatabase:
         self.log: LiveLog | None = None
         self.account: Account | None = None
         self._generation: Generation = None
+        self._waited = 0.0  # seconds of the patience that are gone
         self.may_fold = may_fold
         self._copy = copy
 
@@ -146,6 +147,7 @@ class OpenDatabase:
 
     def _commit(self) -> None:
         """Commit; without a log, readers may hold that up."""
+        self.has_written = True  # before it: Ctrl-C may come as soon as it is done
         self._patiently("COMMIT")
 
     def _patiently(self, statement: str) -> None:
@@ -164,6 +166,15 @@ class OpenDatabase:
                 return
             finally:
                 self.conn.execute(f"PRAGMA busy_timeout = {milliseconds(self.timeout)}")
+
+    @property
+    def patience(self) -> float:
+        """The seconds that are left to wait for a fold: a command has one patience in all."""
+        return max(0.0, self.timeout - self._waited)
+
+    def spend(self, seconds: float) -> None:
+        """Take what was waited from the patience."""
+        self._waited += seconds
 
     def fold_now(self) -> Checkpoint:
         """Fold what was committed so far, between batches, without waiting for anybody."""
@@ -189,7 +200,7 @@ class OpenDatabase:
         """
         if self.checkpoint is not None:
             return self.checkpoint
-        patience = self.timeout if self.has_written else 0.0
+        patience = self.patience if self.has_written else 0.0
         if interrupted:
             patience = min(patience, _INTERRUPTED_PATIENCE)
         try:
@@ -199,11 +210,7 @@ class OpenDatabase:
             self.checkpoint = self._fold(patience)
         except BaseException:
             self.checkpoint = Checkpoint(
-                mode="none",
-                busy=True,
-                in_main_file=False,
-                wal_synced=True,
-                reason="interrupted while folding",
+                mode="none", busy=True, in_main_file=False, reason="interrupted while folding"
             )
             raise
         finally:

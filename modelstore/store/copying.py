@@ -51,7 +51,7 @@ def save_to(source: int, target: str, like: os.stat_result) -> None:
             if os.geteuid() == 0:
                 os.fchown(copy, like.st_uid, like.st_gid)
             os.fchmod(copy, stat.S_IMODE(like.st_mode) & 0o666)
-        sync_file(copy)
+        sync_file(copy, target)
     finally:
         os.close(copy)
 

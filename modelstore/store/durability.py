@@ -15,12 +15,22 @@ else:
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.ENOSYS)
 
 
-def sync_file(descriptor: int) -> None:
-    """Bring a file's bytes to the disk. Raises OSError.
+def sync_file(descriptor: int | None, path: str) -> None:
+    """Bring the bytes of the file at `path`, open at `descriptor`, to the disk. Raises OSError.
 
     A macOS fsync leaves them in the drive's cache; F_FULLFSYNC does not
     (developer.apple.com/library/archive/documentation/System/Conceptual/ManPages_iPhoneOS/man2/fsync.2.html).
+    Windows syncs only what is open to be written, and knows no lock trap.
     """
+    if os.name == "nt":
+        writable = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(writable)
+        finally:
+            os.close(writable)
+        return
+    if descriptor is None:
+        raise FileNotFoundError(errno.ENOENT, "it is gone", path)
     if _FULL_SYNC is not None:
         try:
             fcntl.fcntl(descriptor, _FULL_SYNC)
@@ -28,8 +38,7 @@ def sync_file(descriptor: int) -> None:
             pass  # a network volume cannot; an ordinary sync is what there is
         else:
             return
-    if os.name != "nt":  # there a descriptor opened to read cannot be synced; SQLite does it
-        os.fsync(descriptor)
+    os.fsync(descriptor)
 
 
 def sync_directory(path: str) -> None:

@@ -117,7 +117,7 @@ def fold(
     pause = pauses()
     try:
         while True:
-            whole = _copy(log, account.ledger, generation)
+            whole = copy_whole(log, account.ledger, generation)
             if whole:
                 if wrote:
                     log.sync_database()
@@ -141,7 +141,7 @@ def fold(
     return settle(log, result, wrote=wrote)
 
 
-def _copy(log: LiveLog, ledger: Ledger, generation: Generation) -> bool:
+def copy_whole(log: LiveLog, ledger: Ledger, generation: Generation = None) -> bool:
     """Try once to copy all; return whether the main file alone is whole and holds our commits."""
     index = log.index()
     if index is not None and log.is_pinned(index):
@@ -232,7 +232,7 @@ def without_fold(opened: OpenDatabase) -> Checkpoint:
     )
     if opened.has_written:
         try:
-            sync_file(opened.held.db)
+            sync_file(opened.held.db, opened.path)
             sync_directory(os.path.dirname(opened.path))
         except OSError as error:
             reason = f"the database could not be synced: {error.strerror}"

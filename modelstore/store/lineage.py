@@ -19,6 +19,8 @@ from modelstore.wal.layout import DATABASE_HEADER_SIZE, WAL_HEADER_SIZE, Databas
 from modelstore.wal.locks import attached
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from modelstore.store.descriptors import HeldFiles
     from modelstore.wal.frames import WalScan
     from modelstore.wal.pages import View
@@ -42,31 +44,30 @@ def why_foreign(header: DatabaseHeader | None, main: int, log: WalScan, wal: int
         return None
     if not header.is_wal:
         return "the database is not in WAL mode, yet there are commits in its log"
-    frames = [
-        number for number, page in enumerate(log.page_numbers[: log.committed], 1) if page == 1
-    ]
-    if not frames and header.has_valid_page_count and header.page_count != log.page_count:
-        return (
+    committed = log.page_numbers[: log.committed]
+    frames = [number for number, page in enumerate(committed, 1) if page == 1]
+    why = None
+    if frames:
+        why = _why_other_header(header, log, wal, frames[0], frames[-1])
+    elif header.has_valid_page_count and header.page_count != log.page_count:
+        why = (
             f"the log is of a database of {log.page_count:,} pages, "
             f"this one has {header.page_count:,}"
         )
-    try:
-        first, last = (_header_in(log, wal, number) for number in (frames[0], frames[-1]))
-    except IndexError:
-        return _why_malformed(header, main, log, wal)
-    except RefusedError as error:
-        return f"page 1 in the log is no database header: {error.message}"
-    return _why_other_header(header, first, last) or _why_malformed(header, main, log, wal)
-
-
-def _header_in(log: WalScan, wal: int, frame: int) -> DatabaseHeader:
-    return DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(frame)))
+    return why or _why_malformed(header, main, log, wal)
 
 
 def _why_other_header(
-    header: DatabaseHeader, first: DatabaseHeader, last: DatabaseHeader
+    header: DatabaseHeader, log: WalScan, wal: int, first_frame: int, last_frame: int
 ) -> str | None:
     """Compare the database's header with the first and last that the log has of it."""
+    try:
+        first, last = (
+            DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(frame)))
+            for frame in (first_frame, last_frame)
+        )
+    except RefusedError as error:
+        return f"page 1 in the log is no database header: {error.message}"
     for field in ("page_size", "reserved", "text_encoding"):
         before, after = getattr(header, field), getattr(last, field)
         if before != after and before:
@@ -94,31 +95,27 @@ def _why_malformed(header: DatabaseHeader, main: int, log: WalScan, wal: int) ->
     from modelstore.wal.overlay import LogPages
     from modelstore.wal.pages import View
 
-    size = os.fstat(main).st_size // header.page_size
-    alone = View(main, header.page_size, header.page_count if header.has_valid_page_count else size)
-    if _schema_problem(alone) is not None:
-        return None  # a checkpoint may have stopped halfway
+    in_file = os.fstat(main).st_size // header.page_size
+    count = header.page_count if header.has_valid_page_count else in_file
     pages = LogPages(log.page_numbers[: log.committed], log.page_size)
-    try:
-        view = View(main, log.page_size, log.page_count, wal, pages)
-    except ModelstoreError as error:
-        return error.message
-    problem = _schema_problem(view)
+    if _schema_problem(lambda: View(main, header.page_size, count)) is not None:
+        return None  # a checkpoint may have stopped halfway
+    problem = _schema_problem(lambda: View(main, log.page_size, log.page_count, wal, pages))
     return f"with it the database is malformed: {problem}" if problem is not None else None
 
 
-def _schema_problem(view: View) -> str | None:
+def _schema_problem(open_view: Callable[[], View]) -> str | None:
     """Return what is wrong with the schema, or with the first page of what it names."""
     from modelstore.wal.schema import read_schema
 
     try:
-        objects = read_schema(view)
-        for item in list(objects.values())[:_MAX_ROOTS]:
+        view = open_view()
+        for item in list(read_schema(view).values())[:_MAX_ROOTS]:
             if not item.root:
                 continue
             is_index = view.btree_page(item.root).kind in _INDEX_KINDS
-            may_be_index = item.type == "index" or "ROWID" in item.sql.upper()
             must_be_index = item.type == "index"
+            may_be_index = must_be_index or "ROWID" in item.sql.upper()  # WITHOUT ROWID
             if is_index > may_be_index or is_index < must_be_index:
                 name = visible(item.name, 100)
                 return f"page {item.root} cannot be the first of {item.type} {name}"

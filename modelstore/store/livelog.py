@@ -93,12 +93,11 @@ class LiveLog:
 
     def sync_database(self) -> None:
         """Bring the main file to the disk. Raises OSError."""
-        sync_file(self.held.db)
+        sync_file(self.held.db, self.held.path)
 
     def sync(self) -> None:
         """Bring the -wal and its name to the disk. Raises OSError."""
-        if self._wal is not None:
-            sync_file(self._wal)
+        sync_file(self._wal, self.held.path + "-wal")
         sync_directory(os.path.dirname(self.held.path))
 
     def locks(self) -> LockReport | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from modelstore.store.access import connect
 from modelstore.store.failures import explain, is_busy
-from modelstore.store.fold import backfill, pauses
+from modelstore.store.fold import copy_whole, pauses
 from modelstore.store.sqlite import sqlite3
 
 if TYPE_CHECKING:
@@ -48,20 +48,15 @@ def prove(
 
     A read transaction of ours that begins while the whole log is folded keeps every checkpoint
     from writing to the main file; without it, a busy checkpointer makes such a look malformed
-    (sqlite.org/walformat.html#wal_locks). Raises `DamageError` where the main file is damaged.
+    (sqlite.org/walformat.html#wal_locks). What is promised counts as written, changed or not: the
+    close waits for it. Raises `DamageError` where the main file is damaged.
     """
-    deadline = time.monotonic() + patience
-    pause = pauses()
+    if not opened.has_written:
+        opened.wrote()
     try:
         with closing(opened.connect_again()) as holder:
-            while not _freeze(opened, holder):
-                holder.rollback()
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    return Proof("checkpoint evidence", None, expected)
-                time.sleep(min(pause(), remaining))
-                if opened.log is not None and opened.account is not None:
-                    backfill(opened.log, opened.account.ledger)
+            if not _await_whole(opened, holder, min(patience, opened.patience)):
+                return Proof("checkpoint evidence", None, expected)
             with closing(connect(opened.path, "immutable")) as alone:
                 counted = count(alone)
             holder.rollback()
@@ -70,6 +65,25 @@ def prove(
             return Proof("checkpoint evidence", None, expected)
         raise explain(error, opened.path) or error from error
     return Proof("main file alone", counted, expected)
+
+
+def _await_whole(opened: OpenDatabase, holder: sqlite3.Connection, patience: float) -> bool:
+    """Fold until the main file is whole and frozen; return whether that was had in time."""
+    begun = time.monotonic()
+    pause = pauses()
+    try:
+        while True:
+            if opened.log is not None and opened.account is not None:
+                copy_whole(opened.log, opened.account.ledger)
+            if _freeze(opened, holder):
+                return True
+            holder.rollback()
+            remaining = begun + patience - time.monotonic()
+            if remaining <= 0:
+                return False
+            time.sleep(min(pause(), remaining))
+    finally:
+        opened.spend(time.monotonic() - begun)
 
 
 def _freeze(opened: OpenDatabase, holder: sqlite3.Connection) -> bool:

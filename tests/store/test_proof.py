@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.errors import DamageError
+from modelstore.errors import DamageError, ExitCode
 from modelstore.store.connection import Purpose, open_database
 from modelstore.store.proof import Proof, prove
 from modelstore.store.sqlite import sqlite3
@@ -61,6 +61,28 @@ def test_rows_in_the_log_are_not_counted(tmp_path: Path) -> None:
         insert(opened)
         proof = prove(opened, count, 6, 0.1)
     assert proof == Proof("checkpoint evidence", None, 6)
+
+
+def test_one_patience_serves_proof_and_close(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+    with reader(path), open_database(str(path), purpose=Purpose.WRITE, timeout=0.3) as opened:
+        insert(opened)
+        assert not prove(opened, count, 6, 3600.0).counted
+        assert opened.patience == 0.0
+    assert opened.checkpoint is not None
+    assert opened.checkpoint.exit_code(wrote=True) is ExitCode.BUSY
+
+
+def test_rows_that_were_there_already_are_promised_too(tmp_path: Path) -> None:
+    """Without the promise a command that only read would say nothing of what is not folded."""
+    path = crashed(tmp_path / "app.db")
+    with reader(path):
+        run("c = connect(); c.execute('insert into t (v) values (1)')", path)
+        with open_database(str(path), purpose=Purpose.WRITE, timeout=0.1) as opened:
+            prove(opened, count, 6, 0.1)
+    assert opened.checkpoint is not None
+    assert opened.checkpoint.wal_synced
+    assert opened.checkpoint.exit_code(wrote=True) is ExitCode.BUSY
 
 
 def test_the_look_holds_beside_a_busy_checkpointer(tmp_path: Path) -> None:
