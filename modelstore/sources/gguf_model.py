@@ -46,7 +46,7 @@ _EMBEDDING_ARCHITECTURES = frozenset(
 )
 _POOLING_EMBEDDING = (1, 2, 3)  # LLAMA_POOLING_TYPE_MEAN, _CLS, _LAST; 0 is none
 _POOLING_RANK = 4
-_MAX_SPLITS = 65_535  # split.count has 16 bits
+_MAX_SMALL = 65_535  # split.no and split.count have 16 bits
 _COLUMNS = {
     "context_length": "context_length",
     "embedding_length": "embedding_length",
@@ -145,17 +145,20 @@ def _missing_shards(shards: list[_Shard], faults: Faults) -> bool:
     first = shards[0]
     if first.raw_part:
         faults.incomplete("the file is cut into pieces, which must be joined into one")
-    split_count = first.header.metadata.get("split.count") if first.header else None
-    total = max(
-        first.name.shards if first.name else 0,
-        split_count if isinstance(split_count, int) and split_count <= _MAX_SPLITS else 0,
-    )
+    split_count = _small(first.header.metadata.get("split.count")) if first.header else None
+    total = max(first.name.shards if first.name else 0, split_count or 0)
     return missing_shards({shard.number or _split_number(shard) for shard in shards}, total, faults)
 
 
 def _split_number(shard: _Shard) -> int:
-    number = shard.header.metadata.get("split.no") if shard.header else None
-    return number + 1 if isinstance(number, int) else 0
+    number = _small(shard.header.metadata.get("split.no")) if shard.header else None
+    return 0 if number is None else number + 1
+
+
+def _small(value: Value | None) -> int | None:
+    """Return a number of 16 bits, 0 included; None for anything else."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= _MAX_SMALL else None
 
 
 def _columns(metadata: Mapping[str, Value], prefixes: tuple[str, ...]) -> dict[str, int | None]:
@@ -224,9 +227,7 @@ def _found(
         for number, elements in header.tensor_types.items():
             types[number] = types.get(number, 0) + elements
     unread = any(shard.header is None and not shard.raw_part for shard in shards)
-    file_type = metadata.get("general.file_type")
-    if not isinstance(file_type, int) or not 0 <= file_type < 1 << 31:
-        file_type = None
+    file_type = _small(metadata.get("general.file_type"))
     stem = shards[0].name.stem if shards[0].name else ""
     columns = {
         "source": origin.source or "gguf",

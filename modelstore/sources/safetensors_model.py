@@ -244,10 +244,10 @@ def _quantization(config: Json) -> tuple[str | None, int | None]:
     method = text_or_none(settings.get("quant_method"))
     if method is None and "group_size" in settings:
         method = "mlx"
-    bits = settings.get("bits")
+    bits = count_or_none(settings.get("bits"))
     if settings.get("load_in_4bit") is True or method == "mxfp4":
         bits = 4
-    if not isinstance(bits, int):
+    if bits is None:
         found = re.search(r'"num_bits": (\d{1,2})\b', json.dumps(settings)[:_MAX_SETTINGS])
         bits = int(found[1]) if found else None
     if method is None:

@@ -10,12 +10,14 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from modelstore.sources.base import Context, Found, KnownFile, Skipped, Unchanged
 from modelstore.sources.files import LocalFile, Origin, local_file
 from modelstore.sources.gguf_model import describe_gguf
 from modelstore.sources.quantization import FILE_TYPES, GGML_TYPES
-from modelstore.store.models import Place, model_id
+from modelstore.store.models import INTEGER_COLUMNS, Place, model_id
 from tests.sources import hostile
 from tests.sources.oracle import TINY
 
@@ -387,3 +389,62 @@ def test_a_time_out_of_all_calendars_is_unknown(tmp_path: Path) -> None:
     assert describe(path).model.modified_at == "2023-11-14T22:13:20Z"
     os.utime(path, ns=(0, -5_000_000_000))
     assert describe(path).model.modified_at is None
+
+
+_KEYS = [
+    "adapter.type",
+    "general.architecture",
+    "general.file_type",
+    "general.license",
+    "general.size_label",
+    "general.type",
+    "llama.attention.head_count",
+    "llama.attention.head_count_kv",
+    "llama.block_count",
+    "llama.context_length",
+    "llama.pooling_type",
+    "llama.vocab_size",
+    "split.count",
+    "split.no",
+    "tokenizer.ggml.model",
+    "tokenizer.ggml.tokens",
+]
+_INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+_TEXT = st.binary(max_size=300) | st.sampled_from([b"llama", b"clip", b"mmproj"])
+_VALUES = st.one_of(
+    _INT64.map(lambda value: (hostile.I64, struct.pack("<q", value))),
+    st.integers(0, (1 << 64) - 1).map(lambda value: (hostile.U64, struct.pack("<Q", value))),
+    st.floats().map(lambda value: (hostile.F64, struct.pack("<d", value))),
+    st.booleans().map(lambda value: (hostile.BOOL, struct.pack("<?", value))),
+    _TEXT.map(lambda value: (hostile.STRING, hostile.text(value))),
+    st.lists(_INT64, max_size=4).map(
+        lambda values: (
+            hostile.ARRAY,
+            hostile.array(hostile.I64, len(values), struct.pack(f"<{len(values)}q", *values)),
+        )
+    ),
+    st.lists(_TEXT, max_size=4).map(
+        lambda values: (
+            hostile.ARRAY,
+            hostile.array(hostile.STRING, len(values), b"".join(map(hostile.text, values))),
+        )
+    ),
+)
+
+
+@settings(
+    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(metadata=st.dictionaries(st.sampled_from(_KEYS), _VALUES))
+def test_whatever_the_metadata_say_a_record_fits_its_columns(
+    tmp_path: Path, metadata: dict[str, tuple[int, bytes]]
+) -> None:
+    parts = [hostile.key(name, kind, raw) for name, (kind, raw) in metadata.items()]
+    model = describe(small(tmp_path / "x.gguf", *parts)).model
+    for name in INTEGER_COLUMNS:
+        value = getattr(model, name)
+        assert value is None or (type(value) is int and 0 <= value < 1 << 63), name
+    for name in ("architecture", "type", "size_label", "quantization", "license", "parameters"):
+        value = getattr(model, name)
+        assert value is None or (isinstance(value, str) and value and value.encode()), name
+    assert model.status in ("available", "incomplete")

@@ -24,6 +24,7 @@ from modelstore.sources.safetensors_header import (
     SafetensorsHeader,
     read_safetensors_header,
 )
+from modelstore.store.models import INTEGER_COLUMNS
 from tests.sources import hostile
 from tests.sources.oracle import TINY
 from tests.sources.test_gguf import mutate
@@ -418,6 +419,46 @@ def test_lies_in_a_configuration_are_unknown(tmp_path: Path) -> None:
     unknown = {"embedding_length", "block_count", "context_length", "vocab_size", "head_count"}
     assert {name for name in unknown if getattr(model, name) is not None} == set()
     assert facts(found)["rope_theta"] is None
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=4,
+)
+_keys = st.sampled_from(
+    [
+        "model_type",
+        "architectures",
+        "hidden_size",
+        "vocab_size",
+        "text_config",
+        "license",
+        "bits",
+        "rope_theta",
+        "quantization_config",
+        "quantization",
+        "quant_method",
+        "group_size",
+        "_class_name",
+    ]
+)
+_config = st.dictionaries(_keys, _json | st.dictionaries(_keys, _json))
+
+
+@settings(quick, max_examples=100)
+@given(config=_config)
+def test_whatever_the_configuration_says_a_record_fits_its_columns(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    tensors = {"a.weight": zeros(4, dtype=np.uint8)}
+    model = only(make(tmp_path / "m", tensors, config)).model
+    for name in INTEGER_COLUMNS:
+        value = getattr(model, name)
+        assert value is None or (type(value) is int and 0 < value < 1 << 63), name
+    for name in ("architecture", "type", "quantization", "license", "parameters"):
+        value = getattr(model, name)
+        assert value is None or (isinstance(value, str) and value and value.encode()), name
 
 
 def test_loose_files_are_models_of_their_own(tmp_path: Path) -> None:
