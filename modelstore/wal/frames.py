@@ -151,14 +151,14 @@ class WalScan:
     def is_damaged_for(self, index: WalIndex | None) -> bool:
         """Return `is_damaged` as the processes attached to the log would have it.
 
-        `index` is the wal-index that they share, read after this scan: what lies beyond its
-        max_frame was never committed in their eyes (a writer killed in the middle of a commit
-        leaves such frames behind). Without an attached process it proves nothing: pass None.
+        `index` is the wal-index that they share, read *before* this scan: up to its max_frame
+        every frame must be good, and what lies beyond may be under way (or is what a writer left
+        that was killed). Without an attached process it proves nothing: pass None.
         """
         if index is None or self.header is None or self.fault or not index.is_settled:
             return self.is_damaged
         if index.salt == self.header.salt:
-            return self.valid < min(index.max_frame, self.frame_slots)
+            return self.valid < index.max_frame
         # A restart of the log changes the index first, the file with the next frame.
         return self.is_damaged and index.max_frame > 0
 

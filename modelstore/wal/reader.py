@@ -32,7 +32,7 @@ __all__ = [
 
 _PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy takes to load
 _CHUNK_SIZE = 1 << 20
-_ATTEMPTS = 4
+_ATTEMPTS = 10
 
 
 def scan(source: str | int) -> WalScan:

@@ -21,6 +21,25 @@ print("ready", rows, flush=True)
 sys.stdin.read()
 """
 
+# Small cache, rollbacks, restarts: the log changes in every way in which it can.
+WRITER = """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute("PRAGMA journal_mode=WAL")
+c.execute("PRAGMA wal_autocheckpoint=40")
+c.execute("PRAGMA synchronous=OFF")
+c.execute("PRAGMA cache_size=2")
+c.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, x)")
+print("ready", flush=True)
+n = 0
+while True:
+    n += 1
+    c.execute("BEGIN")
+    for i in range(n % 13 + 1):
+        c.execute("REPLACE INTO t VALUES (?, randomblob(3000))", [(n * 7 + i * 31) % 50])
+    c.execute("ROLLBACK" if n % 3 == 0 else "COMMIT")
+"""
+
 
 @contextlib.contextmanager
 def running(
@@ -49,6 +68,13 @@ def running(
 def sqlite(path: object, *statements: str) -> Iterator[subprocess.Popen[str]]:
     """Run statements on the database at `path` and stay connected until the block ends."""
     with running(SQL, str(path), *(statements or ("SELECT 1",))) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def writing(path: object) -> Iterator[subprocess.Popen[str]]:
+    """Write to the database at `path`, as fast as can be, until the block ends."""
+    with running(WRITER, str(path)) as process:
         yield process
 
 

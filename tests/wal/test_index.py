@@ -13,7 +13,7 @@ import pytest
 from modelstore.wal import index as index_module
 from modelstore.wal.index import ReadMark, WalIndex, read_index
 from modelstore.wal.reader import scan
-from tests.wal.children import sqlite
+from tests.wal.children import sqlite, writing
 from tests.wal.logfiles import PAGE_SIZES, simple_log, sqlite_log
 
 if TYPE_CHECKING:
@@ -158,9 +158,24 @@ def test_frames_beyond_max_frame_are_no_damage_to_attached_processes(
     assert found.is_damaged_for(replace(index, salt=(1, 2), max_frame=5))
 
 
-def test_frames_committed_after_the_scan_are_no_damage(tmp_path: Path, raw: bytes) -> None:
-    (tmp_path / "a").write_bytes(simple_log(4096, 2))
+def test_frames_that_attached_processes_committed_and_the_log_lacks_are_damage(
+    tmp_path: Path, raw: bytes
+) -> None:
+    log = simple_log(4096, 2)
+    (tmp_path / "a").write_bytes(log[:-1])  # cut, or torn: without the index no damage
     found = scan(str(tmp_path / "a"))
     assert found.header is not None
-    index = replace(WalIndex.parse(raw), salt=found.header.salt, max_frame=6)
-    assert not found.is_damaged_for(index)
+    index = replace(WalIndex.parse(raw), salt=found.header.salt, max_frame=4)
+    assert not found.is_damaged
+    assert found.is_damaged_for(index)
+    assert not found.is_damaged_for(replace(index, max_frame=2))
+
+
+def test_a_live_log_is_never_damaged_for_its_processes(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with writing(path), open(f"{path}-shm", "rb") as file:
+        for _ in range(100):
+            index = read_index(file.fileno())
+            found = scan(f"{path}-wal")
+            assert index is not None
+            assert found.changed_while_reading or not found.is_damaged_for(index)

@@ -29,6 +29,7 @@ from modelstore.wal.reader import (
     WalScan,
     scan,
 )
+from tests.wal.children import writing
 from tests.wal.logfiles import (
     MAGIC,
     PAGE_SIZES,
@@ -645,37 +646,6 @@ def test_a_replaced_log_is_read_again(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(gather, "read_into", replace)
     found = scan(str(path))
     assert (found.committed, found.changed_while_reading) == (10, False)
-
-
-WRITER = """
-import sqlite3, sys
-c = sqlite3.connect(sys.argv[1], isolation_level=None)
-c.execute("PRAGMA journal_mode=WAL")
-c.execute("PRAGMA wal_autocheckpoint=40")
-c.execute("PRAGMA synchronous=OFF")
-c.execute("PRAGMA cache_size=2")
-c.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, x)")
-print("ready", flush=True)
-n = 0
-while True:
-    n += 1
-    c.execute("BEGIN")
-    for i in range(n % 13 + 1):
-        c.execute("REPLACE INTO t VALUES (?, randomblob(3000))", [(n * 7 + i * 31) % 50])
-    c.execute("ROLLBACK" if n % 3 == 0 else "COMMIT")
-"""
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", WRITER, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def test_a_live_writer_never_looks_like_damage(tmp_path: Path) -> None:
