@@ -81,7 +81,7 @@ WHERE s.root <> '' {_PLACE_CONFLICT}"""
 # server says of a path (no size) does not replace what was read there.
 _DROP_FILES = """DELETE FROM model_files
 WHERE weights = :weights
-    AND model_id IN (SELECT id FROM models WHERE host IS :host)
+    AND EXISTS (SELECT 1 FROM models AS m WHERE m.id = model_files.model_id AND m.host IS :host)
     AND (model_id <> :model
         OR path NOT IN (SELECT path FROM staged.item_files WHERE item = :locator))
     AND EXISTS (SELECT 1 FROM staged.item_files WHERE item = :locator AND size IS NOT NULL)"""

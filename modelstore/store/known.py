@@ -30,7 +30,7 @@ WHERE f.size IS NOT NULL AND f.mtime_ns IS NOT NULL AND m.host IS :host
 
 # A condition on a path column, for `subtree`: the root itself, or below it.
 UNDER = "({0} = :root OR ({0} >= :inside AND {0} < :beyond))"
-_KNOWN_UNDER = _KNOWN.format(UNDER.format("f.path"))
+_KNOWN_UNDER = _KNOWN.format(UNDER.format("f.weights"))
 # Links lead out of the root: what was found by a place of it counts as well.
 _KNOWN_BY_PLACE = _KNOWN.format(
     "f.model_id IN (SELECT model_id FROM model_places "

@@ -19,10 +19,12 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from modelstore.store.identity import LAND_SEEN_PLACES, land_companions, resolve
 from modelstore.store.models import MODEL_COLUMNS
+from modelstore.store.schema import ownership
 from modelstore.store.staging import Staging, tags_json, union_of_tags
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ def count_present(conn: sqlite3.Connection, staging: Staging) -> int:
 
     Equals ``staging.expected()`` where all are there. `conn` may see the main file alone.
     """
+    if ownership(conn) == "empty":  # not even the tables are in the main file yet
+        return 0
     staging.seal()
     with attached(conn, staging):
         (total,) = conn.execute(
@@ -114,6 +118,7 @@ def attached(conn: sqlite3.Connection, staging: Staging) -> Iterator[None]:
             conn.execute("DETACH DATABASE staged")
 
 
+@cache
 def upsert_sql(mode: Mode, selection: str) -> str:
     """Return the SQL that takes `selection`, in the order of ``MODEL_COLUMNS``, into ``models``.
 

@@ -103,7 +103,7 @@ def survey_root(
 _COUNT_KNOWN = f"""SELECT count(*) FROM (
     SELECT model_id FROM model_places WHERE host = ifnull(:host, '') AND root = :root
     UNION SELECT f.model_id FROM model_files AS f CROSS JOIN models AS m ON m.id = f.model_id
-    WHERE {UNDER.format("f.path")} AND f.path = f.weights AND m.host IS :host)"""
+    WHERE {UNDER.format("f.weights")} AND f.path = f.weights AND m.host IS :host)"""
 
 _ROOT_DEVICE = "SELECT device FROM roots WHERE host = ifnull(:host, '') AND root = :root"
 
@@ -116,7 +116,7 @@ _UNSEEN = """host = ifnull(:host, '') AND root = :root AND NOT EXISTS (
 _CANDIDATES = f"""SELECT id, path, status, updated_at FROM models WHERE id IN (
     SELECT model_id FROM model_places WHERE {_UNSEEN}
     UNION SELECT f.model_id FROM model_files AS f
-    WHERE {UNDER.format("f.path")} AND f.path = f.weights AND NOT EXISTS (
+    WHERE {UNDER.format("f.weights")} AND f.path = f.weights AND NOT EXISTS (
         SELECT 1 FROM model_places AS p CROSS JOIN staged.seen_places AS s
             ON s.root = p.root AND s.place = p.locator
         WHERE p.model_id = f.model_id AND p.host = ifnull(:host, ''))

@@ -55,7 +55,6 @@ _FIRST = (
     inode INTEGER,
     PRIMARY KEY (model_id, weights, path)
 ) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX model_files_path ON model_files (path)",
     "CREATE INDEX model_files_weights ON model_files (weights)",
     "CREATE INDEX model_files_inode ON model_files (inode, device) WHERE inode IS NOT NULL",
     "CREATE INDEX model_files_sha256 ON model_files (sha256) WHERE sha256 IS NOT NULL",

@@ -4,7 +4,11 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from modelstore.store.merge import merge
+import pytest
+
+from modelstore.store import identity
+from modelstore.store.merge import attached, count_present, merge
+from modelstore.store.sqlite import sqlite3
 from modelstore.store.staging import Staging
 from tests.store.making import (
     LATER,
@@ -158,3 +162,42 @@ def test_an_unchanged_model_brings_a_new_place(tmp_path: Path) -> None:
         staging.add_seen("file://box/unheard/of", item.place)
         assert counts(merge(opened, staging, now=LATER)) == (0, 0, 1)
     assert table(opened, "root", "model_places") == [("/",), ("/m",)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(identity._BY_LOCATOR, identity._BY_PATH, identity._BY_INODE, identity._BY_SHA256),
+        *(identity._DROP_FILES, identity._LAND_FILES, identity._LAND_PLACES),
+        identity.LAND_SEEN_PLACES,
+    ],
+)
+def test_no_model_costs_a_walk_through_all_the_others(tmp_path: Path, statement: str) -> None:
+    opened = catalogue(tmp_path)
+    names = ("locator", "host", "weights", "model")
+    with Staging() as staging:
+        staging.seal()
+        with attached(opened.conn, staging):
+            plan = opened.conn.execute(
+                "EXPLAIN QUERY PLAN " + statement, dict.fromkeys(names, "x")
+            ).fetchall()
+    steps = [str(row[3]) for row in plan]
+    assert any(step.startswith("SEARCH") for step in steps)
+    # What was staged is walked through once; `s` is the staged table in each statement.
+    assert [step for step in steps if step.startswith("SCAN") and step.split()[1] != "s"] == []
+
+
+def test_what_an_immutable_connection_sees_is_counted(tmp_path: Path) -> None:
+    opened = catalogue(tmp_path)
+    with Staging() as staging:
+        staging.add(found("/m/a.gguf"))
+        merge(opened, staging, now=LATER)
+        assert staging.expected() == 1
+        for expected in (0, 1):  # nothing is in the main file before the fold
+            main_alone = sqlite3.connect(
+                f"file:{opened.path}?immutable=1", uri=True, isolation_level=None
+            )
+            main_alone.execute("PRAGMA query_only = ON")
+            assert count_present(main_alone, staging) == expected
+            main_alone.close()
+            opened.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
