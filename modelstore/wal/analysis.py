@@ -101,51 +101,49 @@ class Analysis:
 
     def _open_main(self) -> MainFile:
         """Look at the main file as if there were no log, as far as its schema."""
-        found = self._look_at_header()
-        page_size = found.page_size
-        if not found.readable or page_size is None:
-            return found
-        folded = self._folded()
-        state, commit = self._comparison.judge(folded)
-        found = replace(found, state=state, commit=commit, is_proven=folded is not None)
-        try:
-            self._main_view = View(self._main, page_size, found.page_count)
-            self._main_schema = read_schema(self._main_view)
-        except ModelstoreError as error:
-            return replace(found, readable=False, problem=error.message)
-        return found
-
-    def _look_at_header(self) -> MainFile:
         if self._main is None:
             return MainFile(MainState.ABSENT, readable=False, problem="there is no such file")
         size = os.fstat(self._main).st_size
         found = MainFile(MainState.EMPTY, size=size, held_pages=self._comparison.held_pages)
         if size == 0:
             return found
-        problem = None
-        state = MainState.FOREIGN
         try:
             header = DatabaseHeader.parse(read_at(self._main, DATABASE_HEADER_SIZE, 0))
         except DatabaseHeaderError as error:
-            state = MainState.TORN if error.fault is DatabaseFault.SHORT else state
+            state = MainState.TORN if error.fault is DatabaseFault.SHORT else MainState.FOREIGN
             return replace(found, state=state, readable=False, problem=error.fault.value)
-        in_file = -(-size // header.page_size)
-        count = header.page_count if header.has_valid_page_count else in_file
+        found = replace(found, page_size=header.page_size)
+        problem = None
         if self._pages and header.page_size != self._scan.page_size:
             problem = f"its pages have {header.page_size} bytes, not {self._scan.page_size}"
         elif header.is_too_new:
             problem = f"it has file format {header.read_version}, which is too new"
-        elif count > in_file:
-            state = MainState.TORN
+        if problem is not None:
+            return replace(found, state=MainState.FOREIGN, readable=False, problem=problem)
+        return self._open_view(self._main, header, self._judge(found))
+
+    def _judge(self, found: MainFile) -> MainFile:
+        folded = self._folded()
+        state, commit = self._comparison.judge(folded)
+        is_proven = folded is not None and state is not MainState.MIXED
+        return replace(found, state=state, commit=commit, is_proven=is_proven)
+
+    def _open_view(self, main: int, header: DatabaseHeader, found: MainFile) -> MainFile:
+        """Read the schema; the number of pages is what SQLite takes it for."""
+        in_file = -(-found.size // header.page_size)
+        count = header.page_count if header.has_valid_page_count else in_file
+        found = replace(found, page_count=count)
+        if count > in_file:
+            if found.state is MainState.CONSISTENT:
+                found = replace(found, state=MainState.TORN, commit=None)
             problem = f"it ends after page {in_file} of {count}"
-        return replace(
-            found,
-            state=state,
-            page_size=header.page_size,
-            page_count=count,
-            readable=problem is None,
-            problem=problem,
-        )
+            return replace(found, readable=False, problem=problem)
+        try:
+            self._main_view = View(main, header.page_size, count)
+            self._main_schema = read_schema(self._main_view)
+        except ModelstoreError as error:
+            return replace(found, readable=False, problem=error.message)
+        return found
 
     def _folded(self) -> int | None:
         """Return how many frames the wal-index proves to be in the main file; None if it cannot."""

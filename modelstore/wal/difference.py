@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _NO_PAGE = BtreePage(0, TABLE_LEAF, b"", (), 0)
 _ROWS_AT_ONCE = 400_000  # of digests held: some 60 MB
+_MAX_COLUMNS = 32_767  # SQLite's hard bound
+_MAX_ROW = 1 << 20  # bytes; a larger row whose size differs is taken for changed
 
 
 def compare_rows(
@@ -33,24 +35,24 @@ def compare_rows(
     """
     found = RowDifference(Found(limit), Found(limit), Found(limit))
     try:
-        if live and main and live.has_rowids == main.has_rowids:
-            if live.has_rowids:
-                _Merge(live, main, found, chains_differ=chains_differ).run()
-            else:
-                _match(live, main, found)
+        if live is None or main is None or live.has_rowids != main.has_rowids:
+            _take_all(live, found.lost)
+            _take_all(main, found.returning)
+        elif live.has_rowids:
+            _Merge(live, main, found, chains_differ=chains_differ).run()
         else:
-            if live:
-                _take_all(live, found.lost)
-            if main:
-                _take_all(main, found.returning)
+            _match(live, main, found)
     except OverBudgetError:
         found.is_exact = False
     return found
 
 
-def _take_all(side: Side, found: Found) -> None:
-    for page in side.pages():
-        _take(side, page, 0, found)
+def _take_all(side: Side | None, found: Found) -> None:
+    if side is not None and side.has_rowids:
+        _Cursor(side).take_rest(found)
+    elif side is not None:
+        for page in side.pages():
+            _take(side, page, 0, found)
 
 
 def _take(side: Side, page: BtreePage, start: int, found: Found) -> None:
@@ -110,6 +112,11 @@ class _Cursor:
         self._previous = self.last
         self.next_leaf()
 
+    def take_rest(self, found: Found) -> None:
+        """Count all rows from this one on."""
+        while self.rowid is not None:
+            self.take_leaf(found)
+
     def take(self, found: Found) -> None:
         """Count this row, and go to the next."""
         found.add(self.side, self.cell())
@@ -146,13 +153,13 @@ class _Merge:
                     found.reverted.add(self._live, live.cell())
                 live.advance()
                 main.advance()
-        while live.rowid is not None:
-            live.take_leaf(found.lost)
-        while main.rowid is not None:
-            main.take_leaf(found.returning)
+        live.take_rest(found.lost)
+        main.take_rest(found.returning)
 
     def _same(self, live: Cell, main: Cell) -> bool:
-        if live.size != main.size or live.local != main.local:
+        if live.size != main.size:
+            return self._same_but_for_nulls(live, main)
+        if live.local != main.local:
             return False
         if len(live.local) == live.size:
             return True
@@ -166,6 +173,13 @@ class _Merge:
                 strict=True,
             )
         )
+
+    def _same_but_for_nulls(self, live: Cell, main: Cell) -> bool:
+        if abs(live.size - main.size) > _MAX_COLUMNS or max(live.size, main.size) > _MAX_ROW:
+            return False
+        ours = self._live.view.payload(live, seen=self._live_chains)
+        theirs = self._main.view.payload(main, seen=self._main_chains)
+        return self._live.trimmed(ours) == self._live.trimmed(theirs)
 
 
 def _digests(side: Side, part: int, parts: int) -> Iterator[tuple[int, int, Cell]]:

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
 from modelstore.wal.files import read_at
@@ -59,15 +59,17 @@ class MainFile:
 class Comparison:
     """The committed frames against the main file.
 
-    `commits` are the commit frames, `fitting` the commits (0: before the log) of which the main
-    file may be the state, ascending. `held` has one byte a frame: 1 where the main file holds
-    that very version of the page. `differing` are the pages whose newest version it does not
-    hold, `differing_count` their number; `held_pages` counts the pages of which it holds some
-    version that is in the log. `reads` counts pages read from both files.
+    `commits` are the commit frames, `sizes` the database's pages after each, `fitting` the
+    commits (0: before the log) of which the main file may be the state, ascending. `held` has one
+    byte a frame: 1 where the main file holds that very version of the page. `differing` are the
+    pages whose newest version it does not hold, `differing_count` their number; `held_pages`
+    counts the pages of which it holds some version that is in the log. `reads` counts pages read
+    from both files.
     """
 
     pages: LogPages
     commits: array[int]
+    sizes: array[int]
     fitting: tuple[int, ...]
     held: bytes
     differing: PageSet
@@ -79,50 +81,72 @@ class Comparison:
         """Return of which commit the main file is the state, as the pages in the log tell.
 
         `folded` is nBackfill where a wal-index of this log proves that no checkpoint is under
-        way. Without it, a page that a checkpoint copied looks like one that a transaction wrote
-        with the content it had; the order in which checkpoints copy tells them apart.
+        way. Even then the file may be MIXED: a checkpoint that a reader holds up leaves out the
+        pages that have newer versions in the log, as the next one will copy those.
         """
-        commit = self.fitting[-1]
-        if folded is not None:
-            commit = bisect_right(self.commits, folded)
-            is_as_folded = commit in self.fitting
-            return (MainState.CONSISTENT, commit) if is_as_folded else (MainState.TORN, None)
-        if self._looks_copied_beyond(commit):
+        last = len(self.held) if folded is None else folded
+        if folded is not None and not self._has_all_of(folded):
+            return MainState.TORN, None
+        commit = self.fitting[bisect_right(self.fitting, bisect_right(self.commits, last)) - 1]
+        if self._looks_copied_beyond(commit, last):
             return MainState.MIXED, None
         return MainState.CONSISTENT, commit
 
-    def _looks_copied_beyond(self, commit: int) -> bool:
-        """Return whether a checkpoint to some later commit may have begun.
+    def _has_all_of(self, folded: int) -> bool:
+        """Return whether the main file holds each page whose newest version was folded."""
+        sizes = self.sizes[max(bisect_right(self.commits, folded) - 1, 0) :]
+        smallest = min(sizes, default=0)
+        return all(
+            self.held[frame - 1]
+            for index, number in enumerate(self.pages)
+            if (frame := self.pages.last_frame(index)) <= folded and number <= smallest
+        )
 
-        Checkpoints copy in the order of page numbers: if one has copied anything, the lowest page
-        that changed from `commit` to its target is as it is at the target.
+    def _looks_copied_beyond(self, commit: int, last: int) -> bool:
+        """Return whether a checkpoint copied frames of later commits than `commit`, up to `last`.
+
+        A page that the main file holds in such a version may just as well have been written with
+        the content that it had before. But checkpoints copy in the order of page numbers: then
+        some lower page lacks a version that was the newest for at least as long.
         """
         start = self.commits[commit - 1] if commit else 0
-        targets_end = len(self.commits) + 1  # the targets whose lowest page is still to be seen
+        lacking = _Longest(len(self.commits) + 1)
         for index in range(len(self.pages)):
             frames = self.pages.frames(index)
-            at = bisect_right(frames, start)
-            if at == len(frames):
-                continue
-            first = self._commit_of(frames[at])
-            is_held = False
-            for place in range(at, len(frames)):
-                begin = self._commit_of(frames[place])
-                end = (
-                    self._commit_of(frames[place + 1])
-                    if place + 1 < len(frames)
-                    else len(self.commits) + 1
-                )
-                is_held |= bool(self.held[frames[place] - 1]) and begin < min(end, targets_end)
-            if is_held and at == 0:
-                return True
-            if not is_held:
-                targets_end = min(targets_end, first)
+            for at in range(bisect_right(frames, start), len(frames)):
+                first = self._commit_of(frames[at])
+                is_last = at + 1 == len(frames)
+                end = len(self.commits) + 1 if is_last else self._commit_of(frames[at + 1])
+                if not self.held[frames[at] - 1]:
+                    lacking.add(first, end)
+                elif frames[0] > start and frames[at] <= last and not lacking.covers(first, end):
+                    return True
         return False
 
     def _commit_of(self, frame: int) -> int:
         """Return which commit frame `frame` is part of, 1 being the first."""
         return bisect_left(self.commits, frame) + 1
+
+
+class _Longest:
+    """Spans of commits, of which it is asked whether one covers another (a Fenwick tree)."""
+
+    def __init__(self, size: int) -> None:
+        self._ends = array("I", bytes(4 * (size + 1)))
+
+    def add(self, first: int, end: int) -> None:
+        """Put in the span from `first` (1 or more) up to `end`."""
+        while first < len(self._ends):
+            self._ends[first] = max(self._ends[first], end)
+            first += first & -first
+
+    def covers(self, first: int, end: int) -> bool:
+        """Return whether some span that begins at `first` or before reaches `end`."""
+        while first > 0:
+            if self._ends[first] >= end:
+                return True
+            first -= first & -first
+        return False
 
 
 def compare(main: int | None, log: int | None, scan: WalScan, pages: LogPages) -> Comparison:
@@ -147,6 +171,7 @@ def compare(main: int | None, log: int | None, scan: WalScan, pages: LogPages) -
     return Comparison(
         pages,
         timeline.commits,
+        timeline.sizes,
         tuple(timeline.fitting()),
         bytes(held),
         differing,
@@ -170,18 +195,17 @@ class _Timeline:
         self._pages = 0
         # Commits by the size of the database: those that are too small to have a page do not care
         # what the main file holds there. A page that comes back is always written again.
-        after = [sizes[frame - 1] for frame in self.commits]
-        self._by_size = sorted(range(1, len(after) + 1), key=lambda commit: after[commit - 1])
-        self._sizes = sorted(after)
+        self.sizes = array("I", (sizes[frame - 1] for frame in self.commits))
+        self._by_size = sorted(range(1, len(self.sizes) + 1), key=lambda k: self.sizes[k - 1])
         self._smaller: list[int] = []
 
     def allow(self, number: int, frames: Sequence[int], held: bytes | bytearray) -> None:
         """Note for which commits the main file's page `number` is as it must be."""
         self._pages += 1
-        for at in range(len(self._smaller), len(self._sizes)):
-            if self._sizes[at] >= number:
+        for commit in islice(self._by_size, len(self._smaller), None):
+            if self.sizes[commit - 1] >= number:
                 break
-            insort(self._smaller, self._by_size[at])
+            insort(self._smaller, commit)
         first, fits = 0, True
         for frame in frames:
             end = bisect_left(self.commits, frame) + 1

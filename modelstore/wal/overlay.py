@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from modelstore.wal.layout import page_offset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _CHUNK_BITS = 15  # pages to a chunk of 4 KiB
+_FEW = 1 << 17  # numbers in a set of Python's: some 10 MB
 
 
 class PageSet:
@@ -60,7 +61,7 @@ class LogPages:
     small frames fits in little memory.
     """
 
-    __slots__ = ("_members", "_order", "_starts", "numbers", "page_size")
+    __slots__ = ("_order", "_starts", "contains", "numbers", "page_size")
 
     def __init__(self, page_numbers: Sequence[int], page_size: int) -> None:
         self.page_size = page_size
@@ -68,19 +69,26 @@ class LogPages:
         self._order = array("I", (key & 0xFFFFFFFF for key in keys))
         self.numbers = array("I")
         self._starts = array("I")
-        self._members = PageSet()
         for position, key in enumerate(keys):
-            number = key >> 32
-            if self._members.add(number):
-                self.numbers.append(number)
+            if not self.numbers or self.numbers[-1] != key >> 32:
+                self.numbers.append(key >> 32)
                 self._starts.append(position)
         self._starts.append(len(keys))
+        self.contains = self._fastest_test()
+
+    def _fastest_test(self) -> Callable[[int], bool]:
+        """Return what tells whether a page is in the log: it is asked of every page there is."""
+        if len(self.numbers) <= _FEW:
+            return frozenset(self.numbers).__contains__
+        members = PageSet()
+        members.add_all(self.numbers)
+        return members.__contains__
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __contains__(self, number: int) -> bool:
-        return number in self._members
+        return self.contains(number)
 
     def index(self, number: int) -> int:
         """Return the place of page `number` in `numbers`; it must be there."""
@@ -100,7 +108,7 @@ class LogPages:
 
     def offset(self, number: int) -> int | None:
         """Return where in the log the newest version of page `number` begins; None if nowhere."""
-        if number not in self._members:
+        if not self.contains(number):
             return None
         return page_offset(self.last_frame(self.index(number)), self.page_size)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from modelstore.wal import lists
 from modelstore.wal.overlay import LogPages, PageSet
 from modelstore.wal.pages import BtreePage, CorruptPageError, Tree, View
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from modelstore.wal.schema import SchemaObject
 
 _OF_NOBODY = -1
-_ROOT, _FIRST_OVERFLOW, _LATER_OVERFLOW, _BTREE = 1, 3, 4, 5  # types in a pointer map
 
 
 class PageRole(IntEnum):
@@ -164,11 +164,11 @@ class Ownership:
         for number in self.log:
             if number > self.view.page_count:
                 self._claim(number, _OF_NOBODY, PageRole.BEYOND)
-            elif self.view.pointer_map_of(number) == number:
+            elif lists.pointer_map_of(self.view, number) == number:
                 self._claim(number, _OF_NOBODY, PageRole.POINTER_MAP)
 
     def _attribute_freelist(self) -> None:
-        for trunk, leaves in self.view.freelist():
+        for trunk, leaves in lists.freelist(self.view):
             self._claim(trunk, _OF_NOBODY, PageRole.TRUNK)
             for leaf in leaves:
                 self._claim(leaf, _OF_NOBODY, PageRole.FREE)
@@ -179,9 +179,9 @@ class Ownership:
         before = self.remaining
         try:
             tree = self.view.tree(item.root, seen)
-            for number in filter(self.log.__contains__, tree.interiors):
+            for number in filter(self.log.contains, tree.interiors):
                 self._claim(number, place, PageRole.INTERIOR)
-            for number in filter(self.log.__contains__, tree.leaves):
+            for number in filter(self.log.contains, tree.leaves):
                 self._claim(number, place, PageRole.LEAF)
             if self.remaining == before:
                 return
@@ -229,22 +229,18 @@ class Ownership:
     def _attribute_by_pointer_map(self) -> None:
         """Climb from each page without an owner to the root of its b-tree."""
         roots = {item.root: place for place, item in enumerate(self.objects)}
-        hops = 2 * self.view.page_count + 1000  # chains are climbed from each of their pages
+        hops = 2 * self.view.page_count + 1000  # a chain is climbed from each of its pages
         for index, number in enumerate(self.log):
-            if self._roles[index] != PageRole.UNKNOWN or hops <= 0:
+            if self._roles[index] != PageRole.UNKNOWN:
                 continue
-            holder = 0
-            at = number
-            try:
-                while (entry := self.view.parent(at))[0] != _ROOT and hops > 0:
+            at, holder = number, 0
+            with suppress(CorruptPageError):
+                kind, above = lists.parent(self.view, at)
+                while kind in (lists.FIRST_OVERFLOW, lists.LATER_OVERFLOW, lists.BTREE) and hops:
                     hops -= 1
-                    kind, parent = entry
-                    holder = parent if kind == _FIRST_OVERFLOW else holder
-                    if kind not in (_FIRST_OVERFLOW, _LATER_OVERFLOW, _BTREE):
-                        break
-                    at = parent
-            except CorruptPageError:
-                return
-            if entry[0] == _ROOT and holder and at in roots:
-                self._claim(number, roots[at], PageRole.OVERFLOW)
-                self._stir(holder, number)
+                    holder = above if kind == lists.FIRST_OVERFLOW else holder
+                    at = above
+                    kind, above = lists.parent(self.view, at)
+                if kind == lists.ROOT and holder and at in roots:
+                    self._claim(number, roots[at], PageRole.OVERFLOW)
+                    self._stir(holder, number)

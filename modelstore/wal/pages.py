@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelstore.errors import DamageError
 from modelstore.wal.files import read_at
 from modelstore.wal.layout import DATABASE_HEADER_SIZE, DatabaseHeader
-from modelstore.wal.overlay import LogPages, PageSet
 from modelstore.wal.record import varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modelstore.wal.overlay import LogPages, PageSet
+
 INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
 _INTERIORS = (INDEX_INTERIOR, TABLE_INTERIOR)
 _KINDS = (*_INTERIORS, INDEX_LEAF, TABLE_LEAF)
 _MAX_DEPTH = 20  # SQLite's own bound, BTCURSOR_MAX_DEPTH
-_PENDING_BYTE = 0x40000000  # the page with this byte is for locks and never holds content
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 
@@ -158,6 +158,15 @@ class View:
         right = _U32.unpack_from(data, start + 8)[0] if interior else 0
         return BtreePage(number, kind, data, cells, right)
 
+    def tree_page(self, number: int, kind: int, root: int) -> BtreePage:
+        """Return a page of the b-tree at `root`, which must be of type `kind`, and not empty."""
+        page = self.btree_page(number)
+        if page.kind != kind:
+            raise self.corrupt(f"page {number} is of another kind than its siblings")
+        if not page.cells and number != root:
+            raise self.corrupt(f"page {number} is empty, and not the root of its b-tree")
+        return page
+
     def tree(self, root: int, seen: PageSet) -> Tree:
         """Return the pages of the b-tree at `root`, none of which may be in `seen` already."""
         level = array("I", [root])
@@ -170,9 +179,7 @@ class View:
                 return Tree(root, first.kind == TABLE_LEAF, interiors, level)
             below = array("I")
             for number in level:
-                page = first if number == first.number else self.btree_page(number)
-                if page.kind != first.kind:
-                    raise self.corrupt(f"page {number} is of another kind than its siblings")
+                page = self.tree_page(number, first.kind, root)
                 children = page.children()
                 self._enter(number, children, seen)
                 below.extend(children)
@@ -268,42 +275,3 @@ class View:
             if len(content) >= wanted:
                 break
         return bytes(content)
-
-    def freelist(self) -> Iterator[tuple[int, list[int]]]:
-        """Yield each trunk page of the freelist with the leaf pages that it lists."""
-        seen = PageSet()
-        number = self.header.freelist_trunk
-        while number:
-            data = self.page(number)
-            following, count = struct.unpack_from(">II", data)
-            if count > self.usable // 4 - 2:
-                raise self.corrupt(f"freelist page {number} cannot list {count} pages")
-            leaves = list(struct.unpack_from(f">{count}I", data, 8))
-            if not (seen.add(number) and seen.add_all(leaves)):
-                raise self.corrupt(f"freelist page {number} lists a page twice")
-            yield number, leaves
-            number = following
-
-    # -- pointer maps: https://www.sqlite.org/fileformat2.html#pointer_map_or_ptrmap_pages --------
-
-    def pointer_map_of(self, number: int) -> int:
-        """Return the pointer-map page that has the entry of page `number`; 0 if there is none."""
-        if not self.header.largest_root or number < 2:
-            return 0
-        span = self.usable // 5 + 1
-        page = (number - 2) // span * span + 2
-        return page + 1 if page == self.lock_page else page
-
-    @property
-    def lock_page(self) -> int:
-        """The page that is never used, as its bytes are for locks."""
-        return _PENDING_BYTE // self.page_size + 1
-
-    def parent(self, number: int) -> tuple[int, int]:
-        """Return type (1 to 5) and parent page of page `number`, as its pointer map has it."""
-        map_page = self.pointer_map_of(number)
-        at = 5 * (number - map_page - 1)
-        if map_page == 0 or not 0 <= at <= self.usable - 5:
-            raise self.corrupt(f"page {number} has no entry in a pointer map")
-        data = self.page(map_page)
-        return data[at], _U32.unpack_from(data, at + 1)[0]

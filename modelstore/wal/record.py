@@ -74,6 +74,20 @@ def fields(payload: bytes) -> Iterator[tuple[int, int]]:
         raise RecordError("the record's header is cut off")
 
 
+def trim_nulls(payload: bytes) -> bytes:
+    """Return a record's serial types and values, NULLs at its end left out.
+
+    A row that is older than a column does not hold it; one that was written since may hold NULL.
+    """
+    size = header_size(payload)
+    if size > len(payload):
+        raise RecordError("the record's header is cut off")
+    _, start = varint(payload, 0)
+    # No serial type ends in a zero byte but NULL, and those whose rest would be cut off.
+    types = payload[start:size].rstrip(b"\0")
+    return b"%d," % len(types) + types + payload[size:]
+
+
 def decode(serial: int, raw: bytes, encoding: int = 1) -> Value:
     """Return the value of that serial type in `raw`, which may be cut off if it is text.
 

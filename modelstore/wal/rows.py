@@ -23,6 +23,7 @@ from modelstore.wal.record import (
     fields,
     header_size,
     serial_size,
+    trim_nulls,
 )
 
 if TYPE_CHECKING:
@@ -53,9 +54,11 @@ class Side:
     """
 
     view: View
+    root: int
     has_rowids: bool
     leaves: array[int]
     interiors: array[int]
+    has_defaults: bool
     columns: TableColumns | None
     column: int | None
     in_log: Callable[[int], bool]
@@ -86,18 +89,18 @@ class Side:
     def _read(self, number: int, kind: int) -> BtreePage:
         if not self.in_log(number) and not self.budget.spend():
             raise OverBudgetError
-        page = self.view.btree_page(number)
-        if page.kind != kind:
-            raise self.view.corrupt(f"page {number} is of another kind than its siblings")
-        return page
+        return self.view.tree_page(number, kind, self.root)
 
     def row(self, cell: Cell, seen: PageSet) -> tuple[bytes, bytes]:
-        """Return the stored bytes of a row's key, and of all of the row (WITHOUT ROWID)."""
+        """Return the stored bytes of a row's key, and of all of the row (WITHOUT ROWID).
+
+        NULLs at the end are left out: rows older than the last columns do not have them.
+        """
         if cell.size > _MAX_ROW:
             raise CorruptPageError(f"a row of {cell.size} bytes is too large to compare")
         payload = self.view.payload(cell, seen=seen)
         if not self.key_size:
-            return payload, payload
+            return payload, b""
         try:
             key = bytearray()
             for place, (serial, offset) in enumerate(fields(payload)):
@@ -106,7 +109,16 @@ class Side:
                 key += b"%d," % serial + payload[offset : offset + serial_size(serial)]
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
-        return bytes(key), payload
+        return bytes(key), self.trimmed(payload)
+
+    def trimmed(self, payload: bytes) -> bytes:
+        """Return a record without the NULLs at its end, unless columns have other defaults."""
+        if self.has_defaults:
+            return payload
+        try:
+            return trim_nulls(payload)
+        except RecordError as error:
+            raise self.view.corrupt(f"a row cannot be read: {error}") from error
 
     def key(self, cell: Cell) -> Key:
         """Return the rowid or primary key of a row; the start of long texts is enough."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.wal.overlay import PageSet
+from modelstore.wal.pages import TABLE_LEAF
 from modelstore.wal.record import values
 
 if TYPE_CHECKING:
@@ -42,13 +43,15 @@ def read_schema(view: View) -> Schema:
     room = _MAX_TEXT
     chains = PageSet()
     for leaf in view.tree(1, PageSet()).leaves:
-        for cell in view.cells(view.btree_page(leaf)):
+        for cell in view.cells(view.tree_page(leaf, TABLE_LEAF, 1)):
             room -= cell.size
             if cell.size > _MAX_ROW or room < 0 or len(found) > _MAX_OBJECTS:
                 raise view.corrupt("the schema is larger than any that is in use")
             item = _object(view.payload(cell, seen=chains), view.header.text_encoding)
             if item is None:
                 raise view.corrupt(f"page {leaf} has a row that is no part of a schema")
+            if item.root > view.page_count:
+                raise view.corrupt(f"page {leaf} names page {item.root}, which is not there")
             found[item.type, item.name.lower()] = item
     return found
 

@@ -131,33 +131,28 @@ class TableComparison:
         columns = None if tree.has_rowids and not column else parse_table(item.sql)
         return Side(
             view=view,
+            root=tree.root,
             has_rowids=tree.has_rowids,
+            has_defaults="DEFAULT" in item.sql.upper(),
             leaves=self._unshared(tree.leaves, other.leaves if other else None),
             interiors=self._unshared(tree.interiors, other.interiors if other else None),
             columns=columns,
             column=columns.place(column) if columns and column else None,
-            in_log=self._ownership.log.__contains__,
+            in_log=self._ownership.log.contains,
             budget=self._budget,
         )
 
     def _unshared(self, numbers: array[int], others: array[int] | None) -> array[int]:
         """Return those of the pages of one view that do not hold the same rows in the other."""
+        differing, stirred = self._ownership.differing, self._ownership.stirred
         if others is None:
             return numbers
-        differing, stirred = self._ownership.differing, self._ownership.stirred
+        if others is numbers:
+            suspects = numbers if stirred else filter(self._ownership.log.contains, numbers)
+            return array("I", (n for n in suspects if n in differing or n in stirred))
         shared = PageSet()
-        if others is not numbers:
-            shared.add_all(others)
-        return array(
-            "I",
-            (
-                number
-                for number in numbers
-                if number in differing
-                or (others is not numbers and number not in shared)
-                or (stirred and number in stirred)
-            ),
-        )
+        shared.add_all(others)
+        return array("I", (n for n in numbers if n not in shared or n in differing or n in stirred))
 
 
 def _has_rows(item: SchemaObject) -> bool:

@@ -8,9 +8,10 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelstore.wal.loss import Fate, LossReport, RowSet
+from modelstore.wal.loss import Fate, LossReport, MainState, RowSet
 
-Rows = dict[tuple[Any, ...], str]
+Row = tuple[Any, ...]
+Rows = dict[Row, Row]
 
 
 @dataclass
@@ -18,9 +19,11 @@ class Contents:
     """What one view of a database holds; `problem` where SQLite cannot tell."""
 
     tables: dict[str, Rows] = field(default_factory=dict)
+    defaults: dict[str, Row] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     schema: dict[tuple[str, str], str] = field(default_factory=dict)
     problem: str | None = None
+    is_sound: bool = False
 
 
 def copy_files(path: str, target: str, *, shm: bool = False) -> str:
@@ -33,9 +36,7 @@ def copy_files(path: str, target: str, *, shm: bool = False) -> str:
     return copy
 
 
-def contents(
-    path: str, parameters: str, padding: dict[str, tuple[Any, ...]] | None = None
-) -> Contents:
+def contents(path: str, parameters: str) -> Contents:
     """Return every row of every table, by rowid or primary key, as SQLite reads them."""
     found = Contents()
     conn = sqlite3.connect(f"file:{path}?{parameters}", uri=True)
@@ -50,46 +51,65 @@ def contents(
         found.schema[kind, name] = sql
         if kind == "table" and root:
             try:
-                found.tables[name] = _rows(conn, name)
+                found.tables[name], found.defaults[name] = _rows(conn, name)
             except sqlite3.DatabaseError:
                 found.broken.add(name)
+    try:
+        found.is_sound = conn.execute("PRAGMA integrity_check(1)").fetchall() == [("ok",)]
+    except sqlite3.DatabaseError:
+        found.is_sound = False
     conn.close()
     return found
 
 
-def _rows(conn: sqlite3.Connection, name: str) -> Rows:
+def _rows(conn: sqlite3.Connection, name: str) -> tuple[Rows, Row]:
     quoted = '"' + name.replace('"', '""') + '"'
-    info = conn.execute(f"PRAGMA table_xinfo({quoted})").fetchall()
+    info = conn.execute(f"PRAGMA table_info({quoted})").fetchall()
+    defaults = tuple(
+        conn.execute("SELECT " + (column[4] or "NULL")).fetchone()[0] for column in info
+    )
     is_without = conn.execute(
         "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)
     ).fetchone()[0]
     if not is_without:
         query = f"SELECT _rowid_, * FROM {quoted} NOT INDEXED"
-        return {row[:1]: repr(row[1:]) for row in conn.execute(query)}
+        return {row[:1]: row[1:] for row in conn.execute(query)}, defaults
     places = sorted((column[5], column[0]) for column in info if column[5])
-    return {
-        tuple(row[place] for _, place in places): repr(row)
+    rows = {
+        tuple(row[place] for _, place in places): row
         for row in conn.execute(f"SELECT * FROM {quoted}")
     }
+    return rows, defaults
 
 
 @dataclass
 class Difference:
-    lost: set[tuple[Any, ...]]
-    reverted: set[tuple[Any, ...]]
-    returning: set[tuple[Any, ...]]
+    lost: set[Row]
+    reverted: set[Row]
+    returning: set[Row]
 
 
-def difference(live: Rows, main: Rows) -> Difference:
+def difference(live: Rows, main: Rows, defaults: Row) -> Difference:
+    """Return the keys of rows that differ; old rows have the defaults of columns added later."""
     return Difference(
         lost=live.keys() - main.keys(),
-        reverted={key for key in live.keys() & main.keys() if live[key] != main[key]},
+        reverted={
+            key
+            for key in live.keys() & main.keys()
+            if repr(live[key]) != repr(main[key] + defaults[len(main[key]) :])
+        },
         returning=main.keys() - live.keys(),
     )
 
 
-def _keys(rows: RowSet) -> set[tuple[Any, ...]]:
-    return {key if isinstance(key, tuple) else (key,) for key in rows.keys}
+def _short(key: Row) -> Row:
+    """Return a key with its long texts cut, as reports have them."""
+    return tuple(value[:1000] if isinstance(value, str) else value for value in key)
+
+
+def _keys(rows: RowSet) -> list[str]:
+    keys = (key if isinstance(key, tuple) else (key,) for key in rows.keys)
+    return sorted(repr(_short(key)) for key in keys)
 
 
 def check(report: LossReport, live: Contents, main: Contents) -> None:
@@ -97,8 +117,11 @@ def check(report: LossReport, live: Contents, main: Contents) -> None:
     assert not report.raced
     assert live.problem is None
     assert report.live_problem is None
+    assert live.is_sound
     if not report.main.readable:
-        assert main.problem or main.broken, report.main
+        assert not main.is_sound, report.main
+    if report.main.readable and report.main.state in (MainState.CONSISTENT, MainState.EMPTY):
+        assert main.is_sound, report.main
     if main.problem:
         assert not report.main.readable, main.problem
         return
@@ -107,18 +130,23 @@ def check(report: LossReport, live: Contents, main: Contents) -> None:
     for table in report.tables:
         seen.add(table.name)
         if table.problem:
-            assert table.name in main.broken, table
+            assert not report.main.readable, table
             continue
         former = table.former_name or table.name
         former_names.add(table.former_name)
         if former in main.broken:
             continue
-        wanted = difference(live.tables.get(table.name, {}), main.tables.get(former, {}))
+        wanted = difference(
+            live.tables.get(table.name, {}),
+            main.tables.get(former, {}),
+            live.defaults.get(table.name, ()),
+        )
         assert table.is_exact
         for name in ("lost", "reverted", "returning"):
             rows: RowSet = getattr(table, name)
-            assert rows.count == len(getattr(wanted, name)), (table.name, name)
-            assert _keys(rows) == getattr(wanted, name), (table.name, name)
+            expected_keys = getattr(wanted, name)
+            assert rows.count == len(expected_keys), (table.name, name)
+            assert _keys(rows) == sorted(repr(_short(key)) for key in expected_keys)
         expected = {
             (True, True): Fate.STAYS,
             (True, False): Fate.VANISHES,
@@ -126,7 +154,10 @@ def check(report: LossReport, live: Contents, main: Contents) -> None:
         }[table.name in live.tables, former in main.tables]
         assert table.fate is (Fate.RENAMED if table.former_name else expected)
     for name in (live.tables.keys() | main.tables.keys()) - seen - former_names - main.broken:
-        assert live.tables.get(name) == main.tables.get(name), name
+        rest = difference(
+            live.tables.get(name, {}), main.tables.get(name, {}), live.defaults.get(name, ())
+        )
+        assert rest == Difference(set(), set(), set()), name
     changed = {(change.type, change.name): change.fate for change in report.schema_changes}
     for key in live.schema.keys() | main.schema.keys():
         if live.schema.get(key, 0) == main.schema.get(key, 0):
