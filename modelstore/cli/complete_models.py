@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _OFFERED = 200  # values
+_HARMLESS = re.compile(r"[\w.:/@%+=,][\w.:/@%+=,-]*")  # a shell takes it as one plain word
 
 
 def complete_column(incomplete: str) -> list[str]:
@@ -21,16 +23,13 @@ def complete_column(incomplete: str) -> list[str]:
 
 def complete_columns(incomplete: str) -> list[str]:
     """Offer the columns after those that are there already, separated by commas."""
-    before, comma, last = incomplete.rpartition(",")
-    offered = complete_column(last)
-    return [before + comma + column for column in (offered if comma else ["all", *offered])]
+    return complete_sort(incomplete) if "," in incomplete else ["all", *complete_sort(incomplete)]
 
 
 def complete_sort(incomplete: str) -> list[str]:
-    """Offer the columns as sort keys, descending ones too."""
+    """Offer the columns as sort keys, after those that are there already."""
     before, comma, last = incomplete.rpartition(",")
-    sign = "-" if last.startswith("-") else ""
-    return [before + comma + sign + column for column in complete_column(last.removeprefix("-"))]
+    return [before + comma + column for column in complete_column(last)]
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -58,11 +57,14 @@ def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
             found.update(tag for tag in json.loads(tags) if isinstance(tag, str))
         except ValueError:
             continue
-    return sorted(tag for tag in found if tag.startswith(incomplete) and tag.isprintable())
+    return sorted(tag for tag in found if tag.startswith(incomplete) and _HARMLESS.fullmatch(tag))
 
 
 def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
-    """Return the first values of a column that begin so; printable ones, nothing folded."""
+    """Return the first values of a column that begin so; nothing is folded.
+
+    Only plain words: what a shell would act on must not get onto a command line by a Tab.
+    """
     from modelstore.cli.output import current
     from modelstore.cli.reading import models_session
     from modelstore.cli.session import choose_database
@@ -79,7 +81,7 @@ def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
             rows = session.opened.conn.execute(sql, (len(incomplete), incomplete)).fetchall()
     except (ModelstoreError, OSError):
         return []
-    return [str(row[0]) for row in rows if str(row[0]).isprintable()]
+    return [str(row[0]) for row in rows if column == "tags" or _HARMLESS.fullmatch(str(row[0]))]
 
 
 ModelsArgument = Annotated[

@@ -137,10 +137,20 @@ def command(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", "-n", min=0, help="At most so many models.", show_default=False),
+        typer.Option(
+            "--limit",
+            "-n",
+            min=0,
+            metavar="N",
+            help="At most so many models.",
+            show_default=False,
+        ),
     ] = None,
     offset: Annotated[
-        int, typer.Option("--offset", min=0, help="Leave out so many first.", show_default=False)
+        int,
+        typer.Option(
+            "--offset", min=0, metavar="N", help="Leave out so many first.", show_default=False
+        ),
     ] = 0,
     count: Annotated[
         bool,
@@ -179,7 +189,8 @@ def command(
     """Show the models.
 
     Where stdout is no terminal, the answer is TSV with a header and raw values: bytes, integers,
-    nothing shortened.
+    nothing shortened. Rows stream; an order other than by id or locator keeps a key of each row
+    in memory.
     """
     from modelstore.cli.listing import Listing, run_list
 

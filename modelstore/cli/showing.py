@@ -176,7 +176,9 @@ def _places(found: Companions) -> Grid:
             place.source,
             place.name,
             place.state or "-",
-            place.root if place.locator == place.root else f"{place.root} {place.locator}",
+            place.locator
+            if place.locator.startswith(place.root)
+            else f"{place.root} {place.locator}",
         )
         for place in found.places
     ]
