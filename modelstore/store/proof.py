@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ from modelstore.store.fold import copy_whole, pauses
 from modelstore.store.sqlite import sqlite3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from modelstore.store.connection import OpenDatabase
 
@@ -54,17 +54,28 @@ def prove(
     if not opened.has_written:
         opened.wrote()
     try:
-        with closing(opened.connect_again()) as holder:
-            if not _await_whole(opened, holder, min(patience, opened.patience)):
+        with frozen_main(opened, min(patience, opened.patience)) as holder:
+            if holder is None:
                 return Proof("checkpoint evidence", None, expected)
             with closing(connect(opened.path, "immutable")) as alone:
                 counted = count(alone)
-            holder.rollback()
     except sqlite3.Error as error:
         if is_busy(error):
             return Proof("checkpoint evidence", None, expected)
         raise explain(error, opened.path) or error from error
     return Proof("main file alone", counted, expected)
+
+
+@contextmanager
+def frozen_main(opened: OpenDatabase, patience: float) -> Iterator[sqlite3.Connection | None]:
+    """Keep the main file whole and still for a block; `patience` in seconds.
+
+    Yields the connection that does so; its snapshot is what the main file must hold, whatever
+    others commit meanwhile. None where that could not be had in time.
+    """
+    with closing(opened.connect_again()) as holder:
+        yield holder if _await_whole(opened, holder, patience) else None
+        holder.rollback()
 
 
 def _await_whole(opened: OpenDatabase, holder: sqlite3.Connection, patience: float) -> bool:
@@ -73,7 +84,7 @@ def _await_whole(opened: OpenDatabase, holder: sqlite3.Connection, patience: flo
     pause = pauses()
     try:
         while True:
-            if opened.log is not None and opened.account is not None:
+            if opened.log is not None and opened.account is not None and opened.may_fold:
                 copy_whole(opened.log, opened.account.ledger)
             if _freeze(opened, holder):
                 return True
