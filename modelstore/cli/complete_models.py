@@ -23,7 +23,8 @@ def complete_column(incomplete: str) -> list[str]:
 
 def complete_columns(incomplete: str) -> list[str]:
     """Offer the columns after those that are there already, separated by commas."""
-    return complete_sort(incomplete) if "," in incomplete else ["all", *complete_sort(incomplete)]
+    every = ["all"] if "all".startswith(incomplete) else []
+    return every + complete_sort(incomplete)
 
 
 def complete_sort(incomplete: str) -> list[str]:
