@@ -73,9 +73,9 @@ def describe_gguf(
 ) -> Found | Unchanged | Skipped:
     """Describe one model from its GGUF files: the weights, and what goes with them.
 
-    `files` holds the weights (role ``model``, or ``shard`` for each of several, in any order)
-    and the projector, draft or adapter files that belong to it. Their SHA-256 is taken as the
-    store tells it, never computed. Nothing is opened where the catalogue knows all of them
+    `files` holds the weights (role ``model``, or ``shard`` for each of several, in any order; at
+    least one) and the projector, draft or adapter files that belong to it. Their SHA-256 is taken
+    as the store tells it, never computed. Nothing is opened where the catalogue knows all of them
     unchanged. A missing shard or a file that ends early is a status of the model, and is told in
     ``parameters`` under ``faults``; Skipped is for weights whose metadata cannot be read.
     """
@@ -157,8 +157,9 @@ def _split_number(shard: _Shard) -> int:
 
 def _small(value: Value | None) -> int | None:
     """Return a number of 16 bits, 0 included; None for anything else."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 <= value <= _MAX_SMALL else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SMALL:
+        return value
+    return None
 
 
 def _columns(metadata: Mapping[str, Value], prefixes: tuple[str, ...]) -> dict[str, int | None]:
@@ -166,15 +167,9 @@ def _columns(metadata: Mapping[str, Value], prefixes: tuple[str, ...]) -> dict[s
     for column, key in _COLUMNS.items():
         values = (metadata.get(f"{prefix}.{key}") for prefix in prefixes)
         columns[column] = next((_greatest(value) for value in values if value is not None), None)
-    if columns["vocab_size"] is None:
-        tokens = metadata.get("tokenizer.ggml.tokens")
-        columns["vocab_size"] = (
-            tokens.count
-            if isinstance(tokens, Elided)
-            else len(tokens) or None
-            if isinstance(tokens, list)
-            else None
-        )
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    if columns["vocab_size"] is None and isinstance(tokens, (Elided, list)):
+        columns["vocab_size"] = tokens.count if isinstance(tokens, Elided) else len(tokens) or None
     if columns["head_count_kv"] is None:  # as llama.cpp takes it
         columns["head_count_kv"] = columns["head_count"]
     return columns
@@ -234,7 +229,9 @@ def _found(
         "architecture": architecture,
         "type": _type(metadata, architecture, headers, stem),
         "parameter_count": None if missing or unread else count_or_none(sum(types.values())),
-        "size_label": text_or_none(metadata.get("general.size_label")) or naming.size_label(stem),
+        "size_label": text_or_none(metadata.get("general.size_label"))
+        or naming.size_label(stem)
+        or naming.size_label(origin.name or ""),
         "file_type": file_type,
         "quantization": quantization_name(file_type, types) or naming.encoding(stem),
         "license": text_or_none(metadata.get("general.license")),

@@ -85,8 +85,10 @@ def group_files(files: Iterable[LocalFile]) -> list[Group]:
             safetensors[directory].append(made)
     groups = [Group("gguf", tuple(made.files)) for made in _attach_sidecars(gguf)]
     for directory, sets_there in safetensors.items():
-        _attach_configs(sets_there, configs[directory])
-        groups += [Group("safetensors", tuple(made.files)) for made in sets_there]
+        groups += [
+            Group("safetensors", tuple(made.files))
+            for made in _attach_configs(sets_there, configs[directory])
+        ]
     return sorted(groups, key=lambda group: group.files[0].path)
 
 
@@ -134,36 +136,29 @@ def _owner(stem: str, mains: list[_Set]) -> _Set | None:
     return owners[0] if len(owners) == 1 else None
 
 
-def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> None:
+def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> list[_Set]:
     """Give each model of a directory the configuration and the index that speak of it."""
     named = {file.name: file for file in configs}
-    indexed = [file for file in configs if file.name.lower().endswith(INDEX_SUFFIX)]
+    indexes = {
+        file.name[: -len(INDEX_SUFFIX)]: file
+        for file in configs
+        if file.name.lower().endswith(INDEX_SUFFIX)
+    }
+    adapters = [one for one in sets if one.stem.startswith("adapter")]
     mains = [one for one in sets if not one.stem.startswith("adapter")]
-    stems = {one.stem for one in mains}
-    if indexed and CONFIG in named and not any(_index_stem(file) in stems for file in indexed):
-        _merge(sets, mains, _index_stem(indexed[0]))
-        mains = mains[:1]
-    for one in sets:
-        main = one.stem.split(".")[0] in _MAIN_STEMS or len(mains) == 1
-        config = named.get(ADAPTER_CONFIG if one not in mains else CONFIG if main else "")
-        if config is not None:
-            one.files.append(_as(config, "config"))
-        one.files += [_as(file, "index") for file in indexed if _index_stem(file) == one.stem]
-
-
-def _index_stem(index: LocalFile) -> str:
-    return index.name[: -len(INDEX_SUFFIX)]
-
-
-def _merge(sets: list[_Set], mains: list[_Set], stem: str) -> None:
-    """Make one set of files whose names do not tell that they are shards: the index does."""
-    if not mains:
-        return
-    first, *rest = mains
-    first.stem = stem
-    first.files = [_as(file, "shard") for one in mains for file in one.files]
-    for one in rest:
-        sets.remove(one)
+    if mains and indexes and CONFIG in named and indexes.keys().isdisjoint(m.stem for m in mains):
+        # Names that do not tell that they are shards: the index does.
+        shards = [_as(file, "shard") for one in mains for file in one.files]
+        mains = [_Set(next(iter(indexes)), shards)]
+    for one in adapters:
+        if ADAPTER_CONFIG in named:
+            one.files.append(_as(named[ADAPTER_CONFIG], "config"))
+    for one in mains:
+        if CONFIG in named and (len(mains) == 1 or one.stem.split(".")[0] in _MAIN_STEMS):
+            one.files.append(_as(named[CONFIG], "config"))
+        if one.stem in indexes:
+            one.files.append(_as(indexes[one.stem], "index"))
+    return adapters + mains
 
 
 def describe(group: Group, origin: Origin, context: Context) -> Found | Unchanged | Skipped:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_PARAMETERS = 64 << 10  # characters of the JSON object
 MAX_PARAMETER = 8 << 10  # of one value; chat templates are often longer
+_MAX_FAULTS = 20  # told of one model
 _MAX_TEXT = 256  # characters of a short text such as an architecture or a licence
 _INT64_MAX = (1 << 63) - 1
 _YEAR_10000 = 253_402_300_800  # seconds since 1970
@@ -73,7 +74,7 @@ def build_found(
     named = first.real if naming.parse_name(os.path.basename(first.real)) else first.path
     locator = file_locator(context.host, _final_path(first.real))
     if faults.sentences:
-        facts = {"faults": faults.sentences, **facts}
+        facts = {"faults": faults.sentences[:_MAX_FAULTS], **facts}
     fields: dict[str, Any] = {"license": origin.license} | {
         name: value for name, value in columns.items() if value is not None
     }
@@ -110,12 +111,12 @@ def parameters_json(facts: Mapping[str, object]) -> str | None:
     What is too long, or None, is left out; a number that JSON has no word for becomes null.
     """
     facts = {key: value for key, value in facts.items() if value is not None}
-    text = _dumps(facts)
-    if len(text) > MAX_PARAMETER:
+    text = to_json(facts)
+    if len(text) > MAX_PARAMETER or text == "null":
         room = MAX_PARAMETERS - 2
         parts = []
         for key, value in facts.items():
-            part = _dumps({key: value})[1:-1]
+            part = f"{to_json(key)}:{to_json(value)}"
             if len(part) <= min(MAX_PARAMETER, room):
                 parts.append(part)
                 room -= len(part) + 1
@@ -126,14 +127,18 @@ def parameters_json(facts: Mapping[str, object]) -> str | None:
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-def _dumps(value: object) -> str:
+def to_json(value: object) -> str:
+    """Return compact JSON of any value that a parser made; null where it nests too deep."""
     try:
-        text = _encode(value)
+        try:
+            text = _encode(value)
+        except ValueError:  # infinity, or no number
+            text = _encode(_finite(value))
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate
-        return json.dumps(value, separators=(",", ":"))
-    except ValueError:  # infinity, or no number
-        return _dumps(_finite(value))
+        text = json.dumps(_finite(value), separators=(",", ":"))
+    except RecursionError:
+        text = "null"
     return text
 
 

@@ -17,6 +17,7 @@ from modelstore.sources.record import (
     count_or_none,
     missing_shards,
     text_or_none,
+    to_json,
 )
 from modelstore.sources.safetensors_header import (
     DTYPE_BITS,
@@ -73,9 +74,7 @@ _FACTS = (
     "tie_word_embeddings",
     "transformers_version",
 )
-_EMBEDDING_TYPES = re.compile(
-    r"(?:.*bert.*|mpnet|electra|roberta|xlm-roberta|t5encoder)", re.DOTALL
-)
+_EMBEDDING_TYPES = re.compile(r".*bert.*|mpnet|electra|t5encoder", re.DOTALL)  # roberta too
 _PACKED = ("U8", "I32", "U32")  # whole bytes and words that hold several small numbers
 _AUXILIARY = re.compile(
     r".*(?:zeros?|scales?|scale_inv|g_idx|absmax|quant_map|zero_point|weight_shape|biases|SCB)"
@@ -119,11 +118,12 @@ def describe_safetensors(
             config = _config(file, faults)
         elif file.role == "index":
             _check_index(file, weights, faults)
+    origin = replace(origin, name=origin.name or _component_name(weights[0].path))
     columns, facts = _describe(weights[0], headers, config)
+    columns["size_label"] = naming.size_label(origin.name or naming.model_name(weights[0].path))
     columns["source"] = origin.source or "safetensors"
     if len(headers) < len(weights) or faults.status == "incomplete":
         columns["parameter_count"] = None
-    origin = replace(origin, name=origin.name or _component_name(weights[0].path))
     return build_found(files, weights, columns, facts, faults, origin, context)
 
 
@@ -221,7 +221,6 @@ def _describe(
         or text_or_none(config.get("_class_name")),
         "type": _type(first, config, class_name, headers),
         "parameter_count": count_or_none(_parameter_count(elements, bits)),
-        "size_label": naming.size_label(naming.model_name(first.path)),
         "quantization": method or _dominant(elements),
         "license": text_or_none(config.get("license")),
     }
@@ -248,7 +247,7 @@ def _quantization(config: Json) -> tuple[str | None, int | None]:
     if settings.get("load_in_4bit") is True or method == "mxfp4":
         bits = 4
     if bits is None:
-        found = re.search(r'"num_bits": (\d{1,2})\b', json.dumps(settings)[:_MAX_SETTINGS])
+        found = re.search(r'"num_bits":(\d{1,2})\b', to_json(settings)[:_MAX_SETTINGS])
         bits = int(found[1]) if found else None
     if method is None:
         return None, bits

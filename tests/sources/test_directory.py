@@ -166,6 +166,15 @@ def test_a_directory_full_of_sidecars_is_sorted_out_quickly() -> None:
     assert len(group_files(files)) == 42_000
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("config", ["config.json", "other.json"])
+def test_a_directory_full_of_indexes_is_sorted_out_quickly(config: str) -> None:
+    files = [local(f"/m/{number}.safetensors") for number in range(20_000)]
+    files += [local(f"/m/x{number}.safetensors.index.json") for number in range(20_000)]
+    groups = group_files([*files, local(f"/m/{config}")])
+    assert len(groups) == (1 if config == "config.json" else 20_000)
+
+
 def test_links_to_files_are_the_files(tmp_path: Path) -> None:
     real = put(tmp_path / "models" / "x.gguf")
     (tmp_path / "links").mkdir()

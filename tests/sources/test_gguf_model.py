@@ -134,6 +134,16 @@ def test_a_shard_that_cannot_be_read_leaves_the_model_incomplete(tmp_path: Path)
     assert fault.startswith(f"{bad.name}: is not a GGUF file: it is a web page")
 
 
+def test_many_faults_are_told_in_part(tmp_path: Path) -> None:
+    files = [tmp_path / f"x-{number:05}-of-00300.gguf" for number in range(1, 301)]
+    for path in files:
+        path.touch()
+    hostile.write(files[0], hostile.gguf(hostile.ARCHITECTURE))
+    found = describe(*(shard(path) for path in files))
+    assert found.model.status == "incomplete"
+    assert len(facts(found)["faults"]) == 20
+
+
 def test_weights_that_cannot_be_read_are_skipped_with_the_reason(tmp_path: Path) -> None:
     path = hostile.write(tmp_path / "bad.gguf", b"GGUF\1\0\0\0" + bytes(16))
     skipped = describe_gguf([local_file(str(path))], Origin(), CONTEXT)

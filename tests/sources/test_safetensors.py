@@ -401,6 +401,18 @@ def test_a_configuration_that_cannot_be_read_is_a_fault_and_no_more(
     assert facts(found)["faults"] == ["config.json cannot be read as JSON"]
 
 
+@pytest.mark.parametrize("depth", [100, 400, 900, 980, 990, 3000])
+@pytest.mark.parametrize("core", ["1", "1e999"])
+def test_a_configuration_nested_to_the_limit_is_no_error(
+    tmp_path: Path, depth: int, core: str
+) -> None:
+    folder = make(tmp_path / "m", {"a": zeros(2)})
+    nested = '{"a":' * depth + core + "}" * depth
+    content = f'{{"model_type":"x","rope_scaling":{nested},"quantization_config":{nested}}}'
+    (folder / "config.json").write_text(content)
+    assert only(folder).model.status == "available"
+
+
 def test_lies_in_a_configuration_are_unknown(tmp_path: Path) -> None:
     config = {
         "model_type": "\ud800" + "x" * 20,
