@@ -96,7 +96,9 @@ def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> C
         Session(out, choice, Purpose.WRITE, timeout=patience) as session,
         _awaiting(out, patience) as on_wait,
     ):
-        return run_checkpoint(session.opened, mode.value, patience, on_wait)
+        checkpoint = run_checkpoint(session.opened, mode.value, patience, on_wait)
+        session.opened.may_fold = False  # what others commit from now on is not ours to count
+        return checkpoint
 
 
 def _discard(choice: DatabaseChoice, patience: float) -> tuple[Checkpoint, Discarded]:

@@ -16,7 +16,7 @@ from modelstore.cli.output import current
 from modelstore.cli.progress import progress
 from modelstore.cli.session import DatabaseChoice, Session, choose_database, tell_wal_line
 from modelstore.cli.targets import choose_targets, make_context
-from modelstore.errors import ExitCode, worst
+from modelstore.errors import ExitCode, UsageError, worst
 from modelstore.store.connection import Purpose
 from modelstore.store.schema import create_or_migrate
 from modelstore.store.staging import Staging
@@ -55,6 +55,8 @@ def run_import(request: Request, db: str | None, form: Format | None) -> ExitCod
     choice = choose_database(db)
     context = make_context(request.host, request.timeout, request.api_key_file)
     targets = choose_targets(request.sources, request.kind, context, discover=request.discover)
+    if any(os.path.realpath(choice.path) == chosen.root for chosen in targets):
+        raise UsageError("a SOURCE is the catalogue itself", hint="name another --db")
     if request.dry_run:
         with _private_copy(out, choice, request.timeout) as copy:
             result = _import(out, request, copy, targets, context, shown=choice)

@@ -47,7 +47,6 @@ class Tally:
 
     source: str  # as it was given: outside text
     kind: str
-    found: int = 0
     added: int = 0
     updated: int = 0
     unchanged: int = 0
@@ -57,6 +56,11 @@ class Tally:
     skips: list[Skipped] = field(default_factory=list)
     offline: str | None = None  # why nothing of it is taken for gone
     error: ModelstoreError | None = None
+
+    @property
+    def found(self) -> int:
+        """Models that it holds, each once however many of its places show it."""
+        return self.added + self.updated + self.unchanged
 
     @property
     def is_empty(self) -> bool:
@@ -187,7 +191,6 @@ class Importer:
         else:
             self._skip(tally, item)
             return
-        tally.found += count
         self._done += count
         self._show(tally.source, self._done)
 

@@ -123,7 +123,7 @@ def _damage(found: Inspection) -> Iterator[tuple[str, Tone]]:
     elif scan.is_damaged:
         yield (
             f"Frame {scan.valid + 1:,} is damaged. SQLite will silently ignore it and the "
-            f"{plural(scan.later_commits, 'commit')} from there on "
+            f"{plural(scan.later_commits, 'commit')} after it "
             f"({plural(scan.ignored_frames, 'intact frame')}).",
             "bad",
         )

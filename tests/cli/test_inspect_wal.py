@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.logs import flip_bit, frame_offset, killed_writer, state_of
+from tests.cli.program import alone, environment, modelstore, python, reader, records
+
+
+def test_the_state_is_one_line_that_anyone_understands(tmp_path: Path) -> None:
+    db = tmp_path / "app.db"
+    killed_writer(db, 18)
+    result = modelstore("inspect-wal", db, "--no-checkpoint")
+    assert result.code == 0
+    first = result.out.splitlines()[0]
+    assert first == ("18 rows in 18 frames are only in the WAL. Without it, models loses 18 rows.")
+    assert "Model-0, Model-1" in result.out
+    assert "8 more" in result.out
+    every = modelstore("inspect-wal", db, "--no-checkpoint", "--all")
+    assert "Model-17" in every.out
+
+
+def test_no_checkpoint_changes_nothing(tmp_path: Path) -> None:
+    db = tmp_path / "app.db"
+    killed_writer(db, 18)
+    before = state_of(db)
+    for extra in ([], ["--json"], ["--frames"], ["--transactions"], ["-f", "csv"], ["--deep"]):
+        assert modelstore("inspect-wal", db, "--no-checkpoint", *extra).code == 0
+    assert state_of(db) == before
+
+
+def test_without_it_the_log_is_folded_and_that_is_said(tmp_path: Path) -> None:
+    db = tmp_path / "app.db"
+    killed_writer(db, 18)
+    result = modelstore("inspect-wal", db)
+    assert result.code == 0
+    assert "18 rows in 18 frames are only in the WAL" in result.out
+    assert "On exit: 18 checkpointed, 0 left; busy: no" in result.out
+    assert alone(db) == [(18,)]
+    assert "Nothing is in the WAL" in modelstore("inspect-wal", db).out
+
+
+def test_a_catalogues_models_at_risk_are_named(tmp_path: Path) -> None:
+    db = tmp_path / "m.db"
+    assert modelstore("import", "-", "--db", db, stdin=records(1, "Old")).code == 0
+    with reader(db):
+        arguments = ("import", "-", "--db", db, "--timeout", "100ms")
+        assert modelstore(*arguments, stdin=records(18)).code == 4
+        seen = modelstore("inspect-wal", db, "--no-checkpoint", "--json", "--all").json
+    (models,) = [table for table in seen["tables"] if table["name"] == "models"]
+    assert models["lost"]["count"] == 18
+    assert sorted(models["lost"]["names"]) == sorted(f"Model-{n}" for n in range(18))
+
+
+def test_frames_and_transactions_are_listed(tmp_path: Path) -> None:
+    db = tmp_path / "app.db"
+    killed_writer(db, 4)
+    frames = modelstore("inspect-wal", db, "--frames", "--no-checkpoint", "--json").json["frames"]
+    assert [frame["frame"] for frame in frames] == [1, 2, 3, 4]
+    assert {frame["object"] for frame in frames} == {"models"}
+    assert {frame["state"] for frame in frames} == {"committed"}
+    result = modelstore("inspect-wal", db, "--transactions", "--no-checkpoint", "-f", "tsv")
+    assert len(result.out.splitlines()) == 5
+
+
+def test_a_log_without_its_database_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    db = tmp_path / "app.db"
+    killed_writer(db, 4)
+    os.rename(tmp_path / "app.db-wal", tmp_path / "lost.bin")
+    result = modelstore("inspect-wal", tmp_path / "lost.bin")
+    assert result.code == 0
+    assert "no database beside this log" in result.out
+    db.unlink()
+    os.rename(tmp_path / "lost.bin", tmp_path / "app.db-wal")
+    result = modelstore("inspect-wal", db)
+    assert result.code == 0
+    assert "4" in result.out
+    assert not db.exists()
+
+
+def test_damage_that_sqlite_would_hide_is_exit_5(tmp_path: Path) -> None:
+    db, wal = tmp_path / "app.db", tmp_path / "app.db-wal"
+    killed_writer(db, 30)
+    (tmp_path / "app.db-shm").unlink()
+    flip_bit(wal, frame_offset(wal, 6) + 500)
+    result = modelstore("inspect-wal", db, "--json")
+    assert result.code == 5
+    log = result.json["log"]
+    assert (log["committed"], log["damaged"], log["ignored_frames"]) == (5, 1, 24)
+    assert log["later_commits"] == 24
+    words = modelstore("inspect-wal", db)
+    assert words.out.startswith("Frame 6 is damaged. SQLite will silently ignore")
+
+
+@pytest.mark.parametrize(
+    "fault", ["empty", "short", "zeros", "text", "directory", "fifo", "truncated", "header"]
+)
+def test_every_broken_log_gets_an_answer(tmp_path: Path, fault: str) -> None:
+    db, wal = tmp_path / "app.db", tmp_path / "app.db-wal"
+    killed_writer(db, 6)
+    whole = wal.read_bytes()
+    (tmp_path / "app.db-shm").unlink()
+    if fault in ("directory", "fifo"):
+        wal.unlink()
+        wal.mkdir() if fault == "directory" else os.mkfifo(wal)
+    else:
+        wal.write_bytes(
+            {
+                "empty": b"",
+                "short": whole[:20],
+                "zeros": bytes(len(whole)),
+                "text": b"this is no log" * 400,
+                "truncated": whole[: len(whole) // 2],
+                "header": whole[:9] + b"\xff" + whole[10:],
+            }[fault]
+        )
+    result = modelstore("inspect-wal", db, "--no-checkpoint", timeout=20)
+    assert result.code in (0, 3, 5), result
+    assert "Traceback" not in result.err
+    assert result.out or result.err.startswith("error: ")
+
+
+def test_what_is_no_database_is_called_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(b"GGUF" + bytes(100))
+    result = modelstore("inspect-wal", path)
+    assert (result.code, result.out) == (3, "")
+    assert "GGUF" in result.err
+    result = modelstore("inspect-wal", tmp_path / "gone.db")
+    assert (result.code, result.out) == (3, "")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_watching_changes_nothing_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    db = tmp_path / "app.db"
+    killed_writer(db, 5)
+    before = state_of(db)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelstore", "inspect-wal", str(db), "--watch", "0.2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(3)]
+    assert all("5 committed, 0 checkpointed, 5 left" in line for line in lines)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert err == ""
+    assert state_of(db) == before
+
+
+def test_reports_beside_a_live_writer_are_never_wrong(tmp_path: Path) -> None:
+    db = tmp_path / "app.db"
+    killed_writer(db, 5)
+    code = """
+        import sqlite3, sys
+        conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+        print("ready", flush=True)
+        while True:
+            conn.execute("INSERT INTO models (name) VALUES ('w')")
+            conn.execute("DELETE FROM models WHERE id % 7 = 0")
+    """
+    with python(code, db) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        deadline = time.monotonic() + 4
+        looks = 0
+        while time.monotonic() < deadline:
+            report = modelstore("inspect-wal", db, "--no-checkpoint", "--json")
+            assert report.code == 0, report
+            assert not report.json["damaged"]
+            looks += 1
+    assert looks >= 3
