@@ -34,7 +34,8 @@ def run_checkpoint(
     """Try a mode until it is done or `timeout` (seconds) is over; passive tries but once.
 
     passive copies what readers let it; full copies all; restart moreover waits until no reader
-    needs the log; truncate then empties it. `in_main_file` tells whether the main file alone now
+    needs the log; truncate then empties it. Each copies meanwhile what it can, so that the main
+    file alone may be a mixture until all is copied. `in_main_file` tells whether the main file alone now
     holds everything, whoever committed it; `busy` whether the mode was not done to its end.
     """
     log, account = opened.log, opened.account
@@ -79,10 +80,10 @@ def _attempt(log: LiveLog, account: Account, mode: Mode) -> bool | None:
         return None
     if mode == "passive" or (mode == "full" and row.log == row.checkpointed):
         return row.log == row.checkpointed
-    if mode == "truncate":
-        return truncate(log, ledger)
     if HAS_WAL_RESET_BUG and not log.is_alone():
         return row.log == row.checkpointed  # copied under the write lock: more is not safe here
+    if mode == "truncate":
+        return truncate(log, ledger)
     before = log.index()
     row = log.run(mode.upper(), 0)
     ledger.backfilled(before, row, log.index())

@@ -194,7 +194,7 @@ def truncate(log: LiveLog, ledger: Ledger) -> bool:
     return not row.busy
 
 
-def settle(log: LiveLog, result: Checkpoint, wrote: bool) -> Checkpoint:  # noqa: FBT001
+def settle(log: LiveLog, result: Checkpoint, *, wrote: bool) -> Checkpoint:
     """Complete a result: who is in the way, and what there is of safety where not all is folded."""
     if result.busy or result.left:
         with suppress(OSError):

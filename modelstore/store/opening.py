@@ -39,7 +39,7 @@ def open_to_write(path: str, *, timeout: float, create: bool) -> OpenDatabase:
             f"{visible(blocked, 200)} cannot be written by this user, so neither can the database",
             hint="check who owns the database, its -wal, its -shm and its directory",
         )
-    held = HeldFiles(found.path)
+    held = _hold(found)
     try:
         return connected(held, found, "rw", timeout=timeout, create=create)
     except sqlite3.Error as error:
@@ -53,7 +53,7 @@ def open_to_write(path: str, *, timeout: float, create: bool) -> OpenDatabase:
 def open_to_read(path: str, *, timeout: float, fold: bool) -> OpenDatabase:
     """Open for reading in the first way that works."""
     found = probe(path)
-    held = HeldFiles(found.path)
+    held = _hold(found)
     *others, last = ways_to_read(found, fold=fold)
     try:
         for access in others:
@@ -66,6 +66,15 @@ def open_to_read(path: str, *, timeout: float, fold: bool) -> OpenDatabase:
     except BaseException:
         held.release()
         raise
+
+
+def _hold(found: Probe) -> HeldFiles:
+    try:
+        return HeldFiles(found.path)
+    except FileNotFoundError as error:
+        raise RefusedError(
+            f"{found.name} was deleted just now", hint="see what cleans up there; try again"
+        ) from error
 
 
 @contextmanager

@@ -253,4 +253,6 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
     log = scan(wal)
     foreign = why_foreign(found.header, held.db, log, wal)
     held.let_go(wal)
-    return replace(found, log=log, damaged=log.is_damaged, foreign=foreign)
+    # A log that changes has somebody attached by now, and will not be recovered.
+    damaged = log.is_damaged and not log.changed_while_reading
+    return replace(found, log=log, damaged=damaged, foreign=foreign)

@@ -10,6 +10,7 @@ from modelstore.errors import ExitCode
 from modelstore.store.checkpoint import MODES, Checkpoint, Mode
 from modelstore.store.connection import Purpose, open_database
 from modelstore.store.explicit import run_checkpoint
+from modelstore.store.sqlite import HAS_WAL_RESET_BUG
 from modelstore.wal.locks import Blocker
 from tests.store.outside import (
     IMPATIENT_WRITER,
@@ -121,7 +122,7 @@ def test_a_reader_of_the_newest_frame_does_not_make_it_fail(tmp_path: Path) -> N
         full = run_checkpoint(opened, "full", 0.1)
         assert (full.busy, full.left, full.exit_code(wrote=True)) == (False, 0, ExitCode.OK)
         result = run_checkpoint(opened, "truncate", 0.1)
-    assert result.busy
+    assert result.busy is not HAS_WAL_RESET_BUG  # then it is not even tried
     assert result.left == 0
     assert result.exit_code(wrote=True) is ExitCode.OK
 

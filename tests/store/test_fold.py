@@ -13,6 +13,7 @@ from modelstore.errors import ExitCode
 from modelstore.store.checkpoint import Checkpoint
 from modelstore.store.connection import OpenDatabase, Purpose, open_database
 from modelstore.store.fold import LOG_DELETED
+from modelstore.store.sqlite import HAS_WAL_RESET_BUG
 from tests.store.outside import (
     IMPATIENT_WRITER,
     IS_ROOT,
@@ -168,9 +169,10 @@ def test_a_reader_of_the_newest_frame_keeps_the_log_but_not_the_rows(tmp_path: P
         result = opened.close()
     assert result.exit_code(wrote=True) is ExitCode.OK
     assert (result.log, result.checkpointed, result.left) == (6, 6, 0)
-    assert result.busy  # the log could not be truncated
-    assert [set(blocker.blocks) for blocker in result.blockers] == [{"reset", "truncate"}]
     assert result.wal_size_after > 0
+    if not HAS_WAL_RESET_BUG:  # else it is not even tried
+        assert result.busy
+        assert [set(blocker.blocks) for blocker in result.blockers] == [{"reset", "truncate"}]
 
 
 def test_no_writer_waits_while_we_wait_for_a_reader(tmp_path: Path) -> None:
