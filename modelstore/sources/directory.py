@@ -1,4 +1,8 @@
-"""Models in a directory tree of any depth, however they are laid out."""
+"""Models in a directory tree of any depth, however they are laid out.
+
+One file is read after the other: a header takes a tenth of a millisecond, most of it Python's own
+work, so that threads take twice as long where the files are in memory.
+"""
 
 from __future__ import annotations
 

@@ -130,15 +130,20 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 def to_json(value: object) -> str:
     """Return compact JSON of any value that a parser made; null where it nests too deep."""
     try:
-        try:
-            text = _encode(value)
-        except ValueError:  # infinity, or no number
-            text = _encode(_finite(value))
+        return _valid_json(value)
+    except RecursionError:
+        return "null"
+
+
+def _valid_json(value: object) -> str:
+    try:
+        text = _encode(value)
+    except ValueError:  # infinity, or no number
+        text = _encode(_finite(value))
+    try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate
-        text = json.dumps(_finite(value), separators=(",", ":"))
-    except RecursionError:
-        text = "null"
+        return json.dumps(_finite(value), separators=(",", ":"))
     return text
 
 

@@ -402,7 +402,7 @@ def test_a_configuration_that_cannot_be_read_is_a_fault_and_no_more(
 
 
 @pytest.mark.parametrize("depth", [100, 400, 900, 980, 990, 3000])
-@pytest.mark.parametrize("core", ["1", "1e999"])
+@pytest.mark.parametrize("core", ["1", "1e999", '"\\ud800"'])
 def test_a_configuration_nested_to_the_limit_is_no_error(
     tmp_path: Path, depth: int, core: str
 ) -> None:
