@@ -35,8 +35,8 @@ def run_checkpoint(
 
     passive copies what readers let it; full copies all; restart moreover waits until no reader
     needs the log; truncate then empties it. Each copies meanwhile what it can, so that the main
-    file alone may be a mixture until all is copied. `in_main_file` tells whether the main file alone now
-    holds everything, whoever committed it; `busy` whether the mode was not done to its end.
+    file alone may be a mixture until all is copied. `in_main_file` tells whether it now holds
+    everything, whoever committed it; `busy` whether the mode was not done to its end.
     """
     log, account = opened.log, opened.account
     if log is None or account is None or opened.access != "rw" or not opened.may_fold:

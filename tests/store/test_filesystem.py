@@ -14,7 +14,7 @@ TABLE = """\
 30 22 0:26 / /mnt/with\\040space rw - nfs4 server:/export\\040x rw
 31 22 0:27 / /mnt/share rw,nosuid - cifs //host/share rw
 32 22 0:28 / /home/me/.cache/doc rw - fuse.portal portal rw
-33 22 0:29 / /work rw master:1 propagate_from:2 - virtiofs workspace rw
+33 22 0:29 / /shared rw master:1 propagate_from:2 - virtiofs workspace rw
 34 22 254:1 /data/app.db /srv/app.db rw - ext4 /dev/vda1 rw
 35 22 0:30 / /mnt/tmp rw - tmpfs tmpfs rw
 36 35 0:31 / /mnt/tmp rw - 9p hostshare rw
@@ -39,7 +39,7 @@ def mounts() -> tuple[Mount, ...]:
         ("/mnt/share/deep/models.db", "cifs"),
         ("/mnt/sharemodels.db", "ext4"),
         ("/home/me/.cache/doc/models.db", "fuse.portal"),
-        ("/work/models.db", "virtiofs"),
+        ("/shared/models.db", "virtiofs"),
         ("/mnt/tmp/models.db", "9p"),  # the last mount on a point hides the earlier
         ("/mnt/é/models.db", "ext4"),
     ],
@@ -63,7 +63,7 @@ def test_a_name_that_is_no_text_is_kept() -> None:
         ("/mnt/with space/models.db", "nfs4"),
         ("/mnt/share/models.db", "cifs"),
         ("/home/me/.cache/doc/x.db", "fuse.portal"),
-        ("/work/models.db", "virtiofs"),
+        ("/shared/models.db", "virtiofs"),
         ("/mnt/tmp/models.db", "9p"),
         ("/srv/app.db", "mount point"),
     ],
