@@ -124,12 +124,12 @@ def _walk(root: str) -> Iterator[_Listing]:
 
     What is still to do is a stack of paths, as seen and real, not of calls.
     """
-    todo = [(root, root)]
+    pending = [(root, root)]
     links: list[str] = []
     roots = {root}
     entries = 0
-    while todo or links:
-        if not todo:
+    while pending or links:
+        if not pending:
             link = links.pop()
             real = os.path.realpath(link)
             if _is_within(root, {real}):
@@ -137,9 +137,9 @@ def _walk(root: str) -> Iterator[_Listing]:
                 yield _Listing(skipped=[Skipped(link, reason)])
             elif not _is_within(real, roots):
                 roots.add(real)
-                todo.append((link, real))
+                pending.append((link, real))
             continue
-        seen, real = todo.pop()
+        seen, real = pending.pop()
         listing = _list(seen, real)
         entries += listing.entries
         if entries > MAX_ENTRIES:
@@ -149,7 +149,7 @@ def _walk(root: str) -> Iterator[_Listing]:
             return
         for name in reversed(listing.directories):
             path = os.path.join(seen, name)
-            todo.append((path, path if seen == real else os.path.join(real, name)))
+            pending.append((path, path if seen == real else os.path.join(real, name)))
         links += [os.path.join(seen, name) for name in reversed(listing.links)]
         yield listing
 
