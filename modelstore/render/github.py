@@ -1,0 +1,106 @@
+"""A verification as GitHub Actions shows it: annotations in the log, and the job's summary.
+
+The runner takes lines that begin with ``::`` for commands, and everything in the summary for
+Markdown with HTML. Names from databases and disks are outside text there too.
+https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+from modelstore.text import human_seconds, plural, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.render.findings import FindingShape, VerificationShape
+
+_SHOWN = 10  # annotations of a kind and step that GitHub shows; the rest it drops silently
+_ROWS = 500  # findings of the summary, which GitHub drops whole above 1 MiB
+_MESSAGE, _PROPERTY = 600, 200  # characters; escaping makes at most three of one
+_SIGNS = {"pass": "✅", "note": "💬", "warn": "⚠️", "fail": "❌"}
+
+_ACTIVE = re.compile(r"[@#$`*_~\\\[\]]|://|www\.|:[\w+-]+:|[0-9a-f]{7}")
+"""What GitHub makes links, names, pictures or formulas of, outside of ``<code>``."""
+
+
+def annotations(verification: VerificationShape) -> Iterator[str]:
+    """Yield one line, a workflow command, for each failure and each warning; without newlines.
+
+    A warning is an error where warnings fail. Where there are more than GitHub shows, the last
+    one that it does show says how many there are.
+    """
+    severities = {"fail": "error", "warn": "error" if verification.strict else "warning"}
+    for level in ("error", "warning"):
+        found = [f for f in verification.findings if severities.get(f.severity) == level]
+        whole = len(found) <= _SHOWN
+        for finding in found if whole else found[: _SHOWN - 1]:
+            yield _command(level, f"modelstore verify: {finding.code}", _sentence(finding))
+        if not whole:
+            rest = len(found) - _SHOWN + 1
+            yield _command(level, "modelstore verify", f"{rest:,} more: see the job summary")
+
+
+def _sentence(finding: FindingShape) -> str:
+    """Return what was measured, where, and what to do, on one line."""
+    place = f" ({finding.where})" if finding.where and finding.where not in finding.measured else ""
+    advice = f": {finding.advice}" if finding.advice else ""
+    return f"{finding.measured}{place}{advice}"
+
+
+def _command(level: str, title: str, message: str) -> str:
+    """Return a workflow command whose parts can neither end it nor begin another."""
+    title = _percent(visible(title, _PROPERTY), "%\r\n:,")
+    return f"::{level} title={title}::{_percent(visible(message, _MESSAGE), '%\r\n')}"
+
+
+def _percent(text: str, signs: str) -> str:
+    """Return `text` with each of `signs` as the runner decodes it."""
+    return "".join(f"%{ord(char):02X}" if char in signs else char for char in text)
+
+
+def job_summary(verification: VerificationShape) -> str:
+    """Return the text for the file GITHUB_STEP_SUMMARY, in Markdown.
+
+    The table is HTML: in it, nothing is Markdown, and a hostile name has only HTML to escape.
+    """
+    findings = verification.findings
+    rows = "".join(map(_row, findings[:_ROWS]))
+    more = len(findings) - _ROWS
+    if more > 0:
+        rows += f'<tr><td colspan="3">{plural(more, "more finding")}</td></tr>\n'
+    sign = _SIGNS["fail" if verification.failed else "pass"]
+    lines = [
+        f"### {sign} modelstore verify: {verification.verdict}",
+        "",
+        f"<p>{_inert(verification.database, code=True)}, {verification.started}, "
+        f"{human_seconds(verification.seconds)}</p>",
+        "",
+        "<table>",
+        "<tr><th>Check</th><th>Result</th><th>Measured</th></tr>",
+        f"{rows}</table>",
+        "",
+    ]
+    if verification.checkpoint is not None:
+        lines += [f"<p>{_inert(verification.checkpoint.wal_line())}</p>", ""]
+    return "\n".join(lines) + "\n"
+
+
+def _row(finding: FindingShape) -> str:
+    cell = _inert(finding.measured)
+    if finding.where and finding.where not in finding.measured:
+        cell += f"<br>{_inert(finding.where, code=True)}"
+    if finding.advice and finding.severity in ("warn", "fail"):
+        cell += f"<br><b>To do:</b> {_inert(finding.advice)}"
+    sign = _SIGNS[finding.severity]
+    return f"<tr><td>{finding.check}</td><td>{sign} {finding.severity}</td><td>{cell}</td></tr>\n"
+
+
+def _inert(text: str, *, code: bool = False) -> str:
+    """Return `text` as HTML that GitHub shows letter by letter."""
+    shown = visible(text, _MESSAGE)
+    safe = escape(shown)
+    return f"<code>{safe}</code>" if code or _ACTIVE.search(shown) else safe
