@@ -27,7 +27,7 @@ _ACTIVE = re.compile(r"[@#$`*_~\\\[\]]|://|www\.|:[\w+-]+:|[0-9a-f]{7}")
 """What GitHub makes links, names, pictures or formulas of, outside of ``<code>``."""
 
 
-def annotations(verification: VerificationShape) -> Iterator[str]:
+def annotation_lines(verification: VerificationShape) -> Iterator[str]:
     """Yield one line, a workflow command, for each failure and each warning; without newlines.
 
     A warning is an error where warnings fail. Where there are more than GitHub shows, the last
@@ -54,7 +54,8 @@ def _sentence(finding: FindingShape) -> str:
 def _command(level: str, title: str, message: str) -> str:
     """Return a workflow command whose parts can neither end it nor begin another."""
     title = _percent(visible(title, _PROPERTY), "%\r\n:,")
-    return f"::{level} title={title}::{_percent(visible(message, _MESSAGE), '%\r\n')}"
+    message = _percent(visible(message, _MESSAGE), "%\r\n")
+    return f"::{level} title={title}::{message}"
 
 
 def _percent(text: str, signs: str) -> str:
