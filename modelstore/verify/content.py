@@ -1,0 +1,135 @@
+"""The rows of tables as counts and digests, so that two views of a database can be compared."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modelstore.store.failures import primary_code
+from modelstore.store.sqlite import sqlite3
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from modelstore.verify.subject import Tick
+
+_BIG = 1 << 16  # bytes of one value, from which on it is digested without being copied
+_TELL_EVERY = 2000  # rows
+_ERROR = 1
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name, tbl_name"
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
+
+Wanted = frozenset[str] | None
+"""Names of tables in lower case, as SQLite compares them; None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a table holds: how many rows, and a digest of them in the order of their keys."""
+
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a view of a database holds: its schema, and the tables that were wanted by name.
+
+    Virtual tables are no tables of their own: what they keep is in ordinary ones. `unread` are
+    tables whose rows this SQLite cannot ask for, with the reason.
+    """
+
+    schema: str
+    names: tuple[str, ...]
+    tables: dict[str, Table] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all tables that were read."""
+        return sum(table.rows for table in self.tables.values())
+
+
+def read_content(conn: sqlite3.Connection, wanted: Wanted, tick: Tick) -> Content:
+    """Read the schema and the wanted tables. Raises `sqlite3.Error` for damage."""
+    digest = hashlib.blake2b(digest_size=16)
+    with _exact_text(conn):
+        for row in conn.execute(_SCHEMA):
+            digest.update(repr(row).encode())
+        names = [
+            bytes(name).decode("utf-8", "surrogateescape") for (name,) in conn.execute(_TABLES)
+        ]
+        content = Content(digest.hexdigest(), tuple(names))
+        for name in names:
+            if wanted is not None and name.lower() not in wanted:
+                continue
+            try:
+                content.tables[name] = _read_table(conn, name, tick)
+            except UnicodeEncodeError:
+                content.unread[name] = "its name is no text"
+            except sqlite3.OperationalError as error:
+                if primary_code(error) != _ERROR:
+                    raise
+                content.unread[name] = str(error)
+    return content
+
+
+@contextmanager
+def _exact_text(conn: sqlite3.Connection) -> Iterator[None]:
+    """Read text as bytes that are not taken for a blob's, so that every byte counts."""
+    before: Callable[[bytes], object] = conn.text_factory
+    conn.text_factory = bytearray
+    try:
+        yield
+    finally:
+        conn.text_factory = before
+
+
+def _read_table(conn: sqlite3.Connection, name: str, tick: Tick) -> Table:
+    digest = hashlib.blake2b(digest_size=16)
+    update = digest.update
+    rows = 0
+    # NOT INDEXED: in the order of the table's own b-tree, whatever indexes there are.
+    for row in conn.execute(f"SELECT {_columns(conn, name)} FROM {quoted(name)} NOT INDEXED"):
+        rows += 1
+        if any(value.__class__ in (bytes, bytearray) and len(value) > _BIG for value in row):
+            for value in row:
+                if isinstance(value, (bytes, bytearray)):
+                    update(f"{type(value).__name__} {len(value)}:".encode())
+                    update(value)
+                else:
+                    update(repr(value).encode())
+        else:
+            update(repr(row).encode())
+        if rows % _TELL_EVERY == 0:
+            tick(f"comparing {name}", rows)
+    return Table(rows, digest.hexdigest())
+
+
+def _columns(conn: sqlite3.Connection, name: str) -> str:
+    """Return what is stored of a row: its rowid if it has one, and no column that is computed."""
+    info = conn.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall()
+    stored = [bytes(row[1]).decode("utf-8", "surrogateescape") for row in info if row[6] in (0, 3)]
+    taken = {bytes(row[1]).lower() for row in info}
+    columns = [quoted(column) for column in stored]
+    alias = next((a for a in ("rowid", "_rowid_", "oid") if a.encode() not in taken), None)
+    if alias is not None and _has_rowid(conn, name, alias):
+        columns.insert(0, alias)
+    return ", ".join(columns)
+
+
+def _has_rowid(conn: sqlite3.Connection, name: str, alias: str) -> bool:
+    try:
+        conn.execute(f"SELECT {alias} FROM {quoted(name)} LIMIT 0").fetchall()
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != _ERROR:
+            raise
+        return False
+    return True
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL has it, whatever it holds."""
+    return '"' + name.replace('"', '""') + '"'

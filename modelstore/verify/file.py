@@ -1,0 +1,145 @@
+"""The main file: whether it is a database, of the size that it says, with a sane header."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelstore.text import human_bytes, plural
+from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.risk import TORN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.verify.subject import Subject
+    from modelstore.wal.layout import DatabaseHeader
+
+_ENCODINGS = (0, 1, 2, 3)  # 0: nothing was stored yet
+
+
+def check_file(subject: Subject) -> Iterator[Finding]:
+    """Yield what the header and the size of the main file say."""
+    found = subject.probe
+    if found is None:
+        return
+    if found.header is None:
+        yield _finding("empty", "note", "the file is empty: a database without any table", subject)
+        return
+    problems = [*_size_problems(subject, found.header), *_header_problems(subject, found.header)]
+    yield from problems
+    if problems:
+        return
+    header = found.header
+    size = f"{human_bytes(found.size)}, {plural(found.size // header.page_size, 'page')}"
+    mode = "WAL mode" if header.is_wal else "rollback journal"
+    version = header.sqlite_version
+    by = (
+        f", last written by SQLite {version // 1000000}.{version // 1000 % 1000}.{version % 1000}"
+        if 3_000_000 <= version < 4_000_000
+        else ""
+    )
+    yield _finding(
+        "sane",
+        "pass",
+        f"{size} of {header.page_size:,} bytes, {mode}{by}",
+        subject,
+        data={
+            "size": found.size,
+            "page_size": header.page_size,
+            "pages": found.size // header.page_size,
+            "wal_mode": header.is_wal,
+            "user_version": header.user_version,
+            "application_id": header.application_id,
+        },
+    )
+
+
+def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding]:
+    size = subject.probe.size if subject.probe is not None else 0
+    data: dict[str, object] = {
+        "size": size,
+        "page_size": header.page_size,
+        "page_count": header.page_count,
+    }
+    expected = header.page_count * header.page_size
+    if header.has_valid_page_count and size < expected:
+        held_by_log = subject.log.loss.main.state in TORN and not subject.must_not_fold
+        missing = plural(-(-(expected - size) // header.page_size), "page")
+        if held_by_log:
+            yield _finding(
+                "short",
+                "warn",
+                f"{missing} of {header.page_count:,} are not in the main file yet: "
+                "a checkpoint was cut short, and the log holds them",
+                subject,
+                "never delete the -wal: the next checkpoint completes the file",
+                data,
+            )
+        else:
+            yield _finding(
+                "truncated",
+                "fail",
+                f"{human_bytes(size)}, but its header says {header.page_count:,} pages of "
+                f"{header.page_size:,} bytes: {missing} are cut off",
+                subject,
+                "restore it from a backup; keep this copy and its -wal",
+                data,
+            )
+    elif size % header.page_size:
+        yield _finding(
+            "ragged",
+            "warn",
+            f"{size % header.page_size:,} bytes at the end of the file are no whole page",
+            subject,
+            "something other than SQLite wrote to the file, or a copy was cut short",
+            data,
+        )
+    elif header.has_valid_page_count and size > expected and not subject.log.scan.committed:
+        yield _finding(
+            "long",
+            "note",
+            f"{plural((size - expected) // header.page_size, 'page')} lie behind the "
+            f"{header.page_count:,} that the header counts: space set aside, or a cut VACUUM",
+            subject,
+            data=data,
+        )
+
+
+def _header_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding]:
+    pages = max(header.page_count, (subject.probe.size if subject.probe else 0) // header.page_size)
+    wrong = []
+    if header.text_encoding not in _ENCODINGS:
+        wrong.append(f"text encoding {header.text_encoding}")
+    if header.freelist_count >= pages or header.freelist_trunk > pages:
+        wrong.append(f"{header.freelist_count:,} free pages of {pages:,}")
+    if bool(header.freelist_count) != bool(header.freelist_trunk):
+        wrong.append("a free list that contradicts its count")
+    if header.write_version not in (1, 2) or header.read_version not in (1, 2):
+        wrong.append(f"file format {header.write_version}, {header.read_version}")
+    if wrong:
+        yield _finding(
+            "header",
+            "fail",
+            f"the header holds what no SQLite writes: {', '.join(wrong)}",
+            subject,
+            "restore it from a backup; keep this copy and its -wal",
+        )
+
+
+def _finding(
+    word: str,
+    severity: Severity,
+    measured: str,
+    subject: Subject,
+    advice: str | None = None,
+    data: dict[str, object] | None = None,
+) -> Finding:
+    return Finding(
+        code=f"file.{word}",
+        check="file",
+        severity=severity,
+        measured=measured,
+        where=subject.path,
+        advice=advice,
+        data=data or {},
+    )

@@ -1,0 +1,191 @@
+"""The log before anything is folded: whether it is whole, and what is in it alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelstore.text import human_bytes, plural
+from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.risk import TORN, at_risk, is_many, loss_data, where_lost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.verify.subject import Orders, Subject
+
+_KEEP = (
+    "fold nothing and delete nothing: keep copies of the database and its -wal; see `modelstore "
+    "inspect-wal`, then `modelstore checkpoint --discard-damaged`"
+)
+
+
+def check_log(subject: Subject, orders: Orders) -> Iterator[Finding]:
+    """Yield what the log holds, the worst first."""
+    if subject.gone is not None:
+        yield _finding("deleted", "fail", subject.gone.message, subject, subject.gone.hint)
+        return
+    problems = [*_damage(subject), *_gone_frames(subject)]
+    yield from problems
+    if not problems:
+        yield from _content(subject, orders)
+    if orders.expected is not None and orders.expected.max_wal_size is not None:
+        yield _size(subject, orders.expected.max_wal_size)
+
+
+def _damage(subject: Subject) -> Iterator[Finding]:
+    found = subject.log
+    scan, foreign = found.scan, subject.probe.foreign if subject.probe is not None else None
+    if foreign is not None:
+        yield _finding(
+            "foreign",
+            "fail",
+            f"the log does not belong to this database: {foreign}",
+            subject,
+            "it was not folded; move it away, or bring back the database that it belongs to",
+        )
+    elif found.is_damaged and found.loss.live_problem is not None and not scan.is_damaged:
+        yield _finding(
+            "unreadable",
+            "fail",
+            f"the database with its log cannot be read: {found.loss.live_problem}",
+            subject,
+            _KEEP,
+        )
+    elif found.is_damaged:
+        what = (
+            f"the header of the log is damaged ({scan.fault.value})"
+            if scan.fault is not None
+            else f"frame {scan.valid + 1:,} of the log is damaged"
+        )
+        yield _finding(
+            "damaged",
+            "fail",
+            f"{what}: SQLite would silently drop {plural(scan.later_commits, 'commit')} "
+            f"({plural(scan.ignored_frames, 'intact frame')})",
+            subject,
+            _KEEP,
+            {
+                "valid": scan.valid,
+                "later_commits": scan.later_commits,
+                "ignored_frames": scan.ignored_frames,
+                "ignored_commits": scan.ignored_commits,
+            },
+        )
+
+
+def _gone_frames(subject: Subject) -> Iterator[Finding]:
+    """Say what a -shm knows of frames whose -wal is gone."""
+    found = subject.probe
+    if found is None or found.wal_size or found.attached is not False or found.index is None:
+        return
+    index = found.index
+    if not (index.is_settled and index.pending):
+        return
+    yield _finding(
+        "gone",
+        "fail",
+        f"the -shm knows of {plural(index.max_frame, 'frame')}, of which {index.backfill:,} were "
+        f"folded; the -wal that held them is {'absent' if found.wal_size is None else 'empty'}: "
+        f"what the other {index.pending:,} held is lost",
+        subject,
+        "look for the -wal or a backup of it; what deleted it will do so again: a clean-up job, a "
+        "copy or a mount of the .db alone",
+        {
+            "max_frame": index.max_frame,
+            "backfill": index.backfill,
+            "page_count": index.page_count,
+        },
+    )
+
+
+def _content(subject: Subject, orders: Orders) -> Iterator[Finding]:
+    found = subject.log
+    scan, loss = found.scan, found.loss
+    if not scan.committed:
+        yield _nothing(subject)
+        return
+    data = {"frames": scan.committed, "checkpointed": found.checkpointed, **loss_data(loss)}
+    risk = at_risk(found)
+    frames = plural(scan.committed, "frame")
+    if risk is None:
+        yield _finding(
+            "folded", "pass", f"{frames}, all of them in the main file already", subject, None, data
+        )
+        return
+    only = f"{risk} {'are' if is_many(found) else 'is'} only in the WAL ({frames})"
+    if orders.fold and not subject.must_not_fold:
+        verb = "were" if is_many(found) else "was"
+        only = f"{risk} {verb} only in the WAL before this run ({frames})"
+    lost = where_lost(found)
+    yield _finding(
+        "pending",
+        "warn",
+        only + (f": {lost}" if lost else ""),
+        subject,
+        "let the application checkpoint, or run `modelstore checkpoint` after it; until then "
+        "whoever copies, mounts or keeps the .db alone loses this",
+        data,
+    )
+    if loss.main.state in TORN:
+        yield _finding(
+            "torn",
+            "warn",
+            "the main file is whole only together with its -wal: a checkpoint was cut short",
+            subject,
+            "never delete the -wal: that would corrupt the database, not merely lose rows",
+        )
+    if loss.raced:
+        yield _finding(
+            "raced", "note", "the files changed while they were read: figures may be off", subject
+        )
+
+
+def _nothing(subject: Subject) -> Finding:
+    scan, found = subject.log.scan, subject.probe
+    left = scan.torn + scan.stale + scan.uncommitted
+    if scan.size and scan.fault is not None and scan.header is not None:
+        reason = f"nothing can be read from it ({scan.fault.value}), and no commit is behind that"
+        return _finding("empty", "note", f"{human_bytes(scan.size)}; {reason}", subject)
+    if left:
+        what = f"no committed frame, {plural(left, 'frame')} left over from before"
+        return _finding("empty", "pass", what, subject)
+    if found is not None and not found.is_wal and found.header is not None:
+        return _finding("none", "pass", "no log: the database is not in WAL mode", subject)
+    return _finding("empty", "pass", "the log is empty", subject)
+
+
+def _size(subject: Subject, limit: int) -> Finding:
+    size = subject.log.scan.size
+    is_over = size > limit
+    return Finding(
+        code="expectations.wal-size",
+        check="expectations",
+        severity="fail" if is_over else "pass",
+        measured=f"the -wal had {human_bytes(size)} before this run, "
+        f"{'more than' if is_over else 'within'} {human_bytes(limit)}",
+        where=subject.path + "-wal",
+        advice="a long reader or a missing checkpoint lets it grow: `modelstore inspect-wal` names "
+        "who is in the way"
+        if is_over
+        else None,
+        data={"size": size, "limit": limit},
+    )
+
+
+def _finding(
+    word: str,
+    severity: Severity,
+    measured: str,
+    subject: Subject,
+    advice: str | None = None,
+    data: dict[str, object] | None = None,
+) -> Finding:
+    return Finding(
+        code=f"log.{word}",
+        check="log",
+        severity=severity,
+        measured=measured,
+        where=subject.path + "-wal",
+        advice=advice,
+        data=data or {},
+    )

@@ -1,0 +1,257 @@
+"""The place of a database: file system, mounts, links, room, and what was left beside it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelstore.store.filesystem import mount_of, mount_table
+from modelstore.text import human_bytes, plural
+from modelstore.verify.finding import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.verify.subject import Subject
+
+_IN_MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs"))
+_SPARE = 1 << 20  # bytes that should be free beside what the fold takes
+_SIBLINGS = 20_000  # names in the directory that are looked at
+_ST_RDONLY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file lies; `free` is in bytes. None is unknown."""
+
+    type: str | None
+    mount_point: str | None
+    free: int | None
+    is_read_only: bool
+
+
+def describe_place(path: str) -> Place:
+    """Return what the system says of the place of a file."""
+    mount = mount_of(path, mount_table() or ())
+    free, read_only = None, False
+    if hasattr(os, "statvfs"):
+        try:
+            status = os.statvfs(os.path.dirname(path))
+            free = status.f_bavail * status.f_frsize
+            read_only = bool(status.f_flag & _ST_RDONLY)
+        except OSError:
+            pass
+    return Place(mount.type if mount else None, mount.point if mount else None, free, read_only)
+
+
+def check_place(subject: Subject) -> Iterator[Finding]:
+    """Yield each risk of the place."""
+    place = describe_place(subject.path)
+    yield from _mounts(subject.path, place)
+    yield from _room(subject, place)
+    yield from _hard_links(subject.path)
+    yield from _symbolic_link(subject)
+    yield from _leftovers(subject)
+
+
+def _mounts(path: str, place: Place) -> Iterator[Finding]:
+    mounts = mount_table() or ()
+    mount = mount_of(path, mounts)
+    if mount is not None and mount.is_risky:
+        yield _finding(
+            "file-system",
+            "warn",
+            f"{mount.type} ({mount.point}): processes on different machines or in containers do "
+            "not share WAL's memory and locks through it",
+            path,
+            "let one machine alone open it, or move it to a local disk",
+        )
+    if mount is not None and mount.type in _IN_MEMORY:
+        yield _finding(
+            "volatile",
+            "warn",
+            f"{mount.type} ({mount.point}): the database lies in memory and is gone with the next "
+            "restart",
+            path,
+            "move it to a disk",
+        )
+    if mount is not None and mount.point == path:
+        yield _finding(
+            "mount-point",
+            "fail",
+            "the database file is itself a mount point: its -wal lies on another file system, and "
+            "is lost with that",
+            path,
+            "mount the directory that holds the database instead of the file",
+        )
+    for suffix in ("-wal", "-shm"):
+        other = mount_of(path + suffix, mounts)
+        if other is not None and other.point == path + suffix:
+            yield _finding(
+                "device",
+                "fail",
+                f"the database's {suffix} is a mount point of its own ({other.type})",
+                path + suffix,
+                "keep the database, its -wal and its -shm in one directory of one file system",
+            )
+    if place.is_read_only:
+        yield _finding(
+            "read-only-mount",
+            "warn",
+            "the file system is mounted read-only: nothing can be written or folded",
+            path,
+            "mount it read-write, or verify where it is",
+        )
+
+
+def _room(subject: Subject, place: Place) -> Iterator[Finding]:
+    if place.free is None or subject.probe is None:
+        return
+    scan = subject.log.scan
+    needed = max(0, scan.page_count * scan.page_size - subject.probe.size) if scan.committed else 0
+    if place.free >= needed + _SPARE:
+        return
+    words = f"{human_bytes(place.free)} free"
+    if place.free < needed:
+        words += f", and the fold takes {human_bytes(needed)}"
+    yield _finding(
+        "space",
+        "fail" if place.free < needed else "warn",
+        words,
+        os.path.dirname(subject.path),
+        "free some space: a full disk stops every write, and the fold",
+        {"free": place.free, "needed": needed},
+    )
+
+
+def _hard_links(path: str) -> Iterator[Finding]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return
+    if status.st_nlink < 2 or os.name == "nt":
+        return
+    others = _other_names(path, status)
+    logs = [name for name in others if _size(name + "-wal")]
+    named = f": {', '.join(os.path.basename(name) for name in others)}" if others else ""
+    yield _finding(
+        "hard-link",
+        "fail" if logs else "warn",
+        f"the database file has {plural(status.st_nlink, 'name')}{named}"
+        + (
+            f"; {os.path.basename(logs[0])}-wal is a second log of it"
+            if logs
+            else "; whoever opens it by another one makes a second log"
+        ),
+        path,
+        "keep one name alone: two logs of one database corrupt it "
+        "(sqlite.org/howtocorrupt.html, section 2.6)",
+        {"links": status.st_nlink, "others": others, "logs": logs},
+    )
+
+
+def _other_names(path: str, status: os.stat_result) -> list[str]:
+    """Return the other names of a file in its own directory."""
+    found = []
+    directory = os.path.dirname(path)
+    try:
+        with os.scandir(directory) as entries:
+            for count, entry in enumerate(entries):
+                if count >= _SIBLINGS:
+                    break
+                if entry.inode() == status.st_ino and entry.path != path and not entry.is_symlink():
+                    found.append(entry.path)
+    except OSError:
+        return found
+    return sorted(found)
+
+
+def _symbolic_link(subject: Subject) -> Iterator[Finding]:
+    if not os.path.islink(subject.given):
+        return
+    log = subject.given + "-wal"
+    has_log = bool(_size(log)) and os.path.realpath(log) != subject.path + "-wal"
+    yield _finding(
+        "symlink",
+        "fail" if has_log else "warn",
+        f"the path is a symbolic link to {subject.path}"
+        + (
+            f"; {os.path.basename(log)} beside the link is a second log"
+            if has_log
+            else ", and the -wal lies there: whoever copies or mounts by the link misses it"
+        ),
+        subject.given,
+        "name the database by its real path everywhere",
+    )
+
+
+def _leftovers(subject: Subject) -> Iterator[Finding]:
+    journal, found = subject.journal, subject.probe
+    if journal is not None and journal.is_hot:
+        yield _hot_journal(subject)
+    elif journal is not None and journal.size and subject.is_wal:
+        yield _finding(
+            "journal",
+            "note",
+            f"a rollback journal of {human_bytes(journal.size)} lies beside a database in WAL "
+            "mode; it is not hot",
+            journal.path,
+        )
+    if found is not None and found.shm_size and found.wal_size is None and found.attached is False:
+        yield _finding(
+            "shm",
+            "warn",
+            f"a -shm of {human_bytes(found.shm_size)} was left without a -wal, and nobody has the "
+            "database open: SQLite removes both or none",
+            subject.path + "-shm",
+            "something deleted the -wal, or copied the -shm: find out what",
+        )
+
+
+def _hot_journal(subject: Subject) -> Finding:
+    journal = subject.journal
+    size = human_bytes(journal.size) if journal is not None else ""
+    if subject.is_wal:
+        return _finding(
+            "hot-journal",
+            "fail",
+            f"a hot rollback journal of {size} lies beside a database in WAL mode: SQLite would "
+            "write what it holds into the database",
+            subject.path + "-journal",
+            "it was not opened; if the journal is not this database's, move it away",
+        )
+    return _finding(
+        "hot-journal",
+        "warn",
+        f"a hot rollback journal of {size}: a program was killed in a transaction, which the "
+        "next opening takes back",
+        subject.path + "-journal",
+        "never delete the journal: the main file is whole only together with it",
+    )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _finding(
+    word: str,
+    severity: Severity,
+    measured: str,
+    where: str,
+    advice: str | None = None,
+    data: dict[str, object] | None = None,
+) -> Finding:
+    return Finding(
+        code=f"environment.{word}",
+        check="environment",
+        severity=severity,
+        measured=measured,
+        where=where,
+        advice=advice,
+        data=data or {},
+    )
