@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelstore.render.inspection import state_lines
+from modelstore.render.inspection_state import state_lines
 
 if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection

@@ -8,11 +8,13 @@ each part that cannot: one bad file never ends an import.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from modelstore.store.models import Model, ModelFile, Place
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from modelstore.store.models import Model, ModelFile, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something to tell the person that is no fault: an un-checkpointed database was read, …"""
+    """Something to tell the person that is no fault: an un-checkpointed database was read, say."""
 
     text: str
 
