@@ -16,7 +16,7 @@ def written(*models: PresetModel) -> tuple[str, list[tuple[str, str]]]:
     return "".join(parts), left_out
 
 
-def model(name: str = "Qwen3-8B", **fields: Any) -> PresetModel:  # noqa: ANN401
+def model(name: str = "Qwen3-8B", **fields: Any) -> PresetModel:
     known = {"id": "c02b7de90a1b2c3d", "locator": "file://h/m.gguf", "path": "/srv/m.gguf"}
     return PresetModel(name=name, **{**known, **fields})
 

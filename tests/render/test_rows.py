@@ -189,7 +189,7 @@ def test_rows_are_written_as_they_come(form: str) -> None:
         max_leaves=8,
     )
 )
-def test_any_json_stays_what_it_was(value: Any) -> None:  # noqa: ANN401
+def test_any_json_stays_what_it_was(value: Any) -> None:
     for text in (dump_json(value), dump_json(value, indent=2)):
         assert json.loads(text) == value
         assert not unsafe_characters(text)
