@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 _SUMMED = ("found", "added", "updated", "unchanged", "missing", "pruned", "skipped")
 _ALWAYS = ("found", "added", "updated", "unchanged", "skipped")
+_ABSENT = (
+    Heading("NOTHING AT", shrink="middle"),
+    Heading("KIND"),
+    Heading("WHY", shrink="wrap"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +43,21 @@ class ImportResult:
         """Return the sum of one count over all sources."""
         return sum(int(getattr(tally, name)) for tally in self.tallies)
 
+    def is_fault(self, tally: Tally) -> bool:
+        """Whether it is a fault that a source held no model: one that was named, or all."""
+        if self.allow_empty or not tally.is_empty or tally.error:
+            return False
+        return not tally.optional or not self.total("found")
+
     @property
     def codes(self) -> tuple[ExitCode, ...]:
         """Every exit code that applies, the one that wins first."""
-        found = {tally.error.exit_code for tally in self.tallies if tally.error}
-        empty = any(t.is_empty and not t.error for t in self.tallies) and not self.allow_empty
-        if self.total("skipped") or empty:
+        found = {
+            ExitCode.SKIPPED if tally.optional else tally.error.exit_code
+            for tally in self.tallies
+            if tally.error
+        }
+        if self.total("skipped") or any(self.is_fault(tally) for tally in self.tallies):
             found.add(ExitCode.SKIPPED)
         if not self.dry_run:
             found.add(self.checkpoint.exit_code(wrote=True, allow_pending=self.allow_pending))
@@ -71,12 +85,21 @@ def import_report(result: ImportResult) -> Report:
 
 def _body(result: ImportResult) -> list[str | Cell | Grid]:
     shown = [name for name in _SUMMED if name in _ALWAYS or result.total(name)]
+    there = [tally for tally in result.tallies if tally.absent is None]
+    kinds = [tally.kind for tally in there] if any(t.optional for t in there) else []
     headings = (
         Heading("SOURCE", shrink="middle"),
+        *((Heading("KIND"),) if kinds else ()),
         *(Heading(name.upper(), right=True) for name in shown),
     )
-    rows = [(t.source, *(f"{getattr(t, name):,}" for name in shown)) for t in result.tallies]
-    parts: list[str | Cell | Grid] = [Grid(headings, rows)]
+    rows = [
+        (t.source, *((t.kind,) if kinds else ()), *(f"{getattr(t, name):,}" for name in shown))
+        for t in there
+    ]
+    parts: list[str | Cell | Grid] = [Grid(headings, rows)] if rows else []
+    absent = [(t.source, t.kind, t.absent) for t in result.tallies if t.absent is not None]
+    if absent:
+        parts.append(Grid(_ABSENT, absent))
     parts += [
         Cell(f"{tally.source} is offline: {tally.offline}", "warn")
         for tally in result.tallies
@@ -126,6 +149,7 @@ def _payload(result: ImportResult) -> dict[str, object]:
                 "source": tally.source,
                 "kind": tally.kind,
                 **{name: getattr(tally, name) for name in _SUMMED},
+                "absent": tally.absent,
                 "offline": tally.offline,
                 "error": tally.error.message if tally.error else None,
                 "skips": [{"what": s.what, "reason": s.reason} for s in tally.skips],

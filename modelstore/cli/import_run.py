@@ -152,7 +152,7 @@ def _answer(out: Output, result: ImportResult, form: Format | None) -> ExitCode:
     for tally in result.tallies:
         if tally.error:
             out.error(tally.error)
-        elif tally.is_empty and not result.allow_empty:
+        elif result.is_fault(tally) and tally.absent is None:
             out.warn(f"{tally.source} holds no model (--allow-empty makes that no fault)")
     code = worst(*result.codes)
     if code in (ExitCode.BUG, ExitCode.USAGE, ExitCode.REFUSED, ExitCode.LOCKED):

@@ -47,6 +47,8 @@ class Tally:
 
     source: str  # as it was given: outside text
     kind: str
+    optional: bool = False
+    absent: str | None = None  # why there was nothing to read
     added: int = 0
     updated: int = 0
     unchanged: int = 0
@@ -107,7 +109,9 @@ class Importer:
         A source that fails as a whole leaves its error in the tally; a batch of it that was
         committed before stays.
         """
-        tally = Tally(chosen.target.text, chosen.kind)
+        tally = Tally(chosen.target.text, chosen.kind, chosen.optional, chosen.absent)
+        if chosen.absent is not None:
+            return tally
         in_batches = kind_info(chosen.kind).staged == "batches"
         context = replace(
             self._context,
@@ -135,9 +139,9 @@ class Importer:
             self._staging,
             chosen.root,
             host=self._context.host,
-            reached=tally.error is None,
+            reached=tally.error is None and tally.absent is None,
         )
-        tally.offline = plan.offline
+        tally.offline = plan.offline if plan.known else None
         if prune and plan.refusal is not None:
             self._out.warn(f"{visible(chosen.root, 300)} is not pruned: {plan.refusal}")
             prune = False

@@ -25,7 +25,8 @@ class Chosen:
 
     target: Target
     kind: str
-    optional: bool = False  # discovered, not named: a fault of it fails nothing
+    optional: bool = False  # discovered, not named: to hold no model is no fault
+    absent: str | None = None  # why there is nothing to read
 
     @property
     def root(self) -> str:
@@ -133,7 +134,11 @@ def _discovered(context: Context) -> list[Chosen]:
     from modelstore.sources.discover import places
 
     return [
-        Chosen(Target(place.path), place.kind, optional=True)
+        Chosen(
+            Target(place.path),
+            place.kind,
+            optional=True,
+            absent=None if place.exists else place.why,
+        )
         for place in places(context)
-        if place.exists
     ]
