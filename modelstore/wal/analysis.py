@@ -105,7 +105,7 @@ class Analysis:
             return MainFile(MainState.ABSENT, readable=False, problem="there is no such file")
         size = os.fstat(self._main).st_size
         found = MainFile(MainState.EMPTY, size=size, held_pages=self._comparison.held_pages)
-        if size == 0:
+        if size <= 1:  # SQLite takes a file of one byte for an empty one too
             return found
         try:
             header = DatabaseHeader.parse(read_at(self._main, DATABASE_HEADER_SIZE, 0))

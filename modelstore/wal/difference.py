@@ -8,7 +8,6 @@ are many. Memory is bounded either way, and the counts are exact.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from modelstore.wal.overlay import PageSet
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NO_PAGE = BtreePage(0, TABLE_LEAF, b"", (), 0)
-_ROWS_AT_ONCE = 400_000  # of digests held: some 60 MB
+_ROWS_AT_ONCE = 1_000_000  # whose digests are held: some 120 MB
 _MAX_COLUMNS = 32_767  # SQLite's hard bound
 _MAX_ROW = 1 << 20  # bytes; a larger row whose size differs is taken for changed
 
@@ -74,6 +73,7 @@ class _Cursor:
         self._numbers = iter(side.leaves)
         self._previous = -(1 << 63) - 1
         self._page = _NO_PAGE
+        self._cells: list[Cell] = []  # those of the page, once one of them is wanted
         self._place = 0
         self.next_leaf()
 
@@ -83,26 +83,27 @@ class _Cursor:
         for number in self._numbers:
             page = self.side.leaf(number)
             if page.cells:
-                self._page, self._place = page, 0
+                self._page, self._cells, self._place = page, [], 0
                 self.last = self.side.view.rowid(page, len(page.cells) - 1)
-                self._arrive()
+                self._arrive(self.side.view.rowid(page, 0))
                 return
 
-    def _arrive(self) -> None:
-        rowid = self.side.view.rowid(self._page, self._place)
+    def _arrive(self, rowid: int) -> None:
         if not self._previous < rowid <= self.last:
             raise self.side.view.corrupt(f"page {self._page.number} has rowids out of order")
         self.rowid = self._previous = rowid
 
     def cell(self) -> Cell:
         """Return the row at this place."""
-        return self.side.view.cell(self._page, self._place)
+        if not self._cells:
+            self._cells = list(self.side.view.cells(self._page))
+        return self._cells[self._place]
 
     def advance(self) -> None:
         """Go to the next row."""
         self._place += 1
         if self._place < len(self._page.cells):
-            self._arrive()
+            self._arrive(self.cell().rowid or 0)
         else:
             self.next_leaf()
 
@@ -158,7 +159,7 @@ class _Merge:
 
     def _same(self, live: Cell, main: Cell) -> bool:
         if live.size != main.size:
-            return self._same_but_for_nulls(live, main)
+            return self._same_values(live, main)
         if live.local != main.local:
             return False
         if len(live.local) == live.size:
@@ -174,12 +175,12 @@ class _Merge:
             )
         )
 
-    def _same_but_for_nulls(self, live: Cell, main: Cell) -> bool:
+    def _same_values(self, live: Cell, main: Cell) -> bool:
         if abs(live.size - main.size) > _MAX_COLUMNS or max(live.size, main.size) > _MAX_ROW:
             return False
         ours = self._live.view.payload(live, seen=self._live_chains)
         theirs = self._main.view.payload(main, seen=self._main_chains)
-        return self._live.trimmed(ours) == self._live.trimmed(theirs)
+        return self._live.stored(ours) == self._live.stored(theirs)
 
 
 def _digests(side: Side, part: int, parts: int) -> Iterator[tuple[int, int, Cell]]:
@@ -187,14 +188,10 @@ def _digests(side: Side, part: int, parts: int) -> Iterator[tuple[int, int, Cell
     chains = PageSet()
     for page in side.pages():
         for cell in side.view.cells(page):
-            key, payload = side.row(cell, chains)
-            digest = _digest(key)
+            key, row = side.row(cell, chains)
+            digest = hash(key)  # 64 bits, keyed by a secret of the process
             if digest % parts == part:
-                yield digest, _digest(payload), cell
-
-
-def _digest(data: bytes) -> int:
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+                yield digest, hash(row), cell
 
 
 def _match(live: Side, main: Side, found: RowDifference) -> None:
@@ -203,7 +200,7 @@ def _match(live: Side, main: Side, found: RowDifference) -> None:
         _take_all(live, found.lost)
         _take_all(main, found.returning)
         return
-    rows = sum(len(page.cells) for side in (live, main) for page in side.pages())
+    rows = sum(len(page.cells) for page in live.pages())
     parts = rows // _ROWS_AT_ONCE + 1
     for part in range(parts):
         _match_part(live, main, found, part, parts)
@@ -222,6 +219,8 @@ def _match_part(live: Side, main: Side, found: RowDifference, part: int, parts: 
     found.lost.count += len(rows)
     if (rows and not found.lost.is_full) or (changed and not found.reverted.is_full):
         for key, _, cell in _digests(live, part, parts):
+            if found.lost.is_full and found.reverted.is_full:
+                break
             if key in rows:
                 found.lost.keep(live, cell)
             elif key in changed:

@@ -11,7 +11,7 @@ from modelstore.wal.layout import page_offset
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-_CHUNK_BITS = 15  # pages to a chunk of 4 KiB
+_CHUNK_BITS = 13  # pages to a chunk of 1 KiB, which is taken for a single one too
 _FEW = 1 << 17  # numbers in a set of Python's: some 10 MB
 
 

@@ -7,6 +7,7 @@ https://www.sqlite.org/fileformat2.html#b_tree_pages
 
 from __future__ import annotations
 
+import os
 import struct
 from array import array
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class View:
         self._main = main
         self._log = log
         self._log_pages = log_pages
+        self._main_pages = 0 if main is None else os.fstat(main).st_size // page_size
         self.header = DatabaseHeader.parse(self.page(1)[:DATABASE_HEADER_SIZE])
         if self.header.page_size != page_size:
             raise self.corrupt(
@@ -158,6 +160,11 @@ class View:
         right = _U32.unpack_from(data, start + 8)[0] if interior else 0
         return BtreePage(number, kind, data, cells, right)
 
+    def _exists(self, number: int) -> bool:
+        """Return whether page `number` is somewhere: a lying size must not cost memory."""
+        is_in_log = self._log_pages is not None and number in self._log_pages
+        return 1 <= number <= self.page_count and (number <= self._main_pages or is_in_log)
+
     def tree_page(self, number: int, kind: int, root: int) -> BtreePage:
         """Return a page of the b-tree at `root`, which must be of type `kind`, and not empty."""
         page = self.btree_page(number)
@@ -188,7 +195,8 @@ class View:
         raise self.corrupt(f"the b-tree at page {root} is deeper than {_MAX_DEPTH} levels")
 
     def _enter(self, parent: int, children: list[int], seen: PageSet) -> None:
-        if min(children) < 1 or max(children) > self.page_count:
+        is_plain = min(children) > 0 and max(children) <= min(self.page_count, self._main_pages)
+        if not is_plain and not all(map(self._exists, children)):
             raise self.corrupt(f"page {parent} has a child that is no page of the database")
         if not seen.add_all(children):
             raise self.corrupt(f"page {parent} has a child that is part of a b-tree already")
@@ -225,14 +233,16 @@ class View:
         """Return the cell at offset `at`, and where it ends."""
         data = page.data
         rowid = None
+        most = self._max_index
         try:
             size, start = varint(data, at + 4 if page.kind == INDEX_INTERIOR else at)
             if page.kind == TABLE_LEAF:
                 rowid, start = varint(data, start)
                 rowid = rowid - (1 << 64) if rowid >> 63 else rowid
+                most = self._max_leaf
         except IndexError:
             raise self.corrupt(f"page {page.number} has a cell that is cut off") from None
-        local = self._local_size(size, self._max_index if rowid is None else self._max_leaf)
+        local = size if size <= most else self._local_size(size, most)
         end = start + local
         overflow = 0
         if local < size:
@@ -246,8 +256,6 @@ class View:
         return Cell(rowid, size, data[start : start + local], overflow), max(end, at + 4)
 
     def _local_size(self, size: int, most: int) -> int:
-        if size <= most:
-            return size
         least = self._min_local
         wanted = least + (size - least) % self._chained
         return wanted if wanted <= most else least

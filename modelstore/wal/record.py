@@ -74,18 +74,50 @@ def fields(payload: bytes) -> Iterator[tuple[int, int]]:
         raise RecordError("the record's header is cut off")
 
 
-def trim_nulls(payload: bytes) -> bytes:
-    """Return a record's serial types and values, NULLs at its end left out.
+def normal_form(payload: bytes) -> tuple[bytes, bytes]:
+    """Return the serial types and the values of a record, so that equal rows have equal ones.
 
-    A row that is older than a column does not hold it; one that was written since may hold NULL.
+    SQLite mostly writes the integers 0 and 1 as types of their own without a value, but not
+    always: `ALTER TABLE ... DROP COLUMN` stores them in a byte.
     """
     size = header_size(payload)
     if size > len(payload):
         raise RecordError("the record's header is cut off")
-    _, start = varint(payload, 0)
-    # No serial type ends in a zero byte but NULL, and those whose rest would be cut off.
-    types = payload[start:size].rstrip(b"\0")
-    return b"%d," % len(types) + types + payload[size:]
+    types, body = payload[varint(payload, 0)[1] : size], payload[size:]
+    return _without_small_integers(types, body) if b"\x01" in types else (types, body)
+
+
+def _without_small_integers(types: bytes, body: bytes) -> tuple[bytes, bytes]:
+    new_types, new_body = bytearray(), bytearray()
+    at = offset = 0
+    while at < len(types):
+        serial, after = _type_at(types, at)
+        end = offset + serial_size(serial)
+        value = body[offset:end]
+        if serial == 1 and value in (b"\0", b"\1"):
+            new_types.append(8 + value[0])
+        else:
+            new_types += types[at:after]
+            new_body += value
+        at, offset = after, end
+    return bytes(new_types), bytes(new_body)
+
+
+def first_values(types: bytes, body: bytes, count: int) -> tuple[bytes, bytes]:
+    """Return the first `count` values of a record in normal form, in normal form."""
+    at = offset = 0
+    while count > 0 and at < len(types):
+        serial, at = _type_at(types, at)
+        offset += serial_size(serial)
+        count -= 1
+    return types[:at], body[:offset]
+
+
+def _type_at(types: bytes, at: int) -> tuple[int, int]:
+    try:
+        return varint(types, at)
+    except IndexError:
+        raise RecordError("the record's header is cut off") from None
 
 
 def decode(serial: int, raw: bytes, encoding: int = 1) -> Value:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from modelstore.wal.columns import TableColumns, parse_table
 from modelstore.wal.overlay import PageSet
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
@@ -21,20 +23,23 @@ from modelstore.wal.record import (
     Value,
     decode,
     fields,
+    first_values,
     header_size,
+    normal_form,
     serial_size,
-    trim_nulls,
 )
 
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Iterator
 
-    from modelstore.wal.columns import TableColumns
     from modelstore.wal.ownership import Budget
 
 Key = int | tuple[Value, ...]
 """A rowid, or the primary key of a row of a WITHOUT ROWID table."""
+
+Stored = tuple[bytes, bytes]
+"""The serial types and the values of a record."""
 
 _MAX_HEADER = 1 << 16  # bytes of a record's header: some 30,000 columns
 _MAX_TEXT = 1 << 12  # bytes of a text value that are shown
@@ -46,34 +51,37 @@ class OverBudgetError(Exception):
     """More pages than allowed would have to be read."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Side:
     """A table in one view, and those of its pages that the other view does not share.
 
-    `column` is the position in a record of the column whose text is wanted, None if none is.
+    `column` is the name of the column whose text is wanted, empty if none is.
     """
 
     view: View
     root: int
+    sql: str
     has_rowids: bool
     leaves: array[int]
     interiors: array[int]
-    has_defaults: bool
-    columns: TableColumns | None
-    column: int | None
+    column: str
     in_log: Callable[[int], bool]
     budget: Budget
     _reached: int = 0
 
-    @property
-    def key_size(self) -> int:
-        """How many values at the start of a record are its key; 0 in a rowid table."""
-        return self.columns.key_size if self.columns else 0
+    @cached_property
+    def _columns(self) -> TableColumns:
+        is_wanted = self.column or not self.has_rowids
+        return (parse_table(self.sql) if is_wanted else None) or TableColumns((), 0, None)
 
-    @property
+    @cached_property
+    def _has_defaults(self) -> bool:
+        return "DEFAULT" in self.sql.upper()
+
+    @cached_property
     def key_names(self) -> tuple[str, ...]:
         """The lower-case names of the columns of the key; none in a rowid table."""
-        return self.columns.stored[: self.key_size] if self.columns else ()
+        return self._columns.stored[: self._columns.key_size]
 
     def leaf(self, number: int) -> BtreePage:
         """Return a leaf; it costs if it is not in the log."""
@@ -91,50 +99,47 @@ class Side:
             raise OverBudgetError
         return self.view.tree_page(number, kind, self.root)
 
-    def row(self, cell: Cell, seen: PageSet) -> tuple[bytes, bytes]:
-        """Return the stored bytes of a row's key, and of all of the row (WITHOUT ROWID).
-
-        NULLs at the end are left out: rows older than the last columns do not have them.
-        """
+    def row(self, cell: Cell, seen: PageSet) -> tuple[Stored, Stored]:
+        """Return the key of a row of a WITHOUT ROWID table, and the whole row, to be compared."""
         if cell.size > _MAX_ROW:
             raise CorruptPageError(f"a row of {cell.size} bytes is too large to compare")
-        payload = self.view.payload(cell, seen=seen)
-        if not self.key_size:
-            return payload, b""
+        row = self.stored(self.view.payload(cell, seen=seen))
+        if not self.key_names:
+            return row, row
         try:
-            key = bytearray()
-            for place, (serial, offset) in enumerate(fields(payload)):
-                if place == self.key_size:
-                    break
-                key += b"%d," % serial + payload[offset : offset + serial_size(serial)]
+            return first_values(*row, len(self.key_names)), row
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
-        return bytes(key), self.trimmed(payload)
 
-    def trimmed(self, payload: bytes) -> bytes:
-        """Return a record without the NULLs at its end, unless columns have other defaults."""
-        if self.has_defaults:
-            return payload
+    def stored(self, payload: bytes) -> Stored:
+        """Return a record in a form in which equal rows are equal.
+
+        NULLs at its end are left out: rows older than the last columns do not have them. Where
+        columns have other defaults, they stay.
+        """
         try:
-            return trim_nulls(payload)
+            types, body = normal_form(payload)
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
+        # No serial type ends in a zero byte but NULL, and those whose rest would be cut off.
+        return (types if self._has_defaults else types.rstrip(b"\0")), body
 
     def key(self, cell: Cell) -> Key:
         """Return the rowid or primary key of a row; the start of long texts is enough."""
         if cell.rowid is not None:
             return cell.rowid
-        return tuple(self._value(cell, place) for place in range(self.key_size or 1))
+        return tuple(self._value(cell, place) for place in range(len(self.key_names) or 1))
 
     def text(self, cell: Cell) -> str | None:
         """Return the start of the wanted column's text; None if it holds none.
 
         A number is returned as text; so is the rowid where the column stands for it.
         """
-        if self.column is None or self.columns is None:
+        place = self._columns.place(self.column)
+        if place is None:
             return None
-        value = self._value(cell, self.column)
-        if value is None and self.columns.stored[self.column] == self.columns.rowid_alias:
+        value = self._value(cell, place)
+        if value is None and self._columns.rowid_alias == self.column.lower():
             value = cell.rowid
         return None if value is None or isinstance(value, bytes) else str(value)
 
@@ -190,7 +195,7 @@ class Found:
         """Keep a row that is counted already, if there is room."""
         if not self.is_full:
             self.keys.append(side.key(cell))
-            if side.column is not None:
+            if side.column:
                 self.texts.append(side.text(cell))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from modelstore.wal.columns import parse_table
 from modelstore.wal.difference import compare_rows
 from modelstore.wal.lossreport import Fate, RowSet, SchemaChange, TableLoss
 from modelstore.wal.overlay import PageSet
@@ -45,6 +44,7 @@ class TableComparison:
         self._budget = budget
         self._touched = ownership.owners_of_differing()
         self._chains_differ = ownership.chains_differ
+        self._seen_in_main = PageSet()
 
     def tables(self, names: tuple[str, str] | None, limit: int) -> Iterator[TableLoss]:
         """Yield the tables that would not stay exactly as they are."""
@@ -116,7 +116,7 @@ class TableComparison:
         same_root = live is not None and live.root == former.root
         if live and same_root and live.interiors and differing.isdisjoint(live.interiors):
             return live
-        return self._main.tree(former.root, PageSet())
+        return self._main.tree(former.root, self._seen_in_main)
 
     def _side(
         self,
@@ -128,16 +128,14 @@ class TableComparison:
     ) -> Side | None:
         if view is None or item is None or tree is None:
             return None
-        columns = None if tree.has_rowids and not column else parse_table(item.sql)
         return Side(
             view=view,
             root=tree.root,
+            sql=item.sql,
             has_rowids=tree.has_rowids,
-            has_defaults="DEFAULT" in item.sql.upper(),
             leaves=self._unshared(tree.leaves, other.leaves if other else None),
             interiors=self._unshared(tree.interiors, other.interiors if other else None),
-            columns=columns,
-            column=columns.place(column) if columns and column else None,
+            column=column,
             in_log=self._ownership.log.contains,
             budget=self._budget,
         )

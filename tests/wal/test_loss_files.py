@@ -1,0 +1,264 @@
+"""Loss where files are missing, empty, damaged, or not what they seem."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from modelstore.errors import RefusedError
+from modelstore.wal.loss import Fate, MainState, analyse
+from modelstore.wal.ownership import PageRole
+from modelstore.wal.reader import WalFault
+from tests.wal.loss_build import NUMBERS, Database
+from tests.wal.loss_oracle import check, contents
+
+ALL = 1_000_000
+SETUP = "CREATE TABLE models(id INTEGER PRIMARY KEY, name TEXT);"
+EIGHTEEN = NUMBERS.format(18) + "INSERT INTO models SELECT i, 'model '||i FROM s;"
+
+
+def test_no_log_loses_nothing(tmp_path: Path) -> None:
+    database = Database(tmp_path, SETUP + EIGHTEEN, "")
+    for content in (b"", None):
+        if content is None:
+            os.unlink(database.path + "-wal")
+        report = analyse(database.path)
+        assert report.scan.fault is (WalFault.ABSENT if content is None else WalFault.EMPTY)
+        assert report.is_harmless
+        assert (report.main.state, report.main.commit) == (MainState.CONSISTENT, 0)
+        assert report.main.readable
+        assert not report.tables
+
+
+def test_a_log_that_is_folded_already(tmp_path: Path) -> None:
+    database = Database(tmp_path, SETUP, EIGHTEEN + "PRAGMA wal_checkpoint(PASSIVE);", shm=True)
+    report = analyse(database.path)
+    assert report.is_harmless
+    assert (report.main.commit, report.main.is_proven) == (report.scan.commit_count, True)
+    assert set(report.held) == {1}
+    os.unlink(database.path + "-shm")
+    report = analyse(database.path)
+    assert report.is_harmless
+    assert (report.main.commit, report.main.is_proven) == (report.scan.commit_count, False)
+
+
+def test_a_log_without_its_database(tmp_path: Path) -> None:
+    database = Database(tmp_path, "", SETUP + EIGHTEEN, truncate=False)
+    os.unlink(database.path)
+    for report in (
+        analyse(database.path, names=("models", "name")),
+        analyse(str(tmp_path / "none"), wal_path=database.path + "-wal", names=("models", "name")),
+    ):
+        assert report.main.state is MainState.ABSENT
+        assert not report.main.readable
+        assert not report.is_harmless
+        (table,) = report.tables
+        assert (table.fate, table.lost.count, table.is_exact) == (Fate.VANISHES, 18, True)
+        assert table.lost.texts[0] == "model 1"
+        assert report.live_problem is None
+
+
+def test_a_log_without_its_database_that_needs_it(tmp_path: Path) -> None:
+    setup = SETUP + NUMBERS.format(3000) + "INSERT INTO models SELECT i, 'model '||i FROM s;"
+    database = Database(tmp_path, setup, "UPDATE models SET name = 'x' WHERE id IN (1, 2000)")
+    os.unlink(database.path)
+    report = analyse(database.path)
+    assert report.live_problem is not None
+    assert report.unattributed == report.pages == 2
+    assert not report.is_exact
+
+
+def test_a_main_file_of_no_bytes(tmp_path: Path) -> None:
+    database = Database(tmp_path, "", SETUP + EIGHTEEN, truncate=False)
+    for content in (b"", b"S"):
+        Path(database.path).write_bytes(content)
+        report = analyse(database.path, limit=ALL)
+        assert report.main.state is MainState.EMPTY
+        live = contents(database.live_path, "mode=ro")
+        check(report, live, contents(database.path, "immutable=1"))
+        assert report.lost == 18
+
+
+def test_a_main_file_cut_short(tmp_path: Path) -> None:
+    database = Database(tmp_path, SETUP + EIGHTEEN, "INSERT INTO models(name) VALUES ('x')")
+    whole = Path(database.path).read_bytes()
+    for size in (2, 99, 100, 4095, 4096, len(whole) - 4096):
+        Path(database.path).write_bytes(whole[:size])
+        report = analyse(database.path)
+        assert report.main.state is MainState.TORN
+        assert not report.main.readable
+        assert report.main.problem
+        assert contents(database.path, "immutable=1").problem
+
+
+def test_a_main_file_that_is_no_database(tmp_path: Path) -> None:
+    database = Database(tmp_path, SETUP, EIGHTEEN)
+    Path(database.path).write_bytes(b"GGUF" * 5000)
+    report = analyse(database.path)
+    assert (report.main.state, report.main.readable) == (MainState.FOREIGN, False)
+    assert not report.tables
+
+
+def test_the_log_of_a_database_with_other_pages(tmp_path: Path) -> None:
+    database = (
+        Database(tmp_path / "a", SETUP, EIGHTEEN) if (tmp_path / "a").mkdir() is None else None
+    )
+    (tmp_path / "b").mkdir()
+    other = Database(tmp_path / "b", SETUP, EIGHTEEN, page_size=1024)
+    assert database is not None
+    shutil.copy(other.path + "-wal", database.path + "-wal")
+    report = analyse(database.path)
+    assert report.main.state is MainState.FOREIGN
+    assert report.main.problem == "its pages have 4096 bytes, not 1024"
+
+
+def test_the_log_of_another_database(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    database = Database(tmp_path / "a", SETUP + EIGHTEEN, "")
+    other = Database(
+        tmp_path / "b", "", "CREATE TABLE others(a); CREATE TABLE more(b)", truncate=False
+    )
+    shutil.copy(other.path + "-wal", database.path + "-wal")
+    fates = {table.name: table.fate for table in analyse(database.path).tables}
+    assert fates == {"others": Fate.VANISHES, "more": Fate.VANISHES, "models": Fate.RETURNS}
+
+
+def test_a_damaged_log_counts_as_far_as_sqlite_would_read_it(tmp_path: Path) -> None:
+    inserts = "".join(f"INSERT INTO models(name) VALUES ('m{i}');" for i in range(30))
+    database = Database(tmp_path, SETUP, inserts)
+    raw = bytearray(Path(database.path + "-wal").read_bytes())
+    raw[32 + 5 * (4096 + 24) + 100] ^= 1
+    for path in (database.path, database.live_path):
+        Path(path + "-wal").write_bytes(raw)
+    report = analyse(database.path, limit=ALL)
+    assert report.scan.is_damaged
+    assert report.lost == report.scan.committed == 5
+    check(report, contents(database.live_path, "mode=ro"), contents(database.path, "immutable=1"))
+
+
+def test_corrupt_pages_are_said_and_the_rest_is_told(tmp_path: Path) -> None:
+    setup = SETUP + "CREATE TABLE good(a); CREATE TABLE bad(a);"
+    for name in ("good", "bad"):
+        setup += NUMBERS.format(40) + f"INSERT INTO {name} SELECT randomblob(500) FROM s;"
+    change = "DELETE FROM good WHERE rowid = 3; DELETE FROM bad"
+    database = Database(tmp_path, setup, change)
+    with closing(sqlite3.connect(f"file:{database.path}?immutable=1", uri=True)) as conn:
+        (root,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'bad'").fetchone()
+    with open(database.path, "r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\x63")
+    report = analyse(database.path)
+    losses = {table.name: table for table in report.tables}
+    assert (losses["good"].returning.count, losses["good"].problem) == (1, None)
+    assert losses["bad"].problem == f"page {root} is no b-tree page (type 99)"
+    assert (report.main.readable, report.is_exact) == (False, False)
+    assert report.live_problem is None
+
+
+def test_counts_beyond_the_budget_are_lower_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = SETUP + NUMBERS.format(5000) + "INSERT INTO models SELECT i, 'model '||i FROM s;"
+    pragmas = ("secure_delete = OFF",)  # else the freed pages are in the log
+    database = Database(tmp_path, setup, "DELETE FROM models", page_size=512, pragmas=pragmas)
+    monkeypatch.setattr("modelstore.wal.analysis._BUDGET", 10)
+    (table,) = analyse(database.path).tables
+    assert not table.is_exact
+    assert 0 < table.returning.count < 5000
+    report = analyse(database.path, deep=True)
+    assert report.tables[0].returning.count == 5000
+    assert report.is_exact
+
+
+def test_pages_of_nobody_are_counted_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(conn: sqlite3.Connection) -> None:
+        with conn.blobopen("blobs", "data", 7) as blob:
+            blob.seek(20_000)
+            blob.write(b"changed in place")
+
+    setup = (
+        "CREATE TABLE blobs(data);"
+        + NUMBERS.format(20)
+        + "INSERT INTO blobs SELECT zeroblob(30000) FROM s"
+    )
+    database = Database(tmp_path, setup, write)
+    monkeypatch.setattr("modelstore.wal.analysis._BUDGET", 3)
+    report = analyse(database.path)
+    assert (report.unattributed, report.is_exact) == (1, False)
+    assert report.objects[-1].roles == {PageRole.UNKNOWN: 1}
+    assert analyse(database.path, deep=True).tables[0].reverted.keys == (7,)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="neither a database"):
+        analyse(str(tmp_path / "nothing\x1b.db"))
+    with pytest.raises(RefusedError, match="a directory"):
+        analyse(str(tmp_path))
+    path = str(tmp_path / "a.db")
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("CREATE TABLE a(b)")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(path + "-wal")
+        with pytest.raises(RefusedError, match="no regular file"):
+            analyse(path)
+
+
+def test_a_link_is_followed_to_the_database_as_sqlite_does(tmp_path: Path) -> None:
+    database = Database(tmp_path, SETUP, EIGHTEEN)
+    link = tmp_path / "link.db"
+    link.symlink_to(database.path)
+    assert analyse(str(link)).lost == 18
+
+
+def test_the_page_count_may_be_out_of_date(tmp_path: Path) -> None:
+    # Written by SQLite before 3.7.0: the header's count is to be ignored.
+    database = Database(tmp_path, SETUP + EIGHTEEN, "INSERT INTO models(name) VALUES ('x')")
+    with open(database.path, "r+b") as file:
+        file.seek(28)
+        file.write(struct.pack(">I", 77))
+        file.seek(92)
+        file.write(struct.pack(">I", 12345))
+    database.share_main()
+    report = analyse(database.path, limit=ALL)
+    check(report, contents(database.live_path, "mode=ro"), contents(database.path, "immutable=1"))
+    assert (report.lost, report.main.page_count) == (1, 2)
+
+
+def test_a_small_log_needs_no_numpy_and_no_sqlite(tmp_path: Path) -> None:
+    database = Database(tmp_path, SETUP, EIGHTEEN)
+    program = (
+        "import sys; from modelstore.wal.loss import analyse; print(analyse(sys.argv[1]).lost);"
+        "print(sorted({'numpy', 'sqlite3', 'pysqlite3'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program, database.path], check=True, capture_output=True, text=True
+    )
+    assert answer.stdout.split("\n")[:2] == ["18", "[]"]
+
+
+def test_nothing_is_changed_and_no_descriptor_stays_open(tmp_path: Path) -> None:
+    database = Database(tmp_path, SETUP, EIGHTEEN, shm=True)
+
+    def state() -> list[tuple[bytes, int]]:
+        paths = (database.path + suffix for suffix in ("", "-wal", "-shm"))
+        return [(Path(path).read_bytes(), os.stat(path).st_mtime_ns) for path in paths]
+
+    def next_descriptor() -> int:
+        fd = os.open(database.path, os.O_RDONLY)
+        os.close(fd)
+        return fd
+
+    before = state(), next_descriptor()
+    analyse(database.path)
+    assert (state(), next_descriptor()) == before
