@@ -80,7 +80,7 @@ class Output:
                     )
                 )
             else:
-                sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+                sys.stdout.buffer.write(_encoded(text))
         except (OSError, ValueError) as error:
             self._stdout_failed(error)
 
@@ -136,6 +136,14 @@ class Output:
         self.message(f"error: {error.message}")
         if error.hint:
             self.message(f"hint: {error.hint}")
+
+
+def _encoded(text: str) -> bytes:
+    """Return UTF-8; a file name's bytes that are no text stay exactly what they are."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _encoding(stream: TextIO) -> str:

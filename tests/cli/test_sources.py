@@ -1,0 +1,185 @@
+"""Models from stores, servers and other machines, through the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from tests.cli.program import DATA, Result, modelstore
+from tests.sources.fake_server import FakeServer, serving
+from tests.sources.stores import sha256, write_gguf
+
+SECRET = "sk-very-secret-key-0123456789"
+
+
+def listed(db: Path, *arguments: str) -> list[dict[str, object]]:
+    result = modelstore("list", "--json", "--db", db, *arguments)
+    assert result.code == 0, result.err
+    rows: list[dict[str, object]] = result.json
+    return rows
+
+
+def ollama_store(root: Path, weights: bytes, *tags: str) -> Path:
+    digest = sha256(weights)
+    blob = root / "blobs" / f"sha256-{digest}"
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(weights)
+    config = json.dumps({"model_format": "gguf", "model_family": "llama"}).encode()
+    (root / "blobs" / f"sha256-{sha256(config)}").write_bytes(config)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": {
+            "mediaType": "application/vnd.docker.container.image.v1+json",
+            "digest": f"sha256:{sha256(config)}",
+            "size": len(config),
+        },
+        "layers": [
+            {
+                "mediaType": "application/vnd.ollama.image.model",
+                "digest": f"sha256:{digest}",
+                "size": len(weights),
+            }
+        ],
+    }
+    for tag in tags:
+        path = root / "manifests" / "registry.ollama.ai" / "library" / "tiny" / tag
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(manifest))
+    return root
+
+
+def hub_cache(root: Path, weights: bytes) -> Path:
+    repo = root / "models--org--tiny-GGUF"
+    blob = repo / "blobs" / sha256(weights)
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(weights)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = repo / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    os.symlink(f"../../blobs/{blob.name}", snapshot / "tiny-Q8_0.gguf")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    return root
+
+
+def test_discovery_shows_every_place_and_imports_what_is_there(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(DATA, home / "models")
+    weights = write_gguf(tmp_path / "w.gguf", name="Shared")
+    ollama_store(tmp_path / "ollama", weights, "latest", "8b")
+    hub_cache(tmp_path / "hub", weights)
+    env = {
+        "HOME": str(home),
+        "OLLAMA_MODELS": str(tmp_path / "ollama"),
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+    }
+    plan = modelstore("import", "--discover", "--dry-run", "--json", env=env)
+    assert plan.code == 0, plan.err
+    places = {place["kind"]: place for place in plan.json["sources"] if place["absent"] is None}
+    assert places["ollama"]["found"] == places["huggingface"]["found"] == 1
+    assert places["directory"]["found"] == 7
+    assert any(place["absent"] for place in plan.json["sources"])
+    assert not (tmp_path / "data").exists()
+
+    assert modelstore("import", "--discover", env=env).code == 0
+    again = modelstore("import", "--discover", "--json", env=env).json
+    assert (again["added"], again["updated"], again["skipped"]) == (0, 0, 0)
+
+
+def test_one_model_is_one_row_however_many_places_show_it(tmp_path: Path) -> None:
+    db = tmp_path / "m.db"
+    weights = write_gguf(tmp_path / "loose" / "tiny-Q8_0.gguf", name="Shared")
+    os.link(tmp_path / "loose" / "tiny-Q8_0.gguf", tmp_path / "loose" / "same-file.gguf")
+    ollama = ollama_store(tmp_path / "ollama", weights, "latest", "8b")
+    hub = hub_cache(tmp_path / "hub", weights)
+    assert modelstore("import", hub, ollama, "--db", db).code == 0
+    (model,) = listed(db)
+    assert model["sha256"] == sha256(weights)
+    assert modelstore("import", tmp_path / "loose", "--db", db).code == 0
+    shown = modelstore("show", str(model["id"]), "--db", db, "--json").json
+    sources = {place["source"] for place in shown["places"]}
+    assert {"huggingface", "ollama"} <= sources
+    shutil.rmtree(hub / "models--org--tiny-GGUF")
+    (hub / "CACHEDIR.TAG").write_text("still mounted")
+    result = modelstore("import", hub, "--from", "huggingface", "--db", db, "--allow-empty")
+    assert result.code == 0, result.err
+    statuses = {row["status"] for row in listed(db)}
+    assert statuses == {"available"}
+
+
+def test_catalogues_of_many_hosts_merge_and_stay_apart(tmp_path: Path) -> None:
+    one, two, both = (tmp_path / name for name in ("one.db", "two.db", "both.db"))
+    assert modelstore("import", DATA, "--db", one, "--host", "alpha").code == 0
+    assert modelstore("import", DATA, "--db", two, "--host", "beta").code == 0
+    assert modelstore("import", one, two, "--db", both).code == 0
+    assert len(listed(both)) == 14
+    assert len(listed(both, "--host", "beta")) == 7
+    assert {row["host"] for row in listed(both)} == {"alpha", "beta"}
+
+
+def test_a_preset_comes_back_as_the_same_rows(tmp_path: Path) -> None:
+    db, other = tmp_path / "m.db", tmp_path / "other.db"
+    assert modelstore("import", DATA, "--db", db).code == 0
+    preset = modelstore("list", "--type", "model", "-f", "preset", "--db", db)
+    assert preset.code == 0, preset.err
+    assert preset.out.startswith("version = 1")
+    (tmp_path / "models.ini").write_text(preset.out)
+    result = modelstore("import", tmp_path / "models.ini", "--db", other, "--json")
+    assert result.json["sources"][0]["kind"] == "preset"
+    known = {row["path"]: row["id"] for row in listed(db)}
+    rows = listed(other)
+    assert rows
+    assert all(known[row["path"]] == row["id"] for row in rows)
+
+
+def import_server(server: FakeServer, db: Path, **env: str) -> Result:
+    return modelstore("import", server.url, "--db", db, "--timeout", "3s", env=env)
+
+
+def test_a_server_and_a_disk_show_one_model(tmp_path: Path) -> None:
+    db = tmp_path / "m.db"
+    path = tmp_path / "models" / "tiny-Q8_0.gguf"
+    write_gguf(path, name="Served")
+    assert modelstore("import", tmp_path / "models", "--db", db).code == 0
+    entry = {
+        "id": "tiny-Q8_0",
+        "object": "model",
+        "owned_by": "llamacpp",
+        "status": {"value": "loaded", "args": ["llama-server", "-m", str(path), "-c", "2048"]},
+    }
+    listing = {"object": "list", "data": [entry]}
+    fake = FakeServer(
+        answers={
+            "/models": listing,
+            "/v1/models": listing,
+            "/props": {"role": "router", "model_path": "none"},
+        },
+        key=SECRET,
+    )
+    with serving(fake) as server:
+        refused = import_server(server, db)
+        assert refused.code == 3
+        assert "MODELSTORE_API_KEY" in refused.err
+        result = import_server(server, db, MODELSTORE_API_KEY=SECRET)
+    assert result.code == 0, result.err
+    assert SECRET not in result.out + result.err
+    (row,) = listed(db)
+    shown = modelstore("show", str(row["id"]), "--db", db, "--json").json
+    assert "loaded" in {place["state"] for place in shown["places"]}
+    assert SECRET.encode() not in db.read_bytes()
+
+
+def test_servers_that_lie_are_named(tmp_path: Path) -> None:
+    answers: dict[str, object] = {"html": b"<!doctype html><p>hello", "error": 500, "number": 7}
+    for name, answer in answers.items():
+        fake = FakeServer(answers=dict.fromkeys(("/models", "/v1/models", "/props"), answer))
+        with serving(fake) as server:
+            result = import_server(server, tmp_path / f"{name}.db")
+        assert result.code == 3, (name, result)
+        assert result.out == ""
+        assert "Traceback" not in result.err
+        assert server.url in result.err
