@@ -162,6 +162,10 @@ def findings_body(verification: VerificationShape) -> list[Part]:
         if finding.advice and finding.severity in ("warn", "fail") and line not in told:
             told.add(line)
             body.append(line)
+    folded = verification.checkpoint
+    if folded is not None and not any(f.check == "checkpoint" for f in verification.findings):
+        body.append(folded.wal_line())
+    body.append(f"{verification.database} ({verification.origin})")
     body.append(Cell(verification.verdict, "bad" if verification.failed else "good"))
     return body
 

@@ -26,27 +26,32 @@ _HAS_TABLE = (
 
 
 def check_expectations(
-    expected: Expected, alone: sqlite3.Connection, view: sqlite3.Connection | None
+    expected: Expected,
+    alone: sqlite3.Connection,
+    view: sqlite3.Connection | None,
+    seen: str = "in the main file alone",
 ) -> Iterator[Finding]:
-    """Yield whether the main file alone holds what is expected.
+    """Yield whether what is expected is there; `seen` says where `alone` looks.
 
     `view` sees the log as well, where that may make a difference: a failure then says what is in
     the log.
     """
     for wanted in expected.counts:
-        yield _count(wanted, alone, view)
+        yield _count(wanted, alone, view, seen)
     if expected.models:
-        yield _models(expected.models, alone)
+        yield _models(expected.models, alone, seen)
 
 
-def _count(wanted: RowCount, alone: sqlite3.Connection, view: sqlite3.Connection | None) -> Finding:
+def _count(
+    wanted: RowCount, alone: sqlite3.Connection, view: sqlite3.Connection | None, seen: str
+) -> Finding:
     found = _rows(alone, wanted.table)
     is_met = isinstance(found, int) and (
         found >= wanted.number if wanted.at_least else found == wanted.number
     )
     words = "at least " if wanted.at_least else ""
     if isinstance(found, int):
-        measured = f"{wanted.table}: {plural(found, 'row')} in the main file alone"
+        measured = f"{wanted.table}: {plural(found, 'row')} {seen}"
         measured += ", as expected" if is_met else f", not {words}{wanted.number:,}"
     else:
         measured = f"{wanted.table}: {found}; {words}{plural(wanted.number, 'row')} expected"
@@ -81,7 +86,9 @@ def _rows(conn: sqlite3.Connection, table: str) -> int | str:
         return f"it cannot be read ({error})"
 
 
-def _models(models: tuple[Mapping[str, object], ...], alone: sqlite3.Connection) -> Finding:
+def _models(
+    models: tuple[Mapping[str, object], ...], alone: sqlite3.Connection, seen: str
+) -> Finding:
     best = _Best(models)
     try:
         rows = alone.execute(f"SELECT * FROM {DEFAULT_TABLE}")
@@ -101,7 +108,7 @@ def _models(models: tuple[Mapping[str, object], ...], alone: sqlite3.Connection)
     missing = best.missing()
     different = best.different()
     met = len(models) - len(missing) - len(different)
-    measured = f"{met:,} of {plural(len(models), 'expected model')} in the main file alone"
+    measured = f"{met:,} of {plural(len(models), 'expected model')} {seen}"
     if missing:
         measured += f"; missing: {_listed(missing)}"
     if different:

@@ -113,10 +113,11 @@ def _content(subject: Subject, orders: Orders) -> Iterator[Finding]:
         )
         return
     only = f"{risk} {'are' if is_many(found) else 'is'} only in the WAL ({frames})"
-    if orders.fold and not subject.must_not_fold:
+    lost = ""  # persistence names them where they stay there
+    if orders.fold:
         verb = "were" if is_many(found) else "was"
         only = f"{risk} {verb} only in the WAL before this run ({frames})"
-    lost = where_lost(found)
+        lost = where_lost(found)
     yield _finding(
         "pending",
         "warn",

@@ -198,7 +198,14 @@ def _leftovers(subject: Subject) -> Iterator[Finding]:
             "mode; it is not hot",
             journal.path,
         )
-    if found is not None and found.shm_size and found.wal_size is None and found.attached is False:
+    knows_more = found is not None and found.index is not None and found.index.pending
+    if (
+        found is not None
+        and found.shm_size
+        and found.wal_size is None
+        and found.attached is False
+        and not knows_more  # told with the log
+    ):
         yield _finding(
             "shm",
             "warn",

@@ -41,11 +41,8 @@ def users_of(path: str) -> tuple[tuple[User, ...], bool]:
     except OSError:
         return (), False
     complete = os.geteuid() == 0
-    found = []
-    for pid in sorted(pids):
-        if pid != os.getpid() and _has_open(pid, wanted):
-            found.append(User(pid, process(pid).command, _sqlite_version(pid)))
-    return tuple(found), complete
+    users = [pid for pid in sorted(pids) if pid != os.getpid() and _has_open(pid, wanted)]
+    return tuple(User(pid, process(pid).command, _sqlite_version(pid)) for pid in users), complete
 
 
 def _has_open(pid: int, wanted: os.stat_result) -> bool:

@@ -1,0 +1,292 @@
+"""The model files of a catalogue: there, of the recorded size and time, with the right content."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from modelstore.sources.naming import parse_name
+from modelstore.store.storable import original
+from modelstore.text import human_bytes, plural
+from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.hashing import Hashed, hash_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.store.sqlite import sqlite3
+    from modelstore.verify.subject import Orders
+
+_TOLD = 50  # findings of one kind; the rest are counted
+_DIGEST = re.compile(r"(?:sha256[-:])?([0-9a-f]{64})")
+_FILES = """SELECT m.id, m.name, m.status, f.weights, f.path, f.role, f.size, f.mtime_ns, f.sha256
+FROM model_files AS f JOIN models AS m ON m.id = f.model_id WHERE m.host IS ?
+ORDER BY m.name, m.id, f.weights, f.path"""
+_ELSEWHERE = """SELECT count(DISTINCT m.id) FROM model_files AS f JOIN models AS m
+ON m.id = f.model_id WHERE m.host IS NOT ?"""
+
+
+class FileRecord(NamedTuple):
+    """What the catalogue says of one file of a model. Size in bytes, None if unknown."""
+
+    model: str  # id
+    name: str
+    status: str
+    weights: str
+    path: str
+    role: str
+    size: int | None
+    mtime_ns: int | None
+    sha256: str | None
+
+    @property
+    def known_sha256(self) -> str | None:
+        """The digest that the file's own name tells, as in the stores of others; it never ages."""
+        match = _DIGEST.fullmatch(os.path.basename(self.path))
+        return match[1] if match else None
+
+
+class NewHash(NamedTuple):
+    """A digest that the catalogue did not know, of a file as it was then."""
+
+    sha256: str
+    model: str
+    weights: str
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class Records:
+    """The files of a catalogue that should be on this machine, and how many models are not."""
+
+    files: list[FileRecord]
+    elsewhere: int
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Findings by their code, so that a thousand missing files do not fill the screen."""
+
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+
+    def add(self, finding: Finding) -> None:
+        self.findings.setdefault(finding.code, []).append(finding)
+
+    def told(self) -> Iterator[Finding]:
+        for code, found in self.findings.items():
+            yield from found[:_TOLD]
+            if found[_TOLD:]:
+                yield Finding(
+                    code=code,
+                    check="models",
+                    severity=found[0].severity,
+                    measured=f"and {len(found) - _TOLD:,} more files like these",
+                    data={"paths": [finding.where for finding in found[_TOLD:]]},
+                )
+
+
+def read_records(conn: sqlite3.Connection, host: str | None) -> Records:
+    """Return what a catalogue recorded of the files on this machine."""
+    files = [
+        FileRecord(
+            *(model, original(name), status, original(weights), original(path)),
+            *(role, size, mtime_ns, sha256),
+        )
+        for model, name, status, weights, path, role, size, mtime_ns, sha256 in conn.execute(
+            _FILES, (host,)
+        )
+    ]
+    (elsewhere,) = conn.execute(_ELSEWHERE, (host,)).fetchone()
+    return Records(files, elsewhere)
+
+
+def check_models(records: Records, orders: Orders) -> tuple[list[Finding], list[NewHash]]:
+    """Return what was found of the files, and the digests that are to be recorded."""
+    tally = _Tally()
+    there = _Present(tally)
+    for record in records.files:
+        there.look(record)
+    there.judge_shards(records.files)
+    new: list[NewHash] = []
+    read = 0
+    if orders.hash_files:
+        new, read = _check_hashes(there.whole, orders, tally)
+    findings = list(tally.told())
+    models = len({record.model for record in records.files})
+    bad = sum(len(found) for found in tally.findings.values())
+    summary = f"{plural(models, 'model')}, {plural(len(records.files), 'file')}"
+    if not records.files:
+        summary = "the catalogue records no model file of this machine"
+    elif not bad:
+        summary += ", all as recorded"
+    if orders.hash_files:
+        summary += f", {human_bytes(read)} hashed ({len(new):,} for the first time)"
+    if records.elsewhere:
+        summary += f"; {plural(records.elsewhere, 'model')} of other hosts not looked at"
+    findings.append(
+        Finding(
+            code="models.files",
+            check="models",
+            severity="note" if bad else "pass",
+            measured=summary,
+            data={
+                "models": models,
+                "files": len(records.files),
+                "elsewhere": records.elsewhere,
+                "problems": bad,
+                "bytes_hashed": read,
+                "first_hashes": len(new),
+            },
+        )
+    )
+    return findings, new
+
+
+class _Present:
+    """The looks at the files themselves; `whole` ones have the recorded size."""
+
+    def __init__(self, tally: _Tally) -> None:
+        self._tally = tally
+        self.whole: list[tuple[FileRecord, os.stat_result]] = []
+        self._seen: set[tuple[str, str]] = set()  # model, weights: copies with their weights
+
+    def look(self, record: FileRecord) -> None:
+        """Hold one record against the file."""
+        try:
+            status = os.stat(record.path)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "no path"
+            self._missing(record, reason)
+            return
+        if record.path == record.weights:
+            self._seen.add((record.model, record.weights))
+        if not stat.S_ISREG(status.st_mode):
+            self._tally.add(_problem("kind", "fail", record, "is no regular file", _IMPORT))
+        elif record.size is not None and status.st_size != record.size:
+            self._tally.add(
+                _problem(
+                    "size",
+                    "fail",
+                    record,
+                    f"has {status.st_size:,} bytes, not {record.size:,}",
+                    _IMPORT,
+                    {"expected": record.size, "found": status.st_size},
+                )
+            )
+        else:
+            self.whole.append((record, status))
+            if record.status in ("incomplete", "truncated"):
+                self._tally.add(
+                    _problem(record.status, "warn", record, f"is {record.status}", _DOWNLOAD)
+                )
+            if record.mtime_ns is not None and status.st_mtime_ns != record.mtime_ns:
+                self._tally.add(
+                    _problem(
+                        "changed",
+                        "warn",
+                        record,
+                        "was written since it was imported, at the same size",
+                        _IMPORT + "; --hash tells whether a known content is still there",
+                    )
+                )
+
+    def _missing(self, record: FileRecord, reason: str | None) -> None:
+        if record.status == "missing":
+            words = "is missing, as the catalogue knows"
+            self._tally.add(_problem("known-missing", "warn", record, words, _FORGET))
+        else:
+            words = f"cannot be found ({reason})"
+            self._tally.add(_problem("missing", "fail", record, words, _FORGET))
+
+    def judge_shards(self, records: list[FileRecord]) -> None:
+        """Find sets of shards in which a number was never recorded."""
+        shards: dict[tuple[str, str], dict[tuple[str, int], set[int]]] = {}
+        some: dict[tuple[str, str], FileRecord] = {}
+        for record in records:
+            name = parse_name(os.path.basename(record.path))
+            if name is None or not name.shards or record.role not in ("model", "shard"):
+                continue
+            copy = (record.model, record.weights)
+            some.setdefault(copy, record)
+            numbers = shards.setdefault(copy, {}).setdefault((name.stem, name.shards), set())
+            numbers.add(name.shard)
+        for copy, sets in shards.items():
+            for (_, count), numbers in sets.items():
+                absent = sorted(set(range(1, min(count, 100_000) + 1)) - numbers)
+                if absent and some[copy].status == "available":
+                    listed = ", ".join(map(str, absent[:10])) + ("…" if absent[10:] else "")
+                    words = f"is one of {count:,} shards, and of these {listed} are not there"
+                    self._tally.add(_problem("shards", "fail", some[copy], words, _DOWNLOAD))
+
+
+_IMPORT = "if that was meant, import it again; else restore it or download it again"
+_DOWNLOAD = "finish the download, then import it again"
+_FORGET = (
+    "mount its disk, restore it, or download it again; import its directory again, or forget it"
+)
+
+
+def _check_hashes(
+    files: list[tuple[FileRecord, os.stat_result]], orders: Orders, tally: _Tally
+) -> tuple[list[NewHash], int]:
+    """Hash the files and judge them; return the digests to record, and the bytes read."""
+    sizes = {record.path: status.st_size for record, status in files}
+    with orders.watching("MiB") as tick:
+        hashes = hash_files(sizes, sum(sizes.values()), tick)
+    new = []
+    for record, _ in files:
+        found = hashes[record.path]
+        if found.sha256 is None:
+            words = f"could not be hashed: {found.problem}"
+            tally.add(_problem("unreadable", "fail", record, words, "check the disk"))
+            continue
+        fresh = _judge(record, found, found.sha256, tally)
+        if fresh is not None:
+            new.append(fresh)
+    return new, sum(hashed.size for hashed in hashes.values())
+
+
+def _judge(record: FileRecord, found: Hashed, sha256: str, tally: _Tally) -> NewHash | None:
+    """Compare one digest; return it where the catalogue has none for the file as it is."""
+    is_as_recorded = (found.size, found.mtime_ns) == (record.size, record.mtime_ns)
+    wanted = record.known_sha256 or (record.sha256 if is_as_recorded else None)
+    if wanted is not None and wanted != sha256:
+        source = "its name says" if record.known_sha256 else "the catalogue has"
+        tally.add(
+            _problem(
+                "corrupt",
+                "fail",
+                record,
+                f"is corrupt: SHA-256 {sha256[:16]}…, {source} {wanted[:16]}…",
+                "download it again; if a disk flips bits, other files will follow",
+                {"expected": wanted, "found": sha256},
+            )
+        )
+        return None
+    if record.sha256 is not None or not is_as_recorded:
+        return None
+    return NewHash(sha256, record.model, record.weights, record.path, found.size, found.mtime_ns)
+
+
+def _problem(
+    word: str,
+    severity: Severity,
+    record: FileRecord,
+    words: str,
+    advice: str,
+    data: dict[str, object] | None = None,
+) -> Finding:
+    return Finding(
+        code=f"models.{word}",
+        check="models",
+        severity=severity,
+        measured=f"{record.name}: {record.path} {words}",
+        where=record.path,
+        advice=advice,
+        data={"model": record.model, "name": record.name, "path": record.path, **(data or {})},
+    )
