@@ -92,10 +92,11 @@ def job_summary(verification: VerificationShape) -> str:
 
 def _row(finding: FindingShape) -> str:
     cell = _inert(finding.measured)
-    if finding.where and finding.where not in finding.measured:
-        cell += f"<br>{_inert(finding.where, code=True)}"
-    if finding.advice and finding.severity in ("warn", "fail"):
-        cell += f"<br><b>To do:</b> {_inert(finding.advice)}"
+    if finding.severity in ("warn", "fail"):
+        if finding.where and finding.where not in finding.measured:
+            cell += f"<br>{_inert(finding.where, code=True)}"
+        if finding.advice:
+            cell += f"<br><b>To do:</b> {_inert(finding.advice)}"
     sign = _SIGNS[finding.severity]
     return f"<tr><td>{finding.check}</td><td>{sign} {finding.severity}</td><td>{cell}</td></tr>\n"
 

@@ -55,9 +55,9 @@ h1 small { font-size: 1.125rem; font-weight: 500; color: var(--ink); }
 }
 .tile.none b { color: var(--dim); opacity: .55; }
 
-.todo { list-style: none; padding: .25rem 0; }
+.todo { list-style: none; padding: 0; overflow: hidden; }
 .todo li { padding: .625rem 1.25rem .625rem 1rem; border-left: .25rem solid var(--tone); }
-.todo li + li { margin-top: 1px; box-shadow: 0 -1px var(--line); }
+.todo li + li { border-top: 1px solid var(--line); }
 .todo p { color: var(--dim); font-size: .875rem; }
 
 .wal { padding: 1rem 1.25rem 1.125rem; }
