@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from modelstore.store import sqlite
 from modelstore.store.versions import has_wal_reset_bug
 from modelstore.text import human_bytes, plural
-from modelstore.verify.finding import Finding
+from modelstore.verify.finding import Finding, findings_of
 from modelstore.verify.ownership import check_ownership
 from modelstore.verify.place import check_place, describe_place
 from modelstore.verify.subject import NAMED
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from modelstore.verify.subject import Subject
 
+_finding = findings_of("environment")
 _BUG = "can lose rows that were committed, when a checkpoint meets a restart of the log"
 _BUG_ADVICE = "install SQLite 3.51.3 or newer (sqlite.org/wal.html#walresetbug)"
 
@@ -44,14 +45,13 @@ def check_environment(subject: Subject) -> Iterator[Finding]:
         else nobody
     )
     free = f", {human_bytes(place.free)} free" if place.free is not None else ""
-    yield Finding(
-        code="environment.facts",
-        check="environment",
-        severity="pass" if is_sound else "note",
-        measured=f"SQLite {sqlite.SQLITE_VERSION}, {place.type or 'unknown file system'}{free}; "
-        f"{others}",
-        where=subject.path,
-        data={
+    yield _finding(
+        "facts",
+        "pass" if is_sound else "note",
+        f"SQLite {sqlite.SQLITE_VERSION}, {place.type or 'unknown file system'}{free}; {others}",
+        subject.path,
+        None,
+        {
             "sqlite_version": sqlite.SQLITE_VERSION,
             "file_system": place.type,
             "mount_point": place.mount_point,
@@ -77,11 +77,10 @@ def _name(user: User) -> str:
 
 def _own_sqlite() -> Iterator[Finding]:
     if sqlite.HAS_WAL_RESET_BUG:
-        yield Finding(
-            code="environment.sqlite",
-            check="environment",
-            severity="warn",
-            measured=f"this program runs on SQLite {sqlite.SQLITE_VERSION}, which {_BUG}",
+        yield _finding(
+            "sqlite",
+            "warn",
+            f"this program runs on SQLite {sqlite.SQLITE_VERSION}, which {_BUG}",
             advice=_BUG_ADVICE,
             data={"sqlite_version": sqlite.SQLITE_VERSION},
         )
@@ -91,12 +90,11 @@ def _their_sqlite(users: tuple[User, ...]) -> Iterator[Finding]:
     affected = tuple(user for user in users if user.sqlite and has_wal_reset_bug(user.sqlite))
     if affected:
         verb = "run" if len(affected) > 1 else "runs"
-        yield Finding(
-            code="environment.other-sqlite",
-            check="environment",
-            severity="warn",
-            measured=f"{_names(affected)} {verb} on an SQLite that {_BUG}",
-            where=f"pid {affected[0].pid}",
-            advice=_BUG_ADVICE,
-            data={"pids": [user.pid for user in affected]},
+        yield _finding(
+            "other-sqlite",
+            "warn",
+            f"{_names(affected)} {verb} on an SQLite that {_BUG}",
+            f"pid {affected[0].pid}",
+            _BUG_ADVICE,
+            {"pids": [user.pid for user in affected]},
         )

@@ -12,11 +12,13 @@ from modelstore.store.storable import original
 from modelstore.text import plural
 from modelstore.verify.content import quoted
 from modelstore.verify.expected import DEFAULT_TABLE, KEYS, Expected, RowCount, key_of
-from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.finding import Finding, findings_of
 from modelstore.verify.subject import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+_finding = findings_of("expectations")
 
 _VALUE = 80  # characters of a value that a sentence shows
 _KEPT = 1000  # problems that the data name
@@ -191,22 +193,3 @@ def _differences(model: Mapping[str, object], row: Mapping[str, object]) -> Iter
 def _short(value: object) -> str:
     text = "unknown" if value is None else str(value)
     return text if len(text) <= _VALUE else text[: _VALUE - 1] + "…"
-
-
-def _finding(
-    word: str,
-    severity: Severity,
-    measured: str,
-    where: str,
-    advice: str | None = None,
-    data: dict[str, object] | None = None,
-) -> Finding:
-    return Finding(
-        code=f"expectations.{word}",
-        check="expectations",
-        severity=severity,
-        measured=measured,
-        where=where,
-        advice=advice,
-        data=data or {},
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelstore.text import human_bytes, plural
-from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.finding import Finding, findings_of
+from modelstore.verify.obstacles import why_not_fold
 from modelstore.verify.risk import TORN
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from modelstore.verify.subject import Subject
     from modelstore.wal.layout import DatabaseHeader
+
+_finding = findings_of("file")
 
 _ENCODINGS = (0, 1, 2, 3)  # 0: nothing was stored yet
 
@@ -23,7 +26,9 @@ def check_file(subject: Subject) -> Iterator[Finding]:
     if found is None:
         return
     if found.header is None:
-        yield _finding("empty", "note", "the file is empty: a database without any table", subject)
+        yield _finding(
+            "empty", "note", "the file is empty: a database without any table", subject.path
+        )
         return
     problems = [*_size_problems(subject, found.header), *_header_problems(subject, found.header)]
     yield from problems
@@ -42,7 +47,7 @@ def check_file(subject: Subject) -> Iterator[Finding]:
         "sane",
         "pass",
         f"{size} of {header.page_size:,} bytes, {mode}{by}",
-        subject,
+        subject.path,
         data={
             "size": found.size,
             "page_size": header.page_size,
@@ -63,7 +68,7 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
     }
     expected = header.page_count * header.page_size
     if header.has_valid_page_count and size < expected:
-        held_by_log = subject.log.loss.main.state in TORN and not subject.must_not_fold
+        held_by_log = subject.log.loss.main.state in TORN and why_not_fold(subject) is None
         missing = plural(-(-(expected - size) // header.page_size), "page")
         if held_by_log:
             yield _finding(
@@ -71,7 +76,7 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
                 "warn",
                 f"{missing} of {header.page_count:,} are not in the main file yet: "
                 "a checkpoint was cut short, and the log holds them",
-                subject,
+                subject.path,
                 "never delete the -wal: the next checkpoint completes the file",
                 data,
             )
@@ -81,7 +86,7 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
                 "fail",
                 f"{human_bytes(size)}, but its header says {header.page_count:,} pages of "
                 f"{header.page_size:,} bytes: {missing} are cut off",
-                subject,
+                subject.path,
                 "restore it from a backup; keep this copy and its -wal",
                 data,
             )
@@ -90,7 +95,7 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
             "ragged",
             "warn",
             f"{size % header.page_size:,} bytes at the end of the file are no whole page",
-            subject,
+            subject.path,
             "something other than SQLite wrote to the file, or a copy was cut short",
             data,
         )
@@ -100,7 +105,7 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
             "note",
             f"{plural((size - expected) // header.page_size, 'page')} lie behind the "
             f"{header.page_count:,} that the header counts: space set aside, or a cut VACUUM",
-            subject,
+            subject.path,
             data=data,
         )
 
@@ -121,25 +126,6 @@ def _header_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Findi
             "header",
             "fail",
             f"the header holds what no SQLite writes: {', '.join(wrong)}",
-            subject,
+            subject.path,
             "restore it from a backup; keep this copy and its -wal",
         )
-
-
-def _finding(
-    word: str,
-    severity: Severity,
-    measured: str,
-    subject: Subject,
-    advice: str | None = None,
-    data: dict[str, object] | None = None,
-) -> Finding:
-    return Finding(
-        code=f"file.{word}",
-        check="file",
-        severity=severity,
-        measured=measured,
-        where=subject.path,
-        advice=advice,
-        data=data or {},
-    )

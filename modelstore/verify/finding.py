@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from modelstore.errors import ExitCode
 from modelstore.text import plural
@@ -53,6 +53,46 @@ class Finding:
     where: str = ""
     advice: str | None = None
     data: Mapping[str, object] = field(default_factory=dict)
+
+
+class Maker(Protocol):
+    """Makes the findings of one check."""
+
+    def __call__(
+        self,
+        word: str,
+        severity: Severity,
+        measured: str,
+        where: str = "",
+        advice: str | None = None,
+        data: Mapping[str, object] | None = None,
+    ) -> Finding:
+        """Return a finding; `word` is the second part of its code."""
+        ...
+
+
+def findings_of(check: Check) -> Maker:
+    """Return what makes the findings of a check."""
+
+    def make(
+        word: str,
+        severity: Severity,
+        measured: str,
+        where: str = "",
+        advice: str | None = None,
+        data: Mapping[str, object] | None = None,
+    ) -> Finding:
+        return Finding(
+            code=f"{check}.{word}",
+            check=check,
+            severity=severity,
+            measured=measured,
+            where=where,
+            advice=advice,
+            data=data or {},
+        )
+
+    return make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelstore.text import plural
-from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.finding import Finding, Severity, findings_of
 
 if TYPE_CHECKING:
     from modelstore.store.checkpoint import Checkpoint
     from modelstore.store.connection import OpenDatabase
     from modelstore.verify.subject import Orders
     from modelstore.wal.locks import Blocker
+
+_finding = findings_of("checkpoint")
 
 
 def fold(opened: OpenDatabase, orders: Orders) -> Checkpoint:
@@ -81,22 +83,3 @@ def _names(blockers: tuple[Blocker, ...]) -> str:
     names = sorted(seen)
     more = f" and {plural(len(names) - 5, 'other')}" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
-
-
-def _finding(
-    word: str,
-    severity: Severity,
-    measured: str,
-    path: str,
-    advice: str | None = None,
-    data: dict[str, object] | None = None,
-) -> Finding:
-    return Finding(
-        code=f"checkpoint.{word}",
-        check="checkpoint",
-        severity=severity,
-        measured=measured,
-        where=path,
-        advice=advice,
-        data=data or {},
-    )

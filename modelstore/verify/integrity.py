@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from modelstore.store.failures import explain, is_busy, primary_code
 from modelstore.store.sqlite import sqlite3
 from modelstore.text import human_bytes, plural
-from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.finding import Finding, findings_of
 from modelstore.verify.patience import bytes_read, ticking
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from modelstore.store.connection import OpenDatabase
     from modelstore.verify.subject import Orders, Tick
+
+_finding = findings_of("integrity")
 
 _MESSAGES = 100
 _KEYS = 10_000  # broken references that are counted
@@ -61,7 +63,7 @@ def _structure(opened: OpenDatabase, pragma: str) -> Finding:
             "damaged",
             "fail",
             f"{pragma}: {plural(len(messages), 'problem')}{more}: {messages[0]}",
-            opened,
+            opened.path,
             _RESTORE,
             {"pragma": pragma, "messages": messages},
         )
@@ -70,12 +72,12 @@ def _structure(opened: OpenDatabase, pragma: str) -> Finding:
             "unchecked",
             "warn",
             f"{pragma} could not check {', '.join(unchecked[:5])}",
-            opened,
+            opened.path,
             "the application defines what its tables need: a collation, a function, a module",
             {"pragma": pragma, "unchecked": unchecked},
         )
     where = " of a copy" if opened.access == "copy" else ""
-    return _finding("ok", "pass", f"{pragma}{where}: ok", opened, data={"pragma": pragma})
+    return _finding("ok", "pass", f"{pragma}{where}: ok", opened.path, data={"pragma": pragma})
 
 
 def _said(conn: sqlite3.Connection, statement: str) -> list[str]:
@@ -109,7 +111,7 @@ def _references(opened: OpenDatabase) -> Iterator[Finding]:
             "foreign-keys-unchecked",
             "warn",
             f"the foreign keys could not be checked: {error}",
-            opened,
+            opened.path,
             "a foreign key names a column that is no key of the table it refers to",
         )
         return
@@ -130,29 +132,10 @@ def _references(opened: OpenDatabase) -> Iterator[Finding]:
             data={"table": table, "parent": parent, "count": count},
         )
     if not rows:
-        yield _finding("foreign-keys", "pass", "foreign_key_check: ok", opened)
+        yield _finding("foreign-keys", "pass", "foreign_key_check: ok", opened.path)
 
 
 def _failure(opened: OpenDatabase, error: sqlite3.Error) -> Finding:
     if is_busy(error):
         raise explain(error, opened.path) or error from error
-    return _finding("malformed", "fail", f"it cannot be read: {error}", opened, _RESTORE)
-
-
-def _finding(
-    word: str,
-    severity: Severity,
-    measured: str,
-    opened: OpenDatabase,
-    advice: str | None = None,
-    data: dict[str, object] | None = None,
-) -> Finding:
-    return Finding(
-        code=f"integrity.{word}",
-        check="integrity",
-        severity=severity,
-        measured=measured,
-        where=opened.path,
-        advice=advice,
-        data=data or {},
-    )
+    return _finding("malformed", "fail", f"it cannot be read: {error}", opened.path, _RESTORE)

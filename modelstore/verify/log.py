@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelstore.text import human_bytes, plural
-from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.finding import Finding, findings_of
+from modelstore.verify.obstacles import unheld_pages
 from modelstore.verify.risk import TORN, at_risk, is_many, loss_data, where_lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.verify.subject import Orders, Subject
+
+_finding = findings_of("log")
 
 _KEEP = (
     "fold nothing and delete nothing: keep copies of the database and its -wal; see `modelstore "
@@ -22,9 +25,9 @@ _KEEP = (
 def check_log(subject: Subject, orders: Orders) -> Iterator[Finding]:
     """Yield what the log holds, the worst first."""
     if subject.gone is not None:
-        yield _finding("deleted", "fail", subject.gone.message, subject, subject.gone.hint)
+        yield _finding("deleted", "fail", subject.gone.message, subject.log_path, subject.gone.hint)
         return
-    problems = [*_damage(subject), *_gone_frames(subject)]
+    problems = [*_damage(subject), *_wrong_index(subject), *_gone_frames(subject)]
     yield from problems
     if not problems:
         yield from _content(subject, orders)
@@ -40,7 +43,7 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             "foreign",
             "fail",
             f"the log does not belong to this database: {foreign}",
-            subject,
+            subject.log_path,
             "it was not folded; move it away, or bring back the database that it belongs to",
         )
     elif found.is_damaged and found.loss.live_problem is not None and not scan.is_damaged:
@@ -48,7 +51,7 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             "unreadable",
             "fail",
             f"the database with its log cannot be read: {found.loss.live_problem}",
-            subject,
+            subject.log_path,
             _KEEP,
         )
     elif found.is_damaged:
@@ -62,7 +65,7 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             "fail",
             f"{what}: SQLite would silently drop {plural(scan.later_commits, 'commit')} "
             f"({plural(scan.ignored_frames, 'intact frame')})",
-            subject,
+            subject.log_path,
             _KEEP,
             {
                 "valid": scan.valid,
@@ -70,6 +73,22 @@ def _damage(subject: Subject) -> Iterator[Finding]:
                 "ignored_frames": scan.ignored_frames,
                 "ignored_commits": scan.ignored_commits,
             },
+        )
+
+
+def _wrong_index(subject: Subject) -> Iterator[Finding]:
+    pages = unheld_pages(subject.log)
+    if pages:
+        yield _finding(
+            "wrong-index",
+            "fail",
+            f"the wal-index says that all up to frame {subject.log.checkpointed:,} is folded, but "
+            f"the main file lacks {plural(pages, 'page')} of it: the next restart of the log loses "
+            f"{at_risk(subject.log) or 'them'}",
+            subject.log_path,
+            "save the database and its -wal first, then kill all processes that have it open: "
+            "the next opening recovers the whole log (sqlite.org/wal.html#walresetbug)",
+            {"pages": pages, **loss_data(subject.log.loss)},
         )
 
 
@@ -87,7 +106,7 @@ def _gone_frames(subject: Subject) -> Iterator[Finding]:
         f"the -shm knows of {plural(index.max_frame, 'frame')}, of which {index.backfill:,} were "
         f"folded; the -wal that held them is {'absent' if found.wal_size is None else 'empty'}: "
         f"what the other {index.pending:,} held is lost",
-        subject,
+        subject.log_path,
         "look for the -wal or a backup of it; what deleted it will do so again: a clean-up job, a "
         "copy or a mount of the .db alone",
         {
@@ -109,7 +128,12 @@ def _content(subject: Subject, orders: Orders) -> Iterator[Finding]:
     frames = plural(scan.committed, "frame")
     if risk is None:
         yield _finding(
-            "folded", "pass", f"{frames}, all of them in the main file already", subject, None, data
+            "folded",
+            "pass",
+            f"{frames}, all of them in the main file already",
+            subject.log_path,
+            None,
+            data,
         )
         return
     only = f"{risk} {'are' if is_many(found) else 'is'} only in the WAL ({frames})"
@@ -122,7 +146,7 @@ def _content(subject: Subject, orders: Orders) -> Iterator[Finding]:
         "pending",
         "warn",
         only + (f": {lost}" if lost else ""),
-        subject,
+        subject.log_path,
         "let the application checkpoint, or run `modelstore checkpoint` after it; until then "
         "whoever copies, mounts or keeps the .db alone loses this",
         data,
@@ -132,12 +156,15 @@ def _content(subject: Subject, orders: Orders) -> Iterator[Finding]:
             "torn",
             "warn",
             "the main file is whole only together with its -wal: a checkpoint was cut short",
-            subject,
+            subject.log_path,
             "never delete the -wal: that would corrupt the database, not merely lose rows",
         )
     if loss.raced:
         yield _finding(
-            "raced", "note", "the files changed while they were read: figures may be off", subject
+            "raced",
+            "note",
+            "the files changed while they were read: figures may be off",
+            subject.log_path,
         )
 
 
@@ -146,13 +173,13 @@ def _nothing(subject: Subject) -> Finding:
     left = scan.torn + scan.stale + scan.uncommitted
     if scan.size and scan.fault is not None and scan.header is not None:
         reason = f"nothing can be read from it ({scan.fault.value}), and no commit is behind that"
-        return _finding("empty", "note", f"{human_bytes(scan.size)}; {reason}", subject)
+        return _finding("empty", "note", f"{human_bytes(scan.size)}; {reason}", subject.log_path)
     if left:
         what = f"no committed frame, {plural(left, 'frame')} left over from before"
-        return _finding("empty", "pass", what, subject)
+        return _finding("empty", "pass", what, subject.log_path)
     if found is not None and not found.is_wal and found.header is not None:
-        return _finding("none", "pass", "no log: the database is not in WAL mode", subject)
-    return _finding("empty", "pass", "the log is empty", subject)
+        return _finding("none", "pass", "no log: the database is not in WAL mode", subject.log_path)
+    return _finding("empty", "pass", "the log is empty", subject.log_path)
 
 
 def _size(subject: Subject, limit: int) -> Finding:
@@ -164,29 +191,10 @@ def _size(subject: Subject, limit: int) -> Finding:
         severity="fail" if is_over else "pass",
         measured=f"the -wal had {human_bytes(size)} before this run, "
         f"{'more than' if is_over else 'within'} {human_bytes(limit)}",
-        where=subject.path + "-wal",
+        where=subject.log_path,
         advice="a long reader or a missing checkpoint lets it grow: `modelstore inspect-wal` names "
         "who is in the way"
         if is_over
         else None,
         data={"size": size, "limit": limit},
-    )
-
-
-def _finding(
-    word: str,
-    severity: Severity,
-    measured: str,
-    subject: Subject,
-    advice: str | None = None,
-    data: dict[str, object] | None = None,
-) -> Finding:
-    return Finding(
-        code=f"log.{word}",
-        check="log",
-        severity=severity,
-        measured=measured,
-        where=subject.path + "-wal",
-        advice=advice,
-        data=data or {},
     )

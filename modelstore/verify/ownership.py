@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from modelstore.store.access import unwritable
 from modelstore.store.filesystem import ownership_warning
-from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.finding import Finding, findings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.verify.subject import Subject
+
+_finding = findings_of("environment")
 
 _READ, _WRITE, _ENTER = 4, 2, 1
 
@@ -101,14 +103,3 @@ def _may(status: os.stat_result, database: os.stat_result, rights: int) -> bool:
     else:
         granted = mode
     return granted & rights == rights
-
-
-def _finding(word: str, severity: Severity, measured: str, where: str, advice: str) -> Finding:
-    return Finding(
-        code=f"environment.{word}",
-        check="environment",
-        severity=severity,
-        measured=measured,
-        where=where,
-        advice=advice,
-    )

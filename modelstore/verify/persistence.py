@@ -1,28 +1,31 @@
 """Whether the main file alone holds what a reader of database and log sees.
 
-The content is read three times at most: by a reader of database and log before the fold, by a
-reader of the main file alone after it, and where these differ, by a reader of database and log
-at that very moment, since others may have written meanwhile.
+Best is what a reader saw before the fold, as long as nobody committed anything since: the fold
+itself may have lost it. Else it is what a reader sees at the very moment that the main file is
+looked at, while a lock of ours keeps that file still.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from modelstore.store.failures import is_busy
 from modelstore.store.sqlite import sqlite3
 from modelstore.text import plural
 from modelstore.verify.content import Content, Wanted, read_content
-from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.finding import Finding, findings_of
 from modelstore.verify.risk import TORN, at_risk, is_many, loss_data, where_lost
 from modelstore.verify.subject import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modelstore.store.connection import OpenDatabase
     from modelstore.verify.subject import Orders, Subject
     from modelstore.wal.inspection import Inspection
+
+_finding = findings_of("persistence")
 
 SMALL = 64 << 20  # bytes of a database of which all tables are compared, deep or not
 
@@ -37,6 +40,38 @@ class Difference:
     def __bool__(self) -> bool:
         """Whether they differ at all."""
         return self.schema or bool(self.tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a reader of database and log saw, and the count of commits (iChange) just before."""
+
+    content: Content
+    change_counter: int | None
+
+    @classmethod
+    def take(cls, reader: OpenDatabase, wanted: Wanted, orders: Orders) -> Self:
+        """Read the content in one transaction. Raises `sqlite3.Error` for damage."""
+        counter = _change_counter(reader)
+        reader.conn.execute("BEGIN")
+        try:
+            with orders.watching("rows") as tick:
+                return cls(read_content(reader.conn, wanted, tick), counter)
+        finally:
+            reader.conn.rollback()
+
+    def is_still(self, reader: OpenDatabase) -> bool:
+        """Whether nobody committed since; `reader` must have been open all the time.
+
+        While a process is attached the counter changes with commits alone.
+        https://www.sqlite.org/walformat.html#the_wal_index_file_format
+        """
+        return self.change_counter is not None and self.change_counter == _change_counter(reader)
+
+
+def _change_counter(reader: OpenDatabase) -> int | None:
+    index = reader.log.index() if reader.log is not None else None
+    return index.change_counter if index is not None else None
 
 
 def tables_to_compare(subject: Subject, orders: Orders) -> Wanted:
@@ -62,9 +97,10 @@ def compare(
     orders: Orders,
     path: str,
 ) -> Iterator[Finding]:
-    """Yield whether the main file `alone` holds what was there `before`, and what `holder` sees.
+    """Yield whether the main file `alone` holds what was there `before`.
 
-    Both connections must see the same moment: `holder` keeps the main file still.
+    Where that is unknown, or no longer so, it must hold what `holder` sees, which keeps the file
+    still meanwhile.
     """
     with orders.watching("rows") as tick:
         try:
@@ -76,14 +112,8 @@ def compare(
                 "malformed", "fail", f"the main file alone cannot be read: {error}", path, _KEEP
             )
             return
-        others_wrote = False
-        if before is None or difference(before, found):
-            others_wrote = before is not None
-            unequal = difference(read_content(holder, wanted, tick), found)
-            if unequal:
-                yield _unequal(unequal, path)
-                return
-    yield _equal(found, path, others_wrote=others_wrote)
+        unequal = difference(before or read_content(holder, wanted, tick), found)
+    yield _unequal(unequal, path) if unequal else _equal(found, path)
 
 
 _KEEP = "keep the -wal and a copy of both files; restore the database from a backup"
@@ -128,13 +158,12 @@ def _rows(count: int | None) -> str:
     return "no table" if count is None else plural(count, "row")
 
 
-def _equal(found: Content, path: str, *, others_wrote: bool) -> Finding:
+def _equal(found: Content, path: str) -> Finding:
     tables = found.tables
     data: dict[str, object] = {
         "rows": found.rows,
         "tables": {name: {"rows": t.rows, "digest": t.digest} for name, t in tables.items()},
         "schema_digest": found.schema,
-        "others_wrote": others_wrote,
         "unread": found.unread,
     }
     if not tables and found.names:
@@ -143,8 +172,6 @@ def _equal(found: Content, path: str, *, others_wrote: bool) -> Finding:
     else:
         count = f"{found.rows:,} of {plural(found.rows, 'row')}"
         measured = f"{count} in the main file alone ({plural(len(tables), 'table')} compared)"
-    if others_wrote:
-        measured += "; others wrote meanwhile"
     if found.unread:
         names = ", ".join(f"{name} ({why})" for name, why in found.unread.items())
         return _finding(
@@ -191,23 +218,4 @@ def not_still(path: str) -> Finding:
         "time; the checkpoint is the only evidence",
         path,
         "verify while less is written, or wait longer with --timeout",
-    )
-
-
-def _finding(
-    word: str,
-    severity: Severity,
-    measured: str,
-    path: str,
-    advice: str | None = None,
-    data: dict[str, object] | None = None,
-) -> Finding:
-    return Finding(
-        code=f"persistence.{word}",
-        check="persistence",
-        severity=severity,
-        measured=measured,
-        where=path,
-        advice=advice,
-        data=data or {},
     )

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from modelstore.store.filesystem import mount_of, mount_table
 from modelstore.text import human_bytes, plural
-from modelstore.verify.finding import Finding, Severity
+from modelstore.verify.finding import Finding, findings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.verify.subject import Subject
+
+_finding = findings_of("environment")
 
 _IN_MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs"))
 _SPARE = 1 << 20  # bytes that should be free beside what the fold takes
@@ -171,7 +173,7 @@ def _symbolic_link(subject: Subject) -> Iterator[Finding]:
     if not os.path.islink(subject.given):
         return
     log = subject.given + "-wal"
-    has_log = bool(_size(log)) and os.path.realpath(log) != subject.path + "-wal"
+    has_log = bool(_size(log)) and os.path.realpath(log) != subject.log_path
     yield _finding(
         "symlink",
         "fail" if has_log else "warn",
@@ -243,22 +245,3 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
-
-
-def _finding(
-    word: str,
-    severity: Severity,
-    measured: str,
-    where: str,
-    advice: str | None = None,
-    data: dict[str, object] | None = None,
-) -> Finding:
-    return Finding(
-        code=f"environment.{word}",
-        check="environment",
-        severity=severity,
-        measured=measured,
-        where=where,
-        advice=advice,
-        data=data or {},
-    )

@@ -14,23 +14,29 @@ from typing import TYPE_CHECKING
 
 from modelstore.errors import DamageError, RefusedError
 from modelstore.store.access import connect
-from modelstore.store.checkpoint import Checkpoint
 from modelstore.store.connection import Purpose, open_database
 from modelstore.store.failures import explain, is_busy
-from modelstore.store.opening import log_trouble
 from modelstore.store.proof import frozen_main
 from modelstore.store.schema import ownership
 from modelstore.store.sqlite import sqlite3
-from modelstore.verify.content import Content, Wanted, read_content
 from modelstore.verify.environment import check_environment
 from modelstore.verify.expectations import check_expectations
 from modelstore.verify.file import check_file
-from modelstore.verify.finding import CHECKS, Check, Finding, Verification
+from modelstore.verify.finding import CHECKS, Check, Finding, Verification, findings_of
 from modelstore.verify.folding import check_checkpoint, fold, not_folded
 from modelstore.verify.integrity import check_integrity
 from modelstore.verify.log import check_log
 from modelstore.verify.models import Records, check_models, read_records
-from modelstore.verify.persistence import compare, not_still, tables_to_compare, unfolded
+from modelstore.verify.obstacles import (
+    DAMAGED,
+    not_checked,
+    not_opened,
+    nothing_folded,
+    unreadable,
+    why_not_fold,
+    why_not_open,
+)
+from modelstore.verify.persistence import Snapshot, compare, not_still, tables_to_compare, unfolded
 from modelstore.verify.recording import record_hashes
 from modelstore.verify.subject import Orders, Subject, look
 from modelstore.wal.inspection import inspect
@@ -38,10 +44,9 @@ from modelstore.wal.inspection import inspect
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from modelstore.store.checkpoint import Checkpoint
     from modelstore.store.connection import OpenDatabase
-
-
-_DAMAGED = "the database with its log is damaged"
+    from modelstore.verify.content import Content, Wanted
 
 
 @dataclass(slots=True)
@@ -53,7 +58,7 @@ class _Run:
     findings: list[Finding] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
-    before: Content | None = None
+    before: Snapshot | None = None
     records: Records | None = None
     unfoldable: str | None = None  # why nothing may be folded, for all that was seen so far
 
@@ -80,9 +85,10 @@ class _Run:
             spent = time.monotonic() - begun
             self.timings[check] = self.timings.get(check, 0.0) + spent
 
-    def not_checked(self, check: Check, why: str) -> None:
-        """Say why a check was not made."""
-        self.take([_note(f"{check}.not-checked", check, f"not checked: {why}")])
+    @property
+    def has_failed(self) -> bool:
+        """Whether anything was found that fails."""
+        return any(finding.severity == "fail" for finding in self.findings)
 
 
 def verify(given: str, *, origin: str, orders: Orders) -> Verification:
@@ -93,20 +99,14 @@ def verify(given: str, *, origin: str, orders: Orders) -> Verification:
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     begun = time.monotonic()
     subject = look(given, deep=orders.deep)
-    run = _Run(orders, subject)
+    run = _Run(orders, subject, unfoldable=why_not_fold(subject))
     run.timings["log"] = time.monotonic() - begun
     run.take(check_file(subject))
     run.take(check_log(subject, orders))
     if run.wants("environment"):
         with run.timed("environment"):
             run.take(check_environment(subject))
-    run.unfoldable = _why_not_fold(subject)
-    if _may_open(run):
-        try:
-            _read_all(run)
-            _fold_and_compare(run)
-        except (DamageError, RefusedError) as error:
-            _cannot_open(run, error)
+    _look_inside(run)
     if run.records is not None and run.wants("models"):
         _check_models(run, run.records)
     order = {check: place for place, check in enumerate(CHECKS)}
@@ -122,117 +122,58 @@ def verify(given: str, *, origin: str, orders: Orders) -> Verification:
     )
 
 
-def _note(code: str, check: Check, measured: str) -> Finding:
-    return Finding(code=code, check=check, severity="note", measured=measured)
+def _look_inside(run: _Run) -> None:
+    """Let SQLite look at the database, where that may be; tell damage as what was found."""
+    why = why_not_open(run.subject, run.orders)
+    if why is not None:
+        run.checkpoint = nothing_folded(run.subject, why)
+        run.take(not_opened(run.subject, run.orders, why))
+        return
+    hot = run.subject.journal is not None and run.subject.journal.is_hot
+    try:
+        with open_database(
+            run.subject.path,
+            purpose=Purpose.READ,
+            timeout=run.orders.timeout,
+            fold=hot and run.orders.fold,
+        ) as reader:
+            _read(run, reader)
+            left = None
+            if run.unfoldable is not None:
+                _leave(run)
+            else:
+                left = _fold_and_compare(run, reader)
+        if left is not None and run.wants("persistence"):
+            _tell_unfolded(run, left)
+    except (DamageError, RefusedError) as error:
+        # What was refused before anything was found ends the run.
+        if isinstance(error, RefusedError) and not run.has_failed:
+            raise
+        run.findings += unreadable(run.subject, run.orders, error)
+        for check in ("integrity", "checkpoint", "persistence"):
+            if not any(finding.check == check for finding in run.findings):
+                run.take([not_checked(check, "the database cannot be read")])
 
 
-def _why_not_fold(subject: Subject) -> str | None:
-    if subject.gone is not None:
-        return "the log was deleted while in use"
-    if subject.probe is not None and subject.probe.must_not_fold:
-        return log_trouble(subject.probe)
-    if subject.log.is_damaged:
-        return "the log is damaged"
-    return None
-
-
-def _nothing_folded(subject: Subject, why: str) -> Checkpoint:
-    """Return the numbers of a log that is left as it is."""
-    log = subject.log
-    return Checkpoint(
-        mode="none",
-        log=log.scan.committed,
-        checkpointed=log.checkpointed,
-        left=log.pending,
-        wal_size_before=log.scan.size,
-        wal_size_after=log.scan.size,
-        in_main_file=not log.pending,
-        reason=f"nothing was folded: {why}",
-    )
-
-
-def _may_open(run: _Run) -> bool:
-    """Whether SQLite may open the database at all; if not, say what was left out."""
-    subject, journal = run.subject, run.subject.journal
-    hot = journal is not None and journal.is_hot
-    if not subject.must_not_open and not (hot and not run.orders.fold):
-        return True
-    run.checkpoint = _nothing_folded(subject, run.unfoldable or "it was not opened")
-    why = "the log was deleted while in use" if subject.gone else "a hot journal lies beside it"
-    if subject.gone is None and not subject.is_wal:
-        run.take(
-            [
-                Finding(
-                    code="persistence.hot-journal",
-                    check="persistence",
-                    severity="fail",
-                    measured="the main file alone is in the middle of a transaction, which only "
-                    "its journal can take back",
-                    where=subject.path,
-                    advice="never delete the journal; any opening of the database uses it up",
-                )
-            ]
-        )
-    for check in ("integrity", "checkpoint", "persistence", "expectations"):
-        if check != "expectations" or run.orders.expected is not None:
-            run.not_checked(check, why)
-    return False
-
-
-def _cannot_open(run: _Run, error: DamageError | RefusedError) -> None:
-    """Tell damage as what was found; what was refused before anything was found ends the run."""
-    found = any(finding.severity == "fail" for finding in run.findings)
-    if isinstance(error, RefusedError) and not found:
-        raise error
-    damage = Finding(
-        code="file.unreadable",
-        check="file",
-        severity="fail",
-        measured=error.message,
-        where=run.subject.path,
-        advice=error.hint,
-    )
-    run.findings.append(damage)
-    for check in ("integrity", "checkpoint", "persistence"):
-        if not any(finding.check == check for finding in run.findings):
-            run.not_checked(check, "the database cannot be read")
-    if run.orders.expected is not None:
-        run.take(
-            [
-                Finding(
-                    code="expectations.unreadable",
-                    check="expectations",
-                    severity="fail",
-                    measured="what is expected cannot be found: the database cannot be read",
-                    where=run.subject.path,
-                )
-            ]
-        )
-
-
-def _read_all(run: _Run) -> None:
+def _read(run: _Run, reader: OpenDatabase) -> None:
     """Look at structure, content and records as readers of database and log see them."""
-    orders, subject = run.orders, run.subject
-    hot = subject.journal is not None and subject.journal.is_hot
-    with open_database(
-        subject.path, purpose=Purpose.READ, timeout=orders.timeout, fold=hot and orders.fold
-    ) as opened:
-        for warning in opened.warnings[len(opened.probe.warnings) :]:
-            run.take([_note("file.opened", "file", warning)])
-        if run.wants("integrity"):
-            with run.timed("integrity"):
-                found = list(check_integrity(opened, orders))
-            run.take(found)
-            if any(one.code in ("integrity.damaged", "integrity.malformed") for one in found):
-                run.unfoldable = run.unfoldable or _DAMAGED
-        with _tolerant(run):
-            if run.wants("models") and ownership(opened.conn) == "catalogue":
-                run.records = read_records(opened.conn, orders.host)
-        if orders.fold and subject.log.scan.committed and run.wants("persistence"):
-            with _tolerant(run), run.timed("persistence"), orders.watching("rows") as tick:
-                run.before = read_content(opened.conn, run.wanted, tick)
+    orders = run.orders
+    for warning in reader.warnings[len(reader.probe.warnings) :]:
+        run.take([findings_of("file")("opened", "note", warning, reader.path)])
+    if run.wants("integrity"):
+        with run.timed("integrity"):
+            found = list(check_integrity(reader, orders))
+        run.take(found)
+        if any(one.code in ("integrity.damaged", "integrity.malformed") for one in found):
+            run.unfoldable = run.unfoldable or DAMAGED
+    with _tolerant(run):
+        if run.wants("models") and ownership(reader.conn) == "catalogue":
+            run.records = read_records(reader.conn, orders.host)
     if orders.hash_files and run.records is None:
-        run.not_checked("models", "this database is no catalogue of models that can be read")
+        run.take([not_checked("models", "there is no catalogue of models that can be read")])
+    if orders.fold and run.subject.log.scan.committed and run.wants("persistence"):
+        with _tolerant(run), run.timed("persistence"):
+            run.before = Snapshot.take(reader, run.wanted, orders)
 
 
 @contextmanager
@@ -243,47 +184,52 @@ def _tolerant(run: _Run) -> Iterator[None]:
     except sqlite3.Error as error:
         if is_busy(error):
             raise explain(error, run.subject.path) or error from error
-        run.unfoldable = run.unfoldable or _DAMAGED
+        run.unfoldable = run.unfoldable or DAMAGED
 
 
-def _fold_and_compare(run: _Run) -> None:
-    """Fold what may be folded, and look at the main file alone."""
+def _leave(run: _Run) -> None:
+    """Say that nothing was folded, and look at what there is."""
+    why = run.unfoldable or DAMAGED
+    run.checkpoint = nothing_folded(run.subject, why)
+    run.take([not_folded(why, run.subject.path), not_checked("persistence", why)])
+    _expect_alone(run, None)
+
+
+def _fold_and_compare(run: _Run, reader: OpenDatabase) -> str | None:
+    """Fold, and look at the main file alone; return why that does not hold everything, if so."""
     orders, path = run.orders, run.subject.path
-    if run.unfoldable is not None:
-        run.checkpoint = _nothing_folded(run.subject, run.unfoldable)
-        run.take([not_folded(run.unfoldable, path)])
-        run.not_checked("persistence", run.unfoldable)
-        _expect_alone(run, None)
-        return
-    with open_database(
-        path, purpose=Purpose.READ, timeout=orders.timeout, fold=orders.fold
-    ) as opened:
+    opened = open_database(path, purpose=Purpose.READ, timeout=orders.timeout, fold=orders.fold)
+    with opened, reader:  # `opened` is closed last, which removes a log that is empty
         with run.timed("checkpoint"):
             run.checkpoint = fold(opened, orders)
         run.take([check_checkpoint(run.checkpoint, path)])
-        is_whole = run.checkpoint.left == 0 and opened.access != "copy"
         with run.timed("persistence"):
-            if is_whole:
-                _compare(run, opened)
-            else:
-                _expect_alone(run, opened.conn)
-    if not is_whole and run.wants("persistence"):
-        with run.timed("persistence"):
-            why = "the log could not be folded" if orders.fold else "the log was not folded"
-            now = inspect(path, names=("models", "name")) if orders.fold else run.subject.log
-            run.take([unfolded(now, path, why)])
+            if run.checkpoint.left == 0 and opened.access != "copy":
+                _compare(run, opened, reader)
+                return None
+            _expect_alone(run, opened.conn)
+    return "the log could not be folded" if orders.fold else "the log was not folded"
 
 
-def _compare(run: _Run, opened: OpenDatabase) -> None:
+def _tell_unfolded(run: _Run, why: str) -> None:
+    """Look at the raw files once more, now that no connection is open."""
+    path = run.subject.path
+    with run.timed("persistence"):
+        now = inspect(path, names=("models", "name")) if run.orders.fold else run.subject.log
+        run.take([unfolded(now, path, why)])
+
+
+def _compare(run: _Run, opened: OpenDatabase, reader: OpenDatabase) -> None:
     """Compare the main file alone with what its readers see, while it holds still."""
+    before = run.before.content if run.before and run.before.is_still(reader) else None
     if opened.access == "immutable":
-        _compare_with(run, opened.conn, opened.conn)
+        _compare_with(run, opened.conn, opened.conn, before)
         return
     try:
         with frozen_main(opened, run.orders.timeout) as holder:
             if holder is not None:
                 with closing(connect(opened.path, "immutable")) as alone:
-                    _compare_with(run, alone, holder)
+                    _compare_with(run, alone, holder, before)
                 return
     except sqlite3.Error as error:
         if not is_busy(error):
@@ -294,9 +240,11 @@ def _compare(run: _Run, opened: OpenDatabase) -> None:
         run.take(check_expectations(run.orders.expected, opened.conn, None, seen))
 
 
-def _compare_with(run: _Run, alone: sqlite3.Connection, holder: sqlite3.Connection) -> None:
+def _compare_with(
+    run: _Run, alone: sqlite3.Connection, holder: sqlite3.Connection, before: Content | None
+) -> None:
     if run.wants("persistence"):
-        run.take(compare(alone, holder, run.before, run.wanted, run.orders, run.subject.path))
+        run.take(compare(alone, holder, before, run.wanted, run.orders, run.subject.path))
     if run.orders.expected is not None:
         run.take(check_expectations(run.orders.expected, alone, None))
 

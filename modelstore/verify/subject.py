@@ -84,16 +84,9 @@ class Subject:
     journal: Journal | None = None
 
     @property
-    def must_not_open(self) -> bool:
-        """Whether even opening the database as usual would destroy evidence."""
-        stray = self.journal is not None and self.journal.is_hot and self.is_wal
-        return self.gone is not None or stray
-
-    @property
-    def must_not_fold(self) -> bool:
-        """Whether folding the log would destroy something."""
-        refused = self.probe is None or self.probe.must_not_fold
-        return refused or self.log.is_damaged or self.must_not_open
+    def log_path(self) -> str:
+        """The path of its ``-wal``."""
+        return self.path + "-wal"
 
     @property
     def is_wal(self) -> bool:
