@@ -36,7 +36,8 @@ def literal(value: str) -> str:
 
 def text(term: str) -> str:
     """Return the SQL of a text: numbers as they read, "" and blobs as NULL."""
-    # As a blob, for a text there need not be UTF-8, and SQLite hands it on unchecked.
+    # As a blob in the database's encoding, for a text need not be what its encoding says, and
+    # SQLite hands it on unchecked.
     return (
         f"modelstore_text(CASE typeof({term}) WHEN 'text' THEN CAST({term} AS BLOB) "
         f"WHEN 'integer' THEN CAST(CAST({term} AS TEXT) AS BLOB) END)"
@@ -84,8 +85,9 @@ def tags(listed: str, favorite: str) -> str:
 
 def add_functions(conn: sqlite3.Connection, host: str) -> None:
     """Give `conn` the functions that the view of another program's models calls."""
+    encoding = str(conn.execute("PRAGMA encoding").fetchone()[0])
     functions: dict[str, tuple[int, Callable[..., str | None]]] = {
-        "modelstore_text": (1, _text),
+        "modelstore_text": (1, lambda raw: _text(raw, encoding)),
         "modelstore_id": (1, lambda locator: model_id(original(locator))),
         "modelstore_locator": (4, lambda *parts: storable(_locator(host, *parts))),
         "modelstore_path": (1, _path),
@@ -97,8 +99,14 @@ def add_functions(conn: sqlite3.Connection, host: str) -> None:
         conn.create_function(name, arguments, function)
 
 
-def _text(raw: bytes | None) -> str | None:
-    return storable(raw.decode("utf-8", "surrogateescape")[:_TEXT_LIMIT]) or None if raw else None
+def _text(raw: bytes | None, encoding: str) -> str | None:
+    if not raw:
+        return None
+    if encoding == "UTF-8":
+        decoded = raw.decode("utf-8", "surrogateescape")
+    else:  # UTF-16le or UTF-16be; half a character at the end is none
+        decoded = raw[: len(raw) // 2 * 2].decode(encoding, "surrogatepass")
+    return storable(decoded[:_TEXT_LIMIT]) or None
 
 
 def _locator(

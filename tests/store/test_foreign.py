@@ -145,6 +145,25 @@ def test_a_token_is_never_read(tmp_path: Path, script: str) -> None:
     assert "hf_token" not in read
 
 
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_database_in_utf_16(tmp_path: Path, encoding: str) -> None:
+    path = database(tmp_path, f"PRAGMA encoding='{encoding}';" + OLD)
+    conn = reading(path)
+    assert expose(conn, host="box") is not None
+    one, two = rows(conn)
+    assert (one["name"], one["path"], one["quantization"]) == ("one", "/m/one.gguf", "Q8_0")
+    assert (two["name"], two["source_id"]) == ("two", "7")
+    conn.close()
+    odd = sqlite3.connect(str(path))
+    odd.execute("UPDATE models SET name = CAST(x'410041d8' AS TEXT) WHERE id = 7")
+    odd.execute("UPDATE models SET name = CAST(x'410042' AS TEXT) WHERE id = 1")
+    odd.commit()
+    odd.close()
+    conn = reading(path)
+    assert expose(conn, host="box") is not None
+    assert len(rows(conn)) == 2
+
+
 def test_every_question_works_on_it(tmp_path: Path) -> None:
     conn = reading(database(tmp_path, NEW))
     expose(conn, host="box")
