@@ -46,8 +46,9 @@ __all__ = [
     "analyse",
 ]
 
-_ATTEMPTS = 6
-_PAUSE = 0.01  # seconds before another look, longer each time
+_ATTEMPTS = 12
+_PATIENCE = 5.0  # seconds after which a look that was disturbed is the last
+_PAUSE = 0.002  # seconds before another look, longer each time
 _CLOCK_TICK = 0.02  # seconds; file times are no finer than the kernel's clock tick
 
 
@@ -70,6 +71,7 @@ def analyse(
     """
     path = os.path.realpath(db_path)
     log_path = wal_path or path + "-wal"
+    deadline = time.monotonic() + _PATIENCE
     attempt = 0
     while True:
         attempt += 1
@@ -80,7 +82,7 @@ def analyse(
             analysis = Analysis(files.main, files.log, found, before.index)
             report = analysis.report(attempt, deep=deep, names=names, limit=limit)
             settled = before.settles(files.stamp()) and not found.changed_while_reading
-        if settled or attempt == _ATTEMPTS:
+        if settled or attempt == _ATTEMPTS or time.monotonic() > deadline:
             return replace(report, raced=not settled)
         time.sleep(_PAUSE * attempt)
 

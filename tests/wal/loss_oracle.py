@@ -8,6 +8,8 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from modelstore.wal.loss import Fate, LossReport, MainState, RowSet
 
 Row = tuple[Any, ...]
@@ -60,6 +62,15 @@ def contents(path: str, parameters: str) -> Contents:
         found.is_sound = False
     conn.close()
     return found
+
+
+def dbstat(conn: sqlite3.Connection) -> list[tuple[str, int, str]]:
+    """Return object, number and type of each page, as SQLite has them."""
+    try:
+        rows = conn.execute("SELECT name, pageno, pagetype FROM dbstat").fetchall()
+    except sqlite3.OperationalError:
+        pytest.skip("this SQLite was built without dbstat")
+    return [(name.replace("sqlite_master", "sqlite_schema"), *rest) for name, *rest in rows]
 
 
 def _rows(conn: sqlite3.Connection, name: str) -> tuple[Rows, Row]:

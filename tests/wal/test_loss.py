@@ -13,7 +13,7 @@ import pytest
 from modelstore.wal.loss import Fate, LossReport, MainState, analyse
 from modelstore.wal.ownership import PageRole
 from tests.wal.loss_build import NUMBERS, Database, Script
-from tests.wal.loss_oracle import check, contents, copy_files
+from tests.wal.loss_oracle import check, contents, copy_files, dbstat
 
 ALL = 1_000_000
 SETUP = (
@@ -215,10 +215,7 @@ def test_each_page_has_the_owner_that_sqlite_names(tmp_path: Path) -> None:
         )
         report = analyse(database.path)
         with closing(sqlite3.connect(f"file:{database.live_path}?mode=ro", uri=True)) as conn:
-            owners = {
-                number: (name.replace("schema", "master"), kind)
-                for name, number, kind in conn.execute("SELECT name, pageno, pagetype FROM dbstat")
-            }
+            owners = {number: (name, kind) for name, number, kind in dbstat(conn)}
             free = conn.execute("PRAGMA freelist_count").fetchone()[0]
         pages = sorted(set(report.scan.page_numbers))
         found: dict[int, tuple[str, str]] = {}
@@ -230,7 +227,7 @@ def test_each_page_has_the_owner_that_sqlite_names(tmp_path: Path) -> None:
                 lists[owner.role] = lists.get(owner.role, 0) + 1
             else:
                 role = owner.role.text.replace("interior", "internal")
-                found[number] = (owner.object.name.replace("schema", "master"), role)
+                found[number] = (owner.object.name, role)
         kinds = {
             number: (name.replace("schema", "master"), kind)
             for number, (name, kind) in owners.items()

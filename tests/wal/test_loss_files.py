@@ -108,12 +108,10 @@ def test_a_main_file_that_is_no_database(tmp_path: Path) -> None:
 
 
 def test_the_log_of_a_database_with_other_pages(tmp_path: Path) -> None:
-    database = (
-        Database(tmp_path / "a", SETUP, EIGHTEEN) if (tmp_path / "a").mkdir() is None else None
-    )
+    (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
+    database = Database(tmp_path / "a", SETUP, EIGHTEEN)
     other = Database(tmp_path / "b", SETUP, EIGHTEEN, page_size=1024)
-    assert database is not None
     shutil.copy(other.path + "-wal", database.path + "-wal")
     report = analyse(database.path)
     assert report.main.state is MainState.FOREIGN
