@@ -55,16 +55,18 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             _KEEP,
         )
     elif found.is_damaged:
+        commits = plural(scan.later_commits, "commit")
         what = (
-            f"the header of the log is damaged ({scan.fault.value})"
+            f"the header of the log is damaged ({scan.fault.value}): SQLite would silently drop "
+            f"all of it, {commits}"
             if scan.fault is not None
-            else f"frame {scan.valid + 1:,} of the log is damaged"
+            else f"frame {scan.valid + 1:,} of the log is damaged: SQLite would silently drop it "
+            f"and the {commits} that follow"
         )
         yield _finding(
             "damaged",
             "fail",
-            f"{what}: SQLite would silently drop {plural(scan.later_commits, 'commit')} "
-            f"({plural(scan.ignored_frames, 'intact frame')})",
+            what,
             subject.log_path,
             _KEEP,
             {

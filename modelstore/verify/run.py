@@ -38,8 +38,7 @@ from modelstore.verify.obstacles import (
 )
 from modelstore.verify.persistence import Snapshot, compare, not_still, tables_to_compare, unfolded
 from modelstore.verify.recording import record_hashes
-from modelstore.verify.subject import Orders, Subject, look
-from modelstore.wal.inspection import inspect
+from modelstore.verify.subject import Orders, Subject, look, look_at_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -215,7 +214,7 @@ def _tell_unfolded(run: _Run, why: str) -> None:
     """Look at the raw files once more, now that no connection is open."""
     path = run.subject.path
     with run.timed("persistence"):
-        now = inspect(path, names=("models", "name")) if run.orders.fold else run.subject.log
+        now = look_at_log(path) if run.orders.fold else run.subject.log
         run.take([unfolded(now, path, why)])
 
 

@@ -115,8 +115,13 @@ def look(given: str, *, deep: bool = False) -> Subject:
         found = probe(path)
     except DamageError as error:
         gone = error
-    log = inspect(path, names=("models", "name"), limit=_NAMES_KEPT, deep=deep)
+    log = look_at_log(path, deep=deep)
     return Subject(given=given, path=path, probe=found, log=log, gone=gone, journal=_journal(path))
+
+
+def look_at_log(path: str, *, deep: bool = False) -> Inspection:
+    """Return what the log holds, with the names of models in it."""
+    return inspect(path, names=("models", "name"), limit=_NAMES_KEPT, deep=deep)
 
 
 def _journal(path: str) -> Journal | None:
