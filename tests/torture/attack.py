@@ -1,4 +1,4 @@
-"""What an attack is: cases drawn from a seed, failures that say how to repeat them, broken twins."""
+"""What an attack is: cases drawn from a seed, failures that can be repeated, broken twins."""
 
 from __future__ import annotations
 

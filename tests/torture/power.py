@@ -1,0 +1,342 @@
+"""Power loss: what the disk may hold is built from a recording of every write and sync.
+
+Each image opens, is sound, and is one of the states that the recorded run went through, not older
+than the last one that was acknowledged; after exit 0, that holds of the main file alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.torture import loads, shim
+from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
+from tests.torture.client import Outcome, Server, Setting
+from tests.torture.images import Disk, Image
+from tests.torture.loads import Load
+from tests.torture.oracle import Companion, Found, look, workplace
+from tests.torture.shim import Control, Kind, Log, Op, Record
+
+_SUFFIXES = {Kind.DB: "", Kind.WAL: "-wal", Kind.JOURNAL: "-journal", Kind.SHM: "-shm"}
+_POINTS = 70  # crash points of one recording
+_IMAGES = 13  # mixtures at each of them, besides all and nothing
+_LOOKS = 40  # one image in so many is opened by the program as well
+_WRITERS = ("import", "tag", "forget", "checkpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What was run, and what that acknowledged."""
+
+    what: str
+    code: int
+    durable: bool  # what it wrote is on disk
+    alone: bool  # and in the main file alone
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    at: int  # records that lead to it
+    digest: str
+
+
+@dataclass(slots=True)
+class _Recording:
+    steps: list[_Step]
+    records: list[Record]
+    states: list[_State] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Judge:
+    """Looks at images, at each different one once."""
+
+    place: Path
+    known: dict[bytes, Found] = field(default_factory=dict)
+
+    def look(self, image: Image) -> Found:
+        digest = hashlib.blake2b(digest_size=16)
+        for kind, content in sorted(image.items()):
+            digest.update(b"%d %d " % (kind, len(content)))
+            digest.update(content)
+        key = digest.digest()
+        if key not in self.known:
+            self.known[key] = look(self.write(image))
+        return self.known[key]
+
+    def write(self, image: Image, noise: bytes | None = None) -> Path:
+        """Put an image on disk; `noise` is what the -shm, which no crash preserves, holds."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        self.place.mkdir()
+        for kind, content in image.items():
+            (self.place / f"models.db{_SUFFIXES[kind]}").write_bytes(content)
+        if noise is not None:
+            (self.place / "models.db-shm").write_bytes(noise)
+        return self.place / "models.db"
+
+
+@dataclass(slots=True)
+class _Bench:
+    place: Path
+    server: Server
+    application: Server
+    points: int = 0
+    images: int = 0
+    distinct: int = 0
+    opened: int = 0
+
+
+def attack(plan: Plan, program: str = "modelstore") -> Result:
+    """Record runs of a program, and cut the power at many points of each."""
+    reason = shim.why_not()
+    if reason is not None:
+        return Result(0, skipped=reason)
+    failures: list[Failure] = []
+    cases = 0
+    with ExitStack() as stack:
+        place = stack.enter_context(workplace(shim.workplace()))
+        server = stack.enter_context(Server(place / "server", program))
+        application = stack.enter_context(Server(place / "application", "application"))
+        bench = _Bench(place, server, application)
+        script = _script if program == "modelstore" else _simple_script
+        points = 12 if plan.quick else _POINTS
+        for number, rng in plan.cases():
+            cases += 1
+            directory = place / f"case-{number}"
+            directory.mkdir()
+            recording = _record(bench, directory, rng, script)
+            failures += [
+                Failure(number, what) for what in _cut(bench, recording, rng, points, program)
+            ]
+            shutil.rmtree(directory)
+    figures = {
+        "crash points": bench.points,
+        "images": bench.images,
+        "different images": bench.distinct,
+        "opened by the program": bench.opened,
+    }
+    return Result(cases, tuple(failures), figures)
+
+
+class _Recorder:
+    """Runs steps on one database, and keeps what each said."""
+
+    def __init__(self, bench: _Bench, directory: Path) -> None:
+        self.bench = bench
+        self.directory = directory
+        self.database = directory / "here" / "models.db"
+        self.database.parent.mkdir()
+        self.log = Log(directory / "log")
+        self.control = Control(directory / "control", self.database, bench.server.scratch)
+        self.steps: list[_Step] = []
+
+    def run(self, load: Load) -> Outcome:
+        arguments = (*load.arguments, "--db", self.database, "--timeout", "0.1")
+        done = self._run(self.bench.server, arguments, load.stdin)
+        writes = load.arguments[0] in _WRITERS
+        pending = "--allow-pending" in load.arguments
+        self.steps.append(
+            _Step(
+                " ".join(load.arguments[:4]),
+                done.code,
+                durable=writes and done.code in {0, 4, 6},
+                alone=writes and done.code in {0, 6} and not pending,
+            )
+        )
+        return done
+
+    def commit(self) -> None:
+        """Let another application commit."""
+        number = len(self.steps)
+        self._run(self.bench.application, (self.database, f"note {number}"), None)
+        self.steps.append(_Step("application", 0, durable=False, alone=False))
+
+    def _run(self, server: Server, arguments: tuple[object, ...], stdin: Path | None) -> Outcome:
+        setting = Setting(stdin=stdin, control=self.control, log=self.log, step=len(self.steps))
+        return server.run([str(argument) for argument in arguments], setting)
+
+
+_Script = Callable[[_Recorder, Companion, random.Random], None]
+
+
+def _record(bench: _Bench, directory: Path, rng: random.Random, script: _Script) -> _Recording:
+    recorder = _Recorder(bench, directory)
+    preload = {"LD_PRELOAD": str(shim.library())}
+    with Companion((str(recorder.control.path), str(recorder.log.path)), preload) as companion:
+        script(recorder, companion, rng)
+    return _Recording(recorder.steps, list(recorder.log.records()))
+
+
+def _script(recorder: _Recorder, companion: Companion, rng: random.Random) -> None:
+    """Import this and that, with other commands, another writer and a reader in between."""
+    place = recorder.directory
+    kinds = rng.choices(("stdin", "jsonl", "csv", "json", "directory"), k=3)
+    made = []
+    reading = False
+    for number, kind in enumerate(kinds):
+        (place / str(number)).mkdir()
+        load = loads.MAKERS[kind](place / str(number), rng)
+        pending = ("--allow-pending",) if rng.random() < 0.2 else ()
+        made.append(Load(arguments=(*load.arguments, *pending), stdin=load.stdin))
+        recorder.run(made[-1])
+        for _ in range(rng.randint(0, 2)):
+            verb = rng.choice(("tag", "forget", "checkpoint", "list", "again", "commit", "reader"))
+            if verb == "commit":
+                recorder.commit()
+            elif verb == "reader" and not reading:
+                companion.tell("open", recorder.database)
+                companion.tell("begin")
+                reading = True
+            elif verb == "again":
+                recorder.run(rng.choice(made))
+            elif verb in _COMMANDS:
+                recorder.run(Load(arguments=_COMMANDS[verb]))
+        if reading and rng.random() < 0.3:
+            companion.tell("end")
+            companion.tell("close")
+            reading = False
+
+
+_COMMANDS = {
+    "tag": ("tag", "New-0", "--add", "mine", "--yes"),
+    "forget": ("forget", "New-0", "--yes"),
+    "checkpoint": ("checkpoint",),
+    "list": ("list", "--json"),
+}
+
+
+def _simple_script(recorder: _Recorder, companion: Companion, rng: random.Random) -> None:
+    """Import three files, the last two beside a reader."""
+    for number in range(3):
+        load = loads.jsonl(
+            recorder.directory / f"{number}.jsonl", f"N{number}", rng.choice((3, 40))
+        )
+        recorder.run(load)
+        if number == 0:
+            companion.tell("open", recorder.database)
+            companion.tell("begin")
+
+
+def _states(records: list[Record], judge: _Judge) -> Iterator[_State]:
+    """Yield the states that the run went through: after each commit, and each acknowledgement."""
+    disk = Disk()
+    last = look(judge.write({})).digest
+    yield _State(0, last)
+    commit = False
+    for at, record in enumerate(records, 1):
+        disk.apply(record)
+        if record.kind is Kind.WAL and record.op is Op.WRITE and record.length == 24:
+            commit = record.data[4:8] != bytes(4)
+            continue
+        ends = record.op is Op.NOTE or (record.kind is Kind.WAL and record.op is Op.WRITE)
+        ends = ends and (commit or record.op is Op.NOTE)
+        if ends or (record.kind is Kind.JOURNAL and record.op in {Op.UNLINK, Op.TRUNCATE}):
+            commit = False
+            found = judge.look(disk.now())
+            if found.trouble is None and found.digest != last:
+                last = found.digest
+                yield _State(at, last)
+
+
+def _cut(
+    bench: _Bench, recording: _Recording, rng: random.Random, count: int, program: str
+) -> Iterator[str]:
+    """Cut the power at every sync and at random points, and yield what is wrong."""
+    judge = _Judge(bench.place / "image")
+    recording.states = list(_states(recording.records, judge))
+    points = _points(recording.records, rng, count)
+    disk = Disk()
+    acknowledged, alone = 0, False  # the state that was, and whether the main file alone holds it
+    for at, record in enumerate(recording.records, 1):
+        disk.apply(record)
+        if record.op is Op.NOTE:
+            step = recording.steps[record.offset]
+            if step.durable:
+                acknowledged = _latest(recording.states, at)
+                alone = step.alone
+        elif record.kind is Kind.DB and record.op in {Op.WRITE, Op.TRUNCATE}:
+            alone = False  # a later checkpoint: from here on it is whole with its log
+        if at not in points and record.op is not Op.NOTE:
+            continue
+        bench.points += 1
+        allowed = {
+            state.digest
+            for state in recording.states[acknowledged : _latest(recording.states, at) + 1]
+        }
+        where = f"cut after call {at} ({_told(recording, at)})"
+        for image in disk.images(rng, _IMAGES):
+            bench.images += 1
+            yield from _wrong(judge.look(image), allowed, where)
+            if program == "modelstore" and rng.randrange(_LOOKS) == 0:
+                bench.opened += 1
+                yield from _opened(
+                    bench, judge.write(image, _noise(rng)), where, is_new=not acknowledged
+                )
+        if alone:
+            bench.images += 1
+            main: Image = {k: raw for k, raw in disk.durable().items() if k is Kind.DB}
+            yield from _wrong(judge.look(main), allowed, f"{where}, the main file alone")
+    bench.distinct += len(judge.known)
+
+
+def _points(records: list[Record], rng: random.Random, count: int) -> set[int]:
+    """Choose where to cut: before and after each sync, and at random points between."""
+    syncs = [at for at, record in enumerate(records, 1) if record.op is Op.SYNC]
+    edges = sorted({point for at in syncs for point in (at - 1, at)} - {0})
+    chosen = set(edges if len(edges) <= count // 2 else rng.sample(edges, count // 2))
+    others = [at for at in range(1, len(records) + 1) if at not in chosen]
+    return chosen | set(rng.sample(others, min(len(others), count - len(chosen))))
+
+
+def _latest(states: list[_State], at: int) -> int:
+    return max(number for number, state in enumerate(states) if state.at <= at)
+
+
+def _told(recording: _Recording, at: int) -> str:
+    noted = [r.offset for r in recording.records[:at] if r.op is Op.NOTE]
+    step = noted[-1] if noted else None
+    told = "nothing ended" if step is None else f"{recording.steps[step].what} had ended"
+    return f"{recording.records[at - 1].op.name} {recording.records[at - 1].kind.name}, {told}"
+
+
+def _wrong(found: Found, allowed: set[str], where: str) -> Iterator[str]:
+    if found.trouble is not None:
+        yield f"{where}: {found.trouble}"
+    elif found.digest not in allowed:
+        yield f"{where}: it is none of the states since the last acknowledgement"
+
+
+def _noise(rng: random.Random) -> bytes | None:
+    return rng.choice((None, b"", bytes(32768), rng.randbytes(32768)))
+
+
+def _opened(bench: _Bench, database: Path, where: str, *, is_new: bool) -> Iterator[str]:
+    """Go on with an image as a person would: list what is there, and import something."""
+    more = bench.place / "more.jsonl"
+    if not more.exists():
+        loads.jsonl(more, "More", 2)
+    listed = bench.server.run(["list", "--json", "--db", str(database)])
+    if listed.code != 0 and not (is_new and listed.code == 3):
+        yield f"{where}: list says {listed.code}: {listed.err}"
+    done = bench.server.run(["import", str(more), "--db", str(database)])
+    if done.code != 0:
+        yield f"{where}: import says {done.code}: {done.err}"
+
+
+def _twin(program: str) -> Twin:
+    return Twin(program, lambda seed: attack(Plan(seed=seed, count=1, quick=True), program))
+
+
+ATTACK = SimpleAttack(
+    name="power",
+    summary="the power is cut: unsynced writes and names are lost, reordered, torn",
+    quick=4,
+    full=60,
+    attack=attack,
+    twins=tuple(_twin(name) for name in ("never-syncs", "ignores-busy", "never-checkpoints")),
+)

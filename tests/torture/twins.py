@@ -1,0 +1,172 @@
+"""Small importers that are wrong on purpose: an attack that does not notice them is worth nothing.
+
+Each understands ``import FILE --db PATH`` of a file of JSON lines, and breaks one promise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from modelstore.store.sqlite import sqlite3
+
+Names = list[str]
+
+
+def _arguments(arguments: list[str]) -> tuple[Names, str]:
+    database = arguments[arguments.index("--db") + 1]
+    if arguments[0] != "import":
+        return [], database
+    with open(arguments[1], encoding="utf-8") as lines:
+        return [json.loads(line)["name"] for line in lines], database
+
+
+def _open(
+    database: str, *, journal: str = "WAL", synchronous: str = "NORMAL"
+) -> sqlite3.Connection:
+    conn = sqlite3.connect(database, isolation_level=None, timeout=1)
+    conn.execute(f"PRAGMA journal_mode = {journal}")
+    conn.execute(f"PRAGMA synchronous = {synchronous}")
+    conn.execute("PRAGMA wal_autocheckpoint = 0")
+    conn.execute("CREATE TABLE IF NOT EXISTS models (name TEXT, path TEXT)")
+    return conn
+
+
+def _insert(conn: sqlite3.Connection, names: Names) -> None:
+    conn.execute("BEGIN IMMEDIATE")
+    conn.executemany("INSERT INTO models (name) VALUES (?)", [(name,) for name in names])
+    conn.execute("COMMIT")
+
+
+def honest(arguments: list[str]) -> int:
+    """Import as well as few lines can: it shows that a twin fails for its fault alone."""
+    names, database = _arguments(arguments)
+    conn = _open(database)
+    _insert(conn, names)
+    busy, log, done = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    conn.close()
+    return 0 if not busy and log == done else 4
+
+
+def row_by_row(arguments: list[str]) -> int:
+    """Commit each row by itself: a killed import is there in part."""
+    names, database = _arguments(arguments)
+    conn = _open(database)
+    for name in names:
+        _insert(conn, [name])
+    conn.close()
+    return 0
+
+
+def says_so_first(arguments: list[str]) -> int:
+    """Report success, and commit a moment later."""
+    names, database = _arguments(arguments)
+    if os.fork():
+        return 0
+    time.sleep(0.01)
+    conn = _open(database)
+    _insert(conn, names)
+    conn.close()
+    os._exit(0)
+
+
+def never_checkpoints(arguments: list[str]) -> int:
+    """Leave all rows in the log, and say that all is well."""
+    names, database = _arguments(arguments)
+    conn = _open(database)
+    _insert(conn, names)
+    os._exit(0)
+
+
+def no_journal(arguments: list[str]) -> int:
+    """Write into the database itself, without a way back."""
+    names, database = _arguments(arguments)
+    conn = _open(database, journal="OFF")
+    conn.execute("PRAGMA cache_size = 1")
+    _insert(conn, names)
+    conn.close()
+    return 0
+
+
+def never_syncs(arguments: list[str]) -> int:
+    """Fold, but without ever waiting for the disk."""
+    names, database = _arguments(arguments)
+    conn = _open(database, synchronous="OFF")
+    _insert(conn, names)
+    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    conn.close()
+    return 0
+
+
+def ignores_busy(arguments: list[str]) -> int:
+    """Run the checkpoint, and do not look at what it says."""
+    names, database = _arguments(arguments)
+    conn = _open(database)
+    _insert(conn, names)
+    conn.execute("PRAGMA busy_timeout = 0")
+    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    conn.close()
+    return 0
+
+
+def swallows_errors(arguments: list[str]) -> int:
+    """Go on whatever happens, and say that all is well."""
+    names, database = _arguments(arguments)
+    with suppress(sqlite3.Error, OSError):
+        conn = _open(database)
+        _insert(conn, names)
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        conn.close()
+    return 0
+
+
+def prints_tracebacks(arguments: list[str]) -> int:
+    """Let every error through to the person."""
+    names, database = _arguments(arguments)
+    conn = _open(database)
+    _insert(conn, names)
+    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    conn.close()
+    return 0
+
+
+def one_sentence_for_all(arguments: list[str]) -> int:
+    """Say of every error that the database is locked and nothing was written."""
+    try:
+        return honest(arguments)
+    except (sqlite3.Error, OSError) as error:
+        sys.stderr.write(f"error: {error}: nothing was written\nhint: try again\n")
+        return 7
+
+
+def trusts_the_second_sync(arguments: list[str]) -> int:
+    """Sync again where a sync failed: by then the kernel has thrown the pages away."""
+    names, database = _arguments(arguments)
+    conn = _open(database, synchronous="OFF")
+    _insert(conn, names)
+    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    descriptor = os.open(database, os.O_RDONLY)
+    with suppress(OSError):
+        os.fsync(descriptor)
+    os.fsync(descriptor)
+    conn.close()
+    return 0
+
+
+PROGRAMS: dict[str, Callable[[list[str]], int]] = {
+    "honest": honest,
+    "row-by-row": row_by_row,
+    "says-so-first": says_so_first,
+    "never-checkpoints": never_checkpoints,
+    "no-journal": no_journal,
+    "never-syncs": never_syncs,
+    "ignores-busy": ignores_busy,
+    "swallows-errors": swallows_errors,
+    "prints-tracebacks": prints_tracebacks,
+    "one-sentence-for-all": one_sentence_for_all,
+    "trusts-the-second-sync": trusts_the_second_sync,
+}
