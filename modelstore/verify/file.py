@@ -68,7 +68,9 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
     }
     expected = header.page_count * header.page_size
     if header.has_valid_page_count and size < expected:
-        held_by_log = subject.log.loss.main.state in TORN and why_not_fold(subject) is None
+        log = subject.log
+        is_torn = log.scan.committed and log.loss.main.state in TORN
+        held_by_log = is_torn and why_not_fold(subject) is None
         missing = plural(-(-(expected - size) // header.page_size), "page")
         if held_by_log:
             yield _finding(

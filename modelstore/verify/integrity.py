@@ -21,6 +21,7 @@ _finding = findings_of("integrity")
 
 _MESSAGES = 100
 _KEYS = 10_000  # broken references that are counted
+_INTERRUPT = 9
 _ERROR = 1  # SQLITE_ERROR: the statement's own fault, such as a collation that is not there
 _RESTORE = (
     "restore it from a backup, or recover what there is with the sqlite3 shell's .recover; keep "
@@ -81,7 +82,15 @@ def _structure(opened: OpenDatabase, pragma: str) -> Finding:
 
 
 def _said(conn: sqlite3.Connection, statement: str) -> list[str]:
-    return [str(row[0]) for row in conn.execute(statement)]
+    """Return the rows, and the error that ended them; raises it where there was no row."""
+    said: list[str] = []
+    try:
+        said.extend(str(row[0]) for row in conn.execute(statement))
+    except sqlite3.Error as error:
+        if not said or primary_code(error) == _INTERRUPT:
+            raise
+        said.append(str(error))
+    return said
 
 
 def _by_table(opened: OpenDatabase, pragma: str) -> tuple[list[str], list[str]]:
