@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modelstore.render.findings import FindingShape, VerificationShape
 
 _SHOWN = 10  # annotations of a kind and step that GitHub shows; the rest it drops silently
-_ROWS = 500  # findings of the summary, which GitHub drops whole above 1 MiB
+_ROWS = 80  # findings in the summary, which GitHub drops whole above 1 MiB
 _MESSAGE, _PROPERTY = 600, 200  # characters; escaping makes at most three of one
 _SIGNS = {"pass": "✅", "note": "💬", "warn": "⚠️", "fail": "❌"}
 
@@ -67,8 +67,11 @@ def job_summary(verification: VerificationShape) -> str:
     """Return the text for the file GITHUB_STEP_SUMMARY, in Markdown.
 
     The table is HTML: in it, nothing is Markdown, and a hostile name has only HTML to escape.
+    Where there are too many findings, the worst are told.
     """
     findings = verification.findings
+    if len(findings) > _ROWS:
+        findings = sorted(findings, key=lambda finding: -list(_SIGNS).index(finding.severity))
     rows = "".join(map(_row, findings[:_ROWS]))
     more = len(findings) - _ROWS
     if more > 0:

@@ -1,0 +1,151 @@
+"""The HTML report: one file that loads nothing, and in which no text of others is markup."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+
+from modelstore.render.html_report import html_report
+from modelstore.text import visible
+from modelstore.verify.finding import Verification
+from tests.render.samples import HOSTILE, TEXTS, unsafe_characters
+from tests.verify.samples import BAD, GOOD, WARNED, finding, hostile, verification
+
+_ATTACKS = {
+    "script": "<script>alert(1)</script>",
+    "image": "<img src=x onerror=alert(1)>",
+    "style": "</style></title><svg onload=alert(1)>",
+    "attribute": '"\' onmouseover=alert(1) x="',
+    "comment": "--><!-- <![CDATA[",
+    "entity": "&lt;script&gt; &amp;#60; &#x3c;",
+    "template": "{{7*7}} ${7*7}",
+}
+_ALL = HOSTILE | _ATTACKS
+_VOID = {"meta"}
+_ATTRIBUTES = {
+    *("charset", "http-equiv", "content", "name", "lang", "class", "style"),
+}
+_TAGS = {
+    *("html", "head", "meta", "title", "style", "body", "main", "header", "footer", "section"),
+    *("div", "p", "span", "small", "b", "i", "h1", "h2", "h3", "ul", "li", "dl", "dt", "dd"),
+    *("details", "summary", "pre", "time"),
+}
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a browser would make of a report."""
+
+    words: list[tuple[str, str]] = field(default_factory=list)  # the element's class or tag, text
+    shape: list[str] = field(default_factory=list)
+    stack: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.shape.append(tag)
+        for name, value in attrs:
+            self.shape.append(f"{tag}@{name}")
+            if name == "style":
+                assert re.fullmatch(r"width: \d+\.\d\d%", value or "")
+        if tag not in _VOID:
+            self.stack.append((tag, dict(attrs).get("class") or tag))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and data.strip():
+            self.words.append((self.stack[-1][1], data))
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(data)
+
+    def texts(self, kind: str) -> list[str]:
+        return [text for name, text in self.words if name == kind]
+
+
+def page_of(result: Verification) -> Page:
+    text = html_report(result)
+    assert text.startswith("<!doctype html>\n")
+    assert unsafe_characters(text) == []
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert page.stack == []
+    assert {name for name in page.shape if "@" not in name} <= _TAGS
+    assert {name.split("@")[1] for name in page.shape if "@" in name} <= _ATTRIBUTES
+    return page
+
+
+@pytest.mark.parametrize("result", [GOOD, WARNED, BAD], ids=["good", "warned", "bad"])
+def test_the_file_loads_nothing_and_runs_nothing(result: Verification) -> None:
+    page_of(result)
+    text = html_report(result)
+    assert "default-src 'none'; style-src 'unsafe-inline'" in text
+    assert not re.search(r"https?:|//|url\(|@import|src=|href=|<script|<link", text)
+
+
+def test_a_phone_and_a_dark_room_are_thought_of() -> None:
+    text = html_report(GOOD)
+    assert "width=device-width" in text
+    assert "prefers-color-scheme: dark" in text
+    assert "max-width: 34rem" in text
+
+
+def test_it_says_what_the_run_says() -> None:
+    page = page_of(BAD)
+    assert page.texts("h1") == ["FAIL"]
+    assert page.texts("small") == ["3 failures, 1 warning"]
+    assert page.texts("database") == ["/srv/models.db"]
+    assert page.texts("h3") == ["log", "checkpoint", "persistence"]
+    assert page.texts("badge") == ["warn", "fail", "fail", "fail"]
+    assert "in the way: pid 4121 (python <app>)" in page.texts("p")
+    assert page.texts("dd") == ["377", "127", "250", "yes", "1.5 MiB, kept"]
+
+
+def test_what_to_do_comes_first_and_once_failures_before_warnings() -> None:
+    page = page_of(BAD)
+    assert page.texts("bad") == ["end it", "do not copy"]
+    assert page.texts("warn") == ["fold it"]
+    order = [text for _, text in page.words]
+    assert order.index("end it") < order.index("fold it") < order.index("Checks")
+
+
+def test_a_sound_database_has_nothing_to_do() -> None:
+    page = page_of(GOOD)
+    assert page.texts("h1") == ["PASS"]
+    assert "What to do" not in page.texts("h2")
+    assert page.texts("where") == []
+    assert page.texts("pre") == ['{\n  "pages": 120\n}']
+
+
+@pytest.mark.parametrize("text", _ALL.values(), ids=_ALL.keys())
+def test_no_text_of_others_is_markup(text: str) -> None:
+    harmless, page = page_of(hostile("harmless")), page_of(hostile(text))
+    if text:
+        assert page.shape == harmless.shape
+        assert page.texts("database") == [visible(text)]
+        assert visible(text) in page.texts("where")
+
+
+@given(TEXTS)
+def test_no_text_at_all_is_markup(text: str) -> None:
+    assert page_of(hostile(f"x{text}<b>")).texts("database") == [visible(f"x{text}<b>")]
+
+
+def test_a_hundred_thousand_findings_stay_a_page_that_can_be_read() -> None:
+    many = [
+        finding(
+            "models", "fail", "gone " + "x" * 5000, advice=str(n), data={"names": ["y" * 99] * 99}
+        )
+        for n in range(100_000)
+    ]
+    text = html_report(verification(*many))
+    assert len(text) < 8_000_000
+    assert "99,800 more findings" in text
