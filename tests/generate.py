@@ -31,7 +31,6 @@ def run_program(*arguments: str) -> str:
     environment = {**os.environ, "COLUMNS": "80", "TERM": "dumb", "PYTHONUTF8": "1"}
     for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "MODELSTORE_DB"):
         environment.pop(name, None)
-    environment["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     return subprocess.run(
         [sys.executable, "-m", "modelstore", *arguments],
         capture_output=True,
@@ -70,7 +69,7 @@ def readme_text() -> str:
 
 def completion_text(shell: str) -> str:
     """Return the completion script of one shell, as the program itself prints it."""
-    return run_program("--show-completion", shell).rstrip() + "\n"
+    return run_program("--show-completion", shell)
 
 
 def wanted() -> dict[Path, str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from modelstore.cli.complete_scripts import SCRIPTS, Shell, install
+
 if TYPE_CHECKING:
     from typer._click.core import Command, Context
     from typer._click.formatting import HelpFormatter
@@ -78,12 +80,30 @@ def _version(value: bool) -> None:
     raise typer.Exit
 
 
+def _show_completion(shell: Shell | None) -> None:
+    if shell is None:
+        return
+    from modelstore.cli.output import current
+
+    current().answer(SCRIPTS[shell])
+    raise typer.Exit
+
+
+def _install_completion(shell: Shell | None) -> None:
+    if shell is None:
+        return
+    from modelstore.cli.output import current
+
+    current().answer(install(shell))
+    raise typer.Exit
+
+
 app = typer.Typer(
     name="modelstore",
     cls=LazyGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=True,
+    add_completion=False,  # Typer's scripts evaluate what they are told
     invoke_without_command=True,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
@@ -102,6 +122,26 @@ def root(
             show_default=False,
         ),
     ] = False,
+    install_completion: Annotated[  # noqa: ARG001  # read by its callback
+        Shell | None,
+        typer.Option(
+            callback=_install_completion,
+            is_eager=True,
+            metavar="SHELL",
+            help="Let bash, zsh, fish or powershell complete this program, and exit.",
+            show_default=False,
+        ),
+    ] = None,
+    show_completion: Annotated[  # noqa: ARG001  # read by its callback
+        Shell | None,
+        typer.Option(
+            callback=_show_completion,
+            is_eager=True,
+            metavar="SHELL",
+            help="Show the script that does it, and exit.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Keep a catalogue of language models in one SQLite file, and never lose a row.
 

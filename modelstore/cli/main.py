@@ -81,6 +81,11 @@ def _invoke(arguments: Sequence[str]) -> ExitCode:
 
     from modelstore.cli.app import command_tree
 
+    if COMPLETION_VARIABLE in os.environ:
+        from modelstore.cli.complete_shell import answer
+
+        current().answer(answer(command_tree()))
+        return ExitCode.OK
     try:
         result = command_tree().main(
             args=list(arguments), prog_name="modelstore", standalone_mode=False

@@ -11,16 +11,10 @@ from tests.render.samples import HOSTILE
 
 def offered(*words: str | Path) -> list[str]:
     """Return what bash is offered for the last word."""
-    typed = ["modelstore", *map(str, words)]
-    result = modelstore(
-        env={
-            "_MODELSTORE_COMPLETE": "complete_bash",
-            "COMP_WORDS": " ".join(typed),
-            "COMP_CWORD": str(len(typed) - 1),
-        }
-    )
+    typed = " ".join(["modelstore", *map(str, words)])
+    result = modelstore(env={"_MODELSTORE_COMPLETE": "bash", "_MODELSTORE_LINE": typed})
     assert result.err == ""
-    return result.out.split("\n")[:-1] if result.out.strip() else []
+    return result.out.splitlines()[1:]
 
 
 def test_names_ids_columns_and_tags(filled: Path) -> None:
