@@ -5,6 +5,7 @@ Result codes: sqlite.org/rescode.html.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from modelstore.errors import DamageError, LockedError, ModelstoreError, RefusedError
@@ -17,12 +18,12 @@ SQLITE_LOCKED = 6
 _BUSY, _PROTOCOL = 5, 15
 _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB, _PERM, _AUTH = 8, 10, 11, 13, 14, 26, 3, 23
 
-_SHARED_MEMORY = {_IOERR | minor << 8 for minor in (18, 19, 20, 21)}
-"""SQLITE_IOERR_SHMOPEN, _SHMSIZE, _SHMLOCK, _SHMMAP."""
-
 
 def primary_code(error: sqlite3.Error) -> int:
-    """Return SQLite's result code of an error without its details; 0 where it carries none."""
+    """Return SQLite's result code of an error; 0 where it carries none.
+
+    Without its details (sqlite.org/rescode.html#extrc), for pysqlite3 does not tell them.
+    """
     code = getattr(error, "sqlite_errorcode", None)
     return int(code) & 0xFF if code is not None else 0
 
@@ -33,14 +34,11 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 
 def is_no_access(error: sqlite3.Error) -> bool:
-    """Tell whether another way of opening may succeed: read-only, or on a copy."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    return primary_code(error) in {_READONLY, _CANTOPEN, _PERM} or code in _SHARED_MEMORY
+    """Tell whether another way of opening may succeed: read-only, or on a copy.
 
-
-def is_shared_memory(error: sqlite3.Error) -> bool:
-    """Tell whether the file system refuses the shared memory that WAL needs."""
-    return getattr(error, "sqlite_errorcode", 0) in _SHARED_MEMORY
+    An I/O error may be a file system's refusal of the shared memory that WAL needs.
+    """
+    return primary_code(error) in {_READONLY, _CANTOPEN, _PERM, _IOERR}
 
 
 def explain(error: sqlite3.Error, path: str) -> ModelstoreError | None:
@@ -53,6 +51,8 @@ def explain(error: sqlite3.Error, path: str) -> ModelstoreError | None:
             f"{name} is locked by another process, and patience ran out: nothing was written",
             hint="try again, or wait longer with --timeout",
         )
+    if code == _IOERR and _ends_within_page(path):
+        code, said = _CORRUPT, "it ends in the middle of a page"
     if code in {_CORRUPT, _NOTADB}:
         return DamageError(
             f"{name} is damaged: {said}",
@@ -68,3 +68,11 @@ def explain(error: sqlite3.Error, path: str) -> ModelstoreError | None:
     if code in hints:
         return RefusedError(f"{name}: {said}", hint=hints[code])
     return None
+
+
+def _ends_within_page(path: str) -> bool:
+    """Tell whether a database was cut where no page ends; every page is a multiple of 512."""
+    try:
+        return os.stat(path).st_size % 512 != 0
+    except OSError:
+        return False
