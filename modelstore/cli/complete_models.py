@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _OFFERED = 200  # values
+_PATIENCE = 1.0  # seconds; who waits longer for a Tab types on
 _HARMLESS = re.compile(r"[\w.:/@%+=,][\w.:/@%+=,-]*")  # a shell takes it as one plain word
 
 
@@ -66,10 +67,13 @@ def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
 
     Only plain words: what a shell would act on must not get onto a command line by a Tab.
     """
+    import time
+
     from modelstore.cli.output import current
     from modelstore.cli.reading import models_session
     from modelstore.cli.session import choose_database
     from modelstore.errors import ModelstoreError
+    from modelstore.store.sqlite import sqlite3
 
     out = current()
     sql = (
@@ -79,8 +83,10 @@ def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
     try:
         choice = choose_database(ctx.params.get("db"))
         with models_session(out, choice, timeout=0, fold=False) as session:
+            end = time.monotonic() + _PATIENCE
+            session.opened.conn.set_progress_handler(lambda: time.monotonic() > end, 100_000)
             rows = session.opened.conn.execute(sql, (len(incomplete), incomplete)).fetchall()
-    except (ModelstoreError, OSError):
+    except (ModelstoreError, OSError, sqlite3.Error):
         return []
     return [str(row[0]) for row in rows if column == "tags" or _HARMLESS.fullmatch(str(row[0]))]
 
