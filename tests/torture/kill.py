@@ -7,96 +7,29 @@ is there wholly or not at all; and the next import goes on as if nothing had hap
 from __future__ import annotations
 
 import random
-import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.torture import loads, shim
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
-from tests.torture.client import Outcome, Server, Setting
+from tests.torture.bench import BASES, Bench, BrokenError, require, require_all, require_alone
+from tests.torture.client import Outcome
 from tests.torture.loads import Load
-from tests.torture.oracle import Companion, Found, copy, examine, workplace
-from tests.torture.shim import Action, Control, Counted, Op, Trap
+from tests.torture.oracle import copy, examine
+from tests.torture.shim import Action, Counted, Op, Trap
 
 _CALLS = shim.CHANGES | {Op.OPEN, Op.LOCK, Op.MMAP}
 _KINDS = ("stdin", "jsonl", "json", "csv", "directory", "catalogue", "large", "batches")
 _WEIGHTS = (20, 20, 10, 15, 15, 15, 4, 1)
-_BASES = ("none", "small", "big", "pending")
-
-
-class BrokenError(AssertionError):
-    """The promise was broken in a case."""
 
 
 @dataclass(slots=True)
-class _Bench:
-    """What the cases of one run share."""
-
-    place: Path
-    server: Server
-    companion: Companion
+class _Tally:
+    bench: Bench
     killed: int = 0
-    in_time: int = 0  # runs that ended before the kill
     on_calls: int = 0
-    loads: dict[str, Load] = field(default_factory=dict)
+    in_time: int = 0  # runs that ended before the kill
     spans: dict[str, tuple[Counted, Counted]] = field(default_factory=dict)
-
-    @property
-    def database(self) -> Path:
-        return self.place / "here" / "models.db"
-
-    def run(self, load: Load, trap: Trap | None = None) -> Outcome:
-        """Run a load on the database, as a command line would."""
-        control = Control(self.place / "control", self.database, self.server.scratch)
-        if trap is not None:
-            control.set(trap)
-        arguments = (*load.arguments, "--db", str(self.database), "--timeout", "0.3")
-        return self.server.run(arguments, Setting(stdin=load.stdin, control=control))
-
-    def base(self, name: str) -> Load | None:
-        """Put the base of a case in place; return what it acknowledged before."""
-        shutil.rmtree(self.database.parent, ignore_errors=True)
-        self.database.parent.mkdir()
-        if name == "none":
-            return None
-        copy(self.place / "bases" / name / "models.db", self.database)
-        return self.loads["big" if name == "big" else "small"]
-
-    def build_bases(self) -> None:
-        """Import what is acknowledged before each case, and prove that it is."""
-        for name in _BASES[1:]:
-            count = 1500 if name == "big" else 20
-            self.base("none")
-            load = loads.jsonl(self.place / f"{name}.jsonl", "Base", count)
-            done = self.run(load)
-            require(done.code == 0, f"the base could not be imported: {done.code} {done.err}")
-            require_alone(self.database, "the base", load)
-            if name == "pending":  # rows of another application, in a log that nobody folded
-                self.companion.tell("open", self.database)
-                self.companion.tell("commit")
-            self.loads[name] = load
-            kept = self.place / "bases" / name
-            kept.mkdir(parents=True)
-            copy(self.database, kept / "models.db", ("", "-wal"))
-            if name == "pending":
-                self.companion.tell("close")
-
-
-def require(holds: bool, what: str) -> None:
-    """Raise `BrokenError` unless it holds."""
-    if not holds:
-        raise BrokenError(what)
-
-
-def require_alone(database: Path, what: str, *acknowledged: Load) -> Found:
-    """Require that what was acknowledged is in the main file alone, and that it is sound."""
-    found = examine(database, alone=True)
-    require(found.trouble is None, f"{what}: the main file alone: {found.trouble}")
-    for load in acknowledged:
-        missing = len(load.names - found.names)
-        require(not missing, f"{what}: {missing} acknowledged rows are not in the main file alone")
-    return found
 
 
 def attack(plan: Plan, program: str = "modelstore") -> Result:
@@ -107,32 +40,31 @@ def attack(plan: Plan, program: str = "modelstore") -> Result:
     failures: list[Failure] = []
     cases = 0
     with ExitStack() as stack:
-        place = stack.enter_context(workplace(shim.workplace()))
-        server = stack.enter_context(Server(place / "server", program))
-        bench = _Bench(place, server, stack.enter_context(Companion()))
+        tally = _Tally(stack.enter_context(Bench.opened(program)))
         try:
-            bench.build_bases()
+            tally.bench.build_bases()
         except BrokenError as broken:
             return Result(1, (Failure(0, f"before any kill: {broken}"),))
         for number, rng in plan.cases():
             cases += 1
             try:
-                _case(bench, rng, simple=program != "modelstore")
+                _case(tally, rng, simple=program != "modelstore")
             except BrokenError as broken:
                 failures.append(Failure(number, str(broken)))
-        figures = {
-            "killed": bench.killed,
-            "on system calls": bench.on_calls,
-            "done before the kill": bench.in_time,
-        }
+    figures = {
+        "killed": tally.killed,
+        "on system calls": tally.on_calls,
+        "done before the kill": tally.in_time,
+    }
     return Result(cases, tuple(failures), figures)
 
 
-def _case(bench: _Bench, rng: random.Random, *, simple: bool) -> None:
-    base = rng.choice(_BASES[:3] if simple else _BASES)
+def _case(tally: _Tally, rng: random.Random, *, simple: bool) -> None:
+    bench = tally.bench
+    base = rng.choice(BASES[:3] if simple else BASES)
     kind = "jsonl" if simple else rng.choices(_KINDS, _WEIGHTS)[0]
     load = _make(bench, kind, rng)
-    spans = _measure(bench, base, kind, load)
+    spans = _measure(tally, base, kind, load)
     acknowledged = bench.base(base)
     company = "none" if simple or base == "none" else rng.choice(("none", "none", "idle", "reader"))
     if company != "none":
@@ -143,9 +75,9 @@ def _case(bench: _Bench, rng: random.Random, *, simple: bool) -> None:
         trap = _trap(rng, spans)
         what = f"{kind} on {base}, company {company}, {_describe(trap)}"
         done = bench.run(load, trap)
-        bench.killed += done.was_killed
-        bench.on_calls += done.was_killed and trap.action is not Action.TIMER
-        bench.in_time += not done.was_killed
+        tally.killed += done.was_killed
+        tally.on_calls += done.was_killed and trap.action is not Action.TIMER
+        tally.in_time += not done.was_killed
         known = [acknowledged] if acknowledged else []
         _after(bench, what, done, load, known)
         _go_on(bench, what, load, known, company)
@@ -160,7 +92,7 @@ def _case(bench: _Bench, rng: random.Random, *, simple: bool) -> None:
         require_alone(bench.database, what, *known)
 
 
-def _make(bench: _Bench, kind: str, rng: random.Random) -> Load:
+def _make(bench: Bench, kind: str, rng: random.Random) -> Load:
     name = f"load-{kind}-{rng.choice((1, 2))}"
     if name in bench.loads:
         return bench.loads[name]
@@ -179,20 +111,18 @@ def _make(bench: _Bench, kind: str, rng: random.Random) -> Load:
     return load
 
 
-def _measure(bench: _Bench, base: str, kind: str, load: Load) -> tuple[Counted, Counted]:
+def _measure(tally: _Tally, base: str, kind: str, load: Load) -> tuple[Counted, Counted]:
     """Let it run through once: what it changes and how long that takes, and all of its calls."""
     name = f"{base} {load.arguments}"
-    if name not in bench.spans:
+    if name not in tally.spans:
         counted = []
         for ops in (shim.CHANGES, _CALLS):
-            bench.base(base)
-            done = bench.run(load, Trap(ops=ops))
+            tally.bench.base(base)
+            done = tally.bench.run(load, Trap(ops=ops))
             require(done.code == 0, f"{kind} on {base}, not killed: {done}")
-            control = Control.__new__(Control)
-            control.path = bench.place / "control"
-            counted.append(control.read())
-        bench.spans[name] = (counted[0], counted[1])
-    return bench.spans[name]
+            counted.append(tally.bench.control.read())
+        tally.spans[name] = (counted[0], counted[1])
+    return tally.spans[name]
 
 
 def _trap(rng: random.Random, spans: tuple[Counted, Counted]) -> Trap:
@@ -212,16 +142,11 @@ def _describe(trap: Trap) -> str:
     return f"{trap.action.name} call {trap.nth}"
 
 
-def _after(bench: _Bench, what: str, done: Outcome, load: Load, known: list[Load]) -> None:
+def _after(bench: Bench, what: str, done: Outcome, load: Load, known: list[Load]) -> None:
     """Check what the kill left, and whether what was said before it was true."""
     require(done.was_killed or done.code in {0, 4}, f"{what}: it ended otherwise: {done}")
-    found = examine(bench.database)
-    require(found.trouble is None, f"{what}: afterwards: {found.trouble}")
-    for before in known:
-        missing = len(before.names - found.names)
-        require(not missing, f"{what}: {missing} rows acknowledged before are gone")
+    found = require_all(bench.database, what, *known)
     require(not load.is_torn(found.names), f"{what}: the load is there in part")
-    require(not found.torn, f"{what}: {found.torn} models without their files")
     if not done.was_killed:
         require(load.is_whole(found.names), f"{what}: exit {done.code}, but rows are missing")
         known.append(load)
@@ -229,7 +154,7 @@ def _after(bench: _Bench, what: str, done: Outcome, load: Load, known: list[Load
         require_alone(bench.database, what, *known)
 
 
-def _go_on(bench: _Bench, what: str, load: Load, known: list[Load], company: str) -> None:
+def _go_on(bench: Bench, what: str, load: Load, known: list[Load], company: str) -> None:
     """Import something else: it must work, and keep the interrupted load whole or absent."""
     more = bench.loads.get("more") or loads.jsonl(bench.place / "more.jsonl", "More", 3)
     bench.loads["more"] = more
@@ -241,9 +166,7 @@ def _go_on(bench: _Bench, what: str, load: Load, known: list[Load], company: str
     if done.code == 0:
         found = require_alone(bench.database, what, *known)
     else:
-        found = examine(bench.database)
-        missing = sum(len(one.names - found.names) for one in known)
-        require(not missing, f"{what}: exit 4, but {missing} rows are not in database + WAL")
+        found = require_all(bench.database, f"{what}, exit 4", *known)
     after = found.names & load.names
     require(before == after, f"{what}: {len(before)} of the load before, {len(after)} after")
 

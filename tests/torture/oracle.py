@@ -70,6 +70,8 @@ def look(database: Path) -> Found:
 def _contents(conn: sqlite3.Connection) -> Found:
     digest = hashlib.sha256()
     schema = conn.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+    if not schema:
+        return EMPTY
     digest.update(repr(schema).encode("utf-8", "surrogatepass"))
     tables = [name for name, sql in schema if (sql or "").startswith("CREATE TABLE")]
     for table in tables:

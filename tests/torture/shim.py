@@ -121,7 +121,8 @@ class Control:
         self.path = path
         self._database = os.fsencode(database)
         self._scratch = os.fsencode(scratch) if scratch is not None else b""
-        self.set(Trap())
+        if not path.exists():
+            self.set(Trap())
 
     def set(self, trap: Trap) -> None:
         """Set a trap, and all counts to 0."""
