@@ -19,7 +19,7 @@ from modelstore.store.filesystem import mount_of, mount_table
 from modelstore.store.sqlite import sqlite3
 from modelstore.verify.drill_acts import ACTS, Act, Stage
 from modelstore.verify.drill_children import Program
-from modelstore.verify.drill_scratch import scratch_directory
+from modelstore.verify.drill_scratch import one_interruption, scratch_directory
 from modelstore.verify.drill_story import DrillFailure, Step, Story
 from modelstore.verify.finding import Finding
 
@@ -59,7 +59,7 @@ def run_drill(
     findings: list[Finding] = []
     scratch = None
     try:
-        with scratch_directory(directory) as scratch:
+        with one_interruption(), scratch_directory(directory) as scratch:
             mount = mount_of(os.path.realpath(directory), mount_table() or ())
             place = directory + (f" ({mount.type})" if mount is not None else "")
             story.did(f"a drill in {place}; its files are in {os.path.basename(scratch)}")

@@ -8,11 +8,13 @@ import signal
 import tempfile
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
+
+    Handler = Callable[[int, FrameType | None], Any]
 
 _PREFIX = ".modelstore-drill-"
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -31,32 +33,56 @@ def scratch_directory(parent: str) -> Iterator[str]:
         yield path
     finally:
         if path is not None:
-            with undisturbed():
+            try:
+                with undisturbed():
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:  # where a signal came just before the line above
                 shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP wait until the block is done.
-
-    Only the main thread is ever interrupted by them, and only it can say what they do.
-    """
-    former = {}
+def one_interruption() -> Iterator[None]:
+    """Let the first signal interrupt the block; later ones wait until that has been unwound."""
+    former: dict[int, Handler] = {}
     waiting: list[int] = []
+    was_interrupted = False
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        waiting.append(number)
+    def first(number: int, frame: FrameType | None) -> None:
+        nonlocal was_interrupted
+        if was_interrupted:
+            waiting.append(number)
+        else:
+            was_interrupted = True
+            former[number](number, frame)
 
+    with _handled(first, former, waiting):
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let signals wait until the block is done."""
+    waiting: list[int] = []
+    with _handled(lambda number, _: waiting.append(number), {}, waiting):
+        yield
+
+
+@contextmanager
+def _handled(handler: Handler, former: dict[int, Handler], waiting: list[int]) -> Iterator[None]:
+    """Let `handler` have Ctrl-C, SIGTERM and SIGHUP for a block, then raise what is `waiting`.
+
+    Only signals that interrupt Python are taken, and only the main thread is ever interrupted.
+    """
     try:
         if threading.current_thread() is threading.main_thread():
             for number in (getattr(signal, name, None) for name in _SIGNALS):
-                handler = signal.getsignal(number) if number is not None else None
-                if number is not None and handler not in (None, signal.SIG_IGN):
-                    former[number] = handler
-                    signal.signal(number, note)
+                present = signal.getsignal(number) if number is not None else None
+                if number is not None and callable(present):
+                    former[number] = present
+                    signal.signal(number, handler)
         yield
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        for number, present in former.items():
+            signal.signal(number, present)
         if waiting:
             signal.raise_signal(waiting[0])

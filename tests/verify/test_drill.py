@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from modelstore.verify.drill import DrillResult, Step, run_drill
-from modelstore.verify.drill_scratch import scratch_directory, undisturbed
+from modelstore.verify.drill_scratch import one_interruption, scratch_directory, undisturbed
 from tests.cli.program import modelstore, records
 
 WORLDS = Path(__file__).with_name("worlds.py")
@@ -282,9 +282,9 @@ def descendants_of(directory: Path) -> list[str]:
     [
         ("a drill in", [signal.SIGINT], 130),
         ("2. What", [signal.SIGTERM], 143),
-        ("was killed after", [signal.SIGINT, signal.SIGINT], 130),
+        ("was killed after", [signal.SIGINT] * 2, 130),
         ("does not let go", [signal.SIGHUP], 143),
-        ("the reader lets go", [signal.SIGTERM, signal.SIGINT], 143),
+        ("the reader lets go", [signal.SIGTERM] * 3, 143),
     ],
 )
 def test_a_signal_at_any_moment_leaves_nothing_behind(
@@ -321,6 +321,25 @@ def test_a_signal_waits_until_what_must_not_be_disturbed_is_done() -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done == ["still here"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@posix
+def test_impatience_does_not_keep_the_scratch_files_from_being_removed(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def work() -> None:
+        with one_interruption(), scratch_directory(str(tmp_path)):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                seen.append("unwound")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert seen == ["unwound"]
+    assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
