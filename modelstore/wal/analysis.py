@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,10 @@ class Analysis:
         except ModelstoreError as error:
             return replace(report, unattributed=len(self._pages), live_problem=error.message)
         budget = Budget(None if deep else _BUDGET)
-        ownership = Ownership(live, self._pages, schema.values(), self._comparison.differing)
+        compared = self._comparison
+        ownership = Ownership(
+            live, self._pages, schema.values(), compared.differing, compared.unlike_trees
+        )
         ownership.attribute(budget)
         if main_file.readable or main_file.state is MainState.ABSENT:
             differ = TableComparison(ownership, self._main_view, self._main_schema, budget)
@@ -164,16 +167,16 @@ class Analysis:
     def _objects(self, ownership: Ownership) -> Iterator[ObjectPages]:
         """Yield what each object has in the log, then each role of the pages of no object."""
         differing = self._comparison.differing
-        totals: dict[tuple[bool, int], Counter[str]] = {}
-        roles: dict[tuple[bool, int], Counter[PageRole]] = {}
+        totals: defaultdict[tuple[bool, int], Counter[str]] = defaultdict(Counter)
+        roles: defaultdict[tuple[bool, int], Counter[PageRole]] = defaultdict(Counter)
         for index, number in enumerate(self._pages):
             place, role = ownership.place_and_role(index)
             key = (place is None, role if place is None else place)
-            total = totals.setdefault(key, Counter())
+            total = totals[key]
             total["frames"] += self._pages.frame_count(index)
             total["pages"] += 1
             total["differing"] += number in differing
-            roles.setdefault(key, Counter())[role] += 1
+            roles[key][role] += 1
         for key, total in sorted(totals.items()):
             is_list, place = key
             yield ObjectPages(

@@ -144,7 +144,7 @@ class LossReport:
         """Whether it is certain that nothing at all would be lost without the log."""
         return (
             self.is_exact
-            and not (self.tables or self.schema_changes)
+            and not (self.tables or self.schema_changes or self.scan.is_damaged)
             and self.main.readable
             and self.main.state in (MainState.CONSISTENT, MainState.EMPTY)
         )

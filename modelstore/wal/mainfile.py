@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.wal.files import read_at
 from modelstore.wal.overlay import LogPages, PageSet
+from modelstore.wal.pages import TREE_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ class MainState(Enum):
     """What the main file is when the log is taken away; the value is the word of reports."""
 
     CONSISTENT = "consistent"  # exactly the state after one commit
-    MIXED = "mixed"  # pages of different commits: a checkpoint is running, or was cut short
+    MIXED = "mixed"  # of different commits: a checkpoint is running, was cut short or held up
     TORN = "torn"  # it lacks pages, or holds what no commit wrote where one must have been copied
     EMPTY = "empty"  # 0 bytes: SQLite takes it for a new database
     ABSENT = "absent"
@@ -63,8 +64,8 @@ class Comparison:
     commits (0: before the log) of which the main file may be the state, ascending. `held` has one
     byte a frame: 1 where the main file holds that very version of the page. `differing` are the
     pages whose newest version it does not hold, `differing_count` their number; `held_pages`
-    counts the pages of which it holds some version that is in the log. `reads` counts pages read
-    from both files.
+    counts the pages of which it holds some version that is in the log. The pages `unlike_trees`
+    do not begin as those of b-trees do. `reads` counts the pages read from both files.
     """
 
     pages: LogPages
@@ -74,6 +75,7 @@ class Comparison:
     held: bytes
     differing: PageSet
     differing_count: int
+    unlike_trees: PageSet
     held_pages: int
     reads: int
 
@@ -153,16 +155,19 @@ def compare(main: int | None, log: int | None, scan: WalScan, pages: LogPages) -
     """Compare every committed frame in `log` with the page in `main` (descriptors)."""
     size = pages.page_size
     held = bytearray(scan.committed)
-    differing = PageSet()
+    differing, unlike_trees = PageSet(), PageSet()
     count = held_pages = reads = 0
     timeline = _Timeline(scan)
     for index, number in enumerate(pages):
         frames = pages.frames(index)
         page = b"" if main is None else read_at(main, size, (number - 1) * size)
         reads += 1 + len(frames)
-        for frame in frames if len(page) == size else ():
+        image = b""
+        for frame in frames:
             image = b"" if log is None else read_at(log, size, scan.offset(frame))
             held[frame - 1] = image == page
+        if image[:1] not in TREE_KINDS:
+            unlike_trees.add(number)
         if not held[frames[-1] - 1]:
             differing.add(number)
             count += 1
@@ -176,6 +181,7 @@ def compare(main: int | None, log: int | None, scan: WalScan, pages: LogPages) -
         bytes(held),
         differing,
         count,
+        unlike_trees,
         held_pages,
         reads,
     )

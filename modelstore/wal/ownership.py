@@ -56,13 +56,11 @@ class Budget:
 
     def __init__(self, limit: int | None) -> None:
         self._left = limit
-        self.is_spent = False
 
     def spend(self) -> bool:
         """Take one page; return False where there is none left."""
         if self._left is not None:
             if self._left <= 0:
-                self.is_spent = True
                 return False
             self._left -= 1
         return True
@@ -72,11 +70,17 @@ class Ownership:
     """The owners of the pages in `log`, as `view`, the database with its log, has them.
 
     `differing` are the pages whose newest version is not in the main file. `stirred` collects
-    the pages with rows that differ from the main file in nothing but an overflow page.
+    the pages with rows that differ from the main file in nothing but an overflow page. The pages
+    `unlike_trees` do not begin as those of b-trees do: overflow pages are most likely among them.
     """
 
     def __init__(
-        self, view: View, log: LogPages, objects: Iterable[SchemaObject], differing: PageSet
+        self,
+        view: View,
+        log: LogPages,
+        objects: Iterable[SchemaObject],
+        differing: PageSet,
+        unlike_trees: PageSet,
     ) -> None:
         self.view = view
         self.log = log
@@ -84,6 +88,8 @@ class Ownership:
         self.stirred = PageSet()
         self.remaining = len(log)
         self.differing = differing
+        self._unlike_trees = unlike_trees
+        self._chained_left = sum(map(unlike_trees.__contains__, log))
         self._owners = array("i", [_OF_NOBODY]) * len(log)
         self._roles = bytearray(len(log))
         self._trees: dict[int, Tree] = {}
@@ -145,9 +151,10 @@ class Ownership:
             self._attribute_tree(place, seen)
         if self.remaining and self.view.header.largest_root:
             self._attribute_by_pointer_map()
-        for in_log in (True, False):
-            for place in places if self.remaining else ():
-                self._attribute_chains(place, budget, in_log=in_log)
+        for place in tuple(self._trees) if self.remaining else ():
+            self._attribute_chains(place, budget, in_log=True)
+        for place in places if self.remaining else ():
+            self._attribute_chains(place, budget, in_log=False)
 
     def _claim(self, number: int, place: int, role: PageRole) -> bool:
         """Give page `number` its owner; return whether it is in the log."""
@@ -158,6 +165,7 @@ class Ownership:
             self._owners[index] = place
             self._roles[index] = role
             self.remaining -= 1
+            self._chained_left -= number in self._unlike_trees
         return True
 
     def _attribute_by_number(self) -> None:
@@ -186,17 +194,23 @@ class Ownership:
             if self.remaining == before:
                 return
             self._trees[place] = tree
-            chains = PageSet()
-            for page in self._pages(tree, in_log=True):
-                for cell in self.view.cells(page) if self.remaining else ():
-                    if cell.overflow in self.log:
-                        # New rows have all of their chain in the log; nothing else is read here.
-                        for number, _ in self.view.chain(cell, chains):
-                            if not self._claim(number, place, PageRole.OVERFLOW):
-                                break
-                            self._stir(page.number, number)
+            self._attribute_new_chains(place, tree)
         except CorruptPageError as error:
             self._broken[place] = error.message
+
+    def _attribute_new_chains(self, place: int, tree: Tree) -> None:
+        """Claim the overflow pages of new rows, whose chains are in the log as a whole."""
+        chains = PageSet()
+        for page in self._pages(tree, in_log=True) if self._chained_left else ():
+            for cell in self.view.cells(page):
+                if cell.overflow not in self.log:
+                    continue
+                for number, _ in self.view.chain(cell, chains):
+                    if not self._claim(number, place, PageRole.OVERFLOW):
+                        break
+                    self._stir(page.number, number)
+            if not self._chained_left:
+                return
 
     def _pages(self, tree: Tree, *, in_log: bool) -> Iterator[BtreePage]:
         """Yield the pages of a b-tree that have cells with payload, in the log or else not."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
 _INTERIORS = (INDEX_INTERIOR, TABLE_INTERIOR)
-_KINDS = (*_INTERIORS, INDEX_LEAF, TABLE_LEAF)
+TREE_KINDS = bytes((*_INTERIORS, INDEX_LEAF, TABLE_LEAF))
 _MAX_DEPTH = 20  # SQLite's own bound, BTCURSOR_MAX_DEPTH
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
@@ -145,7 +145,7 @@ class View:
         data = self.page(number)
         start = DATABASE_HEADER_SIZE if number == 1 else 0
         kind = data[start]
-        if kind not in _KINDS:
+        if kind not in TREE_KINDS:
             raise self.corrupt(f"page {number} is no b-tree page (type {kind})")
         interior = kind in _INTERIORS
         (count,) = _U16.unpack_from(data, start + 3)

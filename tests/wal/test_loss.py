@@ -228,11 +228,7 @@ def test_each_page_has_the_owner_that_sqlite_names(tmp_path: Path) -> None:
             else:
                 role = owner.role.text.replace("interior", "internal")
                 found[number] = (owner.object.name, role)
-        kinds = {
-            number: (name.replace("schema", "master"), kind)
-            for number, (name, kind) in owners.items()
-        }
-        assert found == {number: kinds[number] for number in pages if number in kinds}
+        assert found == {number: owners[number] for number in pages if number in owners}
         assert lists.get(PageRole.TRUNK, 0) + lists.get(PageRole.FREE, 0) <= free
         assert bool(lists.get(PageRole.POINTER_MAP)) == (vacuum != "NONE")
         assert report.unattributed == 0

@@ -139,6 +139,7 @@ def test_a_damaged_log_counts_as_far_as_sqlite_would_read_it(tmp_path: Path) -> 
         Path(path + "-wal").write_bytes(raw)
     report = analyse(database.path, limit=ALL)
     assert report.scan.is_damaged
+    assert not report.is_harmless
     assert report.lost == report.scan.committed == 5
     check(report, contents(database.live_path, "mode=ro"), contents(database.path, "immutable=1"))
 

@@ -74,7 +74,7 @@ def work(steps: list[tuple[Any, ...]]) -> Any:
     return run
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     before=st.lists(STEP, max_size=12),
     after=st.lists(STEP, min_size=1, max_size=8),
@@ -145,7 +145,7 @@ VALUE = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(sorted(DAMAGEABLE)),
     in_main=st.lists(st.tuples(PLACE, VALUE), max_size=6),

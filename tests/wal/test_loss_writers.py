@@ -107,7 +107,7 @@ def test_two_live_writers(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", SETUP, path], check=True)
     seen: Counter[str] = Counter()
     with writers(path, 2) as processes:
-        end = time.monotonic() + 5
+        end = time.monotonic() + 4
         while time.monotonic() < end:
             report = analyse(path)
             seen["raced" if report.raced else report.main.state.value] += 1
@@ -122,7 +122,7 @@ def test_writers_killed_at_any_moment(tmp_path: Path) -> None:
     path = str(tmp_path / "models.db")
     subprocess.run([sys.executable, "-c", SETUP, path], check=True)
     pick = random.Random(1)
-    for turn in range(15):
+    for turn in range(12):
         with writers(path, 1, fold=turn % 3 > 0):
             time.sleep(pick.uniform(0.002, 0.05))
         copy = copy_files(path, str(tmp_path / f"copy{turn}"), shm=turn % 2 > 0)
