@@ -9,6 +9,7 @@ What is known is never erased by what knows less. For a model that is in the cat
   stand where it has any.
 - **fill**: everybody else, such as a server or another store that shows the same weights. Its
   values are taken where nothing was known.
+- **last**: of several records of one model in one file, the last counts, as it is.
 
 The user's tags only grow, ``created_at`` stays, and a row that would not differ is not written.
 """
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     from modelstore.store.schema import Writable
     from modelstore.store.sqlite import sqlite3
 
-Mode = Literal["replace", "tell", "fill"]
+Mode = Literal["replace", "tell", "fill", "last"]
 
-_FIXED = ("id", "locator", "created_at", "updated_at")
+_KEY = ("id", "locator")
+_FIXED = (*_KEY, "created_at", "updated_at")
 _VALUES = tuple(c for c in MODEL_COLUMNS if c not in (*_FIXED, "tags", "source"))
 
 
@@ -65,16 +67,21 @@ def merge(opened: Writable, staging: Staging, *, now: str, tags: Iterable[str] =
     """
     tags = tuple(tags)
     staging.seal(tags)
-    conn = opened.conn
     outcomes: dict[str, Outcome] = {}
-    with attached(conn, staging):
-        with opened.write():
+    first = _is_empty(opened.conn)
+    while True:
+        if not first:
+            staging.find_last_rows()
+        with attached(opened.conn, staging), opened.write() as conn:
             begun = time.monotonic()
-            bulk = _merge_rows(conn, now)
-            landed = _merge_items(conn, now, outcomes)
-            landed += _merge_seen(conn, now, tags_json(tags), outcomes)
-        lock_seconds = time.monotonic() - begun
-    staging.landed(landed)
+            first = first and _is_empty(conn)
+            if first or staging.has_last_rows:
+                bulk, whole = _merge_rows(conn, now, first=first)
+                landed = _merge_items(conn, now, outcomes)
+                landed += _merge_seen(conn, now, tags_json(tags), outcomes)
+                break
+    lock_seconds = time.monotonic() - begun
+    staging.merged(landed, None if landed or not whole else bulk.added)
     kinds = list(outcomes.values())
     return Merged(
         bulk.added + kinds.count("added"),
@@ -94,12 +101,17 @@ def count_present(conn: sqlite3.Connection, staging: Staging) -> int:
     """
     if ownership(conn) == "empty":  # not even the tables are in the main file yet
         return 0
-    staging.seal()
+    if staging.whole is not None:
+        (total,) = conn.execute(
+            "SELECT count(*) FROM models WHERE rowid <= ?", (staging.whole,)
+        ).fetchone()
+        return int(total)
+    staging.find_last_rows()
     with attached(conn, staging):
         (total,) = conn.execute(
-            "SELECT (SELECT count(*) FROM staged.rows CROSS JOIN models USING (locator)) "
+            "SELECT (SELECT count(*) FROM staged.last_rows CROSS JOIN models ON locator = model) "
             "+ (SELECT count(*) FROM staged.landed AS l CROSS JOIN models USING (id) WHERE "
-            "NOT EXISTS (SELECT 1 FROM staged.rows AS r WHERE r.locator = l.locator))"
+            "NOT EXISTS (SELECT 1 FROM staged.last_rows WHERE model = l.locator))"
         ).fetchone()
     return int(total)
 
@@ -124,6 +136,10 @@ def upsert_sql(mode: Mode, selection: str) -> str:
 
     It has one parameter of its own, ``:now``. A row that would not differ is not touched.
     """
+    if mode == "last":
+        new = {column: f"excluded.{column}" for column in MODEL_COLUMNS if column not in _KEY}
+        sets = ", ".join(f"{column} = {value}" for column, value in new.items())
+        return _upsert(selection, sets)
     new = {column: _new_value(mode, column) for column in _VALUES}
     new["source"] = _new_source(mode)
     new["tags"] = (
@@ -137,9 +153,13 @@ def upsert_sql(mode: Mode, selection: str) -> str:
         )
     sets = ", ".join(f"{column} = {value}" for column, value in new.items())
     differs = " OR ".join(f"{value} IS NOT models.{column}" for column, value in new.items())
+    return _upsert(selection, f"{sets}, updated_at = :now WHERE {differs}")
+
+
+def _upsert(selection: str, sets: str) -> str:
     return (
         f"INSERT INTO models ({', '.join(MODEL_COLUMNS)}) {selection} "
-        f"ON CONFLICT (locator) DO UPDATE SET {sets}, updated_at = :now WHERE {differs}"
+        f"ON CONFLICT (locator) DO UPDATE SET {sets}"
     )
 
 
@@ -188,20 +208,35 @@ def _selection(table: str, **replaced: str) -> str:
     return f"SELECT {columns} FROM staged.{table}"
 
 
-def _merge_rows(conn: sqlite3.Connection, now: str) -> Merged:
+def _is_empty(conn: sqlite3.Connection) -> bool:
+    return bool(conn.execute("SELECT NOT EXISTS (SELECT 1 FROM models)").fetchone()[0])
+
+
+def _merge_rows(conn: sqlite3.Connection, now: str, *, first: bool) -> tuple[Merged, bool]:
+    """Take the rows over; return what that did, and whether they are all that there is.
+
+    The `first` rows of an empty catalogue, where nothing is to be compared, go straight in.
+    """
     (staged,) = conn.execute("SELECT count(*) FROM staged.rows").fetchone()
     if not staged:
-        return Merged(0, 0, 0, 0.0)
-    (before,) = conn.execute("SELECT count(*) FROM models").fetchone()
+        return Merged(0, 0, 0, 0.0), False
+    if first:
+        conn.execute(upsert_sql("last", _selection("rows") + " WHERE true"), {"now": now})
+        added, last = conn.execute("SELECT count(*), max(rowid) FROM models").fetchone()
+        return Merged(added, 0, 0, 0.0), added == last
+    staged, before = conn.execute(
+        "SELECT (SELECT count(*) FROM staged.last_rows), (SELECT count(*) FROM models)"
+    ).fetchone()
     changed = 0
     modes: tuple[tuple[Mode, int], ...] = (("tell", 0), ("fill", 1))
     for mode, fill in modes:
         # In the order of locators the catalogue's own index grows at its end, page by page.
-        selection = _selection("rows") + f" WHERE fill = {fill} ORDER BY locator"
+        selection = _selection("last_rows AS l CROSS JOIN staged.rows AS r ON r.rowid = l.last")
+        selection += f" WHERE fill = {fill} ORDER BY l.model"
         changed += conn.execute(upsert_sql(mode, selection), {"now": now}).rowcount
     (after,) = conn.execute("SELECT count(*) FROM models").fetchone()
     added = after - before
-    return Merged(added, changed - added, staged - changed, 0.0)
+    return Merged(added, changed - added, staged - changed, 0.0), False
 
 
 _ITEM = _selection("items", id=":id", locator=":locator") + " WHERE rowid = :item"

@@ -1,63 +1,26 @@
-"""A private scratch database that holds what was read until one short transaction takes it over.
+"""What was read waits in a scratch database until one short transaction takes it over.
 
-Nothing is read from a source while the catalogue is locked. Temporary tables are no place for
-this: pysqlite3 keeps all of TEMP in memory (``SQLITE_TEMP_STORE=3``). The file is 0600, has no
-journal and is never synced: it is worth nothing after a crash.
+Nothing is read from a source while the catalogue is locked.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from modelstore.store.models import MODEL_COLUMNS, Model, ModelFile, Place
-from modelstore.store.schema import column_definition
+from modelstore.store.scratch import BATCH_TABLES, open_scratch
 from modelstore.store.sqlite import sqlite3
 from modelstore.store.storable import MAX_INTEGER, signed, storable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
-# Binding None costs 0.8 µs a cell, for the module looks for an adapter of it by way of exceptions;
-# a record has many unknown cells. An adapter that gives None back makes staging three times faster.
-_as_it_is: Callable[[None], None] = dict[None, None]().get
-sqlite3.register_adapter(type(None), _as_it_is)
-
-_CACHE_KIB = 32_000  # the scratch database's page cache: what bounds its memory
-
-# The times are given by the merge where the source has none.
-_COLUMNS = ", ".join(
-    f"{column} TEXT" if column in {"created_at", "updated_at"} else column_definition(column)
-    for column in MODEL_COLUMNS
-)
-_PLACE = "root TEXT NOT NULL, place TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL, state"
-
-_TABLES = (
-    # Many records at once, as a file of records has them: `fill` rows only fill what is unknown.
-    f"CREATE TABLE rows ({_COLUMNS}, fill INTEGER NOT NULL, UNIQUE (locator)) STRICT",
-    # Models one by one, with files and places: `weights` is the copy's first weights file.
-    f"CREATE TABLE items ({_COLUMNS}, told INTEGER NOT NULL, weights TEXT, UNIQUE (locator))"
-    " STRICT",
-    "CREATE TABLE item_files (item TEXT NOT NULL, path TEXT NOT NULL, role TEXT NOT NULL, "
-    "size INTEGER, mtime_ns INTEGER, sha256 TEXT, device INTEGER, inode INTEGER, "
-    "PRIMARY KEY (item, path)) STRICT, WITHOUT ROWID",
-    f"CREATE TABLE item_places (item TEXT NOT NULL, {_PLACE} TEXT, "
-    "PRIMARY KEY (item, root, place)) STRICT, WITHOUT ROWID",
-    f"CREATE TABLE seen (locator TEXT NOT NULL, {_PLACE} TEXT, "
-    "PRIMARY KEY (locator, root, place)) STRICT, WITHOUT ROWID",
-    # These two outlive `clear`: what the whole import saw, and what it wrote or found unchanged.
-    "CREATE TABLE seen_places (root TEXT NOT NULL, place TEXT NOT NULL, "
-    "PRIMARY KEY (root, place)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE landed (id TEXT PRIMARY KEY, locator TEXT NOT NULL) STRICT, WITHOUT ROWID",
-)
-_BATCH_TABLES = ("rows", "items", "item_files", "item_places", "seen")
-
 _ROW_WIDTH = len(MODEL_COLUMNS)
-_INSERT_ROW = f"INSERT OR REPLACE INTO rows VALUES ({'?, ' * _ROW_WIDTH}%d)"
+_INSERT_ROW = f"INSERT INTO rows VALUES ({'?, ' * _ROW_WIDTH}%d)"
 _INSERT_ITEM = f"INSERT OR REPLACE INTO items VALUES ({'?, ' * _ROW_WIDTH}?, ?)"
 _BINDING_ERRORS = (UnicodeEncodeError, OverflowError, sqlite3.Error, TypeError)
 
@@ -109,16 +72,16 @@ class Staging:
     """
 
     def __init__(self, directory: str | None = None) -> None:
-        descriptor, self.path = tempfile.mkstemp(".db", "modelstore-", directory)
-        os.close(descriptor)
-        self._conn = sqlite3.connect(self.path, isolation_level=None)
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}"):
-            self._conn.execute(f"PRAGMA {pragma}").close()
-        for table in _TABLES:
-            self._conn.execute(table)
+        self.path, self._conn = open_scratch(directory)
         self._conn.execute("BEGIN")
         self.pending = 0
         """Things added since the last `clear`: what a caller bounds a batch by."""
+        self.whole: int | None = None
+        """Where the catalogue was empty, and all of it now is this one batch: its models."""
+        self._is_merged = False
+        self._is_over = False  # cleared, but for what the proof may need
+        self.has_last_rows = False
+        """Whether the last of the rows with one locator is known."""
 
     def __enter__(self) -> Self:
         return self
@@ -136,6 +99,7 @@ class Staging:
 
         With `told` it is what a person says: it overrides what was read from files before.
         """
+        self._begin()
         model = found.model
         weights = weights_file(model, found.files)
         files = found.files
@@ -162,12 +126,15 @@ class Staging:
         The last of one locator wins. With `fill` they only fill what is unknown; else what they
         carry overrides. Returns the rows that the catalogue cannot hold; the others are staged.
         """
+        self._begin()
         insert = _INSERT_ROW % fill
         rejected = []
+        (before,) = self._conn.execute("SELECT ifnull(max(rowid), 0) FROM rows").fetchone()
         try:
             self._conn.executemany(insert, rows)
         except _BINDING_ERRORS:
-            # Rare: find the row. Those before it are staged already; the last wins anyway.
+            # Rare: find the row. Those before it are staged already.
+            self._conn.execute("DELETE FROM rows WHERE rowid > ?", (before,))
             for row in rows:
                 try:
                     self._conn.execute(insert, _storable_row(row))
@@ -178,6 +145,7 @@ class Staging:
 
     def add_seen(self, locator: str, place: Place | None) -> None:
         """Stage a model that is as the catalogue knows it."""
+        self._begin()
         if place is None:
             place = Place("", "", "", "")  # a mark that the merge passes over
         self._add_place("seen", storable(locator), place)
@@ -204,28 +172,59 @@ class Staging:
         if self._conn.in_transaction:
             self._conn.execute("COMMIT")
 
-    def landed(self, models: Iterable[tuple[str, str]]) -> None:
-        """Note models (id, locator) that the catalogue now holds, for the proof."""
-        if not self._conn.in_transaction:
-            self._conn.execute("BEGIN")
+    def find_last_rows(self) -> None:
+        """Work out which of the rows with one locator is the last, the one that counts."""
+        if not self.has_last_rows:
+            self._open()
+            self._conn.execute("INSERT OR REPLACE INTO last_rows SELECT locator, rowid FROM rows")
+            self.has_last_rows = True
+        self.seal()
+
+    def merged(self, models: Iterable[tuple[str, str]], whole: int | None) -> None:
+        """Note that the batch is in the catalogue, and its models (id, locator) but for rows."""
+        self._open()
         self._conn.executemany("INSERT OR IGNORE INTO landed VALUES (?, ?)", models)
+        self.whole = whole
+        self._is_merged = True
 
     def expected(self) -> int:
-        """Return how many different models were staged since the beginning."""
+        """Return how many different models were merged since the beginning."""
+        if self.whole is not None:
+            return self.whole
+        self.find_last_rows()
         (total,) = self._conn.execute(
-            "SELECT (SELECT count(*) FROM rows) + (SELECT count(*) FROM landed "
-            "WHERE NOT EXISTS (SELECT 1 FROM rows WHERE rows.locator = landed.locator))"
+            "SELECT (SELECT count(*) FROM last_rows) + (SELECT count(*) FROM landed WHERE "
+            "NOT EXISTS (SELECT 1 FROM last_rows WHERE model = landed.locator))"
         ).fetchone()
         return int(total)
 
     def clear(self) -> None:
-        """Forget the batch, once it is merged; what was seen and landed stays noted."""
+        """Forget the batch; what was seen and landed stays noted.
+
+        The rows of one that is merged go when the next batch begins: the proof looks at the last
+        batch, and to note a million rows that nobody asks for takes seconds.
+        """
+        self._is_over = True
+        self.pending = 0
+        if not self._is_merged:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Before something is added: end the batch before."""
+        self._open()
+        self.has_last_rows = False
+        if not self._is_over:
+            return
+        if self._is_merged:
+            self._conn.execute("INSERT OR IGNORE INTO landed SELECT id, locator FROM rows")
+        for table in BATCH_TABLES:
+            self._conn.execute(f"DELETE FROM {table}")
+        self.whole = None
+        self._is_merged = self._is_over = False
+
+    def _open(self) -> None:
         if not self._conn.in_transaction:
             self._conn.execute("BEGIN")
-        self._conn.execute("INSERT OR IGNORE INTO landed SELECT id, locator FROM rows")
-        for table in _BATCH_TABLES:
-            self._conn.execute(f"DELETE FROM {table}")
-        self.pending = 0
 
     def close(self) -> None:
         """Close and remove the scratch file; harmless when done twice."""
