@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MAIN_WORDS: dict[MainState, tuple[str, Tone]] = {
     MainState.CONSISTENT: ("consistent", "good"),
     MainState.MIXED: (
-        "mixed: pages of different commits, a checkpoint is running or was cut",
+        "mixed: a checkpoint copied the log in part, or that cannot be told",
         "bad",
     ),
     MainState.TORN: ("torn: whole only together with its -wal", "bad"),
