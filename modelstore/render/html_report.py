@@ -26,12 +26,12 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 _TONES = {"pass": "good", "note": "note", "warn": "warn", "fail": "bad"}
 _RANK = ("pass", "note", "warn", "fail")
 _TITLES = {
-    "file": "the database file is whole and readable",
-    "log": "what the WAL holds, before anything was folded",
+    "file": "whether the database file is whole and readable",
+    "log": "what the WAL held before anything was folded",
     "integrity": "pages, indexes and references, as SQLite checks them",
-    "checkpoint": "the WAL folded into the main file",
-    "persistence": "the main file alone holds everything",
-    "environment": "what the database stands on",
+    "checkpoint": "folding the WAL into the main file",
+    "persistence": "whether the main file alone holds everything",
+    "environment": "what the database stands on, and who else uses it",
     "models": "the model files of the catalogue",
     "drill": "tried out on a scratch catalogue",
     "expectations": "what was asked for",
