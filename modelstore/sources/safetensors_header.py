@@ -49,10 +49,12 @@ DTYPE_BITS = {
 }
 """Bits an element of each dtype (safetensors/src/tensor.rs, ``Dtype::bitsize``)."""
 
-_EMPTY = re.compile(rb"\{\s*+\}")
+_SPACE = rb"[ \t\n\r]*+"
+_NAME = rb'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)"'
+_VALUE = rb'(\{(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+\})'
+_EMPTY = re.compile(rb"\{" + _SPACE + rb"\}")
 _ENTRY = re.compile(
-    rb'\s*+"((?:[^"\\]++|\\.)*+)"\s*+:\s*+'
-    rb'(\{(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+\})\s*+([,}])',
+    _SPACE.join((b"", _NAME, b":", _VALUE, b"([,}])")),
     re.DOTALL,
 )
 
@@ -128,7 +130,8 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
         match = _ENTRY.match(text, pos)
         if match is None:
             raise SafetensorsError("has a header that is not what safetensors writes")
-        raw_name, entry, separator = match.groups()
+        written, entry, separator = match.groups()
+        raw_name = _unescaped(written)
         pos = match.end()
         if raw_name == b"__metadata__":
             metadata = _metadata(entry)
@@ -141,7 +144,7 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
         has_lora = has_lora or b"lora_" in raw_name
         key = (dtype, raw_name.rpartition(b".")[2].decode("utf-8", "replace"))
         elements[key] = elements.get(key, 0) + count
-    if text[pos:].strip():
+    if text[pos:].strip(b" \t\n\r"):
         raise SafetensorsError("has something behind its header's JSON")
     return SafetensorsHeader(
         metadata=metadata,
@@ -151,6 +154,17 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
         data_end=8 + len(text) + end,
         size=size,
     )
+
+
+def _unescaped(written: bytes) -> bytes:
+    """Return the UTF-8 of a name, so that no name comes twice, spelled in two ways."""
+    try:
+        if b"\\" not in written:
+            written.decode("utf-8")
+            return written
+        return str(json.loads(b'"%s"' % written)).encode("utf-8")
+    except ValueError:
+        raise SafetensorsError("has a header that is not in UTF-8") from None
 
 
 def _metadata(entry: bytes) -> dict[str, str]:

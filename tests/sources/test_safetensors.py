@@ -122,6 +122,7 @@ def test_what_the_official_writer_writes_is_read(
 
 
 ENTRY = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+RAW_ENTRY = json.dumps(ENTRY).encode()
 BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
     "four bytes": (b"\1\0\0\0", "not a safetensors file"),
@@ -134,6 +135,24 @@ BAD: dict[str, tuple[bytes, str]] = {
     "cut off": (packed(b'{"a":{"dtype":"F32","shape":[2'), "not what safetensors writes"),
     "no object inside": (packed({"a": 1}), "not what safetensors writes"),
     "nested 100,000 deep": (packed(b'{"a":' + b'{"a":' * 100_000), "not what safetensors writes"),
+    "a name that is no UTF-8": (packed(b'{"a\xff":' + RAW_ENTRY + b"}", 16), "not in UTF-8"),
+    "half a surrogate": (packed(b'{"\\ud800":' + RAW_ENTRY + b"}", 16), "not in UTF-8"),
+    "a control character": (
+        packed(b'{"a\n":' + RAW_ENTRY + b"}", 16),
+        "not what safetensors writes",
+    ),
+    "an escape that is none": (
+        packed(b'{"a\\x":' + RAW_ENTRY + b"}", 16),
+        "not what safetensors writes",
+    ),
+    "a form feed for a space": (
+        packed(b'{\x0c"a":' + RAW_ENTRY + b"}", 16),
+        "not what safetensors writes",
+    ),
+    "one name spelled in two ways": (
+        packed(b'{"a":' + RAW_ENTRY + b',"\\u0061":' + RAW_ENTRY + b"}", 16),
+        "two tensors of one name",
+    ),
     "lists 2,000 deep": (packed(b'{"a":{"shape":' + b"[" * 2000 + b"}}"), "no JSON"),
     "a string without end": (packed(b'{"' + b"a" * 100_000), "not what safetensors writes"),
     "escapes without end": (packed(b'{"' + b"\\" * 100_001), "not what safetensors writes"),
