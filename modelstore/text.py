@@ -75,17 +75,6 @@ def _escape_one(char: str) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
-def shorten_middle(text: str, width: int) -> str:
-    """Return `text` in at most `width` characters, its middle replaced by an ellipsis."""
-    if len(text) <= width:
-        return text
-    if width <= 1:
-        return "…"[:width]
-    tail = (width - 1) // 2
-    head = width - 1 - tail
-    return text[:head] + "…" + (text[-tail:] if tail else "")
-
-
 def human_bytes(count: int) -> str:
     """Return a size in bytes as ``0 B``, ``165 KiB``, ``4.1 GiB``: binary units."""
     if abs(count) < 1024:

@@ -13,7 +13,6 @@ from modelstore.text import (
     parse_duration,
     parse_size,
     plural,
-    shorten_middle,
     visible,
 )
 
@@ -55,17 +54,6 @@ def test_hostile_text_is_spelled_out(text: str, shown: str) -> None:
 
 def test_a_tower_of_combining_marks_is_cut_short() -> None:
     assert visible("e" + "\u0301" * 50).count("\u0301") == 4
-
-
-@given(st.text(st.characters(categories=["L"])), st.integers(1, 40))
-def test_shortening_keeps_both_ends(text: str, width: int) -> None:
-    short = shorten_middle(text, width)
-    assert len(short) <= width
-    if len(text) <= width:
-        assert short == text
-    elif width >= 3:
-        assert short[0] == text[0]
-        assert short[-1] == text[-1]
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,8 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str | Cell]]:
         f"salts {header.salt[0]:08x} {header.salt[1]:08x}, "
         f"{'big' if header.big_endian else 'little'}-endian checksums",
     )
+    if scan.unexamined:
+        yield "not looked at", f"{plural(scan.unexamined, 'frame')} beyond a long run of zeros"
     if scan.commit_count:
         yield "commits", _commits(found)
     if found.has_database:

@@ -38,6 +38,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
             "commits": scan.commit_count,
             "page_count": scan.page_count,
             "tail_bytes": scan.tail_bytes,
+            "unexamined": scan.unexamined,
             "stop_reason": scan.stop_reason.value,
         },
         "checkpointed": found.checkpointed,

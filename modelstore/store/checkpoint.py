@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
 Mode = Literal["truncate", "restart", "full", "passive", "none"]
 
-MODES: tuple[Mode, ...] = ("passive", "full", "restart", "truncate")
-"""The modes that a person may ask for (sqlite.org/c3ref/wal_checkpoint_v2.html)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:

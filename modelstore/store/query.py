@@ -55,12 +55,6 @@ class Query:
     offset: int = 0
     columns: tuple[str, ...] = MODEL_COLUMNS
 
-    @property
-    def holds_sort(self) -> bool:
-        """Whether the order makes SQLite hold the sort keys of all rows in memory."""
-        keys = sort_keys(self.sort)
-        return bool(keys) and keys[0][0] not in _INDEXED
-
 
 def select(conn: sqlite3.Connection, query: Query) -> Generator[tuple[object, ...], None, None]:
     """Yield the rows, streamed, as tuples in the order of ``query.columns``.

@@ -63,7 +63,6 @@ INDEX_CHECKED_SIZE = 40
 INDEX_COPY = struct.Struct("=IIIBBHIIII8sII")
 INDEX_INFO = struct.Struct("=6I8xI")  # at 96: nBackfill, five read marks, nBackfillAttempted
 READ_MARK_UNUSED = 0xFFFFFFFF
-READER_SLOTS = 5
 
 LOCK_OFFSET = 120
 LOCK_NAMES = (

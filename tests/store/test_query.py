@@ -155,12 +155,6 @@ def test_any_order_is_as_python_sorts(opened: Opened, keys: list[tuple[str, bool
     assert ids == [row["id"] for row in rows]
 
 
-def test_which_orders_hold_memory() -> None:
-    assert not Query().holds_sort
-    assert not Query(sort=("-locator", "name")).holds_sort
-    assert Query(sort=("name",)).holds_sort
-
-
 @pytest.mark.parametrize(
     ("asked", "message", "hint"),
     [
