@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from modelstore.verify.subject import Tick
 
-_BIG = 1 << 16  # bytes of one value, from which on it is digested without being copied
+_BIG = 256  # bytes of a value, from which on it is cheaper to digest it as it is
 _TELL_EVERY = 2000  # rows
 _ERROR = 1
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name, tbl_name"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,30 +18,44 @@ _COUNTERS = "/proc/self/io"
 
 @contextmanager
 def ticking(conn: sqlite3.Connection, tick: Callable[[], None]) -> Iterator[None]:
-    """Call `tick` now and then while `conn` works in the block.
+    """Call `tick` now and then while `conn` works in the block; signals end the statement.
 
-    What `tick` raises, Ctrl-C among it, ends the statement and is raised here: SQLite's module
-    itself would swallow it.
+    SQLite's module swallows whatever a signal's handler raises while SQLite is at work, and what
+    was interrupted looks like a result: so signals are kept until the block is over.
     """
-    raised: list[BaseException] = []
+    with _signals_kept() as arrived:
 
-    def handler() -> int:
-        try:
+        def handler() -> int:
             tick()
-        except BaseException as error:  # noqa: BLE001  # raised again below
-            raised.append(error)
-            return 1
-        return 0
+            return len(arrived)
 
-    conn.set_progress_handler(handler, _STEPS)
+        conn.set_progress_handler(handler, _STEPS)
+        try:
+            yield
+        except sqlite3.Error:
+            if not arrived:
+                raise
+        finally:
+            conn.set_progress_handler(None, 0)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[list[int]]:
+    """Yield a list of the signals that arrive in the block; they take effect at its end."""
+    arrived: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and callable(signal.getsignal(number)):
+                handlers[number] = signal.signal(number, lambda got, _: arrived.append(got))
     try:
-        yield
-    except sqlite3.Error:
-        if raised:
-            raise raised[0] from None
-        raise
+        yield arrived
     finally:
-        conn.set_progress_handler(None, 0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if arrived:
+        signal.raise_signal(arrived[0])
 
 
 def bytes_read() -> int:
