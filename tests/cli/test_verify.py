@@ -153,7 +153,7 @@ def test_a_terminal_has_room_for_it(tmp_path: Path) -> None:
     screen = on_terminal("verify", db)
     assert screen.code == 0
     assert max(map(len, screen.lines)) <= 80
-    assert "Model-17,Model-18" in "".join(screen.plain.split())
+    assert "Model-16,Model-17" in "".join(screen.plain.split())
     assert screen.lines[-1] == "PASS, 1 warning (--strict fails)"
     assert screen.err == ""
 
