@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from modelstore.errors import RefusedError
 from modelstore.store.models import MODEL_COLUMNS
 from modelstore.store.schema import column_definition
 from modelstore.store.sqlite import sqlite3
+from modelstore.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,18 +61,65 @@ BATCH_TABLES = ("rows", "last_rows", "items", "item_files", "item_places", "seen
 """What holds one batch; the other tables grow through a whole import."""
 
 
+BINDING_ERRORS = (
+    UnicodeEncodeError,
+    OverflowError,
+    TypeError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""What a row that the catalogue cannot hold raises; any other error is the scratch file's."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def tells_trouble(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a full disk, or trouble of another kind with the scratch file, be told as what it is."""
+
+    @wraps(method)
+    def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
+        try:
+            return method(*arguments, **options)
+        except (sqlite3.Error, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else None
+            place = visible(tempfile.tempdir or "the temporary directory", 200)
+            raise RefusedError(
+                f"a scratch file in {place} cannot be used: {visible(why or str(error), 200)}",
+                hint="free some space there, or set TMPDIR to a place with more; "
+                "what was committed before is kept",
+            ) from error
+
+    return call
+
+
+@tells_trouble
 def open_scratch(directory: str | None) -> tuple[str, sqlite3.Connection]:
     """Make a scratch database in `directory` (default: the system's place for such files)."""
     descriptor, path = tempfile.mkstemp(".db", "modelstore-", directory)
     os.close(descriptor)
+    try:
+        return path, _scratch(path)
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
+def _scratch(path: str) -> sqlite3.Connection:
     conn = sqlite3.connect(path, isolation_level=None)
-    for pragma in (
-        f"page_size={_PAGE_SIZE}",
-        "journal_mode=OFF",
-        "synchronous=OFF",
-        f"cache_size=-{_CACHE_KIB}",
-    ):
-        conn.execute(f"PRAGMA {pragma}").close()
-    for table in _TABLES:
-        conn.execute(table)
-    return path, conn
+    try:
+        for pragma in (
+            f"page_size={_PAGE_SIZE}",
+            "journal_mode=OFF",
+            "synchronous=OFF",
+            f"cache_size=-{_CACHE_KIB}",
+        ):
+            conn.execute(f"PRAGMA {pragma}").close()
+        for table in _TABLES:
+            conn.execute(table)
+    except BaseException:
+        conn.close()
+        raise
+    return conn

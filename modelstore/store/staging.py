@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from modelstore.store.models import MODEL_COLUMNS, Model, ModelFile, Place
-from modelstore.store.scratch import BATCH_TABLES, open_scratch
-from modelstore.store.sqlite import sqlite3
+from modelstore.store.scratch import BATCH_TABLES, BINDING_ERRORS, open_scratch, tells_trouble
 from modelstore.store.storable import MAX_INTEGER, signed, storable
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _ROW_WIDTH = len(MODEL_COLUMNS)
 _INSERT_ROW = f"INSERT INTO rows VALUES ({'?, ' * _ROW_WIDTH}%d)"
 _INSERT_ITEM = f"INSERT OR REPLACE INTO items VALUES ({'?, ' * _ROW_WIDTH}?, ?)"
-_BINDING_ERRORS = (UnicodeEncodeError, OverflowError, sqlite3.Error, TypeError)
 
 
 class FoundModel(Protocol):
@@ -94,6 +93,7 @@ class Staging:
     ) -> None:
         self.close()
 
+    @tells_trouble
     def add(self, found: FoundModel, *, told: bool = False) -> Rejected | None:
         """Stage a model with its files and place. The last of one locator wins.
 
@@ -115,11 +115,12 @@ class Staging:
                 [_storable_row((locator, *_file_row(file))) for file in files],
             )
             self._add_place("item_places", locator, found.place)
-        except _BINDING_ERRORS as error:
+        except BINDING_ERRORS as error:
             return Rejected(model.path or model.name, _reason(error))
         self.pending += 1
         return None
 
+    @tells_trouble
     def add_rows(self, rows: Sequence[tuple[object, ...]], *, fill: bool = False) -> list[Rejected]:
         """Stage many models: tuples in the order of ``MODEL_COLUMNS``, `tags` as JSON text.
 
@@ -132,17 +133,18 @@ class Staging:
         (before,) = self._conn.execute("SELECT ifnull(max(rowid), 0) FROM rows").fetchone()
         try:
             self._conn.executemany(insert, rows)
-        except _BINDING_ERRORS:
+        except BINDING_ERRORS:
             # Rare: find the row. Those before it are staged already.
             self._conn.execute("DELETE FROM rows WHERE rowid > ?", (before,))
             for row in rows:
                 try:
                     self._conn.execute(insert, _storable_row(row))
-                except _BINDING_ERRORS as error:
+                except BINDING_ERRORS as error:
                     rejected.append(Rejected(_name_of(row), _reason(error)))
         self.pending += len(rows) - len(rejected)
         return rejected
 
+    @tells_trouble
     def add_seen(self, locator: str, place: Place | None) -> None:
         """Stage a model that is as the catalogue knows it."""
         self._begin()
@@ -161,6 +163,7 @@ class Staging:
         if place.root:
             self._conn.execute("INSERT OR IGNORE INTO seen_places VALUES (?, ?)", row[:2])
 
+    @tells_trouble
     def seal(self, tags: Iterable[str] = ()) -> None:
         """End what was added, add `tags` to each model, and let another connection read it."""
         added = tags_json(storable(tag) for tag in tags)
@@ -172,6 +175,7 @@ class Staging:
         if self._conn.in_transaction:
             self._conn.execute("COMMIT")
 
+    @tells_trouble
     def find_last_rows(self) -> None:
         """Work out which of the rows with one locator is the last, the one that counts."""
         if not self.has_last_rows:
@@ -180,6 +184,7 @@ class Staging:
             self.has_last_rows = True
         self.seal()
 
+    @tells_trouble
     def merged(self, models: Iterable[tuple[str, str]], whole: int | None) -> None:
         """Note that the batch is in the catalogue, and its models (id, locator) but for rows."""
         self._open()
@@ -187,6 +192,7 @@ class Staging:
         self.whole = whole
         self._is_merged = True
 
+    @tells_trouble
     def expected(self) -> int:
         """Return how many different models were merged since the beginning."""
         if self.whole is not None:
@@ -198,6 +204,7 @@ class Staging:
         ).fetchone()
         return int(total)
 
+    @tells_trouble
     def clear(self) -> None:
         """Forget the batch; what was seen and landed stays noted.
 
@@ -229,7 +236,7 @@ class Staging:
     def close(self) -> None:
         """Close and remove the scratch file; harmless when done twice."""
         self._conn.close()
-        if os.path.exists(self.path):
+        with suppress(OSError):
             os.unlink(self.path)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from modelstore.errors import RefusedError
 from modelstore.store.merge import count_present, merge
 from modelstore.store.models import MODEL_COLUMNS, ModelFile
 from modelstore.store.staging import Staging, model_row, tags_json, weights_file
@@ -144,3 +145,18 @@ def test_the_weights_are_told_from_their_companions() -> None:
     by_server = served("w", path="/m/w.gguf")
     assert weights_file(by_server.model, ()) == ModelFile("/m/w.gguf", "model")
     assert isinstance(by_server, Found)
+
+
+def test_a_full_scratch_disk_is_told_and_no_record_is_blamed_for_it(tmp_path: Path) -> None:
+    with Staging(str(tmp_path)) as staging:
+        (pages,) = staging._conn.execute("PRAGMA page_count").fetchone()
+        staging._conn.execute(f"PRAGMA max_page_count = {pages}")
+        rows = [model_row(model(f"/m/{number}.gguf")) for number in range(1000)]
+        with pytest.raises(RefusedError, match=r"scratch file .* full"):
+            staging.add_rows(rows)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_scratch_file_that_cannot_be_made_is_no_bug(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"scratch file .* No such file or directory"):
+        Staging(str(tmp_path / "absent"))
