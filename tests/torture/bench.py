@@ -13,7 +13,7 @@ from tests.torture import loads, shim
 from tests.torture.client import Outcome, Server, Setting
 from tests.torture.loads import Load
 from tests.torture.oracle import Companion, Found, copy, examine, workplace
-from tests.torture.shim import Control, Trap
+from tests.torture.shim import Control, Kind, Trap
 
 BASES = ("none", "small", "big", "pending")
 """No database; 20 rows; 1,500 rows; 20 rows and a log of another application's."""
@@ -37,6 +37,7 @@ class Bench:
     server: Server
     companion: Companion
     loads: dict[str, Load] = field(default_factory=dict)
+    elsewhere: Path | None = None
 
     @classmethod
     @contextmanager
@@ -50,7 +51,13 @@ class Bench:
     @property
     def database(self) -> Path:
         """The database of the case."""
-        return self.place / "here" / "models.db"
+        return self.elsewhere or self.place / "here" / "models.db"
+
+    @property
+    def inodes(self) -> dict[Kind, int]:
+        """Which file is which, in the records of the shim."""
+        files = {Kind.DB: self.database, Kind.WAL: Path(f"{self.database}-wal")}
+        return {kind: path.stat().st_ino for kind, path in files.items() if path.exists()}
 
     @property
     def control(self) -> Control:

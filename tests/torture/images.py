@@ -79,6 +79,11 @@ class Disk:
         self._durable_names: dict[Kind, int] = {}
         self._pending_names: list[tuple[Kind, int | None]] = []
 
+    def seed(self, kind: Kind, inode: int, content: bytes) -> None:
+        """Put a file in place that was on disk before the recording began."""
+        self._files[inode] = _File(bytearray(content), content)
+        self._names[kind] = self._durable_names[kind] = inode
+
     def apply(self, record: Record) -> None:
         """Take one record in."""
         if record.op is Op.SYNC:

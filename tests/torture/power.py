@@ -276,9 +276,8 @@ def _cut(
             yield from _wrong(judge.look(image), allowed, where)
             if program == "modelstore" and rng.randrange(_LOOKS) == 0:
                 bench.opened += 1
-                yield from _opened(
-                    bench, judge.write(image, _noise(rng)), where, is_new=not acknowledged
-                )
+                there = judge.write(image, _noise(rng))
+                yield from _opened(bench, there, allowed, where, is_new=not acknowledged)
         if alone:
             bench.images += 1
             main: Image = {k: raw for k, raw in disk.durable().items() if k is Kind.DB}
@@ -317,24 +316,32 @@ def _noise(rng: random.Random) -> bytes | None:
     return rng.choice((None, b"", bytes(32768), rng.randbytes(32768)))
 
 
-def _opened(bench: _Bench, database: Path, where: str, *, is_new: bool) -> Iterator[str]:
+def _opened(
+    bench: _Bench, database: Path, allowed: set[str], where: str, *, is_new: bool
+) -> Iterator[str]:
     """Go on with an image as a person would: list what is there, and import something."""
     more = bench.place / "more.jsonl"
     if not more.exists():
         loads.jsonl(more, "More", 2)
-    listed = bench.server.run(["list", "--json", "--db", str(database)])
-    if listed.code != 0 and not (is_new and listed.code == 3):
-        yield f"{where}: list says {listed.code}: {listed.err}"
-    done = bench.server.run(["import", str(more), "--db", str(database)])
-    if done.code == 3 and "must not be folded" in done.err:
+
+    def run(*arguments: str) -> Outcome:
+        return bench.server.run([*arguments, "--db", str(database)])
+
+    done = run("list", "--json")
+    if done.code != 0 and not (is_new and done.code == 3):
+        yield f"{where}: list says {done.code}: {done.err}"
+    if "is not folded" in done.err:
         # Writes that never were synced arrived without those before them. Nobody can tell that
         # from a log that was damaged later: the program asks before it drops them.
         bench.asked += 1
-        discard = ["checkpoint", "--discard-damaged", "--yes", "--db", str(database)]
-        discarded = bench.server.run(discard)
-        if discarded.code != 0:
-            yield f"{where}: checkpoint --discard-damaged says {discarded.code}: {discarded.err}"
-        done = bench.server.run(["import", str(more), "--db", str(database)])
+        done = run("import", str(more))
+        if done.code != 3:
+            yield f"{where}: import into a damaged log says {done.code}: {done.err}"
+        done = run("checkpoint", "--discard-damaged")
+        if done.code != 0:
+            yield f"{where}: checkpoint --discard-damaged says {done.code}: {done.err}"
+    yield from _wrong(look(database), allowed, f"{where}, opened by the program")
+    done = run("import", str(more))
     if done.code != 0:
         yield f"{where}: import says {done.code}: {done.err}"
 

@@ -1,0 +1,176 @@
+"""Faults: each system call on the database's files fails in turn, once or from there on.
+
+Each time: one clear sentence, a documented exit code that is right, a sound database, and success
+only where the data would outlive even a power cut. A failed sync counts as data lost, for the
+kernel forgets the pages that it could not write.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.torture import shim, surroundings
+from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
+from tests.torture.bench import Bench, BrokenError, require
+from tests.torture.scenes import Scene, go_on, judge, judge_on_disk, scenes
+from tests.torture.shim import Action, Kind, Log, Op, Trap
+
+_ERRORS: dict[Op, tuple[int, ...]] = {
+    Op.OPEN: (errno.EACCES, errno.EIO, errno.EMFILE),
+    Op.READ: (errno.EIO, 0),
+    Op.WRITE: (errno.EIO, errno.ENOSPC, 0),
+    Op.SYNC: (errno.EIO, errno.ENOSPC),
+    Op.TRUNCATE: (errno.EIO,),
+    Op.MMAP: (errno.ENOMEM,),
+    Op.UNLINK: (errno.EACCES,),
+    Op.LOCK: (errno.ENOLCK, errno.EIO),
+}
+"""What each call fails with; 0 is a call that does half of its work."""
+
+_IN_TURN = {Op.LOCK: 12}
+"""Calls that there are very many of: so many of them, spread evenly, fail in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    scene: Scene
+    op: Op
+    kind: Kind
+    nth: int
+    error: int
+    persist: bool
+
+    def __str__(self) -> str:
+        error = errno.errorcode.get(self.error, "half of it")
+        lasting = " and all that follow" if self.persist else ""
+        return f"{self.op.name} {self.kind.name} number {self.nth}{lasting}: {error}"
+
+    @property
+    def trap(self) -> Trap:
+        return Trap(
+            ops=frozenset((self.op,)),
+            kinds=frozenset((self.kind,)),
+            nth=self.nth,
+            action=Action.FAIL if self.error else Action.SHORT,
+            error=self.error,
+            persist=self.persist,
+        )
+
+
+def attack(plan: Plan, program: str = "modelstore") -> Result:
+    """Let each call fail; then take away space, rights, descriptors, the files themselves."""
+    reason = shim.why_not()
+    if reason is not None:
+        return Result(0, skipped=reason)
+    failures: list[Failure] = []
+    figures: dict[str, int] = {}
+    cases = 0
+    simple = program != "modelstore"
+    with Bench.opened(program) as bench:
+        bench.build_bases()
+        every = [*_faults(bench, simple=simple)]
+        special = [] if simple else [*surroundings.cases(bench)]
+        random.Random(plan.seed).shuffle(every)
+        random.Random(plan.seed).shuffle(special)
+        mixed = _mixed(every, special)
+        for number, _ in plan.cases():
+            if number >= len(mixed):
+                break
+            cases += 1
+            case = mixed[number]
+            try:
+                if isinstance(case, _Fault):
+                    code = _fail(bench, case)
+                    name = f"{case.op.name.lower()} faults"
+                else:
+                    code = case.run(bench)
+                    name = case.name
+            except BrokenError as broken:
+                failures.append(Failure(number, str(broken)))
+                continue
+            figures[name] = figures.get(name, 0) + 1
+            plan.report(f"{case}: {code}")
+    return Result(cases, tuple(failures), dict(sorted(figures.items())))
+
+
+def _mixed(
+    every: list[_Fault], special: list[surroundings.Case]
+) -> list[_Fault | surroundings.Case]:
+    """Put the two lists together so that any part of the whole holds some of both."""
+    result: list[_Fault | surroundings.Case] = []
+    step = max(1, len(every) // (len(special) + 1))
+    rest = iter(special)
+    for number, fault in enumerate(every):
+        if number % step == 0:
+            result.extend([case] if (case := next(rest, None)) is not None else [])
+        result.append(fault)
+    return [*result, *rest]
+
+
+def _faults(bench: Bench, *, simple: bool) -> Iterator[_Fault]:
+    """Count the calls of each scene, and yield a fault for every one."""
+    for scene in scenes(bench, simple=simple):
+        with _company(bench, scene):
+            done = bench.run(scene.load, Trap(ops=frozenset(Op)))
+        expected = {0, 4} if scene.company == "reader" else {0}
+        require(done.code in expected, f"{scene.name} without a fault: {done}")
+        for (op, kind), count in sorted(bench.control.read().counts.items()):
+            for error in _ERRORS.get(op, ()):
+                step = max(1, count // _IN_TURN.get(op, count))
+                for nth in range(1, count + 1, step):
+                    for persist in (False, True):
+                        yield _Fault(scene, op, kind, nth, error, persist)
+
+
+@contextmanager
+def _company(bench: Bench, scene: Scene) -> Iterator[None]:
+    """Put the base of a scene in place, and a reader beside it where the scene has one."""
+    bench.base(scene.base)
+    if scene.company != "reader":
+        yield
+        return
+    bench.companion.tell("open", bench.database)
+    bench.companion.tell("begin")
+    try:
+        yield
+    finally:
+        bench.companion.tell("end")
+        bench.companion.tell("close")
+
+
+def _fail(bench: Bench, fault: _Fault) -> int:
+    scene = fault.scene
+    log = Log(bench.place / "log")
+    with _company(bench, scene):
+        before = bench.inodes
+        done = bench.run(scene.load, fault.trap, log=log)
+        judge(bench, scene, done, str(fault))
+        judge_on_disk(bench, scene, done, str(fault), log, before)
+    go_on(bench, scene, str(fault))
+    return done.code
+
+
+def _twin(program: str) -> Twin:
+    return Twin(program, lambda seed: attack(Plan(seed=seed, count=80, quick=True), program))
+
+
+ATTACK = SimpleAttack(
+    name="faults",
+    summary="system calls fail; space, rights, descriptors, files and the clock change",
+    quick=60,
+    full=20_000,  # more than there are: each once
+    attack=attack,
+    twins=tuple(
+        _twin(name)
+        for name in (
+            "swallows-errors",
+            "prints-tracebacks",
+            "one-sentence-for-all",
+            "trusts-the-second-sync",
+        )
+    ),
+)
