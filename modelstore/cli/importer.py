@@ -152,7 +152,7 @@ class Importer:
             now=self._context.now,
             prune=prune and bool(plan.prunable) and ask(plan),
         )
-        tally.missing, tally.pruned = finished.missing - finished.pruned, finished.pruned
+        tally.missing, tally.pruned = finished.missing, finished.pruned
 
     def prove(self) -> Proof:
         """Count every row of this import in the main file alone, if that can be had now."""

@@ -219,9 +219,9 @@ def _device_above(path: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What finishing a root changed, in models."""
+    """What finishing a root changed, in models: each is counted once."""
 
-    missing: int
+    missing: int  # newly marked so, and still there
     pruned: int
 
 
@@ -248,17 +248,22 @@ def finish_root(
             "UPDATE models SET path = ?2, updated_at = ?3 WHERE id = ?1",
             ((*change, now) for change in plan.paths),
         )
-        missing = conn.executemany(
-            "UPDATE models SET status = 'missing', updated_at = ?3 "
-            "WHERE id = ?1 AND updated_at = ?2",
-            ((*change, now) for change in plan.missing),
-        ).rowcount
+        missing = {
+            change[0]
+            for change in plan.missing
+            if conn.execute(
+                "UPDATE models SET status = 'missing', updated_at = ?3 "
+                "WHERE id = ?1 AND updated_at = ?2",
+                (*change, now),
+            ).rowcount
+        }
         pruned = 0
         for model in prunable:
             row = conn.execute("SELECT status FROM models WHERE id = ?", (model,)).fetchone()
             if row is not None and row[0] == "missing":
                 pruned += delete_model(conn, model)
-    return Finished(missing if plan.missing else 0, pruned)
+                missing.discard(model)
+    return Finished(len(missing), pruned)
 
 
 def _note_root(conn: sqlite3.Connection, plan: Plan, *, source: str, state: str, now: str) -> None:

@@ -111,7 +111,7 @@ def test_a_prune_takes_what_is_missing_and_nothing_else(disk: Disk) -> None:
     disk.scan()
     disk.remove("sub/c")
     assert disk.survey().is_most
-    assert disk.scan(prune=True) == Finished(1, 2)
+    assert disk.scan(prune=True) == Finished(0, 2)
     assert disk.statuses() == {"a": "available"}
     assert table(disk.opened, "path", "model_files") == [(os.path.join(disk.root, "a"),)]
     assert len(table(disk.opened, name="model_places")) == 1
@@ -161,7 +161,7 @@ def test_models_on_another_device_than_before_mark_nothing_the_first_time(disk: 
     assert (plan.offline, plan.refusal) == (None, "it is on another device than before")
     assert finish_root(disk.opened, plan, source="d", now=LATER, prune=True) == Finished(0, 0)
     assert set(disk.statuses().values()) == {"available"}
-    assert disk.scan(prune=True) == Finished(1, 1)
+    assert disk.scan(prune=True) == Finished(0, 1)
 
 
 def test_a_root_without_a_model_marks_but_does_not_prune(disk: Disk) -> None:
@@ -181,11 +181,11 @@ def test_a_disk_that_is_not_mounted_below_the_root_is_no_deletion(
 ) -> None:
     disk.opened.conn.execute("UPDATE model_files SET device = device + 5 WHERE path LIKE '%/c'")
     disk.remove("b", "sub/c")
-    assert disk.scan(prune=True) == Finished(1, 1)
+    assert disk.scan(prune=True) == Finished(0, 1)
     assert disk.statuses() == {"a": "available", "sub/c": "available"}
     device = os.stat(disk.root).st_dev + 5
     monkeypatch.setattr(roots, "_device_above", lambda _path: device)  # mounted, without the file
-    assert disk.scan(prune=True) == Finished(1, 1)
+    assert disk.scan(prune=True) == Finished(0, 1)
     assert disk.statuses() == {"a": "available"}
 
 
