@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,9 @@ def _body(result: ImportResult) -> list[str | Cell | Grid]:
         return parts
     parts += fold_parts(result.checkpoint)
     parts.append(_proof_line(result))
+    if result.checkpoint.left and not result.checkpoint.log_deleted:
+        command = f"modelstore checkpoint {shlex.quote(result.database)}"
+        parts.append(f"fold the rest when nobody is in the way: {command}")
     return parts
 
 

@@ -82,10 +82,13 @@ def _await_whole(opened: OpenDatabase, holder: sqlite3.Connection, patience: flo
     """Fold until the main file is whole and frozen; return whether that was had in time."""
     begun = time.monotonic()
     pause = pauses()
+    log, account = opened.log, opened.account
+    if log is not None and account is not None:
+        account.open(log)
     try:
         while True:
-            if opened.log is not None and opened.account is not None and opened.may_fold:
-                copy_whole(opened.log, opened.account.ledger)
+            if log is not None and account is not None and opened.may_fold:
+                copy_whole(log, account.ledger)
             if _freeze(opened, holder):
                 return True
             holder.rollback()
@@ -94,7 +97,10 @@ def _await_whole(opened: OpenDatabase, holder: sqlite3.Connection, patience: flo
                 return False
             time.sleep(min(pause(), remaining))
     finally:
-        opened.spend(time.monotonic() - begun)
+        waited = time.monotonic() - begun
+        opened.spend(waited)
+        if account is not None:
+            account.seconds += waited
 
 
 def _freeze(opened: OpenDatabase, holder: sqlite3.Connection) -> bool:

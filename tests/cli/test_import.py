@@ -79,6 +79,7 @@ def test_a_reader_in_the_way_is_named_and_nothing_is_lost(tmp_path: Path) -> Non
         assert result.code == 4, result.err
         assert f"pid {process.pid}" in result.out
         assert "python" in result.out
+        assert f"modelstore checkpoint {db}" in result.out  # what to do next
         assert alone(db) == [(2,)]
         assert modelstore("list", "--count", "--db", db).out.strip() == "20"
         assert process.stdin is not None

@@ -46,6 +46,21 @@ def test_rows_are_counted_in_the_main_file_alone(tmp_path: Path) -> None:
     assert opened.checkpoint.wal_size_after == 0
 
 
+def test_what_the_proof_folds_and_waits_for_is_told_with_the_fold(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+    size = path.stat().st_size
+    with open_database(str(path), purpose=Purpose.WRITE) as opened:
+        opened.conn.execute("CREATE TABLE large AS SELECT zeroblob(99999)")
+        prove(opened, count, 5, 1.0)
+    assert opened.checkpoint is not None
+    assert opened.checkpoint.db_size_before == size < opened.checkpoint.db_size_after
+    with reader(path), open_database(str(path), purpose=Purpose.WRITE, timeout=0.2) as opened:
+        insert(opened)
+        assert prove(opened, count, 6, 0.2).counted is None
+    assert opened.checkpoint is not None
+    assert opened.checkpoint.seconds >= 0.2
+
+
 def test_rows_that_are_not_there_are_noticed(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
     with open_database(str(path), purpose=Purpose.WRITE) as opened:
