@@ -374,5 +374,5 @@ def test_writers_that_never_stop_are_no_loss(tmp_path: Path) -> None:
         assert process.stdout.readline()
         for _ in range(3):
             found = examine(path, "log", "checkpoint", "persistence", timeout=1)
-            assert "persistence.differs" not in severities(found), found.findings
-            assert "persistence.malformed" not in severities(found), found.findings
+            assert not found.failed, found.findings
+            assert {"persistence.same", "persistence.busy"} & set(severities(found))
