@@ -1,7 +1,8 @@
 """Write the generated parts of the README and the shell completions, or check them.
 
 ``python -m tests.generate`` writes; ``python -m tests.generate --check`` exits 1 where something
-is out of date.
+is out of date. What the README's sessions show is made anew by the first, and compared by
+``tests/test_readme.py``.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from modelstore.cli.app import COMMANDS
 from modelstore.errors import ExitCode
+from modelstore.sources.base import Context
+from modelstore.sources.registry import KINDS, usual_places
+from tests.sessions import refreshed
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -26,6 +31,7 @@ COMPLETIONS = {
 _BLOCK = re.compile(r"(<!-- generated: ([a-z -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+@cache
 def run_program(*arguments: str) -> str:
     """Return what the program prints, at 80 columns and without the caller's settings."""
     environment = {**os.environ, "COLUMNS": "80", "TERM": "dumb", "PYTHONUTF8": "1"}
@@ -46,11 +52,26 @@ def generated(name: str) -> str:
     if name == "exit codes":
         rows = "".join(f"| {code.value} | {code.text} |\n" for code in ExitCode)
         return f"| code | meaning |\n|---|---|\n{rows}"
+    if name == "kinds":
+        return _kinds()
     if name == "help":
         return _console("--help")
     if name.startswith("help ") and name[5:] in COMMANDS:
         return _console(name[5:], "--help")
     raise ValueError(name)
+
+
+def _kinds() -> str:
+    """Return the kinds of source, with their usual places where nothing says otherwise."""
+    context = Context(host="host", now="", home="/home/me", timeout=1)
+    rows = []
+    for kind, info in KINDS.items():
+        places = [
+            place.replace(os.getcwd(), ".").replace(context.home, "~")
+            for place in usual_places(kind, context)
+        ]
+        rows.append(f"| `{kind}` | {info.summary} | {', '.join(f'`{p}`' for p in places)} |\n")
+    return "| kind | reads | usual place |\n|---|---|---|\n" + "".join(rows)
 
 
 def _console(*arguments: str) -> str:
@@ -82,12 +103,16 @@ def wanted() -> dict[Path, str]:
 
 def main() -> int:
     """Write or check; return the exit code."""
+    is_check = "--check" in sys.argv[1:]
+    files = wanted()
+    if not is_check:
+        files[README] = refreshed(files[README])
     stale = [
         (path, text)
-        for path, text in wanted().items()
+        for path, text in files.items()
         if not path.exists() or path.read_text("utf-8") != text
     ]
-    if "--check" in sys.argv[1:]:
+    if is_check:
         for path, _ in stale:
             print(f"out of date: {path.relative_to(ROOT)}; run python -m tests.generate")
         return 1 if stale else 0
