@@ -68,6 +68,14 @@ class _Lines:
             raise BadRecordError("a quote is opened and not closed")
         return line + "\n"
 
+    def delimiter(self, kind: str) -> str:
+        """Return what separates the columns; spreadsheets of many countries write semicolons."""
+        delimiter = _DELIMITERS[kind]
+        if not self._ready and not self._load():
+            return delimiter
+        header = next((line for _, line, _ in self._ready if line.strip()), "")
+        return ";" if ";" in header and delimiter not in header else delimiter
+
     def begin(self) -> None:
         """Forget the record in hand: it was read whole."""
         self._taken.clear()
@@ -98,7 +106,7 @@ def _read(kind: str, target: Target, context: Context) -> Iterator[Item]:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD))
     with opened(target) as stream:
         lines = _Lines(line_blocks(target, stream))
-        parser = csv.reader(lines, delimiter=_DELIMITERS[kind], strict=True)
+        parser = csv.reader(lines, delimiter=lines.delimiter(kind), strict=True)
         header = None
         rows: list[Row] = []
         while True:

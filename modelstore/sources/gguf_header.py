@@ -108,7 +108,7 @@ def _parse(file: HeaderBytes) -> GgufHeader:
         or not 0 < alignment <= MAX_ALIGNMENT
         or alignment & (alignment - 1)
     ):
-        raise GgufError(f"has an alignment of {visible(str(alignment), 40)}")
+        raise GgufError(f"has an alignment of {visible(repr(alignment), 40)}")
     types, data_bytes = _tensors(file, tensor_count)
     data_start = -(-(file.base + file.pos) // alignment) * alignment
     return GgufHeader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -81,6 +82,9 @@ def _careful_row(line: str, records: RecordReader, *, cut: bool) -> Row:
         record = DECODER.decode(line)
     except RecursionError:
         raise BadRecordError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:  # its own line number would be 1, always
+        reason = f"{visible(error.msg, 100)} at character {error.pos + 1:,}"
+        raise BadRecordError(f"it is no JSON: {reason}") from None
     except ValueError as error:
         raise BadRecordError(f"it is no JSON: {visible(str(error), 120)}") from None
     return records.row(as_mapping(record))

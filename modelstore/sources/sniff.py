@@ -53,6 +53,11 @@ def kind_of_bytes(head: bytes, name: str, *, extension: str, size: int | None = 
     binary = _binary_kind(head, size)
     if binary is not None:
         return binary
+    if head and not any(head):
+        raise SourceError(
+            f"{name} begins with zeros, as a file does that was never filled",
+            hint="it may be a download that broke off: get it again",
+        )
     refuse_unreadable_text(head, name)
     if b"\0" in head:
         raise SourceError(
@@ -128,7 +133,7 @@ def _text_kind(text: str, extension: str) -> str | None:
     tabs, commas = header.count("\t"), header.count(",")
     if tabs or commas:
         return "tsv" if tabs > commas else "csv"
-    return None
+    return "csv" if ";" in header and header.strip() == told[0] else None
 
 
 def _is_section(text: str) -> bool:

@@ -160,7 +160,7 @@ BAD: dict[str, tuple[Builder, str]] = {
     ),
     "alignment as text": (
         lambda: gguf(key("general.alignment", STRING, text("32"))),
-        "alignment of 32",
+        "alignment of '32'",
     ),
     "tensor of 10^9 dimensions": (
         lambda: gguf(tensor(dimensions=10**9), tensors=1),

@@ -236,6 +236,7 @@ def test_paths_on_this_machine_are_real_paths(tmp_path: Path) -> None:
     [
         ('{"name": "x"', "no JSON"),
         ("{'name': 'x'}", "no JSON"),
+        ('{"name": "x" 7}', "at character 14"),
         ("[1]", "an array"),
         ("7", "a number"),
         ("null", "null"),
@@ -547,6 +548,15 @@ def test_a_table_in_each_of_its_line_ends() -> None:
         assert first["tags"] == '["x"]'
         assert parameters(first) == {"publisher": "p"}
         assert (second["name"], second["file_size"]) == ("b", None)
+
+
+def test_a_table_of_a_spreadsheet_with_semicolons() -> None:
+    items = read_bytes("csv", '\n"Name";"File size";License\n"a;b";7;"x,y"\nc;8;\n')
+    assert faults(items) == []
+    assert [(row["name"], row["file_size"], row["license"]) for row in models(items)] == [
+        ("a;b", 7, "x,y"),
+        ("c", 8, None),
+    ]
 
 
 def test_cells_may_hold_newlines_quotes_and_separators() -> None:
