@@ -9,6 +9,7 @@
     ├── SourceError             3  a source that is missing or unreadable as a whole
     ├── ModelNotFoundError      3  no model of that id or name
     ├── LockedError             7  patience ran out before anything could be written
+    ├── PartlyWrittenError      4  patience ran out when only a part was written
     └── DamageError             5  damage or loss was found where the command cannot go on
 
 What is merely *part* of a result (a skipped file, a busy checkpoint, a failed check) is not an
@@ -121,6 +122,12 @@ class LockedError(ModelstoreError):
     """Patience ran out before anything could be written; nothing was."""
 
     exit_code = ExitCode.LOCKED
+
+
+class PartlyWrittenError(ModelstoreError):
+    """Patience ran out when only a part was written: that is safe, and the rest is not there."""
+
+    exit_code = ExitCode.BUSY
 
 
 class DamageError(ModelstoreError):

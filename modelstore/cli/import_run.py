@@ -16,7 +16,7 @@ from modelstore.cli.output import current
 from modelstore.cli.progress import progress
 from modelstore.cli.session import DatabaseChoice, Session, choose_database, tell_wal_line
 from modelstore.cli.targets import choose_targets, make_context
-from modelstore.errors import ExitCode, UsageError, worst
+from modelstore.errors import ExitCode, LockedError, PartlyWrittenError, UsageError, worst
 from modelstore.store.connection import Purpose
 from modelstore.store.schema import create_or_migrate
 from modelstore.store.staging import Staging
@@ -85,6 +85,10 @@ def _import(
             for chosen in targets:
                 tallies.append(importer.read(chosen))
                 importer.settle(chosen, tallies[-1], prune=request.prune, ask=_ask(out, request))
+        except LockedError as error:
+            if not importer.committed:
+                raise
+            raise _partly(importer.committed, choice.path) from error
         except BaseException:
             _say_what_stays(out, importer)
             raise
@@ -118,6 +122,14 @@ def _ask(out: Output, request: Request) -> Callable[[Plan], bool]:
         )
 
     return ask
+
+
+def _partly(committed: int, path: str) -> PartlyWrittenError:
+    return PartlyWrittenError(
+        f"{visible(path, 200)} was locked by another process in the middle of this import, and "
+        f"patience ran out: {plural(committed, 'model')} were committed, the rest was not",
+        hint="try again, or wait longer with --timeout; the next import goes on from there",
+    )
 
 
 def _say_what_stays(out: Output, importer: Importer) -> None:

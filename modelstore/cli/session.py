@@ -98,6 +98,7 @@ class Session:
         )
         if error is not None:
             self.report_fold()
+            self.opened.explain(error)
 
     def report_fold(self) -> None:
         """Write the WAL line to stderr where the log held anything, and who is in the way."""

@@ -244,6 +244,14 @@ class OpenDatabase:
             return
         with suppress(Exception):
             self.close(interrupted=not isinstance(error, Exception))
+        self.explain(error)
+
+    def explain(self, error: BaseException | None) -> None:
+        """Raise what an error of SQLite's means for this database; any other is let through."""
+        if isinstance(error, sqlite3.Error):
+            meaning = explain(error, self.path, wrote=self.has_written)
+            if meaning is not None:
+                raise meaning from error
 
 
 def open_database(

@@ -8,7 +8,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from modelstore.errors import DamageError, LockedError, ModelstoreError, RefusedError
+from modelstore.errors import (
+    DamageError,
+    LockedError,
+    ModelstoreError,
+    PartlyWrittenError,
+    RefusedError,
+)
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -41,11 +47,19 @@ def is_no_access(error: sqlite3.Error) -> bool:
     return primary_code(error) in {_READONLY, _CANTOPEN, _PERM, _IOERR}
 
 
-def explain(error: sqlite3.Error, path: str) -> ModelstoreError | None:
-    """Return what an error from a database means; None where it is a fault of the statement."""
+def explain(error: sqlite3.Error, path: str, *, wrote: bool = False) -> ModelstoreError | None:
+    """Return what an error from a database means; None where it is a fault of the statement.
+
+    `wrote` is whether something was committed before.
+    """
     name = visible(path, 200)
     said = visible(str(error), 200)
     code = primary_code(error)
+    if code in {_BUSY, SQLITE_LOCKED, _PROTOCOL} and wrote:
+        return PartlyWrittenError(
+            f"{name} is locked by another process, and patience ran out: only a part was written",
+            hint="what was committed is kept; try again for the rest",
+        )
     if code in {_BUSY, SQLITE_LOCKED, _PROTOCOL}:
         return LockedError(
             f"{name} is locked by another process, and patience ran out: nothing was written",

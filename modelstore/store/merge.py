@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Literal
 from modelstore.store.identity import LAND_SEEN_PLACES, land_companions, resolve
 from modelstore.store.models import MODEL_COLUMNS
 from modelstore.store.schema import ownership
+from modelstore.store.scratch import trouble
+from modelstore.store.sqlite import sqlite3
 from modelstore.store.staging import Staging, tags_json, union_of_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from modelstore.store.schema import Writable
-    from modelstore.store.sqlite import sqlite3
 
 Mode = Literal["replace", "tell", "fill", "last"]
 
@@ -122,7 +123,10 @@ def attached(conn: sqlite3.Connection, staging: Staging) -> Iterator[None]:
     from urllib.parse import quote
 
     uri = f"file:{quote(os.fsencode(os.path.abspath(staging.path)))}?mode=ro"
-    conn.execute("ATTACH DATABASE ? AS staged", (uri,))
+    try:
+        conn.execute("ATTACH DATABASE ? AS staged", (uri,))
+    except sqlite3.Error as error:
+        raise trouble(error) from error
     try:
         yield
     finally:

@@ -84,15 +84,20 @@ def tells_trouble(method: Callable[_P, _R]) -> Callable[_P, _R]:
         try:
             return method(*arguments, **options)
         except (sqlite3.Error, OSError) as error:
-            why = error.strerror if isinstance(error, OSError) else None
-            place = visible(tempfile.tempdir or "the temporary directory", 200)
-            raise RefusedError(
-                f"a scratch file in {place} cannot be used: {visible(why or str(error), 200)}",
-                hint="free some space there, or set TMPDIR to a place with more; "
-                "what was committed before is kept",
-            ) from error
+            raise trouble(error) from error
 
     return call
+
+
+def trouble(error: sqlite3.Error | OSError) -> RefusedError:
+    """Return what an error of the scratch file means."""
+    place = visible(tempfile.tempdir or "the temporary directory", 200)
+    why = error.strerror if isinstance(error, OSError) else None
+    return RefusedError(
+        f"a scratch file in {place} cannot be used: {visible(why or str(error), 200)}",
+        hint="free some space there, or set TMPDIR to a place with more; "
+        "what was committed before is kept",
+    )
 
 
 @tells_trouble

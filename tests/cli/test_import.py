@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from modelstore.cli.import_report import ImportResult, import_report
+from modelstore.store.checkpoint import Checkpoint
+from modelstore.store.proof import Proof
 from tests.cli.program import (
     DATA,
     alone,
@@ -121,6 +124,39 @@ def test_a_locked_database_is_exit_7_and_nothing_is_written(tmp_path: Path) -> N
     assert result.out == ""
     assert str(process.pid) in result.err
     assert alone(db) == [(2,)]
+
+
+def test_patience_that_ends_between_two_sources_says_what_was_written(tmp_path: Path) -> None:
+    db, first = tmp_path / "m.db", tmp_path / "first.jsonl"
+    assert modelstore("import", "-", "--db", db, stdin=records(2, "Old")).code == 0
+    first.write_bytes(records(5, "First"))
+    code = """
+        import sqlite3, sys, time
+        conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
+        while conn.execute("SELECT count(*) FROM models").fetchone() != (7,):
+            time.sleep(0.01)
+        conn.execute("BEGIN IMMEDIATE")
+        print("locked", flush=True)
+        sys.stdin.readline()
+    """
+    arguments = ["import", str(first), "-", "--from", "jsonl", "--db", str(db), "--timeout", "1"]
+    with python(code, db) as process:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "modelstore", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        out, err = running.communicate(records(3, "Second"))
+    assert running.returncode == 4, err
+    assert out == b""
+    assert b"5 models were committed" in err
+    assert b"nothing was written" not in err
+    assert modelstore("checkpoint", db).code == 0
+    assert alone(db) == [(7,)]
 
 
 def test_a_slow_producer_holds_no_lock(tmp_path: Path) -> None:
@@ -337,6 +373,29 @@ def test_an_unmounted_disk_is_not_a_deletion(tmp_path: Path) -> None:
     assert result.json["sources"][0]["offline"]
     assert (result.json["missing"], result.json["pruned"]) == (0, 0)
     assert modelstore("list", "--status", "missing", "--json", "--db", db).json == []
+
+
+def test_rows_are_not_said_to_be_in_a_log_that_is_gone() -> None:
+    for folded, pending in (
+        (Checkpoint(mode="truncate", left=6, in_main_file=False, wal_synced=True), True),
+        (Checkpoint(mode="truncate", left=6, in_main_file=False, log_deleted=True), False),
+        (Checkpoint(mode="truncate", left=6, in_main_file=False, reason="replaced"), False),
+    ):
+        result = ImportResult(
+            database="my m.db",
+            origin="--db",
+            tallies=(),
+            checkpoint=folded,
+            proof=Proof("checkpoint evidence", None, 18),
+            dry_run=False,
+            allow_empty=False,
+            allow_pending=False,
+            lock_seconds=0.0,
+        )
+        said = " ".join(str(part) for part in import_report(result).body)
+        assert ("database + WAL" in said) is pending
+        assert ("modelstore checkpoint 'my m.db'" in said) is pending
+        assert ("may be lost" in said) is not pending
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,20 @@ def test_a_damaged_database_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(DamageError) as caught:
         open_database(str(path), purpose=Purpose.READ)
     assert caught.value.exit_code is ExitCode.FAILED
+
+
+def test_damage_that_is_met_while_reading_is_said_to_be(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db", rows=3000)
+    fold = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM')"
+    subprocess.run([sys.executable, "-c", fold, path], check=True)
+    raw = bytearray(path.read_bytes())
+    raw[8192:] = b"\xff" * (len(raw) - 8192)
+    path.write_bytes(raw)
+    with (
+        pytest.raises(DamageError, match="is damaged"),
+        open_database(str(path), purpose=Purpose.READ) as opened,
+    ):
+        opened.conn.execute("SELECT sum(length(v)) FROM t").fetchone()
 
 
 # -- what the files allow ------------------------------------------------------------------------
