@@ -146,15 +146,12 @@ def test_tab_completes(shell: Shell, shelf: Path) -> None:
     assert calls[8] == ["tag", "--db", "shelf.db", name]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no file can have such a name on Windows")
 @pytest.mark.parametrize("shell", TYPED)
 def test_no_name_is_ever_executed(shell: Shell, shelf: Path) -> None:
     for name in EVIL:
         (shelf / f"{name}.gguf").touch()
-    begun = {
-        Shell.BASH: ["\\$", "\\`", "a", "b", "c", "x"],
-        Shell.ZSH: ["\\$", "\\`", "a", "b", "c", "x"],
-        Shell.FISH: ["\\$", "\\`", "a", "b", "c", "x"],
-    }[shell]
+    begun = ["\\$", "\\`", "a", "b", "c", "x"]
     lines = [f"modelstore import {start}\t" for start in begun]
     lines += [f"modelstore show --db shelf.db {start}\t" for start in begun]
     calls = type_into(shell, lines, shelf)
@@ -177,6 +174,7 @@ def ask(shell: str, line: str, **environ: str) -> str:
     return result.out
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no file can have such a name on Windows")
 def test_powershell_is_told_quoted_words(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in EVIL:
         (shelf / name).touch()
@@ -210,7 +208,7 @@ def test_installing(shell: Shell, tmp_path: Path) -> None:
     lines = rc.read_bytes().splitlines()
     assert lines[0] == b"export LATIN=\xe9"
     assert len(lines) == (2 if shell in (Shell.BASH, Shell.ZSH) else 1)
-    if shell is Shell.BASH and shutil.which("bash"):
+    if shell is Shell.BASH and shutil.which("bash") and os.name != "nt":
         shown = subprocess.run(
             ["bash", "--rcfile", str(rc), "-ic", "complete -p modelstore"],
             env={**os.environ, **scratch},

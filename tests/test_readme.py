@@ -68,8 +68,8 @@ def test_every_block_is_well_formed(block: Block) -> None:
     elif block.language == "python":
         compile(block.text, f"README.md:{block.line}", "exec")
     elif block.language in ("sh", "console", "dockerfile"):
-        if shutil.which("bash") is None:
-            pytest.skip("bash is not installed")
+        if shutil.which("bash") is None or sys.platform == "win32":
+            pytest.skip("there is no bash here")
         script = {
             "sh": block.text,
             "console": "".join(re.findall(r"^(?:\$|>) (.*\n)", block.text, re.MULTILINE)),
