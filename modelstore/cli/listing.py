@@ -12,7 +12,7 @@ from modelstore.cli.reading import models_session, tell_fold
 from modelstore.cli.session import choose_database
 from modelstore.errors import ExitCode, RefusedError
 from modelstore.store.models import MODEL_COLUMNS
-from modelstore.store.query import Query, check_columns, count, json_lines, select
+from modelstore.store.query import Query, check_columns, count, json_blocks, select
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ def _write(
 
         write_models_preset(out, conn, query)
     elif form in ("json", "jsonl"):
-        from modelstore.render.rows import write_json
+        from modelstore.render.rows import BETWEEN, write_json_blocks
 
         query = replace(query, columns=query.columns or MODEL_COLUMNS)
-        with closing(json_lines(conn, query)) as lines:
-            write_json(out.stream, cast("RowFormat", form), lines)
+        with closing(json_blocks(conn, query, BETWEEN[form])) as blocks:
+            write_json_blocks(out.stream, cast("RowFormat", form), blocks)
     else:
         from modelstore.render.columns import PLAIN_COLUMNS
         from modelstore.render.rows import write_rows

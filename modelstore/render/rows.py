@@ -25,13 +25,16 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from modelstore.text import is_safe, spell_unsafe, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     Write = Callable[[str], object]
     Row = Sequence[object]
 
 T = TypeVar("T")
 RowFormat = Literal["json", "jsonl", "csv", "tsv"]
+
+BETWEEN: Mapping[str, str] = {"json": ",\n", "jsonl": "\n"}
+"""What stands between two rows of JSON."""
 
 # Rows written at once: some 70 KB of JSON. Texts of 300 KB cost 50 % more processor time, most
 # of it in the system: malloc maps and unmaps each of them.
@@ -70,15 +73,17 @@ def write_rows(
 
 def write_json(write: Write, form: RowFormat, lines: Iterable[str]) -> None:
     """Write JSON texts, one line each, as JSON lines or as an array; made harmless here."""
-    if form == "jsonl":
-        for chunk in chunks(lines):
-            write(harmless_json("\n".join(chunk)) + "\n")
-        return
-    before = "[\n"
-    for chunk in chunks(lines):
-        write(before + harmless_json(",\n".join(chunk)))
-        before = ",\n"
-    write("[]\n" if before == "[\n" else "\n]\n")
+    write_json_blocks(write, form, map(BETWEEN[form].join, chunks(lines)))
+
+
+def write_json_blocks(write: Write, form: RowFormat, blocks: Iterable[str]) -> None:
+    """Write JSON texts that are joined already, by what `BETWEEN` has for `form`."""
+    begin, end, none = ("", "\n", "") if form == "jsonl" else ("[\n", "\n]\n", "[]\n")
+    before = begin
+    for block in blocks:
+        write(before + harmless_json(block))
+        before = BETWEEN[form]
+    write(end if before != begin else none)
 
 
 def harmless_json(text: str) -> str:
