@@ -111,16 +111,23 @@ def _body(result: ImportResult) -> list[str | Cell | Grid]:
         return parts
     parts += fold_parts(result.checkpoint)
     parts.append(_proof_line(result))
-    if result.checkpoint.left and not result.checkpoint.log_deleted:
+    if _is_pending(result.checkpoint):
         command = f"modelstore checkpoint {shlex.quote(result.database)}"
         parts.append(f"fold the rest when nobody is in the way: {command}")
     return parts
 
 
+def _is_pending(checkpoint: Checkpoint) -> bool:
+    """Whether what is not in the main file is safe in its log, and can be folded later."""
+    return checkpoint.exit_code(wrote=True) is ExitCode.BUSY
+
+
 def _proof_line(result: ImportResult) -> Cell:
     proof = result.proof
-    if proof is None or not result.checkpoint.in_main_file:
+    if _is_pending(result.checkpoint):
         return Cell("not all rows are in the main file: they are in database + WAL", "warn")
+    if proof is None or not result.checkpoint.in_main_file:
+        return Cell("not all rows are in the main file, and they may be lost", "bad")
     if not proof.holds:
         return Cell(
             f"only {plural(proof.counted or 0, 'row')} of {proof.expected:,} are in the main file",

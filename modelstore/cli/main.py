@@ -94,7 +94,10 @@ def _invoke(arguments: Sequence[str]) -> ExitCode:
         raise _usage_error(error) from error
     except Abort as error:
         raise KeyboardInterrupt from error
-    return ExitCode(result) if isinstance(result, int) else ExitCode.OK
+    code = ExitCode(result) if isinstance(result, int) else ExitCode.OK
+    if code is ExitCode.INTERRUPTED:  # Typer makes that of Ctrl-C
+        raise KeyboardInterrupt
+    return code
 
 
 def _usage_error(error: Exception) -> UsageError:

@@ -423,6 +423,7 @@ def test_an_interrupted_data_file_is_there_wholly_or_not_at_all(
     assert process.returncode == code, err
     assert out == b""
     assert b"nothing of this import was committed" in err
+    assert err.splitlines()[-1] == {130: b"interrupted", 143: b"terminated"}[code]
     assert b"Traceback" not in err
     assert alone(db) == [(2,)]
 
