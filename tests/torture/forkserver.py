@@ -186,10 +186,9 @@ def _become(request: Mapping[str, Any]) -> NoReturn:
         traceback.print_exc()
         code = 1
     finally:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):  # a program may have put None there
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
         os._exit(code)
 
 
