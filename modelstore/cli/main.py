@@ -21,7 +21,16 @@ class TerminatedError(BaseException):
     """SIGTERM or SIGHUP arrived; not an Exception, so that no handler takes it for a fault."""
 
 
+_arrived: list[ExitCode] = []  # one for each signal, in case its exception gets lost
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    _arrived.append(ExitCode.INTERRUPTED)
+    raise KeyboardInterrupt
+
+
 def _terminate(_number: int, _frame: FrameType | None) -> None:
+    _arrived.append(ExitCode.TERMINATED)
     raise TerminatedError
 
 
@@ -31,6 +40,8 @@ def _handle_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -71,6 +82,11 @@ def _guarded(arguments: Sequence[str]) -> ExitCode:
         out.message("error: out of memory")
         return ExitCode.BUG
     except Exception as error:  # noqa: BLE001  # the last resort: a bug, said to be one
+        if _arrived:
+            # A signal that arrives while SQLite is at work is swallowed by its module, and the
+            # statement fails instead.
+            out.message("interrupted" if _arrived[0] is ExitCode.INTERRUPTED else "terminated")
+            return _arrived[0]
         _report_bug(error)
         return ExitCode.BUG
 

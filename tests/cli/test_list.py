@@ -4,8 +4,10 @@ import configparser
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from modelstore.store.models import MODEL_COLUMNS
 from tests.cli.inside import inside
-from tests.cli.program import environment, modelstore, python
+from tests.cli.program import environment, modelstore, python, records
 from tests.cli.shelf import KILLED_WRITER, MODELS, NAMES, fill
 from tests.cli.terminal import on_terminal
 
@@ -472,3 +474,26 @@ def test_json_loads_neither_rich_nor_numpy(filled: Path) -> None:
             check=True,
         )
         assert done.stderr == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_amid_a_slow_expression_is_no_bug(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """SQLite's module swallows what a signal's handler raises inside its progress handler."""
+    db = tmp_path / "m.db"
+    assert modelstore("import", "-", "--db", db, stdin=records(60_000)).code == 0
+    slow = " OR ".join(f"name LIKE '%M%o%d%e%l%{n}%x%y%z%'" for n in range(900))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelstore", "list", "--count", "--where", slow, "--db", str(db)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    )
+    time.sleep(1.5)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "bug" not in err
