@@ -167,5 +167,5 @@ def _payload(result: ImportResult) -> dict[str, object]:
             }
             for tally in result.tallies
         ],
-        "checkpoint": result.checkpoint.as_json(),
+        "checkpoint": None if result.dry_run else result.checkpoint.as_json(),
     }

@@ -174,7 +174,7 @@ def _answer(out: Output, result: ImportResult, form: Format | None) -> ExitCode:
     chosen = form or Format.TABLE
     screen = Screen(out.width, out.color) if out.stdout_is_terminal else None
     write_report(out.answer, import_report(result), chosen.value, screen=screen)
-    if not (chosen is Format.TABLE and out.stdout_is_terminal):
+    if not result.dry_run and not (chosen is Format.TABLE and out.stdout_is_terminal):
         tell_wal_line(out, result.checkpoint)
     return code
 

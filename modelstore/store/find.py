@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import heapq
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,15 +26,17 @@ _SHORTEST = 7  # hex digits of an id in a message, as listings show it
 def resolve(conn: sqlite3.Connection, text: str) -> str:
     """Return the id of the model that `text` means.
 
-    It is an id, the beginning of one (at least 4 digits), a name, a path or a locator, exactly.
+    It is an id, the beginning of one (at least 4 digits), a name, a path or a locator, exactly;
+    what has a separator may be a path relative to the working directory.
     Raises `AmbiguousModelError` naming the candidates, `ModelNotFoundError` with near names.
     """
-    values = {"text": storable(text), "prefix": text.lower()}
+    path = os.path.abspath(text) if os.sep in text and "\0" not in text else text
+    values = {"text": storable(text), "path": storable(path), "prefix": text.lower()}
     found = conn.execute("SELECT id, name FROM models WHERE id = :text", values).fetchmany(1)
     if not found:
         by_id = "id BETWEEN :prefix AND :prefix || 'g' OR " if _is_prefix(text) else ""
         found = conn.execute(
-            f"SELECT id, name FROM models WHERE {by_id}name = :text OR path = :text "
+            f"SELECT id, name FROM models WHERE {by_id}name = :text OR path IN (:text, :path) "
             f"OR locator = :text ORDER BY id LIMIT {_NAMED + 1}",
             values,
         ).fetchall()

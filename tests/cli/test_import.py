@@ -319,12 +319,14 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     result = modelstore("import", DATA, "--db", db, "--dry-run")
     assert result.code == 0, result.err
     assert "nothing was written" in result.out
+    assert result.err == ""  # what the private copy folded is not the catalogue's
     assert not db.exists()
     assert modelstore("import", DATA, "--db", db).code == 0
     before = db.read_bytes()
     plan = modelstore("import", DATA, "-", "--db", db, "--dry-run", "--json", stdin=records(2)).json
     assert plan["added"] == 2
     assert plan["unchanged"] >= 3
+    assert plan["checkpoint"] is None
     assert db.read_bytes() == before
 
 

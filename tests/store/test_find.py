@@ -41,6 +41,12 @@ def test_what_means_one_model(opened: Opened, text: str, number: int) -> None:
     assert resolve(opened.conn, text).endswith(f"00{number}")
 
 
+@pytest.mark.parametrize("text", ["b/Qwen3-8B.gguf", "./b/../b/Qwen3-8B.gguf"])
+def test_a_path_may_be_relative(opened: Opened, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert resolve(opened.conn, text).endswith("002")
+
+
 @pytest.mark.parametrize("text", ["aaaa", "Qwen3-8B.gguf"])
 def test_what_means_several_names_them(opened: Opened, text: str) -> None:
     with pytest.raises(AmbiguousModelError) as refused:
