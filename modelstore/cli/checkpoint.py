@@ -161,8 +161,8 @@ def _report(choice: DatabaseChoice, checkpoint: Checkpoint, discarded: Discarded
     else:
         body += fold_parts(checkpoint)
         body.append(
-            f"{plural(checkpoint.moved, 'frame')} moved by this checkpoint, "
-            f"{human_bytes(checkpoint.bytes_moved)}; database "
+            f"{plural(checkpoint.moved, 'frame')} folded by this checkpoint, "
+            f"{human_bytes(checkpoint.bytes_moved)} of pages in the log; database "
             f"{human_bytes(checkpoint.db_size_before)} → {human_bytes(checkpoint.db_size_after)}"
         )
         body.append(_verdict(choice, checkpoint))
@@ -181,4 +181,7 @@ def _verdict(choice: DatabaseChoice, checkpoint: Checkpoint) -> Part:
     left = plural(checkpoint.left, "frame")
     if code is ExitCode.FAILED:
         return Cell(f"the log was deleted while in use; {left} not in the main file", "bad")
-    return Cell(f"{left} still only in the WAL of {choice}: try again", "warn")
+    return Cell(
+        f"{left} still only in the WAL of {choice}: try again, and never delete the -wal now",
+        "warn",
+    )

@@ -113,8 +113,10 @@ def _table_losses(table: TableLoss) -> Iterator[str]:
     elif table.lost.count:
         yield f"{table.name} loses {plural(table.lost.count, 'row')}"
     if table.reverted.count:
-        yield f"{plural(table.reverted.count, 'row')} of {table.name} revert to older content"
+        verb = "reverts" if table.reverted.count == 1 else "revert"
+        yield f"{plural(table.reverted.count, 'row')} of {table.name} {verb} to older content"
     if table.returning.count:
-        yield f"{plural(table.returning.count, 'deleted row')} of {table.name} come back"
+        verb = "comes" if table.returning.count == 1 else "come"
+        yield f"{plural(table.returning.count, 'deleted row')} of {table.name} {verb} back"
     if table.problem:
         yield f"{table.name} cannot be compared ({table.problem})"

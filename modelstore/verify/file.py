@@ -76,8 +76,8 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
             yield _finding(
                 "short",
                 "warn",
-                f"{missing} of {header.page_count:,} are not in the main file yet: "
-                "a checkpoint was cut short, and the log holds them",
+                f"not in the main file yet: {missing} of {header.page_count:,}; "
+                "a checkpoint was cut short, and the log holds what is missing",
                 subject.path,
                 "never delete the -wal: the next checkpoint completes the file",
                 data,
