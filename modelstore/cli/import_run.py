@@ -89,8 +89,9 @@ def _import(
             if not importer.committed:
                 raise
             raise _partly(importer.committed, choice.path) from error
-        except BaseException:
+        except BaseException as error:
             _say_what_stays(out, importer)
+            session.opened.explain(error, wrote=bool(importer.committed))
             raise
         proof = None if request.dry_run else importer.prove()
     checkpoint = session.opened.close()

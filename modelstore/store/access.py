@@ -97,6 +97,12 @@ class PrivateCopy:
         self.path = os.path.join(self.directory, "copy.db")
         try:
             is_whole = any(self._copy(held) for _ in range(_COPY_ATTEMPTS))
+        except OSError as error:
+            self.remove()
+            raise RefusedError(
+                f"{name} can only be read from a copy, and that failed: {error.strerror}",
+                hint="check the disk, and the room in the place that TMPDIR names",
+            ) from error
         except BaseException:
             self.remove()
             raise

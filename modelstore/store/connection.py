@@ -159,7 +159,8 @@ class OpenDatabase:
             try:
                 self.conn.execute(statement)
             except sqlite3.OperationalError as error:
-                if not is_busy(error) or remaining <= 0:
+                is_over = statement == "COMMIT" and not self.conn.in_transaction  # rolled back
+                if is_over or not is_busy(error) or remaining <= 0:
                     raise
                 time.sleep(min(0.001, remaining))
             else:
@@ -246,10 +247,13 @@ class OpenDatabase:
             self.close(interrupted=not isinstance(error, Exception))
         self.explain(error)
 
-    def explain(self, error: BaseException | None) -> None:
-        """Raise what an error of SQLite's means for this database; any other is let through."""
+    def explain(self, error: BaseException, *, wrote: bool | None = None) -> None:
+        """Raise what an error of SQLite's means for this database; any other is let through.
+
+        `wrote` is whether something that counts was committed; by default, whether anything was.
+        """
         if isinstance(error, sqlite3.Error):
-            meaning = explain(error, self.path, wrote=self.has_written)
+            meaning = explain(error, self.path, wrote=self.has_written if wrote is None else wrote)
             if meaning is not None:
                 raise meaning from error
 

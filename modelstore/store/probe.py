@@ -81,7 +81,10 @@ def probe(path: str, *, create: bool = False) -> Probe:
     except FileNotFoundError:
         return _absent(real, name, create=create)
     except (OSError, ValueError) as error:
-        raise RefusedError(f"cannot look at {name}: {_why(error)}", hint=None) from error
+        raise RefusedError(
+            f"cannot look at {name}: {_why(error)}",
+            hint="check the path, and who may enter its directory",
+        ) from error
     _require_regular(status, name)
     try:
         held = HeldFiles(real)

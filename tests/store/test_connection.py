@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -404,6 +405,46 @@ def test_the_fault_of_a_statement_stays_what_it_is(tmp_path: Path) -> None:
         opened.write() as conn,
     ):
         conn.execute("INSERT INTO t (id, v) VALUES (1, 'again')")
+
+
+def test_a_commit_that_was_rolled_back_is_not_tried_again(tmp_path: Path) -> None:
+    class RolledBack:
+        in_transaction = False
+        commits = 0
+
+        def execute(self, statement: str) -> None:
+            if statement == "COMMIT":
+                self.commits += 1
+                error = sqlite3.OperationalError("locking protocol")
+                error.sqlite_errorcode = 15
+                raise error
+
+    path = crashed(tmp_path / "app.db")
+    with open_database(str(path), purpose=Purpose.WRITE) as opened:
+        real, fake = opened.conn, RolledBack()
+        opened.conn = fake  # type: ignore[assignment]
+        with pytest.raises(sqlite3.OperationalError, match="locking protocol"):
+            opened._commit()
+        opened.conn = real
+    assert fake.commits == 1
+
+
+def test_a_copy_that_fails_is_told_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int, path: str) -> None:
+        Path(path).touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = crashed(tmp_path / "app.db", rows=30)
+    flip(path, 6)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr("modelstore.store.access.copy_to", fail)
+    with pytest.raises(RefusedError, match="No space left on device") as caught:
+        open_database(str(path), purpose=Purpose.READ)
+    assert caught.value.hint
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])

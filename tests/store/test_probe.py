@@ -105,6 +105,12 @@ def refusal_with_any_hint(path: Path) -> RefusedError:
     return caught.value
 
 
+def test_what_cannot_even_be_looked_at_is_refused_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="File name too long") as caught:
+        probe(str(tmp_path / ("x" * 300)))
+    assert caught.value.hint
+
+
 def test_an_empty_database_beside_a_log_is_refused(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
     path.write_bytes(b"")

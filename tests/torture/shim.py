@@ -138,6 +138,7 @@ class Control:
             persist=trap.persist,
         )
         self.path.write_bytes(bytes(block))
+        self.path.chmod(0o666)  # the program may run as another user
 
     def read(self) -> Counted:
         """Return what was seen since the trap was set."""
@@ -174,6 +175,7 @@ class Log:
         self.path = path
         with path.open("wb") as file:
             file.truncate(_LOG_SIZE)
+        path.chmod(0o666)
 
     def records(self) -> Iterator[Record]:
         """Yield what was logged."""

@@ -43,7 +43,7 @@ def cases(bench: Bench) -> Iterator[Case]:
         for limit in range(3, 24):
             yield Case("descriptors exhausted", _limited(scene, "RLIMIT_NOFILE", limit))
     for scene in (small, create, Scene("import-large", "small", replace(large))):
-        for size in (1, 512, 4096, 8192, 16384, 32768, 40960, 65536, 131072, 300_000, 1_000_000):
+        for size in (2048, 4096, 8192, 16384, 32768, 40960, 65536, 131072, 300_000, 1_000_000):
             yield Case("file size limited", _limited(scene, "RLIMIT_FSIZE", size))
         for nth in (1, 3, 9, 27, 81, 150):
             for jump in (-3650 * _DAY, -_DAY, _DAY, 3650 * _DAY):
