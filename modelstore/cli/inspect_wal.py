@@ -133,6 +133,8 @@ def _close(
         return None, "left as it is, as asked (--no-checkpoint)"
     if not found.has_database:
         return None, "there is no database to fold it into"
+    if found.loss.live_problem is not None:  # perhaps another database's log: keep both apart
+        return None, "nothing was folded: with this log the database is malformed"
     beside = DatabaseChoice(found.database, choice.origin)
     try:
         with Session(out, beside, Purpose.READ, timeout=patience) as session:

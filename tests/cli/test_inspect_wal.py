@@ -46,6 +46,37 @@ def test_without_it_the_log_is_folded_and_that_is_said(tmp_path: Path) -> None:
     assert "Nothing is in the WAL" in modelstore("inspect-wal", db).out
 
 
+def test_a_log_that_makes_the_database_malformed_is_shown_and_not_folded(tmp_path: Path) -> None:
+    """The log of another database with pages of the same size: SQLite would replay it."""
+    code = """
+        import os, sqlite3, sys
+        conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+        conn.execute("PRAGMA journal_mode=wal")
+        conn.execute("PRAGMA wal_autocheckpoint=0")
+        tables, rows = sys.argv[2].split(","), range(int(sys.argv[3]))
+        for table in tables:
+            conn.execute(f"CREATE TABLE {table} (k INTEGER PRIMARY KEY, name, v)")
+            for n in rows:
+                conn.execute(f"INSERT INTO {table} (name, v) VALUES ('n', 'v' || zeroblob(50))")
+        conn.execute("PRAGMA wal_checkpoint(truncate)")
+        for table in tables:
+            for n in range(50):
+                conn.execute(f"INSERT INTO {table} (name, v) VALUES ('n', 'v' || zeroblob(50))")
+        os.kill(os.getpid(), 9)
+    """
+    db, other = tmp_path / "app.db", tmp_path / "other.db"
+    for path, tables, rows in ((db, "users,orders", "300"), (other, "models,x,y", "100")):
+        with python(code, path, tables, rows) as process:
+            process.wait()
+    (tmp_path / "app.db-shm").unlink()
+    os.replace(f"{other}-wal", f"{db}-wal")
+    before = state_of(db)
+    result = modelstore("inspect-wal", db)
+    assert result.code == 5
+    assert "On exit: nothing was folded: with this log the database is malformed" in result.out
+    assert state_of(db) == before
+
+
 def test_a_catalogues_models_at_risk_are_named(tmp_path: Path) -> None:
     db = tmp_path / "m.db"
     assert modelstore("import", "-", "--db", db, stdin=records(1, "Old")).code == 0
