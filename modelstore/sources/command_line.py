@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelstore.sources.redact import without_user
+from modelstore.store.redact import without_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -19,8 +19,8 @@ from modelstore.sources.fields import (
     text,
     whole_number,
 )
-from modelstore.sources.redact import is_secret_name, note_dropped, without_user
 from modelstore.store.models import INTEGER_COLUMNS
+from modelstore.store.redact import is_secret_name, note_dropped, without_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from modelstore.sources.redact import MAX_NAME, snake_case
 from modelstore.store.models import MODEL_COLUMNS, STATUSES
+from modelstore.store.redact import MAX_NAME, snake_case
 from modelstore.store.storable import MAX_INTEGER
 from modelstore.text import visible
 

@@ -15,9 +15,9 @@ from modelstore.sources.base import Note, Skipped
 from modelstore.sources.blocks import small_text, target_name
 from modelstore.sources.command_line import MAX_COMMAND, is_repository, parse_command
 from modelstore.sources.configured import Configuration, Entry
-from modelstore.sources.redact import scrub
 from modelstore.sources.safe_yaml import YamlError, load
 from modelstore.sources.values import array, mapping, text
+from modelstore.store.redact import scrub
 from modelstore.text import visible
 
 if TYPE_CHECKING:

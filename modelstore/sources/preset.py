@@ -15,7 +15,7 @@ from modelstore.sources.base import Note, Skipped
 from modelstore.sources.blocks import small_text, target_name
 from modelstore.sources.command_line import from_options
 from modelstore.sources.configured import Configuration, Entry, split_list
-from modelstore.sources.redact import is_secret_name
+from modelstore.store.redact import is_secret_name
 from modelstore.text import visible
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from modelstore.sources.base import Note
 from modelstore.sources.draft import Draft, is_locator, name_of
 from modelstore.sources.fields import CHECKED, BadRecordError, as_canonical, column_of
 from modelstore.sources.paths import RealPaths
-from modelstore.sources.redact import is_secret_name, scrub
 from modelstore.store.models import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, model_id
+from modelstore.store.redact import is_secret_name, scrub
 from modelstore.store.storable import MAX_INTEGER, storable
 
 if TYPE_CHECKING:

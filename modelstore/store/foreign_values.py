@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from typing import TYPE_CHECKING
 
 from modelstore.store.models import file_locator, model_id
+from modelstore.store.redact import scrub
 from modelstore.store.storable import original, storable
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ _TEXT_LIMIT = 1_000_000  # characters of one cell that are taken
 _MILLISECONDS = 100_000_000_000  # a time above this is no number of seconds since 1970
 _LAST = 253_402_300_799  # the end of the year 9999, in seconds
 _UTC = "'%Y-%m-%dT%H:%M:%SZ'"
-_SECRET = re.compile(
-    r"(?:^|_|-)(?:token|secret|password|passwd|authorization|credentials?|api[_-]?key)s?$",
-    re.IGNORECASE,
-)
 
 
 def literal(value: str) -> str:
@@ -150,19 +146,8 @@ def _parameters(text: str | None) -> str | None:
         return None
     if not isinstance(value, dict):
         return None
-    kept = _without_secrets(value)
-    return storable(json.dumps(kept, ensure_ascii=False, separators=(",", ":"))) if kept else None
-
-
-def _without_secrets(value: object, depth: int = 0) -> object:
-    if depth > 32:
+    try:
+        kept = scrub(value, set())
+    except ValueError:  # nested too deeply
         return None
-    if isinstance(value, dict):
-        return {
-            key: _without_secrets(item, depth + 1)
-            for key, item in value.items()
-            if not _SECRET.search(key)
-        }
-    if isinstance(value, list):
-        return [_without_secrets(item, depth + 1) for item in value]
-    return value
+    return storable(json.dumps(kept, ensure_ascii=False, separators=(",", ":"))) if kept else None

@@ -30,6 +30,8 @@ _SECRET_VALUE = re.compile(
     r"|github_pat_\w{20,}|xox[abpr]-[\w-]{10,}|AKIA[A-Z0-9]{16})\b"
     r"|\b[Bb]earer\s+[\w.~+/=-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
+_OPTION = re.compile(r"""(?<!\S)-{1,2}([A-Za-z][\w-]{0,63})(?:=|\s++(?!-))("[^"]*"|'[^']*'|\S+)""")
+_SETTING = re.compile(r"-{0,2}([A-Za-z_][\w-]{0,63})=")
 _USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/\s@?#]{1,512}@")
 
 
@@ -61,21 +63,52 @@ def without_user(text: str) -> str:
     return _USER_INFO.sub(r"\1", text) if "@" in text else text
 
 
+def without_options(text: str) -> str:
+    """Return a command line without the values of its secret options: ``--api-key …``."""
+    if not (text.startswith("-") or " -" in text or "\n-" in text or "\t-" in text):
+        return text
+    return _OPTION.sub(
+        lambda match: (
+            match[0][: match.start(2) - match.start()] + "…"
+            if is_secret_name(match[1])
+            else match[0]
+        ),
+        text,
+    )
+
+
+def _without_arguments(items: list[object]) -> list[object]:
+    """Return a list without what looks like a secret, and without what a secret option is given.
+
+    ``["--api-key", "…"]``, ``["--api-key=…"]`` and ``["HF_TOKEN=…"]`` are such.
+    """
+    kept: list[object] = []
+    follows = False
+    for item in items:
+        is_text = isinstance(item, str)
+        is_option = is_text and str(item).startswith("-")
+        setting = _SETTING.match(item) if isinstance(item, str) else None
+        dropped = (follows and not is_option) or (
+            isinstance(item, str)
+            and (is_secret_value(item) or (setting is not None and is_secret_name(setting[1])))
+        )
+        follows = is_option and setting is None and is_secret_name(str(item).lstrip("-"))
+        if not dropped:
+            kept.append(item)
+    return kept
+
+
 def scrub(value: object, dropped: set[str], depth: int = 0) -> object:
     """Return a JSON value without its secrets; the names of what was left out go to `dropped`.
 
     Raises `ValueError` where it is nested deeper than `MAX_DEPTH`.
     """
     if isinstance(value, str):
-        return without_user(value)
+        return without_options(without_user(value))
     if depth >= MAX_DEPTH and isinstance(value, dict | list):
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, list):
-        return [
-            scrub(item, dropped, depth + 1)
-            for item in value
-            if not (isinstance(item, str) and is_secret_value(item))
-        ]
+        return [scrub(item, dropped, depth + 1) for item in _without_arguments(value)]
     if not isinstance(value, dict):
         return value
     kept: dict[object, object] = {}
