@@ -28,19 +28,21 @@ class ResultFile:
     def __init__(self, path: str, option: str) -> None:
         self._path = path
         self._name = f"{option} {visible(path, 200)}"
-        self._check()
+        mode = self._check()
         directory, base = os.path.split(os.path.abspath(path))
         self._draft = os.path.join(directory, f".{base[:100]}.{secrets.token_hex(6)}.part")
         try:
-            self._descriptor = os.open(self._draft, _FLAGS, 0o666)  # less the umask
+            # Less the umask, and no wider than the file that it takes the place of.
+            self._descriptor = os.open(self._draft, _FLAGS, mode)
         except (OSError, ValueError) as error:
             raise self._refused(error) from error
 
-    def _check(self) -> None:
+    def _check(self) -> int:
+        """Return the mode of the file that is there, else that of new files."""
         try:
             status = os.lstat(self._path)
         except (OSError, ValueError):
-            return  # nothing is there, or it cannot be reached: told when the draft is made
+            return 0o666  # nothing is there, or it cannot be reached: told when the draft is made
         if stat.S_ISLNK(status.st_mode):
             raise UsageError(
                 f"{self._name} is a symbolic link", hint="give the path of the file itself"
@@ -53,6 +55,7 @@ class ResultFile:
                     f"{self._name} is a database, which would be overwritten",
                     hint="give another path",
                 )
+        return stat.S_IMODE(status.st_mode) & 0o666
 
     def write(self, text: str) -> None:
         """Put `text` in its place, as UTF-8."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from modelstore.store.durability import sync_file
 from modelstore.wal.files import read_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CHUNK = 1 << 20
 
@@ -31,27 +36,32 @@ def copy_to(source: int, target: str) -> None:
 
     Raises OSError; what was written by then is removed.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    output = os.open(target, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
-    try:
-        _copy_bytes(source, output)
-    except BaseException:
-        os.unlink(target)
-        raise
-    finally:
-        os.close(output)
+    with _new_copy(source, target):
+        return
 
 
 def save_to(source: int, target: str, like: os.stat_result) -> None:
     """Copy as `copy_to` does, and sync it; it gets the mode of `like`, from root its owner too."""
-    copy_to(source, target)
-    copy = os.open(target, os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-    try:
+    with _new_copy(source, target) as copy:
         if os.name != "nt":
             if os.geteuid() == 0:
                 os.fchown(copy, like.st_uid, like.st_gid)
             os.fchmod(copy, stat.S_IMODE(like.st_mode) & 0o666)
         sync_file(copy, target)
+
+
+@contextmanager
+def _new_copy(source: int, target: str) -> Iterator[int]:
+    """Give the descriptor of a copy just made: by its name, another file could be found later."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    copy = os.open(target, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        _copy_bytes(source, copy)
+        yield copy
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(target)
+        raise
     finally:
         os.close(copy)
 
