@@ -68,6 +68,7 @@ class ForkServer:
             env=variables,
             text=True,
         )
+        self.umask = 0o022
         self._streams = tempfile.mkdtemp(prefix="modelstore-torture-")
 
     def run(
@@ -79,12 +80,8 @@ class ForkServer:
         memory: int = MEMORY,
         patience: float = PATIENCE,
         program: str = PROGRAM,
-        preexec: str | None = None,
     ) -> Ran:
-        """Run `program` (``module:function``) and return what came of it.
-
-        `preexec` is a function of the same form that the new process calls first.
-        """
+        """Run `program` (``module:function``) and return what came of it."""
         names = [os.path.join(self._streams, name) for name in ("in", "out", "err")]
         Path(names[0]).write_bytes(stdin)
         request = {
@@ -95,7 +92,7 @@ class ForkServer:
             "memory": memory,
             "patience": patience,
             "program": program,
-            "preexec": preexec,
+            "umask": self.umask,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -179,8 +176,7 @@ def _become(request: Mapping[str, Any]) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_OUTPUT, _MOST_OUTPUT))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.argv = list(request["argv"])
-        if request["preexec"]:
-            _function(request["preexec"])()
+        os.umask(request["umask"])
         code = _run(request["program"])
     except BaseException:  # noqa: BLE001  # the process must not go on as a server
         traceback.print_exc()
