@@ -1,0 +1,131 @@
+"""One run of a program, and two programs in turn."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+Command = Sequence[str | Path]
+
+
+class FailedError(Exception):
+    """A program ended otherwise than it should have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one run took: seconds of wall clock and of processor, bytes at most in memory."""
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Runs of ours and of a peer in turn, A B A B: noise of the machine hits both alike."""
+
+    ours: tuple[Sample, ...]
+    peer: tuple[Sample, ...]
+
+    @property
+    def ratio(self) -> float:
+        """The median of ours by the peer's, pair by pair."""
+        return statistics.median(a.wall / b.wall for a, b in zip(self.ours, self.peer, strict=True))
+
+    @property
+    def cpu_ratio(self) -> float:
+        """The same of processor time."""
+        return statistics.median(
+            a.cpu / max(b.cpu, 1e-6) for a, b in zip(self.ours, self.peer, strict=True)
+        )
+
+
+def middle(samples: Sequence[Sample]) -> Sample:
+    """Return the medians."""
+    return Sample(
+        statistics.median(one.wall for one in samples),
+        statistics.median(one.cpu for one in samples),
+        int(statistics.median(one.memory for one in samples)),
+    )
+
+
+def alternate(ours: Callable[[], Sample], peer: Callable[[], Sample], rounds: int) -> Pairs:
+    """Run both in turn; a first pair warms caches and does not count, but where it costs much."""
+    first = (ours(), peer())
+    counted = [first] if first[0].wall + first[1].wall > 20 else []
+    while len(counted) < rounds:
+        counted.append((ours(), peer()))
+    return Pairs(tuple(a for a, _ in counted), tuple(b for _, b in counted))
+
+
+def in_turn(ours: Command, peer: Command, rounds: int) -> Pairs:
+    """Run two programs in turn."""
+    return alternate(lambda: run(ours), lambda: run(peer), rounds)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the caller's environment without what would slow one of the programs down."""
+    dropped = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH", "FORCE_COLOR")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in dropped and not name.startswith(("MODELSTORE_", "HF_", "OLLAMA_"))
+    }
+    return {**kept, "PYTHONPYCACHEPREFIX": _BYTECODE, **(extra or {})}
+
+
+_BYTECODE = os.path.join(tempfile.gettempdir(), f"modelstore-bench-bytecode-{os.getuid()}")
+
+
+def run(
+    command: Command,
+    *,
+    stdin: Path | None = None,
+    stdout: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    codes: Sequence[int] = (0,),
+) -> Sample:
+    """Run a program to its end. Raises `FailedError` where its exit code is none of `codes`."""
+    words = [str(word) for word in command]
+    with tempfile.TemporaryFile() as errors:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, str(stdin or os.devnull), os.O_RDONLY, 0),
+            (
+                os.POSIX_SPAWN_OPEN,
+                1,
+                str(stdout or os.devnull),
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+                0o644,
+            ),
+            (os.POSIX_SPAWN_DUP2, errors.fileno(), 2),
+        ]
+        begun = time.perf_counter()
+        pid = os.posix_spawn(words[0], words, environment(env), file_actions=actions)
+        _, status, usage = os.wait4(pid, 0)
+        wall = time.perf_counter() - begun
+        code = os.waitstatus_to_exitcode(status)
+        if code not in codes:
+            errors.seek(0)
+            said = errors.read()[-800:].decode(errors="replace")
+            raise FailedError(f"{' '.join(words)[:300]} exited {code}: {said}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+
+
+def output(command: Command, *, env: Mapping[str, str] | None = None) -> str:
+    """Return what a program prints."""
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=environment(env), check=False, errors="replace"
+    )
+    if done.returncode:
+        raise FailedError(f"{words} exited {done.returncode}: {done.stderr[-800:]}")
+    return done.stdout
