@@ -7,12 +7,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 Command = Sequence[str | Path]
+
+_SPAWN = Path(__file__).resolve().parent / "children" / "spawn.py"
 
 
 class FailedError(Exception):
@@ -95,29 +96,19 @@ def run(
 ) -> Sample:
     """Run a program to its end. Raises `FailedError` where its exit code is none of `codes`."""
     words = [str(word) for word in command]
-    with tempfile.TemporaryFile() as errors:
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, str(stdin or os.devnull), os.O_RDONLY, 0),
-            (
-                os.POSIX_SPAWN_OPEN,
-                1,
-                str(stdout or os.devnull),
-                os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
-                0o644,
-            ),
-            (os.POSIX_SPAWN_DUP2, errors.fileno(), 2),
-        ]
-        begun = time.perf_counter()
-        pid = os.posix_spawn(words[0], words, environment(env), file_actions=actions)
-        _, status, usage = os.wait4(pid, 0)
-        wall = time.perf_counter() - begun
-        code = os.waitstatus_to_exitcode(status)
-        if code not in codes:
-            errors.seek(0)
-            said = errors.read()[-800:].decode(errors="replace")
-            raise FailedError(f"{' '.join(words)[:300]} exited {code}: {said}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+    files = (str(stdin or os.devnull), str(stdout or os.devnull))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(_SPAWN), *files, *words],
+        capture_output=True,
+        env=environment(env),
+        check=False,
+    )
+    figures = done.stdout.split()
+    code = int(figures[3]) if len(figures) == 4 else -1
+    if code not in codes:
+        said = done.stderr[-800:].decode(errors="replace")
+        raise FailedError(f"{' '.join(words)[:300]} exited {code}: {said}")
+    return Sample(float(figures[0]), float(figures[1]), int(figures[2]))
 
 
 def output(command: Command, *, env: Mapping[str, str] | None = None) -> str:
