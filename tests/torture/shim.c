@@ -35,6 +35,7 @@ struct control {
     int64_t seen, fired;
     int64_t first_ns, last_ns;
     int64_t wall_jump, monotonic_jump; /* nanoseconds, in force after JUMP */
+    int64_t hurry; /* SQLite's own waits, of ten seconds and more where locks fail, are skipped */
     int64_t counts[OPS][KINDS];
 };
 
@@ -409,4 +410,16 @@ time_t time(time_t *to) {
     clock_gettime(CLOCK_REALTIME, &t);
     if (to) *to = t.tv_sec;
     return t.tv_sec;
+}
+
+int usleep(useconds_t microseconds) {
+    REAL(usleep);
+    if (control && control->hurry) return sched_yield();
+    return real(microseconds);
+}
+
+int nanosleep(const struct timespec *wanted, struct timespec *left) {
+    REAL(nanosleep);
+    if (control && control->hurry) return sched_yield();
+    return real(wanted, left);
 }

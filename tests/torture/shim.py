@@ -84,6 +84,7 @@ class _Control(ctypes.Structure):
         ("last_ns", ctypes.c_int64),
         ("wall_jump", ctypes.c_int64),
         ("monotonic_jump", ctypes.c_int64),
+        ("hurry", ctypes.c_int64),
         ("counts", ctypes.c_int64 * len(Kind) * len(Op)),
     )
 
@@ -92,7 +93,8 @@ class _Control(ctypes.Structure):
 class Trap:
     """What is to happen at which call: the `nth` of those of `ops` on `kinds`; 0 is none.
 
-    `argument` is nanoseconds; `persist`: and at every one that follows.
+    `argument` is nanoseconds; `persist`: and at every one that follows; `hurry`: SQLite's own
+    waits, of ten seconds and more where locks fail, are skipped.
     """
 
     ops: frozenset[Op] = CHANGES
@@ -102,6 +104,7 @@ class Trap:
     error: int = 0
     argument: int = 0
     persist: bool = False
+    hurry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Control:
             error=trap.error,
             argument=trap.argument,
             persist=trap.persist,
+            hurry=trap.hurry,
         )
         self.path.write_bytes(bytes(block))
         self.path.chmod(0o666)  # the program may run as another user
