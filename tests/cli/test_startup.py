@@ -1,0 +1,117 @@
+"""What the quick commands load: each module more is time that every run takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import environment
+
+_PROBE = """
+import os, sys
+before = set(sys.modules)  # what the interpreter and its site-packages load by themselves
+sys.argv[0] = "modelstore"
+from modelstore.__main__ import main
+try:
+    main()
+finally:
+    names = " ".join(sorted(set(sys.modules) - before))
+    with open(os.environ["LOADED"], "w") as file:
+        file.write(names)
+"""
+
+_COMPLETION = {
+    "_MODELSTORE_COMPLETE": "complete_bash",
+    "COMP_WORDS": "modelstore li",
+    "COMP_CWORD": "1",
+}
+
+_COMMAND_LINE = {"modelstore", "typer", "annotated_doc", "shellingham", "colorama"}
+_DATABASE = _COMMAND_LINE | {"pysqlite3", "sqlite_utils", "sqlite_fts4", "pluggy", "platformdirs"}
+# pluggy asks for the distributions' metadata in some versions.
+_DATABASE |= {"importlib_metadata", "zipp", "packaging"}
+
+_OF_OURS = {"modelstore", "modelstore.__main__", "modelstore.errors", "modelstore.text"}
+_OF_CLI = {
+    "app",
+    "complete",
+    "complete_models",
+    "complete_scripts",
+    "complete_shell",
+    "main",
+    "output",
+    "version",
+}
+_OF_LIST = _OF_CLI | {"list_", "listing", "options", "reading", "session"}
+
+
+def loaded(*arguments: str | Path, extra: Mapping[str, str], directory: Path) -> set[str]:
+    """Return the modules that one run of the program loads."""
+    names = directory / "loaded"
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, *map(str, arguments)],
+        capture_output=True,
+        env=environment({**extra, "LOADED": str(names)}),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return set(names.read_text().split())
+
+
+def top_levels(names: set[str]) -> set[str]:
+    """Return the packages that are not Python's own."""
+    tops = {name.partition(".")[0] for name in names}
+    return {name for name in tops - sys.stdlib_module_names if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [(("--version",), {}), (("--help",), {}), ((), {}), ((), _COMPLETION)],
+    ids=["version", "help", "no arguments", "completion"],
+)
+def test_what_needs_no_database_loads_none(
+    tmp_path: Path, arguments: tuple[str, ...], extra: Mapping[str, str]
+) -> None:
+    names = loaded(*arguments, extra=extra, directory=tmp_path)
+    version = {"pysqlite3"} if arguments == ("--version",) else set()  # it says which SQLite
+    assert top_levels(names) <= _COMMAND_LINE | version
+    ours = {name for name in names if name.startswith("modelstore")} - _OF_OURS
+    allowed = {"modelstore.cli", *(f"modelstore.cli.{name}" for name in _OF_CLI)}
+    allowed |= {"modelstore.store", "modelstore.store.versions"} if version else set()
+    assert ours <= allowed
+    assert not names & {"sqlite3", "asyncio", "email", "http.client", "ssl", "logging"}
+
+
+def test_a_listing_loads_neither_sources_nor_what_draws(tmp_path: Path) -> None:
+    database = tmp_path / "models.db"
+    lines = tmp_path / "models.jsonl"
+    lines.write_text('{"name": "a", "path": "/m/a.gguf"}\n')
+    subprocess.run(
+        [sys.executable, "-m", "modelstore", "import", str(lines), "--db", str(database)],
+        check=True,
+        capture_output=True,
+        env=environment(),
+    )
+    names = loaded("list", "--json", "--db", database, extra={}, directory=tmp_path)
+    assert top_levels(names) <= _DATABASE
+    ours = {name for name in names if name.startswith("modelstore.")}
+    layers = {".".join(name.split(".")[:2]) for name in ours}
+    assert layers <= _OF_OURS | {f"modelstore.{part}" for part in ("cli", "render", "store", "wal")}
+    assert {name for name in ours if name.startswith("modelstore.cli.")} <= {
+        f"modelstore.cli.{name}" for name in _OF_LIST
+    }
+    assert {name for name in ours if name.startswith("modelstore.render.")} <= {
+        "modelstore.render.rows"
+    }
+    # Of a log's bytes no more than the index is looked at, where the log is empty.
+    assert {name for name in ours if name.startswith("modelstore.wal.")} <= {
+        f"modelstore.wal.{name}" for name in ("checksum", "files", "header", "index", "layout")
+    }
+    not_here = {"click", "dateutil", "numpy", "pandas", "rich", "yaml", "urllib3"}
+    if "pysqlite3" in names:
+        not_here.add("sqlite3")  # a second SQLite in the process
+    assert not names & not_here
