@@ -9,47 +9,31 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.torture import loads, shim
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
-from tests.torture.client import Outcome, Server, Setting
+from tests.torture.client import Outcome, Server
 from tests.torture.images import Disk, Image
-from tests.torture.loads import Load
-from tests.torture.oracle import Companion, Found, look, workplace
-from tests.torture.shim import Control, Kind, Log, Op, Record
+from tests.torture.oracle import Found, look, workplace
+from tests.torture.recording import (
+    Recording,
+    Servers,
+    State,
+    record_run,
+    script,
+    simple_script,
+    states_of,
+)
+from tests.torture.shim import Kind, Op, Record
 
 _SUFFIXES = {Kind.DB: "", Kind.WAL: "-wal", Kind.JOURNAL: "-journal", Kind.SHM: "-shm"}
 _POINTS = 70  # crash points of one recording
 _IMAGES = 13  # mixtures at each of them, besides all and nothing
 _LOOKS = 40  # one image in so many is opened by the program as well
-_WRITERS = ("import", "tag", "forget", "checkpoint")
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What was run, and what that acknowledged."""
-
-    what: str
-    code: int
-    durable: bool  # what it wrote is on disk
-    alone: bool  # and in the main file alone
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    at: int  # records that lead to it
-    digest: str
-
-
-@dataclass(slots=True)
-class _Recording:
-    steps: list[_Step]
-    records: list[Record]
-    states: list[_State] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -84,11 +68,11 @@ class _Judge:
 class _Bench:
     place: Path
     server: Server
-    application: Server
     points: int = 0
     images: int = 0
     distinct: int = 0
     opened: int = 0
+    blocked: int = 0  # imports that a reader kept in the log
     asked: int = 0  # images that the program drops a part of only when told to
 
 
@@ -102,15 +86,22 @@ def attack(plan: Plan, program: str = "modelstore") -> Result:
     with ExitStack() as stack:
         place = stack.enter_context(workplace(shim.workplace()))
         server = stack.enter_context(Server(place / "server", program))
-        application = stack.enter_context(Server(place / "application", "application"))
-        bench = _Bench(place, server, application)
-        script = _script if program == "modelstore" else _simple_script
+        other = stack.enter_context(Server(place / "application", "application"))
+        bench = _Bench(place, server)
+        steps = script if program == "modelstore" else simple_script
         points = 12 if plan.quick else _POINTS
         for number, rng in plan.cases():
             cases += 1
             directory = place / f"case-{number}"
             directory.mkdir()
-            recording = _record(bench, directory, rng, script)
+            recording = record_run(Servers(server, other), directory, rng, steps)
+            codes = [step.code for step in recording.steps if step.what.startswith("import")]
+            bench.blocked += codes.count(4)
+            failures += [
+                Failure(number, f"while recording, import says {code}")
+                for code in codes
+                if code not in {0, 4}
+            ]
             failures += [
                 Failure(number, what) for what in _cut(bench, recording, rng, points, program)
             ]
@@ -119,138 +110,19 @@ def attack(plan: Plan, program: str = "modelstore") -> Result:
         "crash points": bench.points,
         "images": bench.images,
         "different images": bench.distinct,
+        "imports with exit 4": bench.blocked,
         "opened by the program": bench.opened,
         "dropped unsynced commits when told to": bench.asked,
     }
     return Result(cases, tuple(failures), figures)
 
 
-class _Recorder:
-    """Runs steps on one database, and keeps what each said."""
-
-    def __init__(self, bench: _Bench, directory: Path) -> None:
-        self.bench = bench
-        self.directory = directory
-        self.database = directory / "here" / "models.db"
-        self.database.parent.mkdir()
-        self.log = Log(directory / "log")
-        self.control = Control(directory / "control", self.database, bench.server.scratch)
-        self.steps: list[_Step] = []
-
-    def run(self, load: Load) -> Outcome:
-        arguments = (*load.arguments, "--db", self.database, "--timeout", "0.1")
-        done = self._run(self.bench.server, arguments, load.stdin)
-        writes = load.arguments[0] in _WRITERS
-        pending = "--allow-pending" in load.arguments
-        self.steps.append(
-            _Step(
-                " ".join(load.arguments[:4]),
-                done.code,
-                durable=writes and done.code in {0, 4, 6},
-                alone=writes and done.code in {0, 6} and not pending,
-            )
-        )
-        return done
-
-    def commit(self) -> None:
-        """Let another application commit."""
-        number = len(self.steps)
-        self._run(self.bench.application, (self.database, f"note {number}"), None)
-        self.steps.append(_Step("application", 0, durable=False, alone=False))
-
-    def _run(self, server: Server, arguments: tuple[object, ...], stdin: Path | None) -> Outcome:
-        setting = Setting(stdin=stdin, control=self.control, log=self.log, step=len(self.steps))
-        return server.run([str(argument) for argument in arguments], setting)
-
-
-_Script = Callable[[_Recorder, Companion, random.Random], None]
-
-
-def _record(bench: _Bench, directory: Path, rng: random.Random, script: _Script) -> _Recording:
-    recorder = _Recorder(bench, directory)
-    preload = {"LD_PRELOAD": str(shim.library())}
-    with Companion((str(recorder.control.path), str(recorder.log.path)), preload) as companion:
-        script(recorder, companion, rng)
-    return _Recording(recorder.steps, list(recorder.log.records()))
-
-
-def _script(recorder: _Recorder, companion: Companion, rng: random.Random) -> None:
-    """Import this and that, with other commands, another writer and a reader in between."""
-    place = recorder.directory
-    kinds = rng.choices(("stdin", "jsonl", "csv", "json", "directory"), k=3)
-    made = []
-    reading = False
-    for number, kind in enumerate(kinds):
-        (place / str(number)).mkdir()
-        load = loads.MAKERS[kind](place / str(number), rng)
-        pending = ("--allow-pending",) if rng.random() < 0.2 else ()
-        made.append(Load(arguments=(*load.arguments, *pending), stdin=load.stdin))
-        recorder.run(made[-1])
-        for _ in range(rng.randint(0, 2)):
-            verb = rng.choice(("tag", "forget", "checkpoint", "list", "again", "commit", "reader"))
-            if verb == "commit":
-                recorder.commit()
-            elif verb == "reader" and not reading:
-                companion.tell("open", recorder.database)
-                companion.tell("begin")
-                reading = True
-            elif verb == "again":
-                recorder.run(rng.choice(made))
-            elif verb in _COMMANDS:
-                recorder.run(Load(arguments=_COMMANDS[verb]))
-        if reading and rng.random() < 0.3:
-            companion.tell("end")
-            companion.tell("close")
-            reading = False
-
-
-_COMMANDS = {
-    "tag": ("tag", "New-0", "--add", "mine", "--yes"),
-    "forget": ("forget", "New-0", "--yes"),
-    "checkpoint": ("checkpoint",),
-    "list": ("list", "--json"),
-}
-
-
-def _simple_script(recorder: _Recorder, companion: Companion, rng: random.Random) -> None:
-    """Import three files, the last two beside a reader."""
-    for number in range(3):
-        load = loads.jsonl(
-            recorder.directory / f"{number}.jsonl", f"N{number}", rng.choice((3, 40))
-        )
-        recorder.run(load)
-        if number == 0:
-            companion.tell("open", recorder.database)
-            companion.tell("begin")
-
-
-def _states(records: list[Record], judge: _Judge) -> Iterator[_State]:
-    """Yield the states that the run went through: after each commit, and each acknowledgement."""
-    disk = Disk()
-    last = look(judge.write({})).digest
-    yield _State(0, last)
-    commit = False
-    for at, record in enumerate(records, 1):
-        disk.apply(record)
-        if record.kind is Kind.WAL and record.op is Op.WRITE and record.length == 24:
-            commit = record.data[4:8] != bytes(4)
-            continue
-        ends = record.op is Op.NOTE or (record.kind is Kind.WAL and record.op is Op.WRITE)
-        ends = ends and (commit or record.op is Op.NOTE)
-        if ends or (record.kind is Kind.JOURNAL and record.op in {Op.UNLINK, Op.TRUNCATE}):
-            commit = False
-            found = judge.look(disk.now())
-            if found.trouble is None and found.digest != last:
-                last = found.digest
-                yield _State(at, last)
-
-
 def _cut(
-    bench: _Bench, recording: _Recording, rng: random.Random, count: int, program: str
+    bench: _Bench, recording: Recording, rng: random.Random, count: int, program: str
 ) -> Iterator[str]:
     """Cut the power at every sync and at random points, and yield what is wrong."""
     judge = _Judge(bench.place / "image")
-    recording.states = list(_states(recording.records, judge))
+    recording.states = list(states_of(recording.records, judge))
     points = _points(recording.records, rng, count)
     disk = Disk()
     acknowledged, alone = 0, False  # the state that was, and whether the main file alone holds it
@@ -294,11 +166,11 @@ def _points(records: list[Record], rng: random.Random, count: int) -> set[int]:
     return chosen | set(rng.sample(others, min(len(others), count - len(chosen))))
 
 
-def _latest(states: list[_State], at: int) -> int:
+def _latest(states: list[State], at: int) -> int:
     return max(number for number, state in enumerate(states) if state.at <= at)
 
 
-def _told(recording: _Recording, at: int) -> str:
+def _told(recording: Recording, at: int) -> str:
     noted = [r.offset for r in recording.records[:at] if r.op is Op.NOTE]
     step = noted[-1] if noted else None
     told = "nothing ended" if step is None else f"{recording.steps[step].what} had ended"
