@@ -119,8 +119,8 @@ def script(recorder: Recorder, companion: Companion, rng: random.Random) -> None
         pending = ("--allow-pending",) if rng.random() < 0.2 else ()
         made.append(Load(arguments=(*load.arguments, *pending), stdin=load.stdin))
         recorder.run(made[-1])
-        for _ in range(rng.randint(0, 2)):
-            verb = rng.choice(("tag", "forget", "checkpoint", "list", "again", "commit", "reader"))
+        for _ in range(rng.randint(1, 2)):
+            verb = rng.choice(_VERBS)
             if verb == "commit":
                 recorder.commit()
             elif verb == "reader" and not reading:
@@ -137,6 +137,7 @@ def script(recorder: Recorder, companion: Companion, rng: random.Random) -> None
             reading = False
 
 
+_VERBS = ("tag", "forget", "checkpoint", "list", "again", "commit", "commit", "reader", "reader")
 _COMMANDS = {
     "tag": ("tag", "New-0", "--add", "mine", "--yes"),
     "forget": ("forget", "New-0", "--yes"),
