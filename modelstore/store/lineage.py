@@ -101,7 +101,16 @@ def _why_malformed(header: DatabaseHeader, main: int, log: WalScan, wal: int) ->
     if _schema_problem(lambda: View(main, header.page_size, count)) is not None:
         return None  # a checkpoint may have stopped halfway
     problem = _schema_problem(lambda: View(main, log.page_size, log.page_count, wal, pages))
+    problem = problem or _tree_problem(main, log, wal)
     return f"with it the database is malformed: {problem}" if problem is not None else None
+
+
+def _tree_problem(main: int, log: WalScan, wal: int) -> str | None:
+    """Return what does not fit where the log's pages meet those of the file."""
+    from modelstore.wal.analysis import Analysis
+
+    report = Analysis(main, wal, log, None).report(1, deep=False, names=None, limit=0)
+    return report.live_problem if report.main.problem is None else None
 
 
 def _schema_problem(open_view: Callable[[], View]) -> str | None:

@@ -377,6 +377,34 @@ conn.execute('pragma wal_checkpoint(truncate)')
     assert "malformed" in found.foreign
 
 
+def test_a_log_whose_pages_do_not_fit_those_of_the_file_is_foreign(tmp_path: Path) -> None:
+    """Both have the same header fields and sound schemas; only the rows meet out of order."""
+    path, other = tmp_path / "app.db", tmp_path / "other.db"
+    fill = """
+conn = connect()
+conn.execute('pragma journal_mode = wal')
+conn.execute('pragma wal_autocheckpoint = 0')
+for name in sys.argv[3:]:
+    conn.execute(f'create table {name} (k integer primary key, name, v)')
+    for row in range(int(sys.argv[2])):
+        conn.execute(f'insert into {name} (name, v) values (?, ?)', (f'{name}{row}', 'v' * 50))
+conn.execute('pragma wal_checkpoint(truncate)')
+for name in sys.argv[3:]:
+    for row in range(50):
+        conn.execute(f'insert into {name} (name, v) values (?, ?)', (f'new{row}', 'v' * 50))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run(fill, path, "300", "users", "orders")
+    run(fill, other, "100", "models", "x", "y")
+    os.unlink(f"{path}-shm")
+    os.replace(f"{other}-wal", f"{path}-wal")
+    before = path.read_bytes()
+    found = probe(str(path))
+    assert found.foreign is not None
+    assert "malformed" in found.foreign
+    assert path.read_bytes() == before
+
+
 def test_a_log_beside_a_database_without_wal_is_foreign(tmp_path: Path) -> None:
     path, other = tmp_path / "app.db", crashed(tmp_path / "other.db")
     run("c = connect(); c.execute('create table t (v)')", path)
