@@ -102,11 +102,10 @@ def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> C
 
 
 def _discard(choice: DatabaseChoice, patience: float) -> tuple[Checkpoint, Discarded]:
-    from modelstore.store.checkpoint import Checkpoint
     from modelstore.store.discard import discard_damaged
 
     discarded = discard_damaged(choice.path, timeout=patience)
-    return discarded.checkpoint or Checkpoint(mode="none"), discarded
+    return discarded.checkpoint, discarded
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
+from modelstore.store.checkpoint import Checkpoint
 from modelstore.store.copying import save_to, state_of
 from modelstore.store.descriptors import HeldFiles
 from modelstore.store.durability import sync_directory
@@ -20,7 +21,6 @@ from modelstore.store.sqlite import sqlite3
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from modelstore.store.checkpoint import Checkpoint
     from modelstore.store.connection import OpenDatabase
     from modelstore.wal.frames import WalScan
 
@@ -32,7 +32,7 @@ class Discarded:
     """What was saved, and what became of the log.
 
     `saved_log` is `saved_database` with ``-wal`` appended, so that SQLite opens the two together.
-    `checkpoint` is None where the log was another database's and was set aside whole.
+    The `checkpoint` has mode ``none`` where the log was another database's and was set aside whole.
     """
 
     saved_database: str
@@ -40,7 +40,7 @@ class Discarded:
     trouble: str
     dropped_commits: int
     kept_commits: int
-    checkpoint: Checkpoint | None
+    checkpoint: Checkpoint
 
 
 def discard_damaged(path: str, *, timeout: float = 5.0) -> Discarded:
@@ -75,7 +75,12 @@ def discard_damaged(path: str, *, timeout: float = 5.0) -> Discarded:
     finally:
         if opened is None:
             held.release()
-    checkpoint = None
+    checkpoint = Checkpoint(  # of the log of another database nothing is folded
+        mode="none",
+        wal_size_before=found.wal_size or 0,
+        db_size_before=found.size,
+        db_size_after=found.size,
+    )
     if opened is not None:
         with opened:
             checkpoint = run_checkpoint(opened, "truncate", timeout)

@@ -25,7 +25,6 @@ def test_both_files_are_saved_before_the_rest_of_the_log_is_given_up(tmp_path: P
     assert Path(result.saved_database).read_bytes() == before["app.db"]
     assert Path(result.saved_log).read_bytes() == before["app.db-wal"]
     assert (result.kept_commits, result.dropped_commits) == (5, 25)
-    assert result.checkpoint is not None
     assert (result.checkpoint.log, result.checkpoint.left) == (5, 0)
     assert rows_in_main_alone(path) == 5
     assert not probe(str(path)).must_not_fold
@@ -66,7 +65,9 @@ def test_a_foreign_log_is_set_aside_and_the_database_left_as_it_is(tmp_path: Pat
     assert path.read_bytes() == before
     assert not os.path.exists(f"{path}-wal")
     assert Path(result.saved_log).read_bytes() == log
-    assert result.checkpoint is None
+    assert (result.checkpoint.mode, result.checkpoint.moved) == ("none", 0)
+    assert result.checkpoint.db_size_before == result.checkpoint.db_size_after == len(before)
+    assert result.checkpoint.wal_size_before == len(log)
     assert result.kept_commits == 0
 
 
