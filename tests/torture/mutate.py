@@ -76,7 +76,8 @@ def mutated_text(rng: random.Random, data: bytes, others: Sequence[bytes] = ()) 
 def mutated_log(rng: random.Random, log: bytes, others: Sequence[bytes] = ()) -> bytes:
     """Return a log that was damaged, or that lies with every checksum right."""
     page_size = int.from_bytes(log[8:12], "big") if len(log) >= 32 else 0
-    frames = (len(log) - 32) // (page_size + 24) if page_size else 0
+    is_page_size = page_size in {1 << bit for bit in range(9, 17)}
+    frames = (len(log) - 32) // (page_size + 24) if is_page_size else 0
     kind = rng.randrange(8)
     if not frames or kind <= 2:
         return mutated(rng, log, others)
