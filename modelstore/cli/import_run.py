@@ -91,8 +91,7 @@ def _import(
             raise _partly(importer.committed, choice.path) from error
         except BaseException as error:
             _say_what_stays(out, importer)
-            session.opened.explain(error, wrote=bool(importer.committed))
-            raise
+            raise session.opened.meaning(error, wrote=bool(importer.committed)) or error from error
         proof = None if request.dry_run else importer.prove()
     checkpoint = session.opened.close()
     return ImportResult(

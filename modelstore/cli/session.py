@@ -93,12 +93,14 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         """Close and fold; where the body failed, say what was folded, for nobody else will."""
+        meaning = self.opened.meaning(error)
         self.checkpoint = self.opened.close(
             interrupted=error is not None and not isinstance(error, Exception)
         )
         if error is not None:
             self.report_fold()
-            self.opened.explain(error)
+        if meaning is not None:
+            raise meaning from error
 
     def report_fold(self) -> None:
         """Write the WAL line to stderr where the log held anything, and who is in the way."""

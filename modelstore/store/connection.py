@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
-from modelstore.errors import LockedError, RefusedError
+from modelstore.errors import DamageError, LockedError, RefusedError
 from modelstore.store.checkpoint import Checkpoint
 from modelstore.store.failures import explain, is_busy
 from modelstore.store.pragmas import milliseconds, tune
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from modelstore.errors import ModelstoreError
     from modelstore.store.access import Access, PrivateCopy
     from modelstore.store.descriptors import HeldFiles
     from modelstore.store.fold import Account
@@ -117,7 +118,7 @@ class OpenDatabase:
             if self.conn.in_transaction:
                 self.conn.rollback()
             if isinstance(error, sqlite3.Error):
-                raise explain(error, self.path) or error from error
+                raise self.meaning(error, wrote=False) or error from error
             raise
         finally:
             self.lock_seconds = time.monotonic() - begun
@@ -133,7 +134,7 @@ class OpenDatabase:
                     "nothing was written",
                     hint="try again, or wait longer with --timeout",
                 ) from error
-            raise explain(error, self.path) or error from error
+            raise self.meaning(error, wrote=False) or error from error
 
     def _writer(self) -> str:
         """Name the process that holds the write lock, where that can be known."""
@@ -243,19 +244,27 @@ class OpenDatabase:
         if error is None:
             self.close()
             return
+        meaning = self.meaning(error)
         with suppress(Exception):
             self.close(interrupted=not isinstance(error, Exception))
-        self.explain(error)
+        if meaning is not None:
+            raise meaning from error
 
-    def explain(self, error: BaseException, *, wrote: bool | None = None) -> None:
-        """Raise what an error of SQLite's means for this database; any other is let through.
+    def meaning(
+        self, error: BaseException | None, *, wrote: bool | None = None
+    ) -> ModelstoreError | None:
+        """Return what an error of SQLite's means for this database, while it still is open.
 
         `wrote` is whether something that counts was committed; by default, whether anything was.
+        Where one of the files is gone, that is what the error comes from. None for any other
+        error, and for the fault of a statement.
         """
-        if isinstance(error, sqlite3.Error):
-            meaning = explain(error, self.path, wrote=self.has_written if wrote is None else wrote)
-            if meaning is not None:
-                raise meaning from error
+        if not isinstance(error, sqlite3.Error):
+            return None
+        lost = self.log.what_is_gone() if self.log is not None and not is_busy(error) else None
+        if lost is not None:
+            return DamageError(f"{self.probe.name}: {lost}", hint="see what cleans up there")
+        return explain(error, self.path, wrote=self.has_written if wrote is None else wrote)
 
 
 def open_database(

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from modelstore.store.checkpoint import Checkpoint, Mode
 from modelstore.store.durability import sync_directory, sync_file
 from modelstore.store.ledger import Generation, Ledger, Row
+from modelstore.store.livelog import DATABASE_REPLACED, LOG_DELETED
 from modelstore.store.sqlite import sqlite3
 from modelstore.text import visible
 
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
     from modelstore.wal.index import WalIndex
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.025  # seconds between attempts
-
-LOG_DELETED = (
-    "the log was deleted while in use; keep the processes that have it open running: "
-    "they alone still see what is not in the main file"
-)
-DATABASE_REPLACED = "the database file was deleted or replaced while in use"
 
 
 @dataclass(slots=True)

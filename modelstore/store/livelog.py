@@ -22,6 +22,12 @@ _OWN_DESCRIPTORS = "/proc/self/fd"
 _GATE_TIMEOUT = 20  # milliseconds to wait for the write lock; others wait no longer for us
 _OTHER_CHECKPOINT = Row(1, -1, -1)
 
+LOG_DELETED = (
+    "the log was deleted while in use; keep the processes that have it open running: "
+    "they alone still see what is not in the main file"
+)
+DATABASE_REPLACED = "the database file was deleted or replaced while in use"
+
 
 class LiveLog:
     """What folding needs to know of an open WAL database.
@@ -82,6 +88,12 @@ class LiveLog:
             return identity_of(os.stat(self.held.path)) != self.held.identity
         except OSError:
             return True
+
+    def what_is_gone(self) -> str | None:
+        """Say which of the two files was deleted or replaced; None where both are there."""
+        if self.database_is_gone():
+            return DATABASE_REPLACED
+        return LOG_DELETED if self.is_gone() else None
 
     def sizes(self) -> tuple[int, int]:
         """Return the bytes of the -wal (0 if it is absent) and of the database."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from modelstore.errors import RefusedError
 from modelstore.store.access import Access, PrivateCopy, connect, unwritable, ways_to_read
 from modelstore.store.connection import OpenDatabase
-from modelstore.store.descriptors import HeldFiles
+from modelstore.store.descriptors import HeldFiles, identity_of
 from modelstore.store.durability import make_directories, sync_directory
 from modelstore.store.failures import explain, is_no_access
 from modelstore.store.pragmas import set_wal, tune
@@ -43,8 +43,9 @@ def open_to_write(path: str, *, timeout: float, create: bool) -> OpenDatabase:
     try:
         return connected(held, found, "rw", timeout=timeout, create=create)
     except sqlite3.Error as error:
+        gone = _gone(held, found)
         held.release()
-        raise explain(error, found.path) or error from error
+        raise gone or explain(error, found.path) or error from error
     except BaseException:
         held.release()
         raise
@@ -61,8 +62,9 @@ def open_to_read(path: str, *, timeout: float, fold: bool) -> OpenDatabase:
                 return connected(held, found, access, timeout=timeout, fold=fold)
         return connected(held, found, last, timeout=timeout, fold=fold)
     except sqlite3.Error as error:
+        gone = _gone(held, found)
         held.release()
-        raise explain(error, found.path) or error from error
+        raise gone or explain(error, found.path) or error from error
     except BaseException:
         held.release()
         raise
@@ -72,9 +74,22 @@ def _hold(found: Probe) -> HeldFiles:
     try:
         return HeldFiles(found.path)
     except FileNotFoundError as error:
-        raise RefusedError(
-            f"{found.name} was deleted just now", hint="see what cleans up there; try again"
-        ) from error
+        raise _deleted(found) from error
+
+
+def _gone(held: HeldFiles, found: Probe) -> RefusedError | None:
+    """Return what SQLite's error comes from, where the database went away under it."""
+    try:
+        same = identity_of(os.stat(found.path)) == held.identity
+    except OSError:
+        same = False
+    return None if same else _deleted(found)
+
+
+def _deleted(found: Probe) -> RefusedError:
+    return RefusedError(
+        f"{found.name} was deleted or replaced just now", hint="see what cleans up there; try again"
+    )
 
 
 @contextmanager

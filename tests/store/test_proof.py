@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from modelstore.errors import DamageError, ExitCode
 from modelstore.store.connection import Purpose, open_database
+from modelstore.store.livelog import DATABASE_REPLACED
 from modelstore.store.proof import Proof, prove
 from modelstore.store.sqlite import sqlite3
 from tests.store.outside import child, crashed, reader, rows_in_main_alone, run
@@ -138,3 +140,45 @@ def test_damage_in_the_main_file_is_said_to_be_that(tmp_path: Path) -> None:
         pytest.raises(DamageError),
     ):
         prove(opened, malformed, 5, 1.0)
+
+
+def test_where_the_log_is_deleted_before_the_proof_the_fold_saves_the_rows(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+    with open_database(str(path), purpose=Purpose.WRITE) as opened:
+        insert(opened)
+        Path(f"{path}-wal").unlink()
+        assert prove(opened, count, 6, 1.0).holds
+    assert opened.checkpoint is not None
+    assert opened.checkpoint.log_deleted
+    assert opened.checkpoint.exit_code(wrote=True) is ExitCode.OK
+    assert rows_in_main_alone(path) == 6
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_where_the_database_is_gone_before_the_proof_the_close_says_so(
+    tmp_path: Path, *, replaced: bool
+) -> None:
+    path = crashed(tmp_path / "app.db")
+    with open_database(str(path), purpose=Purpose.WRITE) as opened:
+        insert(opened)
+        path.rename(tmp_path / "moved.db")
+        if replaced:
+            crashed(tmp_path / "other.db").rename(path)
+        assert prove(opened, count, 6, 1.0).counted != 6
+    assert opened.checkpoint is not None
+    assert opened.checkpoint.reason == DATABASE_REPLACED
+    assert opened.checkpoint.exit_code(wrote=True) is ExitCode.FAILED
+
+
+def test_what_fails_because_the_log_was_deleted_is_said_to(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+
+    def read_without_the_log() -> None:
+        with open_database(str(path), purpose=Purpose.WRITE) as opened:
+            insert(opened)
+            Path(f"{path}-wal").unlink()
+            with closing(opened.connect_again()) as other:
+                count(other)
+
+    with pytest.raises(DamageError, match="the log was deleted while in use"):
+        read_without_the_log()
