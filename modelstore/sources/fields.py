@@ -69,6 +69,7 @@ _SHA256 = re.compile(r"(?:sha256[:-])?([0-9a-f]{64})", re.IGNORECASE)
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _TYPE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _HOST = re.compile(r"[^\s/\\@#?]{1,255}")
+TIMES = frozenset(("modified_at", "created_at", "updated_at"))
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z")
 _MILLISECONDS = 100_000_000_000  # a time above this is no number of seconds since 1970
 
@@ -208,11 +209,12 @@ CHECKED: dict[str, Callable[[object], str]] = {
     "type": _type,
     "source": _matched(_KIND),
     "host": _matched(_HOST),
-    "modified_at": moment,
-    "created_at": moment,
-    "updated_at": moment,
+    **dict.fromkeys(TIMES, moment),
 }
 """The text columns that take only some texts; each raises `InexactError` for any other value."""
+
+
+is_canonical_time = _TIME.fullmatch
 
 
 def as_canonical(column: str, value: str) -> bool:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore.sources.base import Note
 from modelstore.sources.draft import Draft, is_locator, name_of
-from modelstore.sources.fields import CHECKED, BadRecordError, as_canonical, column_of
+from modelstore.sources.fields import (
+    CHECKED,
+    TIMES,
+    BadRecordError,
+    as_canonical,
+    column_of,
+    is_canonical_time,
+)
 from modelstore.sources.paths import RealPaths
 from modelstore.store.models import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, model_id
 from modelstore.store.redact import is_secret_name, scrub
@@ -53,8 +60,11 @@ class _Shape:
     id: int | None
     tags: int | None
     parameters: int | None
-    integers: tuple[int, ...]
-    checked: tuple[tuple[int, str], ...]  # with the column
+    integers: Callable[[tuple[object, ...]], tuple[int, ...]] | None
+    times: tuple[int, ...]
+    checked: tuple[tuple[int, str], ...]  # with the column; few different values
+    words: Callable[[tuple[object, ...]], object] | None  # these values
+    canonical: set[object]  # such values that were found to be as the catalogue writes them
     extras: tuple[tuple[int, str], ...]  # with the field's name
 
 
@@ -98,10 +108,11 @@ class RecordReader:
             shape = self._learn(key)
         if shape is None or "" in values:
             return None
-        for position in shape.integers:
-            if not 0 < values[position] <= MAX_INTEGER:
+        if shape.integers is not None:
+            numbers = shape.integers(values)
+            if min(numbers) <= 0 or max(numbers) > MAX_INTEGER:
                 return None
-        if shape.checked and not _is_canonical(shape, values):
+        if not _is_canonical(shape, values):
             return None
         tags = "[]" if shape.tags is None else self._tag_text(values[shape.tags])
         if tags is None:
@@ -234,6 +245,7 @@ def _shape_of(keys: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:
             return None
     elif not _ONLY_OWN.isdisjoint(at):
         return None
+    words = CHECKED.keys() - TIMES
     places = {name: index for index, name in enumerate(_DERIVED)}
     own = {name: _NOTHING + 1 + index for name, index in at.items() if name not in _REMADE}
     return _Shape(
@@ -244,14 +256,34 @@ def _shape_of(keys: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:
         id=at.get("id"),
         tags=at.get("tags"),
         parameters=at.get("parameters"),
-        integers=tuple(index for name, index in at.items() if name in INTEGER_COLUMNS),
-        checked=tuple((index, name) for name, index in at.items() if name in CHECKED),
+        integers=_picker([index for name, index in at.items() if name in INTEGER_COLUMNS]),
+        times=tuple(index for name, index in at.items() if name in TIMES),
+        checked=tuple((index, name) for name, index in at.items() if name in words),
+        words=_picker([index for name, index in at.items() if name in words]),
+        canonical=set(),
         extras=tuple(extras),
     )
 
 
 def _is_canonical(shape: _Shape, values: tuple[Any, ...]) -> bool:
-    return all(as_canonical(column, values[position]) for position, column in shape.checked)
+    for position in shape.times:
+        if is_canonical_time(values[position]) is None:
+            return False
+    if shape.words is None:
+        return True
+    words = shape.words(values)
+    if words in shape.canonical:
+        return True
+    if not all(as_canonical(column, values[position]) for position, column in shape.checked):
+        return False
+    if len(shape.canonical) < _MAX_MEMO:
+        shape.canonical.add(words)
+    return True
+
+
+def _picker(positions: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
+    """Return what picks the values at `positions`, as a tuple of at least two."""
+    return itemgetter(*positions, positions[0]) if positions else None
 
 
 def _is_own(shape: _Shape, values: tuple[Any, ...], identity: str) -> bool:
