@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ COMPLETION_VARIABLE = "_MODELSTORE_COMPLETE"
 class TerminatedError(BaseException):
     """SIGTERM or SIGHUP arrived; not an Exception, so that no handler takes it for a fault."""
 
+
+_FULL = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT)  # of the file that stdout goes to
 
 _arrived: list[ExitCode] = []  # one for each signal, in case its exception gets lost
 
@@ -81,7 +84,9 @@ def _guarded(arguments: Sequence[str]) -> ExitCode:
     except MemoryError:
         out.message("error: out of memory")
         return ExitCode.BUG
-    except Exception as error:  # noqa: BLE001  # the last resort: a bug, said to be one
+    except Exception as error:  # the last resort: a bug, said to be one
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            raise StdoutFailedError(os.strerror(error.errno)) from error  # Typer's own help
         if _arrived:
             # A signal that arrives while SQLite is at work is swallowed by its module, and the
             # statement fails instead.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.store.checkpoint import Checkpoint
     from modelstore.store.connection import OpenDatabase, Purpose
+    from modelstore.wal.locks import Blocker
 
 ENVIRONMENT_VARIABLE = "MODELSTORE_DB"
 DEFAULT_NAME = "models.db"
@@ -36,6 +37,8 @@ def choose_database(option: str | None, positional: str | None = None) -> Databa
     for value, name in ((option, "--db"), (positional, "DATABASE")):
         if value == "":
             raise UsageError(f"{name} is empty", hint="an unset variable in a script?")
+        if value and value.endswith(os.sep):
+            raise UsageError(f"{name} {value} names a directory", hint="name a file in it")
     if option and positional and os.path.realpath(option) != os.path.realpath(positional):
         raise UsageError(
             f"DATABASE {positional} and --db {option} are two different files", hint="give one"
@@ -75,9 +78,16 @@ class Session:
             refuse_absent(choice)
         self.out = out
         self.choice = choice
-        self.opened: OpenDatabase = open_database(
-            choice.path, purpose=purpose, timeout=timeout, fold=fold
-        )
+        try:
+            self.opened: OpenDatabase = open_database(
+                choice.path, purpose=purpose, timeout=timeout, fold=fold
+            )
+        except RefusedError as error:
+            if choice.origin != ENVIRONMENT_VARIABLE:
+                raise
+            raise RefusedError(
+                f"{error.message} (its path is from {ENVIRONMENT_VARIABLE})", hint=error.hint
+            ) from error
         self.checkpoint: Checkpoint | None = None
         for warning in self.opened.warnings:
             out.warn(warning)
@@ -131,11 +141,15 @@ def report_fold(out: Output, checkpoint: Checkpoint) -> None:
             out.note(line)
 
 
+def blocker_name(blocker: Blocker) -> str:
+    """Return the process in words; its command alone where the kernel hides the pid."""
+    return f"pid {blocker.pid} ({blocker.command})" if blocker.pid else blocker.command
+
+
 def blocker_lines(checkpoint: Checkpoint) -> list[str]:
     """Return one sentence for each process that keeps the WAL from being folded whole."""
     lines = [
-        f"pid {blocker.pid or 'unknown'} ({blocker.command}) "
-        f"holds {blocker.lock}"
+        f"{blocker_name(blocker)} holds {blocker.lock}"
         + (f" at frame {blocker.frame}" if blocker.frame is not None else "")
         + f": blocks {', '.join(blocker.blocks)}"
         for blocker in checkpoint.blockers

@@ -53,7 +53,7 @@ _LOCKS = (
 def inspection_body(found: Inspection) -> list[Part]:
     """Return the whole report for a person: the state in one line, then the evidence."""
     body: list[Part] = [Cell(line, tone) for line, tone in state_lines(found)]
-    if found.scan.header is None:
+    if found.scan.header is None or not found.scan.page_size:
         return body + list(_lock_parts(found))
     body.append(frame_grid(found))
     if found.loss.objects or found.loss.tables:
