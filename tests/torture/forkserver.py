@@ -7,6 +7,7 @@ is the server; `ForkServer` starts one and talks to it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import io
@@ -21,9 +22,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -111,14 +112,12 @@ class ForkServer:
         Path(self._streams).rmdir()
 
 
-@contextmanager
-def fork_server() -> Iterator[ForkServer]:
-    """Give a server for the time of the block."""
+@cache
+def fork_server() -> ForkServer:
+    """Return the server of this process; it ends with it."""
     server = ForkServer()
-    try:
-        yield server
-    finally:
-        server.close()
+    atexit.register(server.close)
+    return server
 
 
 def preload() -> None:

@@ -396,7 +396,7 @@ def attack(
     cases = 0
     with ExitStack() as stack:
         bench = Bench(
-            stack.enter_context(fork_server()),
+            fork_server(),
             Path(stack.enter_context(in_memory("modelstore-hostile-"))),
             stack.enter_context(serving(FakeServer())),
             program,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 MAPPED = 1 << 30  # bytes: a mapping takes time to undo, which is the window of the race
+_ROW = "y" * 3000  # one to a page: no later commit writes that page again, and hides a loss
 _TOUCH = "SELECT length(v) FROM big LIMIT 1"
 
 
@@ -103,7 +104,7 @@ def write_plain(which: str, path: str) -> dict[str, object]:
     _say("ready")
     done = 0
     while not _finished():
-        connection.execute("INSERT INTO acknowledged VALUES (?, ?)", (done, "y" * 500))
+        connection.execute("INSERT INTO acknowledged VALUES (?, ?)", (done, _ROW))
         done += 1
     connection.close()
     return {"sqlite": sql.sqlite_version, "acknowledged": done}
@@ -119,7 +120,7 @@ def write_ours(which: str, path: str) -> dict[str, object]:
     done = 0
     while not _finished():
         with opened.write() as connection:
-            connection.execute("INSERT INTO acknowledged VALUES (?, ?)", (done, "y" * 500))
+            connection.execute("INSERT INTO acknowledged VALUES (?, ?)", (done, _ROW))
         done += 1
         opened.fold_now()
     opened.close()

@@ -374,7 +374,7 @@ def attack(plan: Plan, *, program: str = PROGRAM, trials: Sequence[Trial] = _TRI
         scratch = Path(stack.enter_context(in_memory("modelstore-rights-")))
         scratch.chmod(0o755)
         bench = Bench(
-            stack.enter_context(fork_server()),
+            fork_server(),
             scratch,
             stack.enter_context(serving(FakeServer())),
             program,

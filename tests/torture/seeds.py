@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.cli.program import DATA, modelstore
@@ -26,9 +28,11 @@ class Files:
     index: bytes
 
 
-def databases(directory: Path) -> tuple[Files, ...]:
-    """Make databases of several kinds; the newest third of their rows is in the log alone."""
-    return tuple(_made(directory))
+@cache
+def databases() -> tuple[Files, ...]:
+    """Return databases of several kinds; the newest third of their rows is in the log alone."""
+    with tempfile.TemporaryDirectory() as name:
+        return tuple(_made(Path(name)))
 
 
 def _made(directory: Path) -> Iterator[Files]:

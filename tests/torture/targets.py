@@ -11,7 +11,6 @@ import json
 import os
 import random
 import struct
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -231,8 +230,7 @@ def _logs() -> list[bytes]:
 
 @cache
 def _pairs() -> list[tuple[bytes, bytes]]:
-    with tempfile.TemporaryDirectory() as name:
-        return [(files.database, files.log) for files in seeds.databases(Path(name))]
+    return [(files.database, files.log) for files in seeds.databases()]
 
 
 def _index(rng: random.Random) -> bytes:
