@@ -76,7 +76,10 @@ def parse(text: str) -> tuple[dict[str, Options], list[tuple[int, str]]]:
         option = _OPTION.fullmatch(line)
         if any(char < " " and char != "\t" for char in line) or "\x7f" in line:
             faults.append((number, "it holds a control character"))
-        elif section and len(sections) < _MAX_SECTIONS:
+        elif section and len(sections) >= _MAX_SECTIONS:
+            faults.append((number, f"more than {_MAX_SECTIONS:,} sections: the rest is not read"))
+            break
+        elif section:
             options = sections[section[1]] = {}
         elif option:
             options[option[1]] = option[2].rstrip(" \t")

@@ -207,3 +207,11 @@ def test_no_bytes_break_it(content: bytes) -> None:
 def test_one_model_in_a_preset_of_the_dashboard() -> None:
     model = only(read_bytes("preset", "LLAMA_CONFIG_VERSION = 1\n\n[m]\nmodel = /no/m.gguf\n"))
     assert model["name"] == "m"
+
+
+def test_what_follows_too_many_sections_is_no_part_of_the_last_one() -> None:
+    text = "".join(f"[m{number}]\nmodel = {number}\n" for number in range(100_010))
+    sections, faults = parse(text)
+    assert len(sections) == 100_000
+    assert all(options == {"model": name[1:]} for name, options in sections.items() if options)
+    assert [reason for _, reason in faults] == ["more than 100,000 sections: the rest is not read"]
