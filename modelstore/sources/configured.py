@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from modelstore.sources.base import Context, Item, Target
 
+_DIGEST = re.compile(r"^(?:sha256[-:])?[0-9a-f]{40,64}$")
 _REPOSITORY = re.compile(r"([^/:@\s]+/[^/:@\s]+)(?::([^\s:/]{1,64}))?")
 
 
@@ -95,7 +96,10 @@ class Configuration:
                 if file and all(file.path != other.path for other in files):
                     files.append(file)
         tags = tuple(sorted({*item.model.tags, *entry.tags}))
-        model = replace(item.model, tags=tags)
+        name = item.model.name
+        if _DIGEST.search(os.path.basename(path)):  # a blob of a store, whose name says nothing
+            name = entry.title or entry.id
+        model = replace(item.model, tags=tags, name=name)
         return Found(model, tuple(files), self._place(entry))
 
     def _named(self, entry: Entry, path: str | None, repository: str | None) -> Found:

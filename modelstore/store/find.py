@@ -27,7 +27,8 @@ def resolve(conn: sqlite3.Connection, text: str) -> str:
     """Return the id of the model that `text` means.
 
     It is an id, the beginning of one (at least 4 digits), a name, a path or a locator, exactly;
-    what has a separator may be a path relative to the working directory.
+    what has a separator may be a path relative to the working directory. What none of these is
+    may be what a place, such as a store or a server, calls the model.
     Raises `AmbiguousModelError` naming the candidates, `ModelNotFoundError` with near names.
     """
     path = os.path.abspath(text) if os.sep in text and "\0" not in text else text
@@ -38,6 +39,13 @@ def resolve(conn: sqlite3.Connection, text: str) -> str:
         found = conn.execute(
             f"SELECT id, name FROM models WHERE {by_id}name = :text OR path IN (:text, :path) "
             f"OR locator = :text ORDER BY id LIMIT {_NAMED + 1}",
+            values,
+        ).fetchall()
+    if not found and _has_places(conn):
+        found = conn.execute(
+            "SELECT id, name FROM models WHERE id IN "
+            "(SELECT model_id FROM model_places WHERE name = :text) "
+            f"ORDER BY id LIMIT {_NAMED + 1}",
             values,
         ).fetchall()
     if len(found) == 1:
@@ -53,6 +61,12 @@ def resolve(conn: sqlite3.Connection, text: str) -> str:
             hint="give an id, or more digits of one",
         )
     raise ModelNotFoundError(f"there is no model '{shown}'", hint=_near(conn, text))
+
+
+def _has_places(conn: sqlite3.Connection) -> bool:
+    """Tell whether this is a catalogue of ours, and not another program's table of models."""
+    sql = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'model_places')"
+    return bool(conn.execute(sql).fetchone()[0])
 
 
 def _is_prefix(text: str) -> bool:

@@ -183,3 +183,20 @@ def test_servers_that_lie_are_named(tmp_path: Path) -> None:
         assert result.out == ""
         assert "Traceback" not in result.err
         assert server.url in result.err
+
+
+def test_a_configuration_names_a_blob_and_its_name_finds_the_model(tmp_path: Path) -> None:
+    db = tmp_path / "m.db"
+    weights = write_gguf(tmp_path / "w.gguf", name="Blob")
+    ollama = ollama_store(tmp_path / "ollama", weights, "latest")
+    blob = ollama / "blobs" / f"sha256-{sha256(weights)}"
+    preset = tmp_path / "models.ini"
+    preset.write_text(f"version = 1\n\n[my own name]\nmodel = {blob}\n")
+    assert modelstore("import", preset, "--db", db).code == 0
+    (row,) = listed(db)
+    assert row["name"] == "my own name"
+    assert modelstore("import", ollama, "--db", db).code == 0
+    assert [found["id"] for found in listed(db)] == [row["id"]]
+    for name in ("my own name", "tiny:latest"):
+        shown = modelstore("show", name, "--field", "id", "--db", db)
+        assert (shown.code, shown.out.strip()) == (0, row["id"]), (name, shown)
