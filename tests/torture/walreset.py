@@ -137,8 +137,8 @@ def _naive(seed: int) -> Result:
     for _ in range(20):  # a third of them lose rows
         result = attack(Plan(seed, 1), pairs=(NAIVE,), seconds=1.0)
         if result.failures:
-            break
-    return result
+            return result
+    return Result(0, skipped="20 races in a row lost nothing: this machine is too slow or too fast")
 
 
 ATTACK = SimpleAttack(

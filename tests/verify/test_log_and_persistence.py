@@ -373,6 +373,6 @@ def test_writers_that_never_stop_are_no_loss(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline()
         for _ in range(3):
-            found = examine(path, "log", "checkpoint", "persistence", timeout=1)
+            found = examine(path, "log", "checkpoint", "persistence", timeout=10)
             assert not found.failed, found.findings
             assert {"persistence.same", "persistence.busy"} & set(severities(found))
