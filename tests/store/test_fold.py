@@ -12,7 +12,7 @@ import pytest
 from modelstore.errors import ExitCode
 from modelstore.store.checkpoint import Checkpoint
 from modelstore.store.connection import OpenDatabase, Purpose, open_database
-from modelstore.store.fold import LOG_DELETED
+from modelstore.store.livelog import LOG_DELETED
 from modelstore.store.sqlite import HAS_WAL_RESET_BUG
 from tests.store.outside import (
     IMPATIENT_WRITER,
