@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench.__main__ import BENCHES
 from tests.bench.equality import json_rows, same_rows
-from tests.bench.growth import slope
+from tests.bench.growth import exponent
 from tests.bench.measure import FailedError, Pairs, Sample, alternate, in_turn, run
 from tests.bench.row import Row, compared, missing, table
 
@@ -72,8 +72,10 @@ def test_different_content_is_found(wrong: list[dict[str, object]], tmp_path: Pa
         same_rows(json_rows(path), wrong)
 
 
-def test_an_exponent_is_fitted() -> None:
-    assert slope([0, 1, 2], [5, 7, 9]) == pytest.approx(2)
+@pytest.mark.parametrize("power", [0.5, 1, 2])
+def test_an_exponent_is_fitted_whatever_the_start_costs(power: float) -> None:
+    times = [0.3 + 0.01 * size**power for size in (1, 10, 100)]
+    assert exponent(*times) == pytest.approx(power)
 
 
 def test_every_benchmark_can_be_chosen() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from tests.bench.data import records, write_lines
 from tests.bench.listing import filled
 from tests.bench.logs import make_log
-from tests.bench.measure import Sample, middle, run
+from tests.bench.measure import Sample, run
 from tests.bench.place import CHILDREN, Place, program, python, remove_database
 from tests.bench.row import Row, seconds
 from tests.bench.trees import make_tree
@@ -19,10 +19,9 @@ Work = Callable[[int], Sample]
 
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
-    start = middle([run([*program(), "--version"]) for _ in range(5)]).wall
-    rows = place.size(10_000, 1_000)
-    files = place.size(100, 20)
-    log = place.size(10_000_000, 1_000_000)
+    rows = place.size(10_000, 300)
+    files = place.size(100, 10)
+    log = place.size(10_000_000, 500_000)
     works: tuple[tuple[str, str, int, Work], ...] = (
         ("import JSONL", "records", rows, lambda size: _import(place, size)),
         ("import again, unchanged", "records", rows, lambda size: _import_again(place, size)),
@@ -40,7 +39,7 @@ def bench(place: Place) -> Iterator[Row]:
     for what, unit, smallest, work in works:
         sizes = [smallest, smallest * 10, smallest * 100]
         times = [_best(work, size, place) for size in sizes]
-        yield _row(what, unit, sizes, times, start)
+        yield _row(what, unit, sizes, times, place)
 
 
 def _best(work: Work, size: int, place: Place) -> float:
@@ -48,28 +47,26 @@ def _best(work: Work, size: int, place: Place) -> float:
     return min(work(size).wall for _ in range(place.size(3, 2)))
 
 
-def _row(what: str, unit: str, sizes: Sequence[int], times: Sequence[float], start: float) -> Row:
-    # What the smallest size takes beyond the start-up is hardly to be measured: its share of the
-    # fit is what it is, and an exponent below 1 says only that fixed costs are spread.
-    net = [max(time - start, 1e-3) for time in times]
-    exponent = slope([math.log(size) for size in sizes], [math.log(time) for time in net])
+def _row(what: str, unit: str, sizes: Sequence[int], times: Sequence[float], place: Place) -> Row:
+    power = exponent(*times)
     return Row(
         bench="growth",
         what=f"{what}, {sizes[0]:,} to {sizes[-1]:,} {unit}: exponent",
-        measured=exponent,
+        measured=power,
         unit="",
-        limit=_LINEAR,
+        limit=place.limit(_LINEAR),
         ours=", ".join(seconds(time) for time in times),
-        note="not linear" if exponent > _LINEAR else "",
-        facts={"sizes": list(sizes), "seconds": list(times), "start_up": start},
+        note="not linear" if power > _LINEAR and not place.quick else "",
+        facts={"sizes": list(sizes), "seconds": list(times)},
     )
 
 
-def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Return the slope of the line of least squares."""
-    x, y = sum(xs) / len(xs), sum(ys) / len(ys)
-    across = sum((a - x) ** 2 for a in xs)
-    return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / across
+def exponent(one: float, ten: float, hundred: float) -> float:
+    """Return p of ``a + b * size ** p`` through the times at 1, 10 and 100 times a size.
+
+    What is the same at every size, such as the start of the program, falls out.
+    """
+    return math.log10(max(hundred - ten, 1e-4) / max(ten - one, 1e-4))
 
 
 def _import(place: Place, size: int) -> Sample:

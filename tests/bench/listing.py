@@ -39,7 +39,7 @@ _QUERIES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
-    count = place.size(1_000_000, 50_000)
+    count = place.size(1_000_000, 20_000)
     database = filled(place, count)
     yield from _whole(place, database, count)
     sqlite = shell()

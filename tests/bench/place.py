@@ -35,7 +35,7 @@ class Place:
     @property
     def rounds(self) -> int:
         """How many pairs are run."""
-        return self.size(5, 3)
+        return self.size(5, 2)
 
     def fresh(self, name: str) -> Path:
         """Return a path in the scratch directory that holds nothing, nor a log beside it."""

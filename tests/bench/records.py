@@ -19,7 +19,7 @@ _MATTER = "id, name, locator, path, architecture, type, parameter_count, file_si
 
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
-    count = place.size(1_000_000, 50_000)
+    count = place.size(1_000_000, 20_000)
     tables = place.directory / "tables.sql"
     few = write_lines(place.directory / "one.jsonl", records(1))
     run([*program(), "import", few, "--db", place.fresh("one.db")])

@@ -19,7 +19,7 @@ _SIZES = (20_000, 4_000_000_000, 70_000, 40_000_000_000, 500_000)  # bytes; most
 
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
-    for count in (100, 1000) if place.quick else (1000, 10_000):
+    for count in (50, 500) if place.quick else (1000, 10_000):
         tree = make_tree(place.directory / f"tree-{count}", count)
         database = place.directory / "tree.db"
         command: Command = [*program(), "import", tree, "--db", database, "--json"]

@@ -40,7 +40,7 @@ def _one(place: Place, name: str, arguments: tuple[str, ...], lines: Path, *, re
     first = lines if arguments[:1] != ("import",) else place.directory / "one-record.jsonl"
     write_lines(first, records(1))
     output([*program(), "import", first, "--db", database])
-    repeats = place.size(3, 2)
+    repeats = place.size(3, 1)
     locked = 0.0
     with ExitStack() as stack:
         if reader:
