@@ -33,14 +33,15 @@ _PATIENCE = 60.0
 COMMAND: tuple[str, ...] = ("-m", "modelstore")
 
 _READER = """
-import random, sqlite3, sys, time
+import random, select, sqlite3, sys
 conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10)
 rng = random.Random(int(sys.argv[2]))
 print("ready", flush=True)
 while True:
     conn.execute("BEGIN")
     conn.execute("SELECT count(*) FROM models").fetchone()
-    time.sleep(rng.uniform(0.2, 1.5))
+    if select.select([sys.stdin], [], [], rng.uniform(0.2, 1.5))[0]:
+        break  # whoever started this is gone
     conn.execute("COMMIT")
 """
 

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -67,7 +68,8 @@ class Bench:
     quick: bool
 
     def fresh(self) -> Path:
-        place = self.scratch / f"case{len(os.listdir(self.scratch))}"
+        place = self.scratch / "case"
+        shutil.rmtree(place, ignore_errors=True)
         (place / "cwd").mkdir(parents=True)
         return place
 
