@@ -66,7 +66,7 @@ class Server:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         variables = environment(
             {
-                "LD_PRELOAD": str(shim.library()),
+                "LD_PRELOAD": str(shim.compiled()),
                 "TMPDIR": str(self.scratch),
                 "HOME": str(self.scratch),
                 "PYTHONPATH": str(ROOT),

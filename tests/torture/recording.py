@@ -101,7 +101,7 @@ Script = Callable[[Recorder, Companion, random.Random], None]
 def record_run(servers: Servers, directory: Path, rng: random.Random, script: Script) -> Recording:
     """Run a script in a directory, and return all that it wrote."""
     recorder = Recorder(servers, directory)
-    preload = {"LD_PRELOAD": str(shim.library())}
+    preload = {"LD_PRELOAD": str(shim.compiled())}
     with Companion((str(recorder.control.path), str(recorder.log.path)), preload) as companion:
         script(recorder, companion, rng)
     return Recording(recorder.steps, list(recorder.log.records()))

@@ -217,7 +217,7 @@ def why_not() -> str | None:
 
 
 @functools.cache
-def library() -> Path:
+def compiled() -> Path:
     """Return the compiled shim; compiled once for each version of its source."""
     digest = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
     directory = Path(tempfile.gettempdir()) / f"modelstore-shim-{os.getuid()}"
