@@ -6,10 +6,11 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import platformdirs
 
 Command = Sequence[str | Path]
 
@@ -83,7 +84,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "PYTHONPYCACHEPREFIX": _BYTECODE, **(extra or {})}
 
 
-_BYTECODE = os.path.join(tempfile.gettempdir(), f"modelstore-bench-bytecode-{os.getuid()}")
+_CACHE = platformdirs.user_cache_dir("modelstore-bench", appauthor=False)
+_BYTECODE = os.path.join(_CACHE, "bytecode")  # nobody else's to write to
 
 
 def run(
