@@ -37,6 +37,7 @@ def _options(names: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=names, metavar="ATTACK")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, help="cases, instead of the attack's own number")
+    parser.add_argument("--first", type=int, default=0, help="the first case, to go on with a run")
     parser.add_argument("--case", type=int, help="one case alone: how a failure is repeated")
     parser.add_argument("--no-twins", action="store_true", help="leave out the broken twins")
     parser.add_argument("--json", action="store_true")
@@ -54,6 +55,7 @@ def _run(attack: Attack, options: argparse.Namespace) -> dict[str, object]:
         seed=options.seed,
         count=options.count or (attack.quick if options.quick else attack.full),
         quick=options.quick,
+        first=options.first,
         case=options.case,
         report=report,
     )

@@ -27,15 +27,17 @@ class Plan:
     seed: int
     count: int
     quick: bool = False
+    first: int = 0  # where a run that was interrupted goes on
     case: int | None = None
     report: Callable[[str], None] = silent  # one line of progress
 
     def cases(self) -> Iterator[tuple[int, random.Random]]:
         """Yield the number of each case and its source of randomness."""
-        numbers = range(self.count) if self.case is None else (self.case,)
+        end = self.first + self.count
+        numbers = range(self.first, end) if self.case is None else (self.case,)
         for number in numbers:
             if number and number % 100 == 0:
-                self.report(f"{number:,} of {self.count:,}")
+                self.report(f"{number:,} of {end:,}")
             yield number, random.Random(f"{self.seed}:{number}")
 
 
