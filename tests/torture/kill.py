@@ -62,7 +62,7 @@ def attack(plan: Plan, program: str = "modelstore") -> Result:
 def _case(tally: _Tally, rng: random.Random, *, simple: bool) -> None:
     bench = tally.bench
     base = rng.choice(BASES[:3] if simple else BASES)
-    kind = "jsonl" if simple else rng.choices(_KINDS, _WEIGHTS)[0]
+    kind = "twin" if simple else rng.choices(_KINDS, _WEIGHTS)[0]
     load = _make(bench, kind, rng)
     spans = _measure(tally, base, kind, load)
     acknowledged = bench.base(base)
@@ -105,6 +105,8 @@ def _make(bench: Bench, kind: str, rng: random.Random) -> Load:
         require(done.code == 0, f"the catalogue to import was not made: {done}")
         copy(bench.database, place / "other.db", ("",))
         load = Load(arguments=("import", str(place / "other.db")), names=load.names)
+    elif kind == "twin":
+        load = loads.jsonl(place / "load.jsonl", "New", 400)
     else:
         load = loads.MAKERS[kind](place, rng)
     bench.loads[name] = load
@@ -175,9 +177,9 @@ def _go_on(bench: Bench, what: str, load: Load, known: list[Load], company: str)
         require(before == after, f"{what}: {len(before)} of the load before, {len(after)} after")
 
 
-def _twin(program: str, because: str) -> Twin:
+def _twin(program: str, *because: str) -> Twin:
     def run(seed: int) -> Result:
-        return attack(Plan(seed=seed, count=12, quick=True), program).of(because)
+        return attack(Plan(seed=seed, count=20, quick=True), program).of(*because)
 
     return Twin(program, run)
 
@@ -190,7 +192,7 @@ ATTACK = SimpleAttack(
     attack=attack,
     twins=(
         _twin("row-by-row", "is there in part"),
-        _twin("no-journal", "is there in part"),
+        _twin("no-journal", "is there in part", "integrity_check", "cannot be read"),
         _twin("says-so-first", "not in the main file alone"),
         _twin("never-checkpoints", "not in the main file alone"),
     ),
