@@ -10,8 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from modelstore.errors import ModelstoreError, RefusedError
-from modelstore.text import visible
+from modelstore.errors import RefusedError
 from modelstore.wal.files import read_at
 from modelstore.wal.header import WalHeader, WalHeaderError
 from modelstore.wal.index import read_index
@@ -19,14 +18,9 @@ from modelstore.wal.layout import DATABASE_HEADER_SIZE, WAL_HEADER_SIZE, Databas
 from modelstore.wal.locks import attached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from modelstore.store.descriptors import HeldFiles
     from modelstore.wal.frames import WalScan
-    from modelstore.wal.pages import View
 
-_MAX_ROOTS = 1000  # tables and indexes whose first page is looked at
-_INDEX_KINDS = (2, 10)  # sqlite.org/fileformat2.html#b_tree_pages
 _LOOKS = 3
 _PAUSE = 0.005  # seconds; a restart of the log takes microseconds
 
@@ -92,45 +86,18 @@ def _is_before(one: int, other: int) -> bool:
 
 def _why_malformed(header: DatabaseHeader, main: int, log: WalScan, wal: int) -> str | None:
     """Say what is malformed through the log and sound without it."""
+    from modelstore.wal.misfit import BoundedView, misfit
     from modelstore.wal.overlay import LogPages
-    from modelstore.wal.pages import View
 
+    pages = LogPages(log.page_numbers[: log.committed], log.page_size)
+    problem = misfit(lambda: BoundedView(main, log.page_size, log.page_count, wal, pages), pages)
+    if problem is None:
+        return None
     in_file = os.fstat(main).st_size // header.page_size
     count = header.page_count if header.has_valid_page_count else in_file
-    pages = LogPages(log.page_numbers[: log.committed], log.page_size)
-    if _schema_problem(lambda: View(main, header.page_size, count)) is not None:
+    if misfit(lambda: BoundedView(main, header.page_size, count), pages) is not None:
         return None  # a checkpoint may have stopped halfway
-    problem = _schema_problem(lambda: View(main, log.page_size, log.page_count, wal, pages))
-    problem = problem or _tree_problem(main, log, wal)
-    return f"with it the database is malformed: {problem}" if problem is not None else None
-
-
-def _tree_problem(main: int, log: WalScan, wal: int) -> str | None:
-    """Return what does not fit where the log's pages meet those of the file."""
-    from modelstore.wal.analysis import Analysis
-
-    report = Analysis(main, wal, log, None).report(1, deep=False, names=None, limit=0)
-    return report.live_problem if report.main.problem is None else None
-
-
-def _schema_problem(open_view: Callable[[], View]) -> str | None:
-    """Return what is wrong with the schema, or with the first page of what it names."""
-    from modelstore.wal.schema import read_schema
-
-    try:
-        view = open_view()
-        for item in list(read_schema(view).values())[:_MAX_ROOTS]:
-            if not item.root:
-                continue
-            is_index = view.btree_page(item.root).kind in _INDEX_KINDS
-            must_be_index = item.type == "index"
-            may_be_index = must_be_index or "ROWID" in item.sql.upper()  # WITHOUT ROWID
-            if is_index > may_be_index or is_index < must_be_index:
-                name = visible(item.name, 100)
-                return f"page {item.root} cannot be the first of {item.type} {name}"
-    except ModelstoreError as error:
-        return error.message
-    return None
+    return f"with it the database is malformed: {problem}"
 
 
 def log_is_gone(held: HeldFiles, shm: int) -> bool:
