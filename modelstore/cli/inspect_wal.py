@@ -89,14 +89,17 @@ def command(
         from modelstore.cli.log_listing import list_frames, list_transactions
 
         (list_frames if frames else list_transactions)(out, found, form)
-    checkpoint, refusal = _close(out, found, choice, seconds(timeout), fold=not no_checkpoint)
+    checkpoint, refusal, unreadable = _close(
+        out, found, choice, seconds(timeout), fold=not no_checkpoint
+    )
     if not (frames or transactions):
         _report(out, found, checkpoint, refusal, form)
     elif checkpoint is not None:
         from modelstore.cli.session import report_fold
 
         report_fold(out, checkpoint)
-    return ExitCode.FAILED if found.is_damaged else ExitCode.OK
+    is_damaged = found.is_damaged or found.main_problem or unreadable
+    return ExitCode.FAILED if is_damaged else ExitCode.OK
 
 
 def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
@@ -123,25 +126,28 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
 
 def _close(
     out: Output, found: Inspection, choice: DatabaseChoice, patience: float, *, fold: bool
-) -> tuple[Checkpoint | None, str | None]:
-    """Open and fold, as every command does; return what that did, or why it was not done."""
+) -> tuple[Checkpoint | None, str | None, bool]:
+    """Open and fold, as every command does.
+
+    Return what that did, or why it was not done, and whether that is damage which SQLite found.
+    """
     from modelstore.cli.session import DatabaseChoice, Session
-    from modelstore.errors import ModelstoreError
+    from modelstore.errors import DamageError, ModelstoreError
     from modelstore.store.connection import Purpose
 
     if not fold:
-        return None, "left as it is, as asked (--no-checkpoint)"
+        return None, "left as it is, as asked (--no-checkpoint)", False
     if not found.has_database:
-        return None, "there is no database to fold it into"
+        return None, "there is no database to fold it into", False
     if found.loss.live_problem is not None:  # perhaps another database's log: keep both apart
-        return None, "nothing was folded: with this log the database is malformed"
+        return None, "nothing was folded: with this log the database is malformed", True
     beside = DatabaseChoice(found.database, choice.origin)
     try:
         with Session(out, beside, Purpose.READ, timeout=patience) as session:
             pass
     except ModelstoreError as error:
-        return None, error.message
-    return session.checkpoint, None
+        return None, error.message, isinstance(error, DamageError)
+    return session.checkpoint, None, False
 
 
 def _report(

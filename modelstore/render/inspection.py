@@ -54,6 +54,8 @@ def inspection_body(found: Inspection) -> list[Part]:
     """Return the whole report for a person: the state in one line, then the evidence."""
     body: list[Part] = [Cell(line, tone) for line, tone in state_lines(found)]
     if found.scan.header is None or not found.scan.page_size:
+        if found.main_problem is not None:
+            body.append(facts([_main_file(found)]))
         return body + list(_lock_parts(found))
     body.append(frame_grid(found))
     if found.loss.objects or found.loss.tables:
@@ -144,12 +146,7 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str | Cell]]:
     if scan.commit_count:
         yield "commits", _commits(found)
     if found.has_database:
-        words, tone = _MAIN_WORDS[loss.main.state]
-        if loss.main.state is MainState.CONSISTENT and loss.main.commit is not None:
-            words += f", as of commit {loss.main.commit:,} of {scan.commit_count:,}"
-        if loss.main.problem:
-            words += f" ({loss.main.problem})"
-        yield "main file alone", Cell(words, tone)
+        yield _main_file(found)
         yield (
             "database",
             f"{human_bytes(loss.main.size)} in the main file, {plural(scan.page_count, 'page')} "
@@ -162,6 +159,18 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str | Cell]]:
             f"mxFrame {found.index.max_frame:,}, nBackfill {found.index.backfill:,}, "
             f"read marks at {', '.join(marks) or 'none'}",
         )
+
+
+def _main_file(found: Inspection) -> tuple[str, Cell]:
+    main = found.loss.main
+    words, tone = _MAIN_WORDS[main.state]
+    if found.main_problem is not None:
+        words, tone = "damaged", "bad"
+    elif main.state is MainState.CONSISTENT and main.commit is not None:
+        words += f", as of commit {main.commit:,} of {found.scan.commit_count:,}"
+    if main.problem:
+        words += f" ({main.problem})"
+    return "main file alone", Cell(words, tone)
 
 
 def _commits(found: Inspection) -> str:

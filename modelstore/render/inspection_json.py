@@ -18,7 +18,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         "database": found.database if found.has_database else None,
         "wal": found.log,
         "state": [line for line, _ in state_lines(found)],
-        "damaged": found.is_damaged,
+        "damaged": found.is_damaged or found.main_problem is not None,
         "raced": loss.raced,
         "exact": loss.is_exact,
         "log": {

@@ -29,6 +29,8 @@ def state_lines(found: Inspection) -> Iterator[tuple[str, Tone]]:
     scan, loss = found.scan, found.loss
     if loss.raced:
         yield "The files changed while they were read, again and again: figures may be off.", "warn"
+    if found.main_problem is not None:
+        yield f"The database is damaged: {found.main_problem}.", "bad"
     if scan.header is None or (scan.fault is not None and not found.is_damaged):
         reason = scan.fault.value if scan.fault is not None else "it is empty"
         yield f"Nothing is in the WAL: {reason}.", "" if _is_quiet(found) else "warn"
@@ -41,7 +43,9 @@ def state_lines(found: Inspection) -> Iterator[tuple[str, Tone]]:
             "warn",
         )
         return
-    if not scan.committed:
+    if found.main_problem is not None:
+        yield "No committed frame is in the WAL.", ""
+    elif not scan.committed:
         yield "No committed frame is in the WAL: nothing would be lost without it.", "good"
     elif loss.is_harmless:
         yield (

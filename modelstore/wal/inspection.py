@@ -16,6 +16,7 @@ from modelstore.wal.index import WalIndex, read_index
 from modelstore.wal.layout import WAL_MAGIC
 from modelstore.wal.locks import Blocker, LockReport, blockers, holders
 from modelstore.wal.loss import analyse
+from modelstore.wal.mainfile import MainState
 
 if TYPE_CHECKING:
     from modelstore.wal.frames import WalScan
@@ -34,6 +35,7 @@ class Inspection:
     loss: LossReport
     locks: LockReport
     blockers: tuple[Blocker, ...]
+    has_journal: bool = False
 
     @property
     def scan(self) -> WalScan:
@@ -63,6 +65,19 @@ class Inspection:
         index = self.index if self.locks.attached else None
         unreadable = self.has_database and self.loss.live_problem is not None
         return self.scan.is_damaged_for(index) or unreadable
+
+    @property
+    def main_problem(self) -> str | None:
+        """Why the main file cannot be read, where nothing beside it would mend that.
+
+        Neither frames in the log, nor a rollback journal: with one, a transaction that was cut
+        short leaves fewer pages than the header counts. None where it can be read.
+        """
+        main = self.loss.main
+        is_alone = self.has_database and not self.loss.pages and not self.has_journal
+        if not is_alone or main.readable or self.loss.raced or main.state is MainState.FOREIGN:
+            return None
+        return main.problem
 
 
 def split_path(path: str) -> tuple[str, str]:
@@ -100,6 +115,7 @@ def inspect(
         loss,
         report,
         blockers(index, report),
+        os.path.lexists(os.path.realpath(database) + "-journal"),
     )
 
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -155,6 +157,32 @@ def test_every_broken_log_gets_an_answer(tmp_path: Path, fault: str) -> None:
     assert result.code in (0, 3, 5), result
     assert "Traceback" not in result.err
     assert result.out or result.err.startswith("error: ")
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_database_that_was_cut_short_is_damage_without_any_log(tmp_path: Path, mode: str) -> None:
+    db = tmp_path / "app.db"
+    with closing(sqlite3.connect(db)) as conn, conn:
+        conn.execute(f"PRAGMA journal_mode={mode}")
+        conn.execute("CREATE TABLE t (x)")
+        conn.executemany("INSERT INTO t VALUES (?)", ((bytes(1000),) for _ in range(200)))
+    whole = modelstore("inspect-wal", db)
+    assert (whole.code, "damaged" in whole.out) == (0, False)
+    os.truncate(db, db.stat().st_size // 4096 // 2 * 4096)
+    before = state_of(db)
+    for extra in ([], ["--no-checkpoint"]):
+        result = modelstore("inspect-wal", db, *extra)
+        assert result.code == 5
+        first, *_, last = result.out.splitlines()
+        assert first.startswith("The database is damaged: it ends after page ")
+        assert "main file alone" in result.out
+        assert last.startswith("On exit: ")
+        assert modelstore("inspect-wal", db, "--json", *extra).json["damaged"] is True
+    assert state_of(db) == before
+    # Such a file is also what a transaction leaves that was killed on its way into it: its journal
+    # takes that back, so that nothing is known before SQLite opens the database.
+    (tmp_path / "app.db-journal").write_bytes(b"")
+    assert modelstore("inspect-wal", db, "--no-checkpoint").code == 0
 
 
 def test_what_is_no_database_is_called_what_it_is(tmp_path: Path) -> None:
