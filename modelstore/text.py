@@ -70,7 +70,7 @@ def _escape_one(char: str) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # a raw byte, as Python's file names carry it
         return f"\\x{code - 0xDC00:02x}"
-    if code <= 0xFF:
+    if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 

@@ -46,6 +46,8 @@ class Output:
         self.stderr_is_terminal = is_terminal(sys.stderr)
         self.stdout_closed = sys.stdout is None
         self._above: Callable[[str], None] | None = None
+        self._obeyed = os.environ.get("GITHUB_ACTIONS") == "true"  # what looks like a command is
+        self._begins_line = True  # whatever is written to stdout next
 
     @property
     def width(self) -> int:
@@ -69,9 +71,15 @@ class Output:
             return
 
     def stream(self, text: str) -> None:
-        """Write `text` to stdout as it is. Raises `StdoutClosedError` where nobody reads it."""
+        """Write `text` to stdout as it is. Raises `StdoutClosedError` where nobody reads it.
+
+        GitHub's runner finds no command in it.
+        """
         if self.stdout_closed:
             raise StdoutClosedError
+        if self._obeyed and text:
+            text, before = _without_commands(text, begins_line=self._begins_line), text
+            self._begins_line = before.endswith(("\n", "\r"))
         try:
             if self.stdout_is_terminal:
                 sys.stdout.write(
@@ -107,13 +115,18 @@ class Output:
         """Hand the lines of stderr to `writer` while a live display holds the terminal's foot."""
         self._above = writer
 
-    def message(self, text: str) -> None:
-        """Write one line to stderr, made safe; a closed stderr is no error."""
+    def message(self, text: str, *, is_command: bool = False) -> None:
+        """Write one line to stderr, made safe; a closed stderr is no error.
+
+        `is_command`: it is meant for GitHub's runner to obey.
+        """
         if sys.stderr is None:
             return
         try:
             encoding = _encoding(sys.stderr)
             line = visible(text, _LINE_LIMIT)
+            if self._obeyed and not is_command:
+                line = _without_commands(line, begins_line=True)
             line = line.encode(encoding, "backslashreplace").decode(encoding)
             if self._above is not None:
                 self._above(line)
@@ -136,6 +149,12 @@ class Output:
         self.message(f"error: {error.message}")
         if error.hint:
             self.message(f"hint: {error.hint}")
+
+
+def _without_commands(text: str, *, begins_line: bool) -> str:
+    from modelstore.render.github import without_commands
+
+    return without_commands(text, begins_line=begins_line)
 
 
 def _encoded(text: str) -> bytes:

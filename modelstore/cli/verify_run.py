@@ -169,7 +169,7 @@ def _tell_github(out: Output, verification: Verification) -> None:
     from modelstore.render.github import annotation_lines, job_summary
 
     for line in annotation_lines(verification):
-        out.message(line)
+        out.message(line, is_command=True)
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return

@@ -1,8 +1,9 @@
 """A verification as GitHub Actions shows it: annotations in the log, and the job's summary.
 
-The runner takes lines that begin with ``::`` for commands, and everything in the summary for
-Markdown with HTML. Names from databases and disks are outside text there too.
-https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+The runner takes lines that begin with ``::`` for commands, and ``##[`` anywhere in one, and
+everything in the summary for Markdown with HTML. Names from databases and disks are outside text
+there too. https://docs.github.com/actions/reference/workflow-commands-for-github-actions and
+https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs
 """
 
 from __future__ import annotations
@@ -25,6 +26,22 @@ _SIGNS = {"pass": "✅", "note": "💬", "warn": "⚠️", "fail": "❌"}
 
 _ACTIVE = re.compile(r"[@#$`*_~\\\[\]]|://|www\.|:[\w+-]+:|[0-9a-f]{7}")
 """What GitHub makes links, names, pictures or formulas of, outside of ``<code>``."""
+
+
+_COMMAND = re.compile(r"(?:\A|(?<=[\r\n]))(\s*)::")
+
+
+def without_commands(text: str, *, begins_line: bool) -> str:
+    r"""Return output in which the runner finds no command: ``\x3a:error::``, ``#\x23[error]``.
+
+    `begins_line` tells whether `text` begins a line, or goes on with one.
+    """
+    if "##[" in text:
+        text = text.replace("##[", r"#\x23[")
+    if "::" not in text:
+        return text
+    begin = "" if begins_line else "-"
+    return _COMMAND.sub(r"\1\\x3a:", begin + text).removeprefix(begin)
 
 
 def annotation_lines(verification: VerificationShape) -> Iterator[str]:

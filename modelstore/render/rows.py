@@ -4,7 +4,8 @@ r"""Rows written as JSON, JSON lines, CSV or TSV: raw values, a chunk at a time,
   overrides, zero-width characters, line separators, lone surrogates) is written ``\uXXXX``
   (RFC 8259, section 7), which every parser reads back.
 * TSV is one line a row: tab, newline, carriage return and backslash are ``\t \n \r \\`` and
-  whatever else a terminal would act on is ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``: reversible.
+  whatever else a terminal would act on is ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``: reversible. A
+  ``\xNN`` above 7f is a byte that was no text.
 * CSV (RFC 4180, with line feeds) has the same escapes but leaves a backslash alone, so that
   Windows paths stay as they are. A text that a spreadsheet would run as a formula gets an
   apostrophe in front (owasp.org/www-community/attacks/CSV_Injection).
@@ -88,6 +89,8 @@ def write_json_blocks(write: Write, form: RowFormat, blocks: Iterable[str]) -> N
 
 def harmless_json(text: str) -> str:
     """Return JSON that means the same, with nothing in it that a terminal would act on."""
+    if "##[" in text:  # GitHub's runner obeys ``##[command]`` wherever it stands in a line
+        text = text.replace("##[", r"#\u0023[")
     if _is_plain(text):
         return text
     return _NOT_PLAIN.sub(lambda match: _harmless_run(match[0]), text)
@@ -175,14 +178,7 @@ def _tsv_cell(value: object) -> str:
     text = str(value)
     if is_safe(text) and "\\" not in text:
         return text
-    return spell_unsafe(text.translate(_TSV_ESCAPES), _python_escape)
-
-
-def _python_escape(char: str) -> str:
-    code = ord(char)
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    return visible(text.translate(_TSV_ESCAPES))
 
 
 def _csv(chunk: Sequence[Row]) -> str:

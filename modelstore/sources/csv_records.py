@@ -201,7 +201,13 @@ class _Header:
 
 def _unescaped(cell: str) -> str:
     r"""Undo the escapes of our own TSV: ``\t \n \r \\ \xNN \uNNNN \UNNNNNNNN``."""
-    return _ESCAPE.sub(lambda match: _SIMPLE.get(match[1]) or chr(int(match[1][1:], 16)), cell)
+    return _ESCAPE.sub(lambda match: _SIMPLE.get(match[1]) or _escaped(match[1]), cell)
+
+
+def _escaped(written: str) -> str:
+    r"""Return the character of ``xNN``, ``uNNNN`` or ``UNNNNNNNN``; a byte that is no text too."""
+    code = int(written[1:], 16)
+    return chr(0xDC00 + code if written[0] == "x" and code >= 0x80 else code)
 
 
 @dataclass(frozen=True, slots=True)

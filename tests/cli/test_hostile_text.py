@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,51 @@ def test_options_hidden_in_names(hostile: Path, tmp_path: Path) -> None:
     result = inside("list", "--db", hostile, "--", f"--db={tmp_path}/x.db")
     assert (result.code, result.out.count("\n")) == (0, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+COMMANDS = ("::error::x", " ::stop-commands::y", "##[group]x", "a ##[error]b", "z\n::debug::b")
+
+
+def obeyed(text: str) -> list[str]:
+    """Return the lines that GitHub's runner would take for commands."""
+    lines = re.split(r"[\r\n]", text)
+    return [line for line in lines if line.lstrip().startswith("::") or "##[" in line]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_githubs_runner_finds_no_command(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    models = [{"name": name, "path": f"/m/{name}", "license": name} for name in COMMANDS]
+    db = fill(tmp_path / "m.db", models)
+    for columns in ("all", "name,license"):
+        result = inside("list", "-f", form, "-c", columns, "--no-header", "--db", db)
+        assert (result.code, obeyed(result.out + "\n" + result.err)) == (0, [])
+    for name in COMMANDS:
+        for options in ([], ["-f", form if form != "preset" else "csv"], ["--field", "name"]):
+            result = inside("show", *options, "--db", db, "--", name)
+            assert (result.code, obeyed(result.out + "\n" + result.err)) == (0, [])
+        result = inside("show", "--db", db, "--", f"{name}?")
+        assert (result.code, obeyed(result.err)) == (3, [])
+
+
+def test_elsewhere_such_names_are_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    db = fill(tmp_path / "m.db", [{"name": "::error::##[x"}])
+    options = ("list", "-f", "tsv", "-c", "name,locator", "--db", db)
+    name = "::error::##[x"
+    assert inside(*options).out == f"name\tlocator\n{name}\tname:{name}\n"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    spelled = inside(*options).out
+    assert spelled.endswith("\n\\x3a:error::#\\x23[x\tname:::error::#\\x23[x\n")
+    assert inside("list", "--json", "--db", db).json[0]["name"] == name
+    back = tmp_path / "back.db"
+    (tmp_path / "list.tsv").write_text(spelled)
+    assert inside("import", tmp_path / "list.tsv", "--db", back).code == 0
+    assert inside("list", "--json", "--db", back).json[0]["name"] == name
 
 
 def test_a_name_of_a_million_characters(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tracemalloc
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelstore.render.rows import dump_json, harmless_json, write_json, write_rows
+from modelstore.text import visible
 from tests.render.samples import HOSTILE, TEXTS, VALUES, unsafe_characters
 
 if TYPE_CHECKING:
@@ -66,9 +68,26 @@ def test_tsv_reads_back_exactly_one_line_a_row(rows: list[tuple[object, ...]]) -
 
 
 def unescaped(cell: str) -> str:
-    """Undo the escapes of TSV with Python's own reader of the same escapes."""
+    """Undo the escapes of TSV with Python's own reader of the same escapes, but for raw bytes."""
     ascii_only = "".join(char if char.isascii() else f"\\U{ord(char):08x}" for char in cell)
+    ascii_only = re.sub(r"(\\\\)|\\x([89a-f].)", lambda m: m[1] or f"\\udc{m[2]}", ascii_only)
     return ascii_only.encode("ascii").decode("unicode_escape")
+
+
+def test_a_byte_that_is_no_text_is_spelled_as_everywhere() -> None:
+    row = ("/m/\udcff.gguf", "a\xa0\x9b")
+    for form, separator in (("tsv", "\t"), ("csv", ",")):
+        text = written(form, [row], ("a", "b"), header=False)
+        assert text == separator.join(map(visible, row)) + "\n"
+        assert text == f"/m/\\xff.gguf{separator}a\\u00a0\\u009b\n"
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_json_holds_no_command_of_a_runner(form: str) -> None:
+    text = written(form, [("##[error]x", "###[group]")])
+    assert "##[" not in text
+    rows = json.loads(text) if form == "json" else [json.loads(text)]
+    assert rows == [{"a": "##[error]x", "b": "###[group]"}]
 
 
 @given(ROWS, st.booleans())
