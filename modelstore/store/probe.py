@@ -131,15 +131,23 @@ def _size(path: str) -> int | None:
         return None
     except OSError as error:
         raise RefusedError(f"cannot look at {visible(path, 200)}: {_why(error)}") from error
-    _require_regular(status, visible(path, 200))
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError(
+            f"{visible(path, 200)} is {_kind(status)}, where SQLite keeps a file of the database",
+            hint="move it out of the way, and find out who put it there",
+        )
     return status.st_size
 
 
 def _require_regular(status: os.stat_result, name: str) -> None:
-    if stat.S_ISREG(status.st_mode):
-        return
-    what = next((kind for test, kind in _KINDS if test(status.st_mode)), "not a regular file")
-    raise RefusedError(f"{name} is {what}, not a database", hint="name the database file itself")
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError(
+            f"{name} is {_kind(status)}, not a database", hint="name the database file itself"
+        )
+
+
+def _kind(status: os.stat_result) -> str:
+    return next((kind for test, kind in _KINDS if test(status.st_mode)), "not a regular file")
 
 
 def _look(held: HeldFiles, name: str) -> Probe:

@@ -176,7 +176,22 @@ def test_a_directory_in_the_place_of_the_log_is_refused(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
     Path(f"{path}-wal").unlink()
     Path(f"{path}-wal").mkdir()
-    assert "a directory" in refusal(path).message
+    refused = refusal(path)
+    assert f"{path}-wal is a directory" in refused.message
+    assert "move it out of the way" in str(refused.hint)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_pipe_beside_the_database_is_refused_and_never_opened(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = crashed(tmp_path / "app.db")
+    beside = Path(f"{path}{suffix}")
+    beside.unlink(missing_ok=True)
+    os.mkfifo(beside)
+    refused = refusal(path)
+    assert f"{beside} is a named pipe" in refused.message
+    assert "move it out of the way" in str(refused.hint)
 
 
 def test_an_unreadable_log_is_named(open_dir: Path) -> None:
