@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 _MAX_LOCATOR = 8192  # characters
 _NEEDED = frozenset(("name", "path", "locator", "id"))
-_LOCATOR = re.compile(r"[a-z][a-z0-9+.-]{1,31}:[^\x00-\x1f\x7f]+")
+_LOCATOR = re.compile(r"[a-z][a-z0-9+.-]{1,31}:[^\x00]+")  # control characters: of file names
 _FILE_NAME = re.compile(r"(?:^[/~]|^[A-Za-z]:[/\\]|\.(?:gguf|safetensors)$)")
 
 
 def is_locator(text: str) -> bool:
-    """Tell whether a text may be what a model is: a scheme, a colon, and no control character."""
+    """Tell whether a text may be what a model is: a scheme, a colon, and no NUL."""
     return len(text) <= _MAX_LOCATOR and _LOCATOR.fullmatch(text) is not None
 
 

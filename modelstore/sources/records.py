@@ -222,6 +222,8 @@ class RecordReader:
                 columns["locator"] = file_locator(host, str(path))
             else:
                 columns["locator"] = repository or f"name:{name}"
+        if draft.extras.get("locator") == columns["locator"]:
+            del draft.extras["locator"]  # too long to be taken on trust, and it is the same
 
 
 def _shape_of(keys: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:

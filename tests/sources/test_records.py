@@ -195,6 +195,22 @@ def test_a_model_without_a_name_is_given_one(record: Fields, name: str) -> None:
     assert one(record)["name"] == name
 
 
+@pytest.mark.parametrize("locator", ["name:a\nb", "file://far/m/a\tb\x1b[0m", "http://h:1#a\rb"])
+@pytest.mark.parametrize("host", ["box", "far"])
+def test_a_locator_with_control_characters_stays_what_it_is(locator: str, host: str) -> None:
+    model = one({"name": "x", "locator": locator, "host": host, "status": "available"})
+    assert model["locator"] == locator
+    assert model["id"] == model_id(locator)
+    assert model["parameters"] is None
+
+
+def test_a_locator_too_long_to_take_is_no_parameter_where_it_is_the_same() -> None:
+    name = "n" * 100_000
+    model = one({"name": name, "locator": f"name:{name}"})
+    assert model["locator"] == f"name:{name}"
+    assert model["parameters"] is None
+
+
 def test_a_foreign_id_is_kept_as_where_it_came_from() -> None:
     assert one({"name": "x", "id": "row-7"})["source_id"] == "row-7"
     assert one({"name": "x", "id": model_id("name:x")})["source_id"] is None
