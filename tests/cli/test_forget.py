@@ -22,9 +22,11 @@ def test_a_forgotten_model_is_gone_and_its_files_are_not(tmp_path: Path) -> None
     assert "no model file was touched" in result.out
     assert "import" in result.out
     assert {path: path.read_bytes() for path in models.rglob("*") if path.is_file()} == before
+    again = modelstore("forget", listed[1]["id"], "--json", "--db", db)
+    assert (again.json["forgotten"], again.json["exit_code"]) == (1, 0)
     left = modelstore("list", "-q", "--db", db).out.split()
     assert listed[0]["id"] not in left
-    assert len(left) == len(listed) - 1
+    assert len(left) == len(listed) - 2
     assert alone(db) == [(len(left),)]
     for table in ("model_files", "model_places"):
         query = f"SELECT count(*) FROM {table} WHERE model_id = '{listed[0]['id']}'"

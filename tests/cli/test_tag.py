@@ -55,6 +55,7 @@ def test_what_is_so_already_is_unchanged(shelf: Path) -> None:
     assert result.json["format_version"] == 1
     assert result.json["models"][0]["tags"] == ["favorite", "work"]
     assert {"busy", "log", "checkpointed", "left"} <= set(result.json["checkpoint"])
+    assert result.json["exit_code"] == 0
 
 
 def test_several_need_a_yes(shelf: Path) -> None:
@@ -115,6 +116,9 @@ def test_a_reader_in_the_way_is_exit_4_with_the_whole_answer(shelf: Path) -> Non
         assert result.code == 4
         assert "1 model changed" in result.out
         assert str(process.pid) in result.err
+        options = ("--timeout", "200ms", "--json", "--db", shelf)
+        result = modelstore("tag", ONE, "--add", "y", *options)
+        assert (result.code, result.json["exit_code"]) == (4, 4)
     assert modelstore("list", "--tag", "x", "--count", "--db", shelf).out == "1\n"
     assert alone(shelf, "SELECT count(*) FROM models WHERE tags LIKE '%\"x\"%'") == [(1,)]
 
