@@ -125,6 +125,7 @@ def _report(session: Session, verb: Verb, found: Sequence[Shown], changed: int) 
             "unchanged": unchanged,
             "models": [{"id": model, "name": name, "tags": tags} for model, name, tags in rows],
             "checkpoint": checkpoint.as_json() if checkpoint else None,
+            "exit_code": int(session.exit_code(wrote=True)),
         },
         columns=("id", "name", "tags"),
         rows=rows,
