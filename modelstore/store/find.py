@@ -7,16 +7,18 @@ import heapq
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from modelstore.errors import AmbiguousModelError, ModelNotFoundError
 from modelstore.store.models import ModelFile, Place
 from modelstore.store.sqlite import sqlite3
-from modelstore.store.storable import original, storable
+from modelstore.store.storable import original, storable, whole_or_none
 from modelstore.text import plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from modelstore.store.models import FileRole
 
 _PREFIX = re.compile(r"[0-9a-f]{4,16}")
 _NAMED = 5  # candidates and near names that a message names
@@ -126,9 +128,20 @@ def companions(conn: sqlite3.Connection, model: str) -> Companions:
             return Companions((), ())
         raise
     return Companions(
-        tuple(ModelFile(original(path), *rest) for path, *rest in files),
         tuple(
-            Place(original(root), original(locator), source, original(name), state)
-            for root, locator, source, name, state in places
+            ModelFile(
+                original(path),
+                cast("FileRole", original(role)),
+                whole_or_none(size),
+                whole_or_none(mtime_ns),
+                sha256 and original(sha256),
+                device,
+                inode,
+            )
+            for path, role, size, mtime_ns, sha256, device, inode in files
+        ),
+        tuple(
+            Place(*map(original, texts), state=state and original(state))
+            for *texts, state in places
         ),
     )

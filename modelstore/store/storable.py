@@ -10,6 +10,10 @@ Everything else is stored as it is, so that ordinary text costs nothing and read
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modelstore.store.sqlite import sqlite3
 
 LEAD = "\U0010ffff"
 
@@ -29,7 +33,13 @@ def storable(text: str) -> str:
 
 
 def original(text: str) -> str:
-    """Return what `storable` was given."""
+    """Return what `storable` was given.
+
+    Raises `sqlite3.DatabaseError` (SQLITE_CORRUPT) for what is no text: SQLite checks the types of
+    a STRICT table when it writes, and in `integrity_check`, but not when it reads.
+    """
+    if not isinstance(text, str):
+        raise _damage(text, "text")
     if LEAD not in text:
         return text
     return _KEPT.sub(lambda match: chr(int(match[1], 16)), text)
@@ -38,6 +48,22 @@ def original(text: str) -> str:
 def original_json(text: str) -> str:
     r"""Return JSON text with each kept surrogate as JSON's own escape, ``\udcff``."""
     return _KEPT.sub(r"\\u\1", text) if LEAD in text else text
+
+
+def whole_or_none(number: int | None) -> int | None:
+    """Return a number as it was kept; what is none raises as in `original`."""
+    if number is not None and not isinstance(number, int):
+        raise _damage(number, "a whole number")
+    return number
+
+
+def _damage(value: object, wanted: str) -> sqlite3.DatabaseError:
+    from modelstore.store.sqlite import sqlite3
+
+    kind = {"NoneType": "NULL", "bytes": "a blob", "str": "text"}.get(type(value).__name__)
+    error = sqlite3.DatabaseError(f"a row holds {kind or 'a number'} where {wanted} belongs")
+    error.sqlite_errorcode = 11  # SQLITE_CORRUPT, sqlite.org/rescode.html#corrupt
+    return error
 
 
 def signed(number: int | None) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.sources.naming import parse_name
-from modelstore.store.storable import original
+from modelstore.store.storable import original, whole_or_none
 from modelstore.text import human_bytes, plural
 from modelstore.verify.finding import Finding, Severity
 from modelstore.verify.hashing import Hashed, hash_files
@@ -95,7 +95,7 @@ def read_records(conn: sqlite3.Connection, host: str | None) -> Records:
     files = [
         FileRecord(
             *(model, original(name), status, original(weights), original(path)),
-            *(role, size, mtime_ns, sha256),
+            *(role, whole_or_none(size), whole_or_none(mtime_ns), sha256),
         )
         for model, name, status, weights, path, role, size, mtime_ns, sha256 in conn.execute(
             _FILES, (host,)

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelstore.errors import AmbiguousModelError, ModelNotFoundError
+from modelstore.errors import AmbiguousModelError, DamageError, ModelNotFoundError
+from modelstore.store.failures import explain
 from modelstore.store.find import companions, resolve
+from modelstore.store.sqlite import sqlite3
 from tests.store.making import Opened, catalogue, file, found, model, take, take_rows
 
 if TYPE_CHECKING:
@@ -97,3 +99,28 @@ def test_a_models_files_and_places_are_told(opened: Opened) -> None:
     assert told.places == (item.place,)
     opened.conn.execute("DROP TABLE model_files")
     assert companions(opened.conn, item.model.id).places == ()
+
+
+@pytest.mark.parametrize("value", [None, 5, 1.5, b"raw"])
+@pytest.mark.parametrize("column", ["path", "role", "size", "root", "name"])
+def test_rows_that_no_catalogue_can_hold_are_damage(column: str, value: object) -> None:
+    if column == "size" and value in (None, 5):
+        return
+    conn = sqlite3.connect(":memory:")
+    conn.execute(
+        "CREATE TABLE model_files (model_id DEFAULT 'm', path DEFAULT '/m', role DEFAULT 'model',"
+        " size DEFAULT 1, mtime_ns DEFAULT 1, sha256, device, inode, weights DEFAULT 1)"
+    )
+    conn.execute(
+        "CREATE TABLE model_places (model_id DEFAULT 'm', root DEFAULT '/', locator DEFAULT '/m',"
+        " source DEFAULT 'gguf', name DEFAULT 'm', state)"
+    )
+    table = "model_places" if column in ("root", "name") else "model_files"
+    conn.execute(f"INSERT INTO {table} ({column}) VALUES (?)", (value,))
+    with pytest.raises(sqlite3.DatabaseError, match="a row holds") as raised:
+        companions(conn, "m")
+    assert isinstance(explain(raised.value, "m.db"), DamageError)
+    conn.execute(f"DELETE FROM {table}")
+    conn.execute(f"INSERT INTO {table} DEFAULT VALUES")
+    found = companions(conn, "m")
+    assert len(found.files) + len(found.places) == 1
