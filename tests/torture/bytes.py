@@ -60,17 +60,17 @@ class Bench:
         self.place.mkdir()
         return self.place
 
-    def run(self, *arguments: str | Path, stdin: bytes = b"") -> tuple[Ran, list[str]]:
+    def run(self, *arguments: str | Path, stdin: bytes = b"", **env: str) -> tuple[Ran, list[str]]:
         """Run a command; return with it what is wrong with any run that looks so."""
         ran = self.server.run(
             *arguments,
             stdin=stdin,
             cwd=self.place,
             program=self.program,
-            env={"TMPDIR": str(self.scratch)},
+            env={"TMPDIR": str(self.scratch), **env},
         )
         self.runs += 1
-        return ran, [f"{_short(arguments)}: {fault}" for fault in conduct(ran)]
+        return ran, [f"{_short(arguments) or 'completion'}: {fault}" for fault in conduct(ran)]
 
     def look(self, path: Path, *, log: bool = True) -> Look:
         return look(path, self.scratch / "look", log=log)
@@ -198,6 +198,32 @@ def _trees(bench: Bench, rng: random.Random) -> list[str]:
     return faults + _imported(bench, ran, database, None, b"")
 
 
+def _stores(bench: Bench, rng: random.Random) -> list[str]:
+    """Import what other programs keep, with files of it mutated: manifests, links, blobs."""
+    root = bench.fresh() / "store"
+    kind = rng.choice(tuple(seeds.STORES))
+    kept = {}
+    for name, sound in seeds.store(kind).items():
+        change = rng.random()
+        if change < 0.1:
+            continue  # it is missing
+        data = sound
+        if change < 0.5 and sound.startswith(b"GGUF"):
+            data = mutated(rng, sound, seeds.ggufs())
+        elif change < 0.5:
+            data = mutated_text(rng, sound)
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        kept[path] = data
+    options = ["--from", kind] if rng.random() < 0.8 else []
+    database = bench.place / "m.db"
+    root.mkdir(exist_ok=True)
+    ran, faults = bench.run("import", root, *options, "--db", database, "--json")
+    faults += [f"{path.name} was changed" for path in kept if path.read_bytes() != kept[path]]
+    return faults + _imported(bench, ran, database, None, b"")
+
+
 _SOURCES: tuple[tuple[str, str, Callable[[random.Random], bytes]], ...] = (
     ("gguf", ".gguf", lambda rng: mutated(rng, rng.choice(seeds.ggufs()), seeds.ggufs())),
     ("safetensors", ".safetensors", lambda rng: mutated(rng, rng.choice(seeds.safetensors()))),
@@ -256,7 +282,7 @@ def _of_database(bench: Bench, rng: random.Random) -> list[str]:
     others = [other for other in bench.databases if other is not files]
     other = rng.choice(others)
     database, log, index = files.database, files.log, b""
-    kind = rng.randrange(10)
+    kind = rng.randrange(11)
     if kind <= 2:
         database = mutated_database(rng, database, [other.database])
     elif kind <= 6:
@@ -265,8 +291,11 @@ def _of_database(bench: Bench, rng: random.Random) -> list[str]:
         index = mutated_index(rng, files.index)
     elif kind == 8:
         log = other.log
-    else:
+    elif kind == 9:
         database, log = mutated_database(rng, database), mutated_log(rng, log)
+    else:  # files with each other's names, or a model's
+        strange = (database, log, files.index, rng.choice(seeds.ggufs()), seeds.JSON, b"")
+        database, log, index = (rng.choice(strange) for _ in range(3))
     directory = bench.fresh()
     path = directory / "some.db"
     path.write_bytes(database)
@@ -274,7 +303,51 @@ def _of_database(bench: Bench, rng: random.Random) -> list[str]:
         Path(f"{path}-wal").write_bytes(log)
     if index or rng.random() < 0.2:
         Path(f"{path}-shm").write_bytes(index or files.index)
-    return _commanded(bench, rng, path)
+    whole = rng.random()
+    if whole < 0.06:
+        return _completed(bench, rng, path)
+    return _taken(bench, path) if whole < 0.16 else _commanded(bench, rng, path)
+
+
+def _completed(bench: Bench, rng: random.Random, path: Path) -> list[str]:
+    """Ask for what a shell would offer: that fails in silence, and changes nothing."""
+    kept = {file: file.read_bytes() for file in path.parent.iterdir() if file.suffix != ".db-shm"}
+    line = rng.choice(("show --db {} M", "list --db {} --tag ", "tag --db {} Model-1 -r "))
+    ran, faults = bench.run(
+        _MODELSTORE_COMPLETE=rng.choice(("bash", "zsh", "fish")),
+        _MODELSTORE_LINE="modelstore " + line.format(path),
+    )
+    if ran.code or ran.err:
+        faults.append(f"completion: exit {ran.code}: {ran.said[:300]!r}")
+    changed = [file.name for file in kept if file.read_bytes() != kept[file]]
+    faults += [f"completion changed {name}" for name in changed]
+    return faults
+
+
+def _taken(bench: Bench, path: Path) -> list[str]:
+    """Import a database's models into another: the source keeps its bytes, its rows come over."""
+    before = bench.look(path)
+    log = Path(f"{path}-wal")
+    kept = {file: file.read_bytes() for file in (path, log) if file.exists()}
+    hidden = hides_commits(kept.get(log, b""))
+    database = path.parent / "m.db"
+    ran, faults = bench.run("import", path, "--db", database, "--json", "--timeout", "300ms")
+    faults += [
+        f"import of it: {file.name} was changed"
+        for file, data in kept.items()
+        if not file.exists() or file.read_bytes() != data
+    ]
+    faults += _imported(bench, ran, database, None, b"")
+    if "the database alone is read" in ran.said:
+        before, hidden = bench.look(path, log=False), False
+    if ran.code == 0 and hidden:
+        faults.append("import of it: commits that SQLite hides were passed over")
+    if ran.code == 0 and before.problem is None and "models" in before.tables:
+        names = {str(name) for name in before.column("name") if isinstance(name, str)}
+        come = set(map(str, bench.look(database).column("name")))
+        if missing := {name for name in names if name and name.isprintable()} - come:
+            faults.append(f"import of it: exit 0 without {sorted(missing)[:3]}")
+    return faults
 
 
 def _commanded(bench: Bench, rng: random.Random, path: Path) -> list[str]:
@@ -314,10 +387,13 @@ def _commanded(bench: Bench, rng: random.Random, path: Path) -> list[str]:
 _COMMANDS: tuple[tuple[str, ...], ...] = (
     ("list", "--json"),
     ("list", "--json", "--no-checkpoint"),
-    *(("list", "-f", form) for form in FORMATS),
+    *(("list", "-f", form) for form in (*FORMATS, "preset")),
+    ("list", "--count"),
+    ("list", "-f", "csv", "--columns", "all", "--limit", "3", "--offset", "1"),
     ("list", "--sort", "-name", "--where", "name LIKE 'Model%'", "--json"),
     ("show", "Model-1", "--json"),
     ("show", "Model-3"),
+    ("show", "Model-3", "--field", "name", "--no-checkpoint"),
     ("tag", "Model-1", "--add", "x", "--yes"),
     ("forget", "Model-2", "--yes"),
     ("checkpoint", "--json"),
@@ -334,6 +410,8 @@ _COMMANDS: tuple[tuple[str, ...], ...] = (
     ("verify", "--json", "--expect-count", "ROWS"),
     ("verify", "--json", "--no-checkpoint"),
     ("verify", "--quick", "-f", "table"),
+    ("verify", "--strict", "--hash", "--min-count", "ROWS", "--max-wal-size", "1GB"),
+    ("verify", "--json", "--no-checkpoint", "--expect-count", "ROWS"),
     ("verify", "--deep", "--junit", "v.xml", "--report", "v.html"),
     ("import", "-", "--from", "jsonl", "--json"),
 )
@@ -376,6 +454,8 @@ def _judge_verify(given: Sequence[str], before: Look, alone: Callable[[], Look])
     if "--quick" not in given and (before.problem is not None or not before.sound):
         faults.append(f"passed, but SQLite says: {before.problem or 'not sound'}")
     counts = "--expect-count" in given
+    if "--min-count" in given and (before.count() or 0) < seeds.MODELS:
+        faults.append(f"passed, but SQLite counts {before.count()}")
     if counts and before.count() != seeds.MODELS:
         faults.append(f"passed, but SQLite counts {before.count()}")
     if "--no-checkpoint" not in given:
@@ -417,7 +497,10 @@ def _judge_list(ran: Ran, before: Look, alone: Callable[[], Look]) -> list[str]:
     return [] if said == found else [f"lists {said[:3]}, SQLite reads {found[:3]}"]
 
 
-_ATTACKS = (_of_database, _of_database, _of_database, _sources, _sources, _trees, _replies)
+_ATTACKS = (
+    *(_of_database, _of_database, _of_database, _of_database),
+    *(_sources, _sources, _trees, _stores, _replies),
+)
 
 
 def attack(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import struct
@@ -101,6 +102,61 @@ def safetensors() -> list[bytes]:
     text = json.dumps(header).encode()
     made = struct.pack("<Q", len(text)) + text + bytes(72)
     return [made, *(path.read_bytes() for path in sorted(DATA.rglob("*.safetensors")))]
+
+
+STORES = ("ollama", "llama-cache", "huggingface", "lmstudio")
+
+
+@cache
+def store(kind: str) -> dict[str, bytes]:
+    """Return the files of a small store of another program, by their paths in it."""
+    weights, other = ggufs()[0], ggufs()[-1]
+    one, two = (hashlib.sha256(data).hexdigest() for data in (weights, other))
+    if kind == "ollama":
+        media = "application/vnd.ollama.image."
+        layers = [
+            {"mediaType": media + name, "digest": f"sha256:{digest}", "size": len(data)}
+            for name, digest, data in (("model", one, weights), ("projector", two, other))
+        ]
+        config = json.dumps({"model_family": "llama", "model_type": "3.2B"}).encode()
+        digest = hashlib.sha256(config).hexdigest()
+        head = {"mediaType": media + "v1+json", "digest": f"sha256:{digest}", "size": len(config)}
+        manifest = {"schemaVersion": 2, "config": head, "layers": layers}
+        return {
+            "manifests/registry.ollama.ai/library/llama3.2/latest": json.dumps(manifest).encode(),
+            "manifests/registry.ollama.ai/me/other/7b": json.dumps(manifest).encode(),
+            f"blobs/sha256-{one}": weights,
+            f"blobs/sha256-{two}": other,
+            f"blobs/sha256-{digest}": config,
+        }
+    if kind == "llama-cache":
+        gguf = {"rfilename": "a.gguf", "size": len(weights), "lfs": {"sha256": one}}
+        sidecar = {"etag": f'"{two}"', "url": "https://huggingface.co/o/r/resolve/main/b.gguf"}
+        return {
+            "org_repo_a.gguf": weights,
+            "manifest=org=repo=latest.json": json.dumps({"ggufFile": gguf}).encode(),
+            "o_r_b.gguf": other,
+            "o_r_b.gguf.json": json.dumps(sidecar).encode(),
+            "o_r_b.gguf.etag": f'"{two}"'.encode(),
+        }
+    if kind == "huggingface":
+        snapshot = "models--org--repo/snapshots/" + "a" * 40
+        described = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 9}
+        index = {"metadata": {"total_size": 72}, "weight_map": {"lm_head": "model.safetensors"}}
+        return {
+            "models--org--repo/refs/main": b"a" * 40,
+            f"{snapshot}/a.gguf": weights,
+            f"{snapshot}/config.json": json.dumps(described).encode(),
+            f"{snapshot}/model.safetensors": safetensors()[0],
+            f"{snapshot}/model.safetensors.index.json": json.dumps(index).encode(),
+            f"models--org--repo/blobs/{'c' * 64}.incomplete": weights[:50],
+        }
+    return {
+        "models/org/repo/a.gguf": weights,
+        "models/org/repo/mmproj-a.gguf": other,
+        "models/org/repo/downloading_b.gguf.part": weights[:60],
+        "settings.json": json.dumps({"downloadsFolder": "models"}).encode(),
+    }
 
 
 RECORDS = [
