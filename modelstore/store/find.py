@@ -141,7 +141,13 @@ def companions(conn: sqlite3.Connection, model: str) -> Companions:
             for path, role, size, mtime_ns, sha256, device, inode in files
         ),
         tuple(
-            Place(*map(original, texts), state=state and original(state))
-            for *texts, state in places
+            Place(
+                original(root),
+                original(locator),
+                original(source),
+                original(name),
+                state and original(state),
+            )
+            for root, locator, source, name, state in places
         ),
     )
