@@ -12,11 +12,12 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -66,6 +67,7 @@ class Bench:
     fake: FakeServer
     program: str
     quick: bool
+    is_obeyed: bool = False  # by a runner of GitHub, which reads what is printed
 
     def fresh(self) -> Path:
         place = self.scratch / "case"
@@ -77,6 +79,8 @@ class Bench:
         self, place: Path, *arguments: str | Path, stdin: bytes = b"", **env: str
     ) -> tuple[Ran, list[str]]:
         """Run a command in an empty directory of its own; say what is wrong with how it went."""
+        if self.is_obeyed:
+            env["GITHUB_ACTIONS"] = "true"
         ran = self.server.run(
             *arguments,
             stdin=stdin,
@@ -84,13 +88,28 @@ class Bench:
             env={"TMPDIR": str(self.scratch), **env},
             program=self.program,
         )
-        faults = []
+        faults = _commands(ran) if "GITHUB_ACTIONS" in env else []
         if ran.code not in {0, 2, 3, 4, 5, 6, 7} or "Traceback" in ran.said:
             faults.append(f"exit {ran.code}: {ran.said[-500:]!r}")
         if os.listdir(place / "cwd"):
             faults.append(f"left {os.listdir(place / 'cwd')} behind")
         faults += _on_lines(ran.said, "stderr")
         return ran, [f"{arguments[0] if arguments else env}: {fault}" for fault in faults]
+
+
+def _commands(ran: Ran) -> list[str]:
+    """Name the lines that GitHub's runner would obey, but for our own annotations.
+
+    It takes ``::name::`` at the beginning of a line, and ``##[name]`` anywhere in one.
+    """
+    said = ran.out + b"\n" + ran.err
+    lines = re.split(r"[\r\n]", said.decode("utf-8", "replace"))
+    return [
+        f"a workflow command: {line[:200]!r}"
+        for line in lines
+        if not line.startswith(("::error title=modelstore", "::warning title=modelstore"))
+        and (line.lstrip().startswith("::") or "##[" in line)
+    ]
 
 
 def _on_lines(text: str, where: str, *, allowed: str = "\n") -> list[str]:
@@ -111,7 +130,7 @@ def _records(rng: random.Random) -> list[dict[str, object]]:
             "path": f"/srv/{number}/" + hostile(rng).replace("\0", ""),
             "architecture": hostile(rng).replace("\0", "") or None,
             "license": hostile(rng).replace("\0", "") or None,
-            "tags": sorted({f"t{number}", "plain"}),
+            "tags": [f"t{number}", "plain", hostile(rng).replace("\0", "")],
             "parameters": {hostile(rng).replace("\0", ""): hostile(rng).replace("\0", "")},
         }
         for number in range(4)
@@ -124,10 +143,12 @@ def _listed(bench: Bench, rng: random.Random) -> list[str]:
     made = _records(rng)
     if rng.random() < 0.05:
         made[0]["name"] = "\x1b]0;x\x07" * 200_000
-    lines = "\n".join(json.dumps(record) for record in made).encode()
+    lines = _lines(rng, made)
+    refused = rng.random() < 0.1
+    lines += b'\n{"name": "a\\u0000b"}\n{"name": "\0"}\n\xff\xfe\x00' if refused else b""
     db = place / "m.db"
     ran, faults = bench.run(place, "import", "-", "--from", "jsonl", "--db", db, stdin=lines)
-    if ran.code != 0:
+    if ran.code != (6 if refused else 0):
         return [*faults, f"import: exit {ran.code}: {ran.said[:300]!r}"]
     ran, more = bench.run(place, "list", "--json", "--db", db)
     faults += more + _on_lines(ran.out.decode(), "list --json")
@@ -137,6 +158,10 @@ def _listed(bench: Bench, rng: random.Random) -> list[str]:
         wrong = [key for key in ("name", "architecture", "license") if got.get(key) != record[key]]
         if wrong:
             faults.append(f"list --json: {wrong} did not come back: {record} {got}")
+    if rng.random() < 0.3:
+        faults += _come_back(bench, place, ran.out, "json")
+        ran, more = bench.run(place, "list", "-f", "tsv", "--columns", "all", "--db", db)
+        faults += more + _come_back(bench, place, ran.out, "tsv")
     form = rng.choice(("table", "csv", "tsv", "jsonl", "preset"))
     columns = [] if form == "preset" else ["--columns", "all"]
     ran, more = bench.run(place, "list", "-f", form, *columns, "--db", db)
@@ -154,6 +179,34 @@ def _listed(bench: Bench, rng: random.Random) -> list[str]:
     if ran.out != b"4\n":
         faults.append(f"four models came to {ran.out!r}")
     return faults + more
+
+
+def _lines(rng: random.Random, made: Sequence[Mapping[str, object]]) -> bytes:
+    """Return records as JSON lines, with escapes or with raw bytes that are no UTF-8."""
+    if rng.random() < 0.5:
+        return "\n".join(json.dumps(record) for record in made).encode()
+    texts = [json.dumps(record, ensure_ascii=False) for record in made]
+    lines = [
+        text.encode("utf-8", "surrogateescape")
+        if not re.search("[\ud800-\udc7f\udd00-\udfff]", text)
+        else json.dumps(record).encode()
+        for text, record in zip(texts, made, strict=True)
+    ]
+    return b"\n".join(lines)
+
+
+def _come_back(bench: Bench, place: Path, listed: bytes, kind: str) -> list[str]:
+    """Import what was listed into another catalogue, which then holds the same."""
+    (place / "listed").write_bytes(listed)
+    db = place / f"{kind}.db"
+    ran, faults = bench.run(place, "import", place / "listed", "--from", kind, "--db", db)
+    if ran.code != 0:
+        return [*faults, f"import of {kind}: exit {ran.code}: {ran.said[:300]!r}"]
+    again, more = bench.run(place, "list", "--json", "--db", db)
+    before, _ = bench.run(place, "list", "--json", "--db", place / "m.db")
+    pairs = zip(before.json, again.json, strict=True)
+    wrong = [(key, a[key], b[key]) for a, b in pairs for key in a if a[key] != b[key]]
+    return [*faults, *more, *(f"by {kind}, {str(one)[:300]}" for one in wrong[:3])]
 
 
 def _asked(bench: Bench, rng: random.Random, place: Path, db: Path, name: str) -> list[str]:
@@ -188,6 +241,13 @@ def _asked(bench: Bench, rng: random.Random, place: Path, db: Path, name: str) -
         faults += more + _on_lines(
             ran.out.decode("utf-8", "surrogateescape"), str(arguments[0]), allowed="\n\t"
         )
+    typed = f"modelstore {rng.choice(('show', 'list --arch', 'list --tag', 'forget'))} "
+    for shell in ("zsh", "fish", "powershell"):
+        line = f"{typed}--db {db} " if shell != "powershell" else f"modelstore\nshow\n--db\n{db}\n"
+        ran, more = bench.run(place, _MODELSTORE_COMPLETE=shell, _MODELSTORE_LINE=line)
+        faults += more + _on_lines(ran.out.decode(), f"completion in {shell}", allowed="\n\t")
+        if ran.code or ran.err or set(ran.out.decode()) & set("$`;|&<>"):
+            faults.append(f"completion in {shell}: exit {ran.code}, {ran.out[:200]!r}")
     typed = f"modelstore show --db {db} "
     ran, more = bench.run(place, _MODELSTORE_COMPLETE="bash", _MODELSTORE_LINE=typed)
     faults += more if ran.code else []
@@ -201,13 +261,22 @@ def _asked(bench: Bench, rng: random.Random, place: Path, db: Path, name: str) -
 def _shown(bench: Bench, rng: random.Random) -> list[str]:
     """Read on a real terminal."""
     place = bench.fresh()
-    lines = "\n".join(json.dumps(record) for record in _records(rng)).encode()
+    made = _records(rng)
+    if rng.random() < 0.1:
+        made[1]["name"] = "\x1b[31m\u202e" * 100_000
+    lines = _lines(rng, made)
+    (place / "more.jsonl").write_bytes(_lines(rng, _records(rng)))
     db = place / "m.db"
     _, faults = bench.run(place, "import", "-", "--from", "jsonl", "--db", db, stdin=lines)
     arguments: Sequence[str] = rng.choice(
-        (["list"], ["show", "name:1"], ["list", "-f", "csv"], ["forget", "name:1", "name:2"])
+        (
+            *(["list"], ["list", "-f", "csv"], ["list", "--columns", "all"]),
+            *(["show", "name:1"], ["show", "name:1", "--field", "name"], ["verify"]),
+            *(["import", str(place / "more.jsonl")], ["inspect-wal"], ["checkpoint"]),
+            *(["forget", "name:1", "name:2"], ["tag", "name:1", "name:2", "--add", "x"]),
+        )
     )
-    answer = "n\n" if arguments[0] == "forget" else None
+    answer = "n\n" if arguments[0] in {"forget", "tag"} else None
     screen = on_terminal(*arguments, "--db", db, columns=rng.choice((20, 80, 200)), answer=answer)
     if screen.code != 0 and answer is None:
         faults.append(f"{arguments}: exit {screen.code}: {screen.text[-300:]!r}")
@@ -275,10 +344,6 @@ def _reported(bench: Bench, rng: random.Random) -> list[str]:
     )
     text = ran.out.decode()
     faults += _on_lines(text, "verify", allowed="\n")
-    for line in (text + ran.said).splitlines():
-        is_ours = line.startswith(("::error title=modelstore", "::warning title=modelstore"))
-        if line.lstrip().startswith("::") and not is_ours:
-            faults.append(f"a workflow command: {line[:200]!r}")
     if not (reports / "j.xml").exists():
         return [*faults, f"no report was written: exit {ran.code}: {ran.said[:300]!r}"]
     junit = (reports / "j.xml").read_text("utf-8")
@@ -293,6 +358,12 @@ def _reported(bench: Bench, rng: random.Random) -> list[str]:
     for options in (["--json"], ["-f", "table"], ["--frames"], ["--transactions"]):
         ran, more = bench.run(place, "inspect-wal", *options, "--no-checkpoint", "--db", path)
         faults += more + _on_lines(ran.out.decode(), "inspect-wal", allowed="\n\t")
+    for arguments in (
+        ["import", path, "--db", place / "x.db"],
+        ["list", "--db", path],
+    ):
+        ran, more = bench.run(place, *arguments)
+        faults += more + _on_lines(ran.out.decode(), str(arguments[0]), allowed="\n\t")
     return faults
 
 
@@ -340,7 +411,11 @@ def _blocked(bench: Bench, rng: random.Random) -> list[str]:
         assert process.stdout is not None
         if process.stdout.readline() != b"ready\n":
             return [*faults, "the blocker could not begin"]
-        for arguments in (["checkpoint", "--timeout", "0.1s"], ["inspect-wal", "--no-checkpoint"]):
+        for arguments in (
+            ["checkpoint", "--timeout", "0.1s"],
+            ["inspect-wal", "--no-checkpoint"],
+            ["verify", "--timeout", "0.1s"],
+        ):
             form = rng.choice(("table", "json", "csv", "tsv"))
             ran, more = bench.run(place, *arguments, "-f", form, "--db", db)
             faults += more + _on_lines(ran.out.decode(), arguments[0], allowed="\n\t")
@@ -406,6 +481,7 @@ def attack(
         )
         for number, rng in plan.cases():
             channel = channels[number % len(channels)]
+            bench.is_obeyed = rng.random() < 0.5
             cases += 1
             try:
                 faults = channel(bench, rng)
