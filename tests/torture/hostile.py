@@ -358,12 +358,9 @@ def _reported(bench: Bench, rng: random.Random) -> list[str]:
     for options in (["--json"], ["-f", "table"], ["--frames"], ["--transactions"]):
         ran, more = bench.run(place, "inspect-wal", *options, "--no-checkpoint", "--db", path)
         faults += more + _on_lines(ran.out.decode(), "inspect-wal", allowed="\n\t")
-    for arguments in (
-        ["import", path, "--db", place / "x.db"],
-        ["list", "--db", path],
-    ):
-        ran, more = bench.run(place, *arguments)
-        faults += more + _on_lines(ran.out.decode(), str(arguments[0]), allowed="\n\t")
+    for command in (("import", path, "--db", place / "x.db"), ("list", "--db", path)):
+        ran, more = bench.run(place, *command)
+        faults += more + _on_lines(ran.out.decode(), str(command[0]), allowed="\n\t")
     return faults
 
 
