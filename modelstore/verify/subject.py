@@ -7,6 +7,7 @@ have the database open meanwhile (sqlite.org/howtocorrupt.html, section 2.2).
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -140,11 +141,11 @@ def _journal(path: str) -> Journal | None:
 
 def _is_reserved(path: str) -> bool:
     """Tell whether a writer is at work on a rollback-mode database, which then owns the journal."""
-    try:
-        import fcntl
-        import struct
-    except ImportError:  # Windows
+    if not sys.platform.startswith("linux"):  # its struct flock is laid out otherwise, or absent
         return False
+    import fcntl
+    import struct
+
     reserved_byte = 0x40000001  # https://www.sqlite.org/lockingv3.html
     lock = struct.Struct("@hhqqi4x")
     descriptor = open_regular(path)
