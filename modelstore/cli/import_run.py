@@ -90,9 +90,14 @@ def _import(
                 raise
             raise _partly(importer.committed, choice.path) from error
         except BaseException as error:
-            _say_what_stays(out, importer)
+            if not request.dry_run:
+                _note_what_stays(session, importer)
             raise session.opened.meaning(error, wrote=bool(importer.committed)) or error from error
-        proof = None if request.dry_run else importer.prove()
+        if request.dry_run:
+            proof = None
+        else:
+            session.stays = f"all of this import ({_changed(importer.committed)}) is committed"
+            proof = importer.prove()
     checkpoint = session.opened.close()
     return ImportResult(
         database=shown.path,
@@ -132,15 +137,19 @@ def _partly(committed: int, path: str) -> PartlyWrittenError:
     )
 
 
-def _say_what_stays(out: Output, importer: Importer) -> None:
-    """Tell an interrupted person what the catalogue holds of this import."""
+def _note_what_stays(session: Session, importer: Importer) -> None:
+    """Have an interrupted person told what the catalogue holds of this import."""
     if importer.committed:
-        out.note(
-            f"{plural(importer.committed, 'model')} of this import were committed and stay; "
-            "the next import goes on from there"
+        session.stays = (
+            f"a part of this import ({_changed(importer.committed)}) is committed, from which "
+            "the next one goes on"
         )
     else:
-        out.note("nothing of this import was committed")
+        session.out.note("nothing of this import was committed")
+
+
+def _changed(count: int) -> str:
+    return f"{plural(count, 'model')} added or updated"
 
 
 @contextmanager

@@ -206,7 +206,13 @@ class Importer:
 
     def _commit(self, tally: Tally, *, fold: bool) -> None:
         if self._staging.pending:
-            merged = merge(self._opened, self._staging, now=self._context.now, tags=self._tags)
+            before = self._opened.commits
+            try:
+                merged = merge(self._opened, self._staging, now=self._context.now, tags=self._tags)
+            except BaseException:
+                if self._opened.commits > before:  # Ctrl-C came just after
+                    self.committed += self._staging.pending
+                raise
             self.lock_seconds = max(self.lock_seconds, merged.lock_seconds)
             self.committed += merged.added + merged.updated
             tally.count(merged)

@@ -87,6 +87,7 @@ def run_change(change: Change, verb: Verb, db: str | None, form: str | None) -> 
             return ExitCode.OK
         with session.opened.write():
             changed = verb.apply(conn, change, list(found))
+            session.stays = f"{plural(changed, 'model')} {verb.done}: that is committed"
         after = [find_model(conn, model) for model in found] if verb is tag_models else []
     tell_report(session, _report(session, verb, after or list(found.values()), changed), form)
     return session.exit_code(wrote=True)

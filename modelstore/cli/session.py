@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from modelstore.errors import ExitCode, RefusedError, UsageError
+from modelstore.text import visible
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -89,6 +90,7 @@ class Session:
                 f"{error.message} (its path is from {ENVIRONMENT_VARIABLE})", hint=error.hint
             ) from error
         self.checkpoint: Checkpoint | None = None
+        self.stays: str | None = None  # what was committed, in words, should the command not end
         for warning in self.opened.warnings:
             out.warn(warning)
 
@@ -102,15 +104,32 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close and fold; where the body failed, say what was folded, for nobody else will."""
+        """Close and fold; where that or the body failed, say what stays, for nobody else will."""
         meaning = self.opened.meaning(error)
-        self.checkpoint = self.opened.close(
-            interrupted=error is not None and not isinstance(error, Exception)
-        )
-        if error is not None:
-            self.report_fold()
+        is_whole = False
+        try:
+            self.opened.close(interrupted=error is not None and not isinstance(error, Exception))
+            is_whole = error is None
+        finally:
+            self.checkpoint = self.opened.checkpoint
+            if not is_whole:
+                self.report_fold()
+                self._tell_what_stays()
         if meaning is not None:
             raise meaning from error
+
+    def _tell_what_stays(self) -> None:
+        """Say in one sentence what was committed, and where it is."""
+        checkpoint = self.checkpoint
+        if self.stays is None or not self.opened.commits or checkpoint is None:
+            return
+        path = visible(self.opened.path, 500)
+        if checkpoint.in_main_file:
+            self.out.note(f"{self.stays}, and safe in {path}")
+        elif checkpoint.wal_synced:
+            self.out.note(f"{self.stays}, and safe in {path} together with its log, {path}-wal")
+        else:
+            self.out.note(f"{self.stays}, but {checkpoint.reason}")
 
     def report_fold(self) -> None:
         """Write the WAL line to stderr where the log held anything, and who is in the way."""

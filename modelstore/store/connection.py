@@ -11,7 +11,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 from modelstore.errors import DamageError, LockedError, RefusedError
-from modelstore.store.checkpoint import Checkpoint
 from modelstore.store.failures import explain, is_busy
 from modelstore.store.pragmas import milliseconds, tune
 from modelstore.store.sqlite import Database, sqlite3
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from modelstore.errors import ModelstoreError
     from modelstore.store.access import Access, PrivateCopy
+    from modelstore.store.checkpoint import Checkpoint
     from modelstore.store.descriptors import HeldFiles
     from modelstore.store.fold import Account
     from modelstore.store.ledger import Generation
@@ -43,7 +43,8 @@ class Purpose(Enum):
 class OpenDatabase:
     """A database with the tuned pragmas, its warnings, and the duty to fold its log at the end.
 
-    `lock_seconds` is how long the last transaction held the write lock.
+    `lock_seconds` is how long the last transaction held the write lock; `commits` counts those
+    of `write`, also where Ctrl-C came just after one.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class OpenDatabase:
         self.timeout = timeout  # seconds
         self.journal_mode = str(conn.execute("PRAGMA journal_mode").fetchone()[0])
         self.lock_seconds = 0.0
+        self.commits = 0
         self.has_written = False
         self.checkpoint: Checkpoint | None = None
         self.held = held
@@ -149,7 +151,14 @@ class OpenDatabase:
     def _commit(self) -> None:
         """Commit; without a log, readers may hold that up."""
         self.has_written = True  # before it: Ctrl-C may come as soon as it is done
-        self._patiently("COMMIT")
+        try:
+            self._patiently("COMMIT")
+        except sqlite3.Error:
+            raise
+        except BaseException:
+            self.commits += not self.conn.in_transaction
+            raise
+        self.commits += 1
 
     def _patiently(self, statement: str) -> None:
         """Run a statement until it gets its lock or patience ends, in slices that Ctrl-C ends."""
@@ -202,6 +211,8 @@ class OpenDatabase:
         """
         if self.checkpoint is not None:
             return self.checkpoint
+        from modelstore.store.fold import interrupted_fold
+
         patience = self.patience if self.has_written else 0.0
         if interrupted:
             patience = min(patience, _INTERRUPTED_PATIENCE)
@@ -211,9 +222,7 @@ class OpenDatabase:
                     self.conn.rollback()
             self.checkpoint = self._fold(patience)
         except BaseException:
-            self.checkpoint = Checkpoint(
-                mode="none", busy=True, in_main_file=False, reason="interrupted while folding"
-            )
+            self.checkpoint = interrupted_fold(self)
             raise
         finally:
             self._release()

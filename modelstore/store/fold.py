@@ -126,10 +126,6 @@ def fold(
     except OSError as error:
         whole = False
         reason = f"the main file could not be synced: {error.strerror}"
-    except BaseException:  # Ctrl-C while waiting: what was committed must outlive a power cut
-        with suppress(OSError):
-            log.sync()
-        raise
     result = account.result(log, "truncate", started)
     in_main_file = whole if wrote else result.left == 0 and reason is None
     result = replace(result, busy=busy, reason=reason, in_main_file=in_main_file)
@@ -208,6 +204,15 @@ def settle(log: LiveLog, result: Checkpoint, *, wrote: bool) -> Checkpoint:
             return replace(result, reason=f"the -wal could not be synced: {error.strerror}")
         return replace(result, wal_synced=True)
     return result
+
+
+def interrupted_fold(opened: OpenDatabase) -> Checkpoint:
+    """Return what there is after Ctrl-C: what was committed must outlive a power cut."""
+    if opened.log is None or opened.account is None:
+        return without_fold(opened)
+    result = opened.account.result(opened.log, "truncate", time.monotonic())
+    result = replace(result, busy=True, in_main_file=False, reason="interrupted while folding")
+    return settle(opened.log, result, wrote=opened.has_written)
 
 
 def without_fold(opened: OpenDatabase) -> Checkpoint:

@@ -417,9 +417,8 @@ def test_an_interrupted_data_file_is_there_wholly_or_not_at_all(
         env=environment(),
     )
     assert process.stdin is not None
-    process.stdin.write(records(5000))
+    process.stdin.write(records(5000))  # more than a pipe holds: it is being read
     process.stdin.flush()
-    time.sleep(1.0)
     process.send_signal(number)
     out, err = process.communicate()
     assert process.returncode == code, err
