@@ -22,7 +22,7 @@ from tests.torture.shim import Action, Kind, Log, Op, Trap
 _ERRORS: dict[Op, tuple[int, ...]] = {
     Op.OPEN: (errno.EACCES, errno.EIO, errno.EMFILE),
     Op.READ: (errno.EIO, 0),
-    Op.WRITE: (errno.EIO, errno.ENOSPC, 0),
+    Op.WRITE: (errno.EIO, errno.ENOSPC, errno.EDQUOT, 0),
     Op.SYNC: (errno.EIO, errno.ENOSPC),
     Op.TRUNCATE: (errno.EIO,),
     Op.MMAP: (errno.ENOMEM,),
@@ -123,9 +123,17 @@ def _faults(bench: Bench, *, simple: bool) -> Iterator[_Fault]:
             for error in _ERRORS.get(op, ()):
                 step = max(1, count // _IN_TURN.get(op, count))
                 for nth in range(1, count + 1, step):
-                    # A file that ends halfway, wherever it is read, is no fault of reading.
-                    for persist in (False, True) if error or op is Op.WRITE else (False,):
+                    for persist in _lasting(op, error):
                         yield _Fault(scene, op, kind, nth, error, persist)
+
+
+def _lasting(op: Op, error: int) -> tuple[bool, ...]:
+    """Return whether a fault comes once, or with all calls that follow, or first the one."""
+    if error == errno.EDQUOT:
+        return (True,)  # of itself, a quota does not grow
+    if not error and op is Op.READ:
+        return (False,)  # a file that ends halfway, wherever it is read, is no fault of reading
+    return (False, True)
 
 
 @contextmanager
