@@ -10,7 +10,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,42 @@ def on_terminal(
     process.wait(timeout)
     os.close(ours)
     return Screen(process.returncode, raw.decode().replace("\r\n", "\n"), err)
+
+
+@contextmanager
+def stderr_on_terminal(
+    *arguments: str | Path,
+) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], bool]]]:
+    """Run the program with stderr on a pty, and yield it with what waits until a text is shown."""
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelstore", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment({"TERM": "xterm-256color"}),
+    )
+    os.close(theirs)
+    raw = b""
+
+    def shown(text: str) -> bool:
+        nonlocal raw
+        deadline = time.monotonic() + 60
+        while text.encode() not in raw and time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.2)[0]:
+                try:
+                    raw += os.read(ours, 65536)
+                except OSError:  # Linux: EIO once nobody has the other side open
+                    break
+        return text.encode() in raw
+
+    try:
+        yield process, shown
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(ours)
 
 
 def _drain(descriptor: int, process: subprocess.Popen[bytes], timeout: float) -> bytes:
