@@ -77,7 +77,7 @@ def explain(error: sqlite3.Error, path: str, *, wrote: bool = False) -> Modelsto
         _READONLY: "check who owns the database, its -wal and its directory",
         _CANTOPEN: "check who owns the database, its -wal, its -shm and its directory",
         _PERM: "check who owns the database, its -wal and its directory",
-        _IOERR: "check the disk and the kernel's log; what was committed before is kept",
+        _IOERR: "check the disk, its quota and the kernel's log; what was committed before is kept",
     }
     if code in hints:
         return RefusedError(f"{name}: {said}", hint=hints[code])
