@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from modelstore.errors import DamageError, LockedError, RefusedError, SourceError
-from modelstore.sources.base import Note
+from modelstore.sources.base import Note, Skipped
 from modelstore.store.access import connect
 from modelstore.store.connection import Purpose, open_database
 from modelstore.store.schema import ownership
@@ -58,10 +58,17 @@ def sqlite_kind(path: str) -> str:
     )
 
 
-def log_notes(opened: OpenDatabase, total: int) -> Iterator[Note]:
-    """Yield what the person should know of how the database was read; `total` is its models."""
+def log_notes(opened: OpenDatabase, total: int) -> Iterator[Note | Skipped]:
+    """Yield what the person should know of how the database was read; `total` is its models.
+
+    A log of which SQLite would drop commits was not read whole: that is a skip.
+    """
+    log = f"{opened.probe.name}-wal"
     for warning in opened.warnings:
-        yield Note(warning)
+        if opened.probe.must_not_fold and warning.startswith(f"{log} is not folded"):
+            yield Skipped(log, warning.removeprefix(f"{log} is "))
+        else:
+            yield Note(warning)
     if not opened.probe.wal_size:
         return
     kept = _count_without_log(opened)

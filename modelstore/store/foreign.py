@@ -59,7 +59,7 @@ class Foreign:
 def expose(conn: sqlite3.Connection, *, host: str, source: str = "dashboard") -> Foreign | None:
     """Make the ``models`` of `conn` another program's, as rows of ours; None where it has none.
 
-    `conn` may be read-only, but not ``query_only`` yet.
+    `conn` may be read-only, and ``query_only``: that is lifted for the view, which is our own.
     """
     table = _columns_of(conn, "models")
     if not table:
@@ -90,8 +90,13 @@ def expose(conn: sqlite3.Connection, *, host: str, source: str = "dashboard") ->
     values = _values(found, terms, generation)
     values |= {"source": sql.literal(source), "host": sql.literal(host)}
     columns = ", ".join(f"{values.get(column, 'NULL')} AS {column}" for column in MODEL_COLUMNS)
-    conn.execute("DROP VIEW IF EXISTS temp.models")
-    conn.execute(f"CREATE TEMP VIEW models AS SELECT {columns} FROM main.models AS m {join}")
+    (query_only,) = conn.execute("PRAGMA query_only").fetchone()
+    conn.execute("PRAGMA query_only = OFF")
+    try:
+        conn.execute("DROP VIEW IF EXISTS temp.models")
+        conn.execute(f"CREATE TEMP VIEW models AS SELECT {columns} FROM main.models AS m {join}")
+    finally:
+        conn.execute(f"PRAGMA query_only = {query_only}")
     return Foreign(generation, tuple(found))
 
 

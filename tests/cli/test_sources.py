@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from tests.cli.logs import flip_bit, frame_offset, killed_writer, state_of
 from tests.cli.program import DATA, Result, modelstore
 from tests.sources.fake_server import FakeServer, serving
 from tests.sources.stores import sha256, write_gguf
@@ -200,3 +201,24 @@ def test_a_configuration_names_a_blob_and_its_name_finds_the_model(tmp_path: Pat
     for name in ("my own name", "tiny:latest"):
         shown = modelstore("show", name, "--field", "id", "--db", db)
         assert (shown.code, shown.out.strip()) == (0, row["id"]), (name, shown)
+
+
+def test_a_database_whose_log_is_damaged_is_imported_without_it_and_that_is_a_skip(
+    tmp_path: Path,
+) -> None:
+    app = tmp_path / "app.db"
+    killed_writer(app, 6)
+    wal = Path(f"{app}-wal")
+    flip_bit(wal, frame_offset(wal, 4) + 100)  # commits follow that SQLite would drop
+    before = state_of(app)
+    result = modelstore("import", app, "--db", tmp_path / "m.db", "--json")
+    assert result.code == 6, result.err
+    (source,) = result.json["sources"]
+    (skip,) = source["skips"]
+    assert skip["what"] == str(wal)
+    assert "frame 4 is damaged" in skip["reason"]
+    assert (source["found"], source["skipped"]) == (3, 1)
+    listed = modelstore("list", "--count", "--db", app)
+    assert (listed.code, listed.out) == (0, "3\n")
+    assert "is not folded, a copy is read" in listed.err
+    assert state_of(app) == before

@@ -263,3 +263,13 @@ def test_whatever_the_cells_hold_rows_come_out(cells: tuple[object, ...], bad: b
         assert row["file_size"] is None or row["file_size"] > 0
         assert row["created_at"] is None or len(row["created_at"]) == len("2024-01-02T03:04:05Z")
     conn.close()
+
+
+def test_a_connection_that_may_only_query_stays_so(tmp_path: Path) -> None:
+    conn = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
+    conn.executescript(NEW)
+    conn.execute("PRAGMA query_only = ON")
+    assert expose(conn, host="box") is not None
+    assert count(conn, Query()) == conn.execute("SELECT count(*) FROM main.models").fetchone()[0]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        conn.execute("DELETE FROM main.models")
