@@ -343,9 +343,14 @@ def _taken(bench: Bench, path: Path) -> list[str]:
     if ran.code == 0 and hidden:
         faults.append("import of it: commits that SQLite hides were passed over")
     if ran.code == 0 and before.problem is None and "models" in before.tables:
-        names = {str(name) for name in before.column("name") if isinstance(name, str)}
+        paths = before.column("path")
+        names = {
+            name
+            for name, path in zip(before.column("name"), paths, strict=False)
+            if isinstance(name, str) and name.isprintable() and paths.count(path) == 1
+        }
         come = set(map(str, bench.look(database).column("name")))
-        if missing := {name for name in names if name and name.isprintable()} - come:
+        if missing := names - come - {""}:
             faults.append(f"import of it: exit 0 without {sorted(missing)[:3]}")
     return faults
 

@@ -103,7 +103,10 @@ def _rows(connection: apsw.Connection, name: str, encoding: str) -> Rows:
     rows: Rows = {(): tuple(columns)}
     for row in connection.execute(f"SELECT {key}, {wanted} FROM {quoted} NOT INDEXED"):
         pairs = zip(row[1::2], row[2::2], strict=True)
-        rows[row[:1]] = tuple(
+        number = row[:1]
+        while number in rows:  # of a broken tree
+            number = (*number, "again")
+        rows[number] = tuple(
             _text(value, encoding) if kind == "text" else value for kind, value in pairs
         )
     return rows

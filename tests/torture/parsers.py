@@ -76,7 +76,8 @@ def attack(plan: Plan, *, names: Sequence[str] = NAMES) -> Result:
     """Feed mutants to the parsers of these names, in as many processes as there are processors."""
     if not hasattr(os, "memfd_create"):
         return Result(0, skipped="needs Linux")
-    numbers = list(range(plan.count)) if plan.case is None else [plan.case]
+    end = plan.first + plan.count
+    numbers = list(range(plan.first, end)) if plan.case is None else [plan.case]
     chunks = [numbers[at : at + _CHUNK] for at in range(0, len(numbers), _CHUNK)]
     failures: list[Failure] = []
     fed: Counter[str] = Counter()
