@@ -334,7 +334,7 @@ def _reported(bench: Bench, rng: random.Random) -> list[str]:
     Path(f"{path}-wal").write_bytes(log)
     reports = place / "out"
     reports.mkdir()
-    table = hostile(rng).replace("\0", "").encode("utf-8", "replace").decode()[:200]
+    table = hostile(rng).replace("\0", "").encode("utf-8", "replace").decode()[:200] or "t"
     ran, faults = bench.run(
         place,
         *("verify", "--db", path, "--no-checkpoint", "--expect-count", f"{table}=4"),
