@@ -12,7 +12,7 @@ from modelstore.cli.reading import models_session, tell_fold
 from modelstore.cli.session import choose_database
 from modelstore.errors import ExitCode, RefusedError
 from modelstore.store.models import MODEL_COLUMNS
-from modelstore.store.query import Query, check_columns, count, json_blocks, select
+from modelstore.store.query import Query, cell_blocks, check_columns, count, json_blocks
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -121,15 +121,15 @@ def _write(
             write_json_blocks(out.stream, cast("RowFormat", form), blocks)
     else:
         from modelstore.render.columns import PLAIN_COLUMNS
-        from modelstore.render.rows import write_rows
+        from modelstore.render.rows import write_cell_blocks
 
         query = replace(query, columns=query.columns or PLAIN_COLUMNS)
-        with closing(select(conn, query)) as rows:
-            write_rows(
+        with closing(cell_blocks(conn, query)) as blocks:
+            write_cell_blocks(
                 out.stream,
                 cast("RowFormat", form),
                 query.columns,
-                rows,
+                blocks,
                 header=listing.header,
                 formulas=listing.formulas,
             )

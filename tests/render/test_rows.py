@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstore.render.rows import dump_json, harmless_json, write_json, write_rows
+from modelstore.render.rows import (
+    dump_json,
+    harmless_json,
+    write_cell_blocks,
+    write_json,
+    write_rows,
+)
 from modelstore.text import visible
 from tests.render.samples import HOSTILE, TEXTS, VALUES, unsafe_characters
 
@@ -88,6 +94,42 @@ def test_json_holds_no_command_of_a_runner(form: str) -> None:
     assert "##[" not in text
     rows = json.loads(text) if form == "json" else [json.loads(text)]
     assert rows == [{"a": "##[error]x", "b": "###[group]"}]
+
+
+def cells_written(form: str, rows: Sequence[Sequence[object]], **options: bool) -> str:
+    """Return what is written of the rows as SQLite gives them: JSON, its controls escaped."""
+    texts = [
+        json.dumps(
+            ["" if value is None else value for value in row],
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        for row in rows
+    ]
+    parts: list[str] = []
+    columns = names([tuple(row) for row in rows])
+    write_cell_blocks(
+        parts.append, cast("RowFormat", form), columns, [",\n".join(texts)], **options
+    )
+    return "".join(parts)
+
+
+@given(ROWS, st.booleans(), st.booleans())
+def test_rows_as_json_give_the_same_cells(
+    rows: list[tuple[object, ...]], formulas: bool, header: bool
+) -> None:
+    for form in ("tsv", "csv"):
+        expected = written(form, rows, names(rows), header=header, formulas=formulas)
+        assert cells_written(form, rows, header=header, formulas=formulas) == expected
+
+
+@pytest.mark.parametrize(
+    "text", [*HOSTILE.values(), "],[", "null", "a,b", '""', "],\n[", "-7", "a-b=c", "##[group]"]
+)
+def test_a_cell_that_needs_a_look_gets_one(text: str) -> None:
+    for rows in ([("plain", 7, None), (text, -1, "x")], [(text,), ("",)], [("x", text)]):
+        for form in ("tsv", "csv"):
+            assert cells_written(form, rows) == written(form, rows, names([*rows]))
 
 
 @given(ROWS, st.booleans())

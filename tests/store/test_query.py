@@ -11,7 +11,7 @@ from modelstore.errors import UsageError
 from modelstore.store import query as queries
 from modelstore.store import where
 from modelstore.store.models import MODEL_COLUMNS
-from modelstore.store.query import Query, count, json_lines, select
+from modelstore.store.query import Query, cell_blocks, count, json_lines, select
 from modelstore.store.storable import LEAD
 from tests.store.making import as_objects, catalogue, model, take_rows
 
@@ -65,6 +65,14 @@ def test_json_lines_say_what_rows_say(opened: Opened) -> None:
         if plain["parameters"] is not None:
             plain["parameters"] = json.loads(str(plain["parameters"]))
         assert made == plain
+
+
+def test_blocks_of_cells_say_what_rows_say(opened: Opened) -> None:
+    query = Query(sort=("-name",))
+    cells = [row for block in cell_blocks(opened.conn, query) for row in json.loads(f"[{block}]")]
+    rows = select(opened.conn, query)
+    assert cells == [["" if value is None else value for value in row] for row in rows]
+    assert len(cells) > 1
 
 
 def test_json_of_a_broken_cell_is_the_text_that_it_is(opened: Opened) -> None:
