@@ -19,6 +19,7 @@ from modelstore.store.failures import explain, is_busy
 from modelstore.store.proof import frozen_main
 from modelstore.store.schema import ownership
 from modelstore.store.sqlite import sqlite3
+from modelstore.verify.constraints import check_constraints
 from modelstore.verify.environment import check_environment
 from modelstore.verify.expectations import check_expectations
 from modelstore.verify.file import check_file
@@ -202,6 +203,9 @@ def _fold_and_compare(run: _Run, reader: OpenDatabase) -> str | None:
         with run.timed("checkpoint"):
             run.checkpoint, stuck = fold(opened, orders)
         run.take([check_checkpoint(run.checkpoint, path, stuck=stuck)])
+        if run.wants("integrity"):
+            with run.timed("integrity"):
+                run.take(check_constraints(opened, orders))
         with run.timed("persistence"):
             is_whole = not stuck and opened.access != "copy"
             if is_whole and _compare(run, opened, reader, run.checkpoint):

@@ -182,6 +182,29 @@ def test_references_to_rows_that_do_not_exist(tmp_path: Path) -> None:
     assert codes(found) == {"integrity.foreign-key"}
 
 
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_rows_that_break_a_constraint(tmp_path: Path, mode: str) -> None:
+    """SQLite's own check passes them over on a connection that is read-only."""
+    path = tmp_path / "a.db"
+    conn = connect(path, mode)
+    conn.execute('CREATE TABLE "it\'s" (v CHECK (v > 0))')
+    conn.execute("CREATE TABLE kept (v CHECK (v > 0))")
+    conn.create_function("its_own", 1, bool, deterministic=True)
+    conn.execute("CREATE TABLE unknown (v CHECK (its_own(v)))")
+    conn.execute("INSERT INTO kept VALUES (1)")
+    conn.execute("PRAGMA ignore_check_constraints = on")
+    conn.execute('INSERT INTO "it\'s" VALUES (0), (1)')
+    conn.close()
+    found = examine(path)
+    assert codes(found, "fail") == {"integrity.constraint"}
+    assert the(found, "integrity.constraint").where == "it's"
+    assert the(found, "integrity.constraints-unchecked").data["tables"] == ["unknown"]
+    found = examine(path, fold=False)
+    assert not codes(found, "fail")
+    unchecked = the(found, "integrity.constraints-unchecked")
+    assert unchecked.data["tables"] == ["it's", "kept", "unknown"]
+
+
 def test_a_schema_that_cannot_be_read(tmp_path: Path) -> None:
     path = settled(tmp_path / "a.db")
     conn = connect(path)
