@@ -42,13 +42,18 @@ def sync_file(descriptor: int | None, path: str) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Bring a directory's entries to the disk, where its file system can. Raises OSError."""
+    """Bring a directory's entries to the disk, where its file system can. Raises OSError.
+
+    One that may be searched but not listed cannot be synced but with everything else: SQLite
+    leaves it, and a database that was just created in it may be gone after a power cut.
+    """
     if os.name == "nt":
         return
     try:
         descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        return  # it may be searched but not listed: SQLite cannot sync it either
+        os.sync()
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
