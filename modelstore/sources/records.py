@@ -218,10 +218,8 @@ class RecordReader:
             raise BadRecordError("it names no model: it has no name, path or id")
         columns["name"] = name
         if "locator" not in columns:
-            if path is not None:
-                columns["locator"] = file_locator(host, str(path))
-            else:
-                columns["locator"] = repository or f"name:{name}"
+            local = None if path is None else file_locator(host, str(path))
+            columns["locator"] = local or repository or f"name:{name}"
         if draft.extras.get("locator") == columns["locator"]:
             del draft.extras["locator"]  # too long to be taken on trust, and it is the same
 
