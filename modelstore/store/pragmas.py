@@ -6,10 +6,13 @@ import sys
 
 from modelstore.store.sqlite import sqlite3
 
+CACHE_SIZE = -64000
+"""Of the page cache: negative, so in KiB."""
+
 _TUNED = (
     "wal_autocheckpoint = 0",  # each fold is ours, and counted
     "synchronous = NORMAL",
-    "cache_size = -64000",
+    f"cache_size = {CACHE_SIZE}",
     "temp_store = MEMORY",
     "foreign_keys = ON",
 )
