@@ -60,7 +60,10 @@ def _made(directory: Path) -> Iterator[Files]:
         path = directory / f"other{page_size}.db"
         with closing(_connect(path, page_size, encoding, vacuum)) as connection:
             connection.execute("CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT, path TEXT)")
-            connection.execute("CREATE TABLE pairs (a TEXT PRIMARY KEY, b) WITHOUT ROWID")
+            connection.execute(
+                "CREATE TABLE pairs (a TEXT PRIMARY KEY, b NOT NULL CHECK (b BETWEEN 0 AND 99))"
+                " WITHOUT ROWID"
+            )
             connection.execute("CREATE INDEX by_name ON models (name)")
             for n in range(MODELS):
                 if n == MODELS - 4:
