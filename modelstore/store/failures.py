@@ -6,6 +6,7 @@ Result codes: sqlite.org/rescode.html.
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from modelstore.errors import (
@@ -15,14 +16,15 @@ from modelstore.errors import (
     PartlyWrittenError,
     RefusedError,
 )
-from modelstore.text import visible
+from modelstore.text import human_bytes, visible
 
 if TYPE_CHECKING:
     from modelstore.store.sqlite import sqlite3
 
-SQLITE_LOCKED = 6
+SQLITE_LOCKED, SQLITE_FULL = 6, 13
 _BUSY, _PROTOCOL = 5, 15
-_READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB, _PERM, _AUTH = 8, 10, 11, 13, 14, 26, 3, 23
+_READONLY, _IOERR, _CORRUPT, _CANTOPEN, _NOTADB, _PERM, _AUTH = 8, 10, 11, 14, 26, 3, 23
+_LEAST_ROOM = 64 << 10  # bytes; a new -shm takes 32 KiB
 
 
 def primary_code(error: sqlite3.Error) -> int:
@@ -67,13 +69,17 @@ def explain(error: sqlite3.Error, path: str, *, wrote: bool = False) -> Modelsto
         )
     if code == _IOERR and _ends_within_page(path):
         code, said = _CORRUPT, "it ends in the middle of a page"
+    free = _room(path) if code == _IOERR else None
+    if free is not None and free < _LEAST_ROOM:
+        # SQLite says "full" of the database and its log, but not of the -shm.
+        code, said = SQLITE_FULL, f"the disk is full: {human_bytes(free)} free ({said})"
     if code in {_CORRUPT, _NOTADB}:
         return DamageError(
             f"{name} is damaged: {said}",
             hint="look first: `modelstore verify`; keep its -wal, and a copy of both",
         )
     hints = {
-        _FULL: "free some space, then try again; what was committed before is kept",
+        SQLITE_FULL: "free some space, then try again; what was committed before is kept",
         _READONLY: "check who owns the database, its -wal and its directory",
         _CANTOPEN: "check who owns the database, its -wal, its -shm and its directory",
         _PERM: "check who owns the database, its -wal and its directory",
@@ -82,6 +88,14 @@ def explain(error: sqlite3.Error, path: str, *, wrote: bool = False) -> Modelsto
     if code in hints:
         return RefusedError(f"{name}: {said}", hint=hints[code])
     return None
+
+
+def _room(path: str) -> int | None:
+    """Return how many bytes are free where a file lies; None if that cannot be known."""
+    try:
+        return shutil.disk_usage(os.path.dirname(path) or ".").free
+    except OSError:
+        return None
 
 
 def _ends_within_page(path: str) -> bool:

@@ -11,7 +11,7 @@ from modelstore.store.access import Access, PrivateCopy, connect, unwritable, wa
 from modelstore.store.connection import OpenDatabase
 from modelstore.store.descriptors import HeldFiles, identity_of
 from modelstore.store.durability import make_directories, sync_directory
-from modelstore.store.failures import explain, is_no_access
+from modelstore.store.failures import SQLITE_FULL, explain, is_no_access, primary_code
 from modelstore.store.pragmas import set_wal, tune
 from modelstore.store.probe import Probe, probe
 from modelstore.store.schema import Ownership, check_readable
@@ -145,10 +145,15 @@ def connected(
 
 def _use_wal(conn: sqlite3.Connection, owner: Ownership) -> list[str]:
     (mode,) = conn.execute("PRAGMA journal_mode").fetchone()
-    why = set_wal(conn) if mode != "wal" else None
+    try:
+        why = set_wal(conn) if mode != "wal" else None
+    except sqlite3.Error as error:
+        if owner == "empty" or primary_code(error) != SQLITE_FULL:
+            raise
+        why = str(error)  # it can be read as it is
     if why is None:
         return []
-    return [f"WAL mode could not be set ({visible(why, 200)}): the {owner} stays in mode {mode}"]
+    return [f"WAL mode could not be set ({visible(why, 200)}): the database stays in mode {mode}"]
 
 
 def _warnings(found: Probe, access: Access) -> list[str]:

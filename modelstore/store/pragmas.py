@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from modelstore.store.failures import SQLITE_FULL, is_busy, primary_code
 from modelstore.store.sqlite import sqlite3
 
 CACHE_SIZE = -64000
@@ -38,14 +39,16 @@ def set_wal(conn: sqlite3.Connection) -> str | None:
     """Put a database of ours into WAL mode; return why that cannot be had, None if it is.
 
     A file system without shared memory is noticed only when WAL is used: then the database goes
-    back to a rollback journal, which works there.
+    back to a rollback journal, which works there. A full disk is raised.
     """
     try:
         (mode,) = conn.execute("PRAGMA journal_mode = WAL").fetchone()
         conn.execute("PRAGMA schema_version").fetchone()
     except sqlite3.OperationalError as error:
-        if (getattr(error, "sqlite_errorcode", 0) & 0xFF) in {5, 6}:
+        if is_busy(error):
             return "another process is using it"
+        if primary_code(error) == SQLITE_FULL:
+            raise
         conn.execute("PRAGMA locking_mode = EXCLUSIVE")  # WAL without shared memory
         (mode,) = conn.execute("PRAGMA journal_mode = DELETE").fetchone()
         conn.execute("PRAGMA locking_mode = NORMAL")
