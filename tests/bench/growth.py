@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from tests.bench.data import records, write_lines
+from tests.bench.hub import make_cache
 from tests.bench.listing import filled
 from tests.bench.logs import make_log
 from tests.bench.measure import Sample, run
@@ -13,29 +15,38 @@ from tests.bench.place import CHILDREN, Place, program, python, remove_database
 from tests.bench.row import Row, seconds
 from tests.bench.trees import make_tree
 
-_LINEAR = 1.15  # an exponent above this is named
+_LINEAR = 1.15  # an exponent above this is named, and one below its inverse too
+_LONG = 8.0  # seconds of runs after which no more are made
 Work = Callable[[int], Sample]
 
 
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
     rows = place.size(10_000, 300)
-    files = place.size(100, 10)
+    files = place.size(100, 4)
     log = place.size(10_000_000, 500_000)
-    works: tuple[tuple[str, str, int, Work], ...] = (
+    works: list[tuple[str, str, int, Work]] = [
         ("import JSONL", "records", rows, lambda size: _import(place, size)),
         ("import again, unchanged", "records", rows, lambda size: _import_again(place, size)),
         ("list -f jsonl", "rows", rows, lambda size: _list(place, size, "-f", "jsonl")),
         ("list -f tsv", "rows", rows, lambda size: _list(place, size, "-f", "tsv")),
         ("list -f table", "rows", rows, lambda size: _list(place, size, "-f", "table")),
         ("search", "rows", rows, lambda size: _list(place, size, "variant-0000", "-f", "jsonl")),
+        ("filter", "rows", rows, lambda size: _list(place, size, "--arch", "phi3", "-f", "jsonl")),
         ("sort by name", "rows", rows, lambda size: _list(place, size, "-s", "name", "-f", "tsv")),
         ("import GGUF files", "files", files, lambda size: _tree(place, size, again=False)),
         ("re-import GGUF files", "files", files, lambda size: _tree(place, size, again=True)),
+        ("import a Hugging Face cache", "repositories", files // 2, lambda size: _hub(place, size)),
         ("scan of a WAL", "bytes", log, lambda size: _scan(place, size)),
         ("checkpoint", "bytes", log, lambda size: _checkpoint(place, size)),
         ("verify", "rows", rows, lambda size: run([*program(), "verify", filled(place, size)])),
-    )
+    ]
+    reader = place.peer("gguf", "python")
+    if reader is not None:  # it writes the files
+        few = place.size(10_000, 1_000)
+        works.append(("GGUF header", "tokens", few, lambda size: _header(place, reader, size)))
+    if not place.quick:  # the smallest database that has such a log is too large for that
+        works.append(("loss report", "bytes of database", 6_000_000, lambda s: _loss(place, s)))
     for what, unit, smallest, work in works:
         sizes = [smallest, smallest * 10, smallest * 100]
         times = [_best(work, size, place) for size in sizes]
@@ -43,8 +54,11 @@ def bench(place: Place) -> Iterator[Row]:
 
 
 def _best(work: Work, size: int, place: Place) -> float:
-    """Return the least of a few runs: noise only ever adds."""
-    return min(work(size).wall for _ in range(place.size(3, 2)))
+    """Return the least of a few runs, of fewer where they are long: noise only ever adds."""
+    walls = [work(size).wall]
+    while len(walls) < place.size(3, 1) and sum(walls) < _LONG:
+        walls.append(work(size).wall)
+    return min(walls)
 
 
 def _row(what: str, unit: str, sizes: Sequence[int], times: Sequence[float], place: Place) -> Row:
@@ -56,9 +70,16 @@ def _row(what: str, unit: str, sizes: Sequence[int], times: Sequence[float], pla
         unit="",
         limit=place.limit(_LINEAR),
         ours=", ".join(seconds(time) for time in times),
-        note="not linear" if power > _LINEAR and not place.quick else "",
+        note="" if place.quick else named(power),
         facts={"sizes": list(sizes), "seconds": list(times)},
     )
+
+
+def named(power: float) -> str:
+    """Say in words what is not linear."""
+    if power > _LINEAR:
+        return "grows faster than its size: not linear"
+    return "" if power >= 1 / _LINEAR else "grows slower than its size: not linear"
 
 
 def exponent(one: float, ten: float, hundred: float) -> float:
@@ -89,6 +110,28 @@ def _tree(place: Place, size: int, *, again: bool) -> Sample:
     database = place.fresh("growth.db")
     first = run([*program(), "import", tree, "--db", database])
     return run([*program(), "import", tree, "--db", database]) if again else first
+
+
+def _hub(place: Place, size: int) -> Sample:
+    cache = place.directory / f"hub-{size}"
+    if not cache.exists():
+        make_cache(cache, size)
+    database = place.fresh("growth.db")
+    return run([*program(), "import", cache, "--from", "huggingface", "--db", database])
+
+
+def _header(place: Place, reader: Path, size: int) -> Sample:
+    made = place.directory / f"tokens-{size}.gguf"
+    if not made.exists():
+        run([reader, CHILDREN / "make_gguf.py", made, str(size)])
+    return run([python(), CHILDREN / "our_header.py", made])
+
+
+def _loss(place: Place, size: int) -> Sample:
+    database = place.directory / f"loss-{size}.db"
+    if not database.exists():
+        run([python(), CHILDREN / "make_large.py", database, str(size)])
+    return run([python(), CHILDREN / "our_loss.py", database])
 
 
 def _scan(place: Place, size: int) -> Sample:

@@ -21,7 +21,7 @@ def bench(place: Place) -> Iterator[Row]:
     if hub is None:
         yield missing("hub", what, peer)
         return
-    cache = _make_cache(place.directory / "hub", count)
+    cache = make_cache(place.directory / "hub", count)
     database = place.directory / "hub.db"
     theirs: Command = [hub, "cache", "ls", "--cache-dir", cache]
 
@@ -39,7 +39,7 @@ def bench(place: Place) -> Iterator[Row]:
     yield compared("hub", what, peer, pairs, note="same repositories")
 
 
-def _make_cache(cache: Path, count: int) -> Path:
+def make_cache(cache: Path, count: int) -> Path:
     """Make a cache as its documentation has it: blobs, snapshots that link to them, and refs."""
     for number in range(count):
         home = cache / f"models--org--model-{number:04d}-GGUF"

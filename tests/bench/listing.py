@@ -99,7 +99,7 @@ def _whole(place: Place, database: Path, count: int) -> Iterator[Row]:
     else:
         theirs = [utils, "rows", "--nl", database, "models"]
         note = _same(place, ours, theirs)
-        pairs = in_turn(ours, theirs, place.size(1, 3))
+        pairs = in_turn(ours, theirs, place.size(3, 1))
         yield compared(
             "listing",
             what,
@@ -133,7 +133,7 @@ def _table(place: Place) -> Iterator[Row]:
     chosen = [word for column in (*columns, "file_size") for word in ("-c", column)]
     theirs: Command = [utils, "rows", database, "models", "-t", *chosen]
     lines = len(output(ours).splitlines())
-    pairs = in_turn(ours, theirs, 3)
+    pairs = in_turn(ours, theirs, place.rounds)
     rate = count / min(sample.wall for sample in pairs.ours)
     yield compared(
         "listing",

@@ -21,7 +21,7 @@ _COMPLETION = {
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
     utils = place.peer("sqlite-utils", "sqlite-utils")
-    rounds = place.size(25, 9)
+    rounds = place.size(25, 5)
     cases: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
         ("modelstore --version", ("--version",), {}),
         ("modelstore --help", ("--help",), {}),

@@ -19,7 +19,7 @@ _SIZES = (20_000, 4_000_000_000, 70_000, 40_000_000_000, 500_000)  # bytes; most
 
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
-    for count in (50, 500) if place.quick else (1000, 10_000):
+    for count in (20, 200) if place.quick else (1000, 10_000):
         tree = make_tree(place.directory / f"tree-{count}", count)
         database = place.directory / "tree.db"
         command: Command = [*program(), "import", tree, "--db", database, "--json"]
@@ -62,7 +62,7 @@ def _beside_official(
     assert callable(cold)
     answer = place.directory / "official.json"
     theirs: Command = [reader, CHILDREN / "official_tree.py", tree]
-    pairs = alternate(cold, lambda: run(theirs, stdout=answer), place.size(3, 2))
+    pairs = alternate(cold, lambda: run(theirs, stdout=answer), place.size(3, 1))
     listed = json.loads(output([*program(), "list", "--json", "--db", database]))
     ours = {row["path"]: [row["architecture"], row["parameter_count"]] for row in listed}
     if ours != json.loads(answer.read_text()):
