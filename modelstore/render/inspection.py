@@ -70,7 +70,6 @@ def inspection_body(found: Inspection) -> list[Part]:
 def frame_grid(found: Inspection) -> Grid:
     """Return the counts of frames, in one row."""
     scan = found.scan
-    busy = any("backfill" in b.blocks or "checkpoint" in b.blocks for b in found.blockers)
     counts = (
         len(scan.marks) - scan.blank,
         scan.committed,
@@ -84,7 +83,7 @@ def frame_grid(found: Inspection) -> Grid:
     for place in (4, 5):
         if counts[place]:
             row[place] = Cell(f"{counts[place]:,}", "bad")
-    row.append(Cell("yes", "warn") if busy else "no")
+    row.append(Cell("yes", "warn") if found.is_busy else "no")
     return Grid(tuple(Heading(name, right=name != "BUSY") for name in _FRAMES), (tuple(row),))
 
 

@@ -43,7 +43,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         },
         "checkpointed": found.checkpointed,
         "left": found.pending,
-        "busy": any("backfill" in blocker.blocks for blocker in found.blockers),
+        "busy": found.is_busy,
         "index": _index(found),
         "main_file": _main(loss),
         "lost": loss.lost,

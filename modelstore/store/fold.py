@@ -237,6 +237,13 @@ def without_fold(opened: OpenDatabase) -> Checkpoint:
         except OSError as error:
             reason = f"the database could not be synced: {error.strerror}"
             return replace(result, in_main_file=False, reason=reason)
+    if result.left and opened.log is not None:
+        with suppress(OSError):
+            who, complete, note = opened.log.blockers()
+            busy = any(blocker.holds_up_folding for blocker in who)
+            result = replace(
+                result, busy=busy, blockers=who, blockers_complete=complete, blockers_note=note
+            )
     return replace(result, reason=_why_not(opened))
 
 

@@ -49,8 +49,7 @@ def _is_stuck(checkpoint: Checkpoint, *, has_moved: bool) -> bool:
 
 def in_the_way(checkpoint: Checkpoint) -> tuple[Blocker, ...]:
     """Return who keeps frames from being copied; a writer does not, it only adds to them."""
-    blocking = {"backfill", "checkpoint"}
-    return tuple(blocker for blocker in checkpoint.blockers if blocking & set(blocker.blocks))
+    return tuple(blocker for blocker in checkpoint.blockers if blocker.holds_up_folding)
 
 
 def check_checkpoint(checkpoint: Checkpoint, path: str, *, stuck: bool) -> Finding:

@@ -81,6 +81,10 @@ def nothing_folded(subject: Subject, why: str) -> Checkpoint:
     log = subject.log
     return Checkpoint(
         mode="none",
+        busy=log.is_busy,
+        blockers=log.blockers,
+        blockers_complete=log.locks.complete,
+        blockers_note=log.locks.note,
         log=log.scan.committed,
         checkpointed=log.checkpointed,
         left=log.pending,

@@ -60,6 +60,11 @@ class Inspection:
         return max(0, self.scan.committed - self.checkpointed)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether somebody keeps frames from being copied into the main file."""
+        return any(blocker.holds_up_folding for blocker in self.blockers)
+
+    @property
     def is_damaged(self) -> bool:
         """Whether SQLite would hide damage: drop commits, or read a log that does not fit."""
         index = self.index if self.locks.attached else None

@@ -95,6 +95,11 @@ class Blocker:
     frame: int | None
     blocks: tuple[Blocks, ...]
 
+    @property
+    def holds_up_folding(self) -> bool:
+        """Whether it keeps frames from being copied: that is what "busy" means of a log."""
+        return "backfill" in self.blocks or "checkpoint" in self.blocks
+
 
 def holders(shm_fd: int) -> LockReport:
     """Return who holds or awaits which lock of the log whose ``-shm`` is open at `shm_fd`."""

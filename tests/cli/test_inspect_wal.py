@@ -185,6 +185,25 @@ def test_a_database_that_was_cut_short_is_damage_without_any_log(tmp_path: Path,
     assert modelstore("inspect-wal", db, "--no-checkpoint").code == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="who holds locks is known on Linux alone")
+def test_every_command_that_folds_nothing_says_whether_a_reader_is_in_the_way(
+    tmp_path: Path,
+) -> None:
+    db = tmp_path / "app.db"
+    killed_writer(db, 2)
+    commands = ("inspect-wal", "verify")
+    with reader(db):
+        with closing(sqlite3.connect(db)) as conn, conn:
+            conn.execute("PRAGMA wal_autocheckpoint=0")
+            conn.execute("INSERT INTO models (name) VALUES ('later')")
+        answers = [modelstore(name, db, "--no-checkpoint", "--json").json for name in commands]
+        assert [(answer["left"], answer["busy"]) for answer in answers] == [(3, True)] * 2
+        words = modelstore("verify", db, "--no-checkpoint")
+        assert "3 left; busy: yes; nothing was folded, as was asked" in words.out
+    answers = [modelstore(name, db, "--no-checkpoint", "--json").json for name in commands]
+    assert [(answer["left"], answer["busy"]) for answer in answers] == [(3, False)] * 2
+
+
 def test_what_is_no_database_is_called_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     path.write_bytes(b"GGUF" + bytes(100))
