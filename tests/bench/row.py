@@ -70,9 +70,10 @@ def compared(
     )
 
 
-def missing(bench: str, what: str, peer: str) -> Row:
-    """Make the row of a comparison with a peer that is not here."""
-    return Row(bench=bench, what=what, peer=peer, note=f"{peer} is missing: not compared")
+def missing(bench: str, what: str, peer: str, remedy: str = "") -> Row:
+    """Make the row of a comparison with a peer that is not here; `remedy` says how to get it."""
+    note = f"{peer} is missing: not compared" + (f" ({remedy})" if remedy else "")
+    return Row(bench=bench, what=what, peer=peer, note=note)
 
 
 def shown(sample: Sample) -> str:

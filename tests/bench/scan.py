@@ -31,7 +31,7 @@ def bench(place: Place) -> Iterator[Row]:
     )
     showwal = shutil.which("showwal")
     if showwal is None:
-        yield missing("scan", what, "showwal")
+        yield missing("scan", what, "showwal", "Debian: apt install sqlite3-tools")
     else:
         pairs = in_turn(ours, [showwal, log], place.rounds)
         yield compared("scan", what, "showwal", pairs, limit=place.limit(5), faster=True)
