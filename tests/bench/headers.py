@@ -22,7 +22,7 @@ def bench(place: Place) -> Iterator[Row]:
         yield missing("headers", "GGUF headers", "gguf (official reader)")
         return
     made = place.directory / "vocabulary.gguf"
-    vocabulary = place.size(152_000, 30_000)
+    vocabulary = place.size(152_000, 10_000)
     output([reader, CHILDREN / "make_gguf.py", made, str(vocabulary)])
     given = os.environ.get("MODELSTORE_TEST_GGUF", str(_REAL))
     real = sorted(Path(given).glob("*.gguf")) if Path(given).is_dir() else []
