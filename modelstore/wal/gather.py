@@ -6,6 +6,8 @@ import errno
 import os
 from array import array
 from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 from modelstore.wal.chunk import Chunk, Geometry
 from modelstore.wal.files import read_into
@@ -22,6 +24,11 @@ from modelstore.wal.frames import (
     WalScan,
 )
 from modelstore.wal.layout import WAL_HEADER_SIZE, frame_size
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+_LARGE = 64 << 20  # bytes; what is gained in less is less than it costs to load the threads' module
 
 Examine = Callable[[bytearray, int, Geometry, tuple[int, int]], Chunk]
 
@@ -112,30 +119,65 @@ def gather(
     """
     stride = frame_size(geometry.page_size)
     per_chunk = min(max(1, chunk_size // stride), slots)
-    buffer = bytearray(per_chunk * stride)
     columns = Columns(geometry.page_size)
     done = 0
-    while done < slots:
-        count = min(per_chunk, slots - done)
-        offset = WAL_HEADER_SIZE + done * stride
-        whole = read_into(fd, memoryview(buffer)[: count * stride], offset) // stride
-        columns.was_cut = whole < count
-        if whole:
-            chunk = examine(buffer, whole, geometry, last)
-            done += whole
-            last = chunk.last
-            if chunk.is_blank:
-                skipped = _skip_hole(fd, done, slots, stride)
-                columns.blank_tail += whole + skipped
-                done += skipped
-            elif columns.blank_tail > _MAX_GAP:
-                columns.unexamined = slots - done + whole
+    with closing(_Reader(fd, per_chunk * stride, slots * stride)) as reader:
+        while done < slots:
+            count = min(per_chunk, slots - done)
+            buffer, size = reader.read(WAL_HEADER_SIZE + done * stride)
+            whole = min(count, size // stride)
+            columns.was_cut = whole < count
+            if whole:
+                chunk = examine(buffer, whole, geometry, last)
+                done += whole
+                last = chunk.last
+                if chunk.is_blank:
+                    skipped = _skip_hole(fd, done, slots, stride)
+                    columns.blank_tail += whole + skipped
+                    done += skipped
+                elif columns.blank_tail > _MAX_GAP:
+                    columns.unexamined = slots - done + whole
+                    break
+                else:
+                    columns.add(chunk)
+            if columns.was_cut:
                 break
-            else:
-                columns.add(chunk)
-        if columns.was_cut:
-            break
     return columns
+
+
+class _Reader:
+    """Reads pieces of a file; of a large one, a thread reads the next while one is examined."""
+
+    def __init__(self, fd: int, piece: int, size: int) -> None:
+        self._fd = fd
+        self._full, self._spare = bytearray(piece), bytearray(piece)
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: tuple[int, Future[int] | None] = (-1, None)
+        if size >= _LARGE:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(1)
+
+    def read(self, offset: int) -> tuple[bytearray, int]:
+        """Return the bytes from `offset` on, in a buffer that the next call but one overwrites."""
+        at, ahead = self._ahead
+        if ahead is not None and at != offset:
+            ahead.result()
+            ahead = None
+        filled = self._fill(offset) if ahead is None else ahead.result()
+        self._full, self._spare = self._spare, self._full
+        if self._pool is not None:
+            following = offset + len(self._spare)
+            self._ahead = following, self._pool.submit(self._fill, following)
+        return self._full, filled
+
+    def _fill(self, offset: int) -> int:
+        return read_into(self._fd, memoryview(self._spare), offset)
+
+    def close(self) -> None:
+        """Wait for the thread, which must not read from a descriptor that is somebody else's."""
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 def _skip_hole(fd: int, done: int, slots: int, stride: int) -> int:

@@ -72,10 +72,15 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     return Samples(tmp_path_factory.mktemp("samples"))
 
 
-@pytest.fixture(params=["plain", "numpy"])
+@pytest.fixture(params=["plain", "numpy", "numpy, reading ahead"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(reader, "_PLAIN_LIMIT", 0 if request.param == "numpy" else 1 << 40)
+    choose(str(request.param), monkeypatch)
     return str(request.param)
+
+
+def choose(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_PLAIN_LIMIT", 1 << 40 if engine == "plain" else 0)
+    monkeypatch.setattr(gather, "_LARGE", 0 if engine == "numpy, reading ahead" else 1 << 40)
 
 
 def look(tmp_path: Path, raw: bytes | bytearray) -> WalScan:
@@ -218,7 +223,7 @@ def test_mutated_logs_are_read_as_sqlite_recovers_them(
     if repair and len(mutated) >= 32 and mutated[8:12] == log[8:12]:
         mutated = rechain(mutated)  # the lie is now covered by right checksums
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "_PLAIN_LIMIT", 1 << 40 if plain else 0)
+        choose("plain" if plain else "numpy, reading ahead", patch)
         agree_with_sqlite(tmp_path, sample, mutated, is_forged=repair)
 
 
