@@ -82,6 +82,16 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
                 "never delete the -wal: the next checkpoint completes the file",
                 data,
             )
+        elif subject.journal is not None and subject.journal.is_hot and not subject.is_wal:
+            yield _finding(
+                "short",
+                "warn",
+                f"{missing} of {header.page_count:,} were not written any more; a transaction was "
+                "cut short, and its journal takes it back",
+                subject.path,
+                "never delete the journal: the next opening of the database uses it up",
+                data,
+            )
         else:
             yield _finding(
                 "truncated",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -227,6 +231,28 @@ def test_a_killed_transaction_is_taken_back_and_told(tmp_path: Path) -> None:
     found = examine(path)
     assert codes(found) == {"environment.hot-journal"}
     assert not Path(f"{path}-journal").exists()
+    assert not codes(examine(path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits of that kind")
+def test_a_killed_transaction_that_was_to_grow_the_file_is_no_truncation(tmp_path: Path) -> None:
+    path = settled(tmp_path / "a.db")
+    connect(path, "delete").close()
+    code = """
+        import os, resource, signal, sqlite3, sys
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # killed where the file reaches its limit
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        room = os.path.getsize(sys.argv[1]) + 3 * 4096
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+        conn.execute("CREATE TABLE more AS SELECT randomblob(200000) AS v")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), path], check=False)
+    assert done.returncode == -signal.SIGXFSZ
+    found = examine(path, fold=False)
+    assert the(found, "file.short").severity == "warn"
+    assert "file.truncated" not in codes(found)
+    assert not examine(path).failed
     assert not codes(examine(path))
 
 
