@@ -68,7 +68,6 @@ def _row(what: str, unit: str, sizes: Sequence[int], times: Sequence[float], pla
         what=f"{what}, {sizes[0]:,} to {sizes[-1]:,} {unit}: exponent",
         measured=power,
         unit="",
-        limit=place.limit(_LINEAR),
         ours=", ".join(seconds(time) for time in times),
         note="" if place.quick else named(power),
         facts={"sizes": list(sizes), "seconds": list(times)},

@@ -83,6 +83,8 @@ def shown(sample: Sample) -> str:
 
 def seconds(value: float) -> str:
     """Return a duration for a person."""
+    if value < 1e-4:
+        return f"{value * 1e6:,.1f} µs"
     return f"{value:,.2f} s" if value >= 1 else f"{value * 1e3:,.1f} ms"
 
 

@@ -26,7 +26,7 @@ from tests.bench.row import Row, compared, missing
 
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
-    size = place.size(1_000_000_000, 100_000_000)
+    size = place.size(1_000_000_000, 30_000_000)
     log = make_log(place, place.directory / "scan.db", size)
     ours: Command = [python(), CHILDREN / "our_scan.py", log]
     what = f"scan of a WAL of {log.stat().st_size / 1e9:.2g} GB"
