@@ -33,7 +33,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def home(imported: Path) -> Path:
     """The catalogue and its files; where they are is what it recorded, so they are put back."""
-    backup = imported.with_name("backup")
+    backup = imported.with_name(f"{imported.name}-backup")
     if not backup.exists():
         shutil.copytree(imported, backup)
     shutil.rmtree(imported)
