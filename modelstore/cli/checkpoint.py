@@ -98,7 +98,7 @@ def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> C
     ):
         checkpoint = run_checkpoint(session.opened, mode.value, patience, on_wait)
         session.opened.may_fold = False  # what others commit from now on is not ours to count
-        return checkpoint
+    return checkpoint.after_closing(session.opened.path)
 
 
 def _discard(choice: DatabaseChoice, patience: float) -> tuple[Checkpoint, Discarded]:

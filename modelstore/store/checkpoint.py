@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from modelstore.errors import ExitCode
@@ -61,6 +62,14 @@ class Checkpoint:
         if not self.wal_synced:
             return ExitCode.FAILED
         return ExitCode.OK if allow_pending else ExitCode.BUSY
+
+    def after_closing(self, path: str) -> Checkpoint:
+        """Return the same for a database that was closed: the last connection removes its log."""
+        try:
+            size = os.stat(path + "-wal").st_size
+        except OSError:
+            size = 0
+        return replace(self, wal_size_after=min(size, self.wal_size_after))
 
     def wal_line(self) -> str:
         """Return the line that every command shows."""

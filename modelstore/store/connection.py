@@ -226,6 +226,7 @@ class OpenDatabase:
             raise
         finally:
             self._release()
+        self.checkpoint = self.checkpoint.after_closing(self.path)
         return self.checkpoint
 
     def _release(self) -> None:

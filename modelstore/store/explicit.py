@@ -80,8 +80,8 @@ def _attempt(log: LiveLog, account: Account, mode: Mode) -> bool | None:
         return None
     if mode == "passive" or (mode == "full" and row.log == row.checkpointed):
         return row.log == row.checkpointed
-    if HAS_WAL_RESET_BUG and not log.is_alone():
-        return row.log == row.checkpointed  # copied under the write lock: more is not safe here
+    if HAS_WAL_RESET_BUG:
+        return row.log == row.checkpointed  # copied under the write lock: more is not safe
     if mode == "truncate":
         return truncate(log, ledger)
     before = log.index()

@@ -147,28 +147,23 @@ class LiveLog:
                 return False
         return True
 
-    def is_alone(self) -> bool:
-        """Tell whether no other process has the log open; False where that is unknown."""
-        report = self.locks()
-        return (
-            report is not None
-            and report.complete
-            and all(holder.pid == os.getpid() for holder in report.holders)
-        )
-
     def backfill(self) -> Row:
         """Copy what may be copied, without keeping any writer waiting; never truncates."""
         if not HAS_WAL_RESET_BUG:
             return self.run("PASSIVE", 0)
         # On an affected SQLite a PASSIVE that overlaps a commit which restarts the log loses
-        # frames, and a TRUNCATE that misses the write lock turns into one. While a connection
-        # of ours holds the write lock, nobody commits.
+        # frames. While a connection of ours holds the write lock, nobody commits.
         with self._write_lock() as is_held:
             return self.run("PASSIVE", 0) if is_held else _OTHER_CHECKPOINT
 
     def truncate(self) -> Row | None:
-        """Try once to empty the log; None where an affected SQLite must not try."""
-        if HAS_WAL_RESET_BUG and not self.is_alone():
+        """Try once to empty the log; None where an affected SQLite must not try.
+
+        A TRUNCATE that misses the write lock turns into the PASSIVE that loses frames, and whoever
+        comes between a look at the locks and the TRUNCATE can make it miss it. SQLite empties the
+        log when the last connection is closed, with everybody else locked out.
+        """
+        if HAS_WAL_RESET_BUG:
             return None
         return self.run("TRUNCATE", 0)
 
