@@ -21,7 +21,8 @@ from modelstore.text import human_bytes, visible
 if TYPE_CHECKING:
     from modelstore.store.sqlite import sqlite3
 
-SQLITE_LOCKED, SQLITE_FULL = 6, 13
+# SQLITE_ERROR is the statement's own fault, such as a collation that is not there.
+SQLITE_ERROR, SQLITE_LOCKED, SQLITE_INTERRUPT, SQLITE_FULL = 1, 6, 9, 13
 _BUSY, _PROTOCOL = 5, 15
 _READONLY, _IOERR, _CORRUPT, _CANTOPEN, _NOTADB, _PERM, _AUTH = 8, 10, 11, 14, 26, 3, 23
 _LEAST_ROOM = 64 << 10  # bytes; a new -shm takes 32 KiB
@@ -72,7 +73,9 @@ def explain(error: sqlite3.Error, path: str, *, wrote: bool = False) -> Modelsto
     free = _room(path) if code == _IOERR else None
     if free is not None and free < _LEAST_ROOM:
         # SQLite says "full" of the database and its log, but not of the -shm.
-        code, said = SQLITE_FULL, f"the disk is full: {human_bytes(free)} free ({said})"
+        code, said = SQLITE_FULL, f"{human_bytes(free)} free; {said}"
+    if code == SQLITE_FULL:
+        said = f"the disk is full ({said})"
     if code in {_CORRUPT, _NOTADB}:
         return DamageError(
             f"{name} is damaged: {said}",

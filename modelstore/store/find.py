@@ -6,11 +6,14 @@ import difflib
 import heapq
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from modelstore.errors import AmbiguousModelError, ModelNotFoundError
+from modelstore.errors import AmbiguousModelError, DamageError, ModelNotFoundError
+from modelstore.store.failures import SQLITE_ERROR, primary_code
 from modelstore.store.models import ModelFile, Place
+from modelstore.store.schema import ownership
 from modelstore.store.sqlite import sqlite3
 from modelstore.store.storable import original, storable, whole_or_none
 from modelstore.text import plural, visible
@@ -43,13 +46,14 @@ def resolve(conn: sqlite3.Connection, text: str) -> str:
             f"OR locator = :text ORDER BY id LIMIT {_NAMED + 1}",
             values,
         ).fetchall()
-    if not found and _has_places(conn):
-        found = conn.execute(
-            "SELECT id, name FROM models WHERE id IN "
-            "(SELECT model_id FROM model_places WHERE name = :text) "
-            f"ORDER BY id LIMIT {_NAMED + 1}",
-            values,
-        ).fetchall()
+    if not found and ownership(conn) == "catalogue":
+        with _our_tables():
+            found = conn.execute(
+                "SELECT id, name FROM models WHERE id IN "
+                "(SELECT model_id FROM model_places WHERE name = :text) "
+                f"ORDER BY id LIMIT {_NAMED + 1}",
+                values,
+            ).fetchall()
     if len(found) == 1:
         return str(found[0][0])
     shown = visible(text, 80)
@@ -65,10 +69,22 @@ def resolve(conn: sqlite3.Connection, text: str) -> str:
     raise ModelNotFoundError(f"there is no model '{shown}'", hint=_near(conn, text))
 
 
-def _has_places(conn: sqlite3.Connection) -> bool:
-    """Tell whether this is a catalogue of ours, and not another program's table of models."""
-    sql = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'model_places')"
-    return bool(conn.execute(sql).fetchone()[0])
+@contextmanager
+def _our_tables() -> Iterator[None]:
+    """Raise `DamageError` where a catalogue lacks a table or a column of ours.
+
+    The statements of the block are sound, so that SQLITE_ERROR can only come from the schema.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != SQLITE_ERROR:
+            raise
+        raise DamageError(
+            f"the catalogue's tables are not as modelstore makes them: {visible(str(error), 200)}",
+            hint="another program changed them: restore the database from a backup, or import again"
+            " into a new one",
+        ) from error
 
 
 def _is_prefix(text: str) -> bool:
@@ -111,8 +127,13 @@ class Companions:
 
 
 def companions(conn: sqlite3.Connection, model: str) -> Companions:
-    """Return what belongs to the model of id `model`; nothing in another program's database."""
-    try:
+    """Return what belongs to the model of id `model`; nothing in another program's database.
+
+    Raises `DamageError` for a catalogue that lacks a table or a column of ours.
+    """
+    if ownership(conn) != "catalogue":
+        return Companions((), ())
+    with _our_tables():
         files = conn.execute(
             "SELECT path, role, size, mtime_ns, sha256, device, inode FROM model_files "
             "WHERE model_id = ? ORDER BY weights, role <> 'model', role, path",
@@ -123,10 +144,6 @@ def companions(conn: sqlite3.Connection, model: str) -> Companions:
             "ORDER BY root, locator",
             (model,),
         ).fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such" in str(error):
-            return Companions((), ())
-        raise
     return Companions(
         tuple(
             ModelFile(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from modelstore.store.failures import primary_code
+from modelstore.store.failures import SQLITE_ERROR, primary_code
 from modelstore.store.sqlite import sqlite3
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _BIG = 256  # bytes of a value, from which on it is cheaper to digest it as it is
 _TELL_EVERY = 2000  # rows
-_ERROR = 1
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name, tbl_name"
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
 
@@ -70,7 +69,7 @@ def read_content(conn: sqlite3.Connection, wanted: Wanted, tick: Tick) -> Conten
             except UnicodeEncodeError:
                 content.unread[name] = "its name is no text"
             except sqlite3.OperationalError as error:
-                if primary_code(error) != _ERROR:
+                if primary_code(error) != SQLITE_ERROR:
                     raise
                 content.unread[name] = str(error)
     return content
@@ -124,7 +123,7 @@ def _has_rowid(conn: sqlite3.Connection, name: str, alias: str) -> bool:
     try:
         conn.execute(f"SELECT {alias} FROM {quoted(name)} LIMIT 0").fetchall()
     except sqlite3.OperationalError as error:
-        if primary_code(error) != _ERROR:
+        if primary_code(error) != SQLITE_ERROR:
             raise
         return False
     return True

@@ -7,7 +7,13 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from modelstore.store.failures import explain, is_busy, primary_code
+from modelstore.store.failures import (
+    SQLITE_ERROR,
+    SQLITE_INTERRUPT,
+    explain,
+    is_busy,
+    primary_code,
+)
 from modelstore.store.pragmas import CACHE_SIZE
 from modelstore.store.sqlite import sqlite3
 from modelstore.text import human_bytes, plural
@@ -24,13 +30,11 @@ _finding = findings_of("integrity")
 
 _MESSAGES = 100
 _KEYS = 10_000  # broken references that are counted
-_INTERRUPT = 9
 _TELL_EVERY = 0.1  # seconds
 # In KiB. Each page is read once and each index entry looked up once, so that a large cache keeps
 # little of use, and SQLite's own search of it costs more than reading a page again: on 0.4 GB with
 # random keys 5.4 s of processor time with 2 MB, as the shell takes, and 6.9 s with 64 MB.
 _CACHE = 2000
-_ERROR = 1  # SQLITE_ERROR: the statement's own fault, such as a collation that is not there
 _RESTORE = (
     "restore it from a backup, or recover what there is with the sqlite3 shell's .recover; keep "
     "this copy and its -wal"
@@ -83,7 +87,7 @@ def _structure(opened: OpenDatabase, pragma: str) -> Finding:
     try:
         said = _said(opened.conn, f"PRAGMA {pragma}({_MESSAGES})")
     except sqlite3.Error as error:
-        if primary_code(error) != _ERROR:
+        if primary_code(error) != SQLITE_ERROR:
             return _failure(opened, error)
         said, unchecked = _by_table(opened, pragma)
     messages = [message for message in said if message != "ok"]
@@ -116,7 +120,7 @@ def _said(conn: sqlite3.Connection, statement: str) -> list[str]:
     try:
         said.extend(str(row[0]) for row in conn.execute(statement))
     except sqlite3.Error as error:
-        if not said or primary_code(error) == _INTERRUPT:
+        if not said or primary_code(error) == SQLITE_INTERRUPT:
             raise
         said.append(str(error))
     return said
@@ -133,7 +137,7 @@ def _by_table(opened: OpenDatabase, pragma: str) -> tuple[list[str], list[str]]:
         try:
             said += _said(conn, f"PRAGMA {pragma}('{quoted}')")
         except sqlite3.Error as error:
-            if primary_code(error) != _ERROR:
+            if primary_code(error) != SQLITE_ERROR:
                 raise
             unchecked.append(f"{name} ({error})")
     return said, unchecked
@@ -143,7 +147,7 @@ def _references(opened: OpenDatabase) -> Iterator[Finding]:
     try:
         rows = list(islice(opened.conn.execute("PRAGMA foreign_key_check"), _KEYS))
     except sqlite3.Error as error:
-        if primary_code(error) != _ERROR:
+        if primary_code(error) != SQLITE_ERROR:
             return  # told above
         yield _finding(
             "foreign-keys-unchecked",

@@ -7,7 +7,8 @@ import pytest
 
 from modelstore.errors import AmbiguousModelError, DamageError, ModelNotFoundError
 from modelstore.store.failures import explain
-from modelstore.store.find import companions, resolve
+from modelstore.store.find import Companions, companions, resolve
+from modelstore.store.schema import APPLICATION_ID
 from modelstore.store.sqlite import sqlite3
 from tests.store.making import Opened, catalogue, file, found, model, take, take_rows
 
@@ -97,8 +98,34 @@ def test_a_models_files_and_places_are_told(opened: Opened) -> None:
     told = companions(opened.conn, item.model.id)
     assert told.files == item.files
     assert told.places == (item.place,)
-    opened.conn.execute("DROP TABLE model_files")
-    assert companions(opened.conn, item.model.id).places == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DROP TABLE model_files", "DROP TABLE model_places", "ALTER TABLE model_places DROP state"],
+)
+def test_a_catalogue_without_a_table_or_a_column_is_damaged(opened: Opened, change: str) -> None:
+    opened.conn.execute(change)
+    with pytest.raises(DamageError, match="not as modelstore makes them") as caught:
+        companions(opened.conn, "aaaa000000000001")
+    assert caught.value.hint
+
+
+def test_a_name_is_not_looked_up_in_places_that_are_gone(opened: Opened) -> None:
+    opened.conn.execute("DROP TABLE model_places")
+    assert resolve(opened.conn, "bbbb").endswith("003")
+    with pytest.raises(DamageError, match="not as modelstore makes them"):
+        resolve(opened.conn, "no-such-model")
+
+
+def test_another_programs_tables_of_these_names_are_not_read() -> None:
+    conn = sqlite3.connect(":memory:")
+    conn.execute("CREATE TABLE models (id, name, path, locator)")
+    conn.execute("CREATE TABLE model_places (other)")
+    conn.execute("CREATE TABLE model_files (other)")
+    assert companions(conn, "m") == Companions((), ())
+    with pytest.raises(ModelNotFoundError):
+        resolve(conn, "m")
 
 
 @pytest.mark.parametrize("value", [None, 5, 1.5, b"raw"])
@@ -107,6 +134,7 @@ def test_rows_that_no_catalogue_can_hold_are_damage(column: str, value: object) 
     if column == "size" and value in (None, 5):
         return
     conn = sqlite3.connect(":memory:")
+    conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     conn.execute(
         "CREATE TABLE model_files (model_id DEFAULT 'm', path DEFAULT '/m', role DEFAULT 'model',"
         " size DEFAULT 1, mtime_ns DEFAULT 1, sha256, device, inode, weights DEFAULT 1)"
