@@ -10,10 +10,12 @@ from __future__ import annotations
 import difflib
 import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
+from modelstore.store.failures import SQLITE_INTERRUPT, primary_code
 from modelstore.store.models import MODEL_COLUMNS
 from modelstore.store.schema import column_definition
 from modelstore.store.sqlite import sqlite3
@@ -50,6 +52,9 @@ _TOKEN = re.compile(
     | \w+ | .""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
+_WORD = re.compile(r"[^\W\d]\w*")
+_NO_NAMES = "'\"-/"  # what texts and comments begin with; SQLite takes "word" for a text at need
+_MAX_WORDS = 500
 _ALLOW: int = sqlite3.SQLITE_OK
 _DENY: int = sqlite3.SQLITE_DENY
 _OPERATIONS_PER_TICK = 20_000  # of SQLite's virtual machine: about a millisecond
@@ -70,28 +75,80 @@ def check_expression(expression: str) -> None:
     that nothing else is within its reach while that is found out.
     """
     _check_shape(expression)
-    selects = 0
+    reader = _Reader()
+    try:
+        reader.compile(expression)
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        raise _why_not(expression, error, reader) from None
 
-    def allow(action: int, first: str | None, second: str | None, *_where: str | None) -> int:
-        nonlocal selects
-        if action == sqlite3.SQLITE_SELECT:
-            selects += 1
-            return _ALLOW if selects == 1 else _DENY
-        if action == sqlite3.SQLITE_READ:
-            return _ALLOW if first == "models" and second in _READABLE else _DENY
-        if action == sqlite3.SQLITE_FUNCTION:
-            return _ALLOW if second is not None and second.lower() in _FUNCTIONS else _DENY
+
+def _why_not(expression: str, error: Exception, reader: _Reader) -> UsageError:
+    """Return the refusal of an expression that SQLite could not compile, or was not let to."""
+    if reader.has_refused:
+        return _refusal(expression, "it may read the columns of a model and nothing else")
+    missing = _missing_column(expression)
+    if missing is not None:
+        return _refusal(expression, f"there is no column '{missing}'", near(missing))
+    return _refusal(expression, str(error))
+
+
+def _missing_column(expression: str) -> str | None:
+    """Return the first column that an expression reads and ``models`` has not, if that is all.
+
+    The expression is compiled once more, against a table that has every word of it as a column.
+    """
+    known = {column.lower() for column in MODEL_COLUMNS}
+    words = {
+        word.lower(): word
+        for token in _TOKEN.finditer(expression)
+        if token[0][0] not in _NO_NAMES
+        for word in _WORD.findall(token[0])
+        if word.lower() not in known
+    }
+    reader = _Reader(tuple(islice(words.values(), _MAX_WORDS)))
+    with suppress(sqlite3.Error, sqlite3.Warning, ValueError):
+        reader.compile(expression)
+    return next(iter(reader.missing), None)
+
+
+class _Reader:
+    """Compiles an expression over ``models``, with further columns that it must not read."""
+
+    def __init__(self, further: tuple[str, ...] = ()) -> None:
+        self._further = further
+        self._selects = 0
+        self.missing: list[str] = []  # of the further columns, in the order they are read
+        self.has_refused = False
+
+    def compile(self, expression: str) -> None:
+        """Compile an expression in a database of its own in memory. Raises SQLite's errors."""
+        columns = [column_definition(column) for column in MODEL_COLUMNS]
+        columns += [f'"{column}"' for column in self._further]
+        conn = sqlite3.connect(":memory:", isolation_level=None)
+        try:
+            conn.execute(f"CREATE TABLE models ({', '.join(columns)})")
+            conn.set_authorizer(self._authorize)
+            conn.execute(f"EXPLAIN SELECT 1 FROM models WHERE (\n{expression}\n)")
+        finally:
+            conn.close()
+
+    def _authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        if self._is_allowed(action, first, second):
+            return _ALLOW
+        self.has_refused = True
+        if action == sqlite3.SQLITE_READ and first == "models" and second in self._further:
+            self.missing.append(str(second))
         return _DENY
 
-    conn = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        conn.execute(f"CREATE TABLE models ({', '.join(map(column_definition, MODEL_COLUMNS))})")
-        conn.set_authorizer(allow)
-        conn.execute(f"EXPLAIN SELECT 1 FROM models WHERE (\n{expression}\n)")
-    except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-        raise _refusal(expression, str(error)) from None
-    finally:
-        conn.close()
+    def _is_allowed(self, action: int, first: str | None, second: str | None) -> bool:
+        if action == sqlite3.SQLITE_SELECT:
+            self._selects += 1
+            return self._selects == 1
+        if action == sqlite3.SQLITE_READ:
+            return first == "models" and second in _READABLE
+        if action == sqlite3.SQLITE_FUNCTION:
+            return second is not None and second.lower() in _FUNCTIONS
+        return False
 
 
 _READABLE = frozenset(("", *MODEL_COLUMNS))
@@ -119,13 +176,7 @@ def _check_shape(expression: str) -> None:
         raise _refusal(expression, "it is not all text") from None
 
 
-def _refusal(expression: str, reason: str) -> UsageError:
-    hint = _HINT
-    missing = re.fullmatch(r"no such column: (.*)", reason)
-    if missing:
-        hint = near(missing[1])
-    elif reason.startswith(("not authorized", "access to")):
-        reason = "it may read the columns of a model and nothing else"
+def _refusal(expression: str, reason: str, hint: str = _HINT) -> UsageError:
     reason = visible(reason, 200)
     return UsageError(f"--where {visible(expression, 200)} cannot be used: {reason}", hint=hint)
 
@@ -152,7 +203,7 @@ class Patience:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if "interrupted" in str(error) and self.expired():
+            if primary_code(error) == SQLITE_INTERRUPT and self.expired():
                 raise UsageError(
                     f"the --where expression ran for more than {self.seconds:g} seconds",
                     hint="make it simpler, or filter with --arch, --quant, --type, --tag first",
