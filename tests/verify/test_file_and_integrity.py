@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from modelstore.errors import LockedError, RefusedError
+from modelstore.store.connection import Purpose, open_database
 from modelstore.store.schema import APPLICATION_ID
 from modelstore.store.sqlite import sqlite3
-from modelstore.verify.subject import look
+from modelstore.verify.constraints import check_constraints
+from modelstore.verify.subject import Orders, look
 from tests.cli.program import python
 from tests.verify.examining import (
     TABLE,
@@ -207,6 +209,25 @@ def test_rows_that_break_a_constraint(tmp_path: Path, mode: str) -> None:
     assert not codes(found, "fail")
     unchecked = the(found, "integrity.constraints-unchecked")
     assert unchecked.data["tables"] == ["it's", "kept", "unknown"]
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_null_that_must_not_be_is_no_broken_check_and_hides_none(
+    tmp_path: Path, value: int
+) -> None:
+    path = tmp_path / "a.db"
+    conn = connect(path)
+    conn.execute("CREATE TABLE t (n, v CHECK (v > 0))")
+    conn.execute("PRAGMA ignore_check_constraints = on")
+    conn.execute("INSERT INTO t VALUES (NULL, ?)", (value,))
+    conn.execute("PRAGMA writable_schema = ON")
+    conn.execute("UPDATE sqlite_master SET sql = replace(sql, '(n,', '(n NOT NULL,')")
+    conn.close()
+    with open_database(str(path), purpose=Purpose.READ) as opened:
+        assert opened.access == "rw"
+        found = [finding.code for finding in check_constraints(opened, Orders())]
+        assert found == (["integrity.constraint"] if value == 0 else [])
+        assert opened.conn.execute("PRAGMA ignore_check_constraints").fetchone() == (0,)
 
 
 def test_a_schema_that_cannot_be_read(tmp_path: Path) -> None:
