@@ -123,14 +123,15 @@ def parse_arguments(arguments: Sequence[str]) -> Served:
 
 
 def parse_command(command: str) -> Served:
-    """Return what a shell command says. Raises `ValueError` where it cannot be split in words."""
+    """Return what a shell command says. Raises `ValueError`, whose text says why it is none."""
     if len(command) > MAX_COMMAND:
         raise ValueError(f"its command is longer than {MAX_COMMAND} characters")
-    if _WINDOWS_PATH.search(command):  # a backslash is no escape there
-        words = [word.strip("\"'") for word in shlex.split(command, posix=False)]
-    else:
-        words = shlex.split(command)
-    return parse_arguments(words)
+    is_windows = _WINDOWS_PATH.search(command) is not None  # a backslash is no escape there
+    try:
+        words = shlex.split(command, posix=not is_windows)
+    except ValueError as error:
+        raise ValueError(f"its command cannot be split into words: {error}") from None
+    return parse_arguments([word.strip("\"'") for word in words] if is_windows else words)
 
 
 def is_repository(text: str) -> bool:

@@ -40,6 +40,10 @@ _SIMPLE = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+class _OpenQuoteError(BadRecordError):
+    """A quote is opened and not closed, so that the record took lines of others."""
+
+
 class _Lines:
     """Feeds the csv module line by line; a record that went wrong is read again from its second."""
 
@@ -65,7 +69,7 @@ class _Lines:
         self.plain = self.plain and plain
         self._length += len(line)
         if len(self._taken) > _MAX_CELL_LINES or self._length > MAX_RECORD:
-            raise BadRecordError("a quote is opened and not closed")
+            raise _OpenQuoteError("a quote is opened and not closed")
         return line + "\n"
 
     def delimiter(self, kind: str) -> str:
@@ -141,8 +145,8 @@ def _read(kind: str, target: Target, context: Context) -> Iterator[Item]:
 
 
 def _is_torn(error: Exception) -> bool:
-    """Whether the record took lines that may not be its own."""
-    return isinstance(error, csv.Error) or "quote" in str(error)
+    """Tell of a record that may have taken lines that are not its own."""
+    return isinstance(error, csv.Error | _OpenQuoteError)
 
 
 def _reason(error: Exception) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_OPEN_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+\\?\Z', re.DOTALL)
 _TOO_LARGE = f"one record is larger than {MAX_RECORD >> 20} MiB"
 _WRAPPERS = frozenset(("models", "data"))
 
@@ -113,9 +114,7 @@ class Document:
             except StopIteration as stop:
                 needs_more, reason = stop.value >= len(self._text) - 16, "no JSON value"
             except json.JSONDecodeError as error:
-                needs_more = (
-                    error.msg.startswith("Unterminated") or error.pos >= len(self._text) - 16
-                )
+                needs_more = error.pos >= len(self._text) - 16 or self._is_open_text(error.pos)
                 reason = error.msg
             except RecursionError:
                 raise MalformedError("it is nested too deeply") from None
@@ -130,6 +129,10 @@ class Document:
             if not needs_more:
                 raise MalformedError(reason)
             self._grow(reason)
+
+    def _is_open_text(self, start: int) -> bool:
+        """Tell whether a text begins at `start` that does not end in what is held."""
+        return _OPEN_TEXT.match(self._text, start) is not None
 
     def _note(self, end: int) -> None:
         """Remember whether what was just read is plain, and step over it."""
