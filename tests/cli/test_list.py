@@ -246,8 +246,8 @@ def test_the_origin_of_the_choice_is_told(filled: Path) -> None:
         (["--where", " "], "--where is empty"),
         (["-q", "--columns", "name"], "-q shows ids alone"),
         (["--json", "-f", "csv"], "contradict each other"),
-        (["--limit", "-1"], "-1"),
-        (["-f", "xml"], "xml"),
+        (["--limit", "-1"], "see modelstore list --help"),
+        (["-f", "xml"], "see modelstore list --help"),
         (["--timeout", "soon"], "'soon' is not a duration"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -151,9 +152,7 @@ def test_weights_that_cannot_be_read_are_skipped_with_the_reason(tmp_path: Path)
     assert skipped == Skipped(str(path), reason)
     seen = local_file(str(path))
     path.unlink()
-    assert describe_gguf([seen], Origin(), CONTEXT) == Skipped(
-        str(path), "No such file or directory"
-    )
+    assert describe_gguf([seen], Origin(), CONTEXT) == Skipped(str(path), os.strerror(errno.ENOENT))
 
 
 def test_a_truncated_file_is_a_model_with_that_status(tmp_path: Path) -> None:

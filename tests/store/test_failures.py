@@ -64,7 +64,7 @@ def test_each_command_says_that_the_disk_is_full_and_harms_nothing(tmp_path: Pat
             assert (result.code, result.out) == (3, ""), result.err
             error, *hint = result.err.splitlines()
             assert error.startswith(f"error: {arguments[-1]}: ")
-            assert "full" in error
+            assert "the disk is full" in error
             assert hint == [
                 "hint: free some space, then try again; what was committed before is kept"
             ]

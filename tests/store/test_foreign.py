@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelstore.errors import UsageError
+from modelstore.store.failures import primary_code
 from modelstore.store.find import companions, resolve
 from modelstore.store.foreign import Foreign, expose
 from modelstore.store.models import MODEL_COLUMNS, file_locator, model_id
@@ -271,5 +272,6 @@ def test_a_connection_that_may_only_query_stays_so(tmp_path: Path) -> None:
     conn.execute("PRAGMA query_only = ON")
     assert expose(conn, host="box") is not None
     assert count(conn, Query()) == conn.execute("SELECT count(*) FROM main.models").fetchone()[0]
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(sqlite3.OperationalError) as caught:
         conn.execute("DELETE FROM main.models")
+    assert primary_code(caught.value) == sqlite3.SQLITE_READONLY

@@ -89,7 +89,9 @@ def conduct(ran: Ran) -> list[str]:
         faults.append(f"exit {ran.code}: {ran.said[-700:]!r}")
     if "Traceback" in ran.said or "this is a bug" in ran.said:
         faults.append(f"a traceback: {ran.said[-700:]!r}")
-    if "readonly database" in ran.said:  # nothing is read-only here
+    if (
+        "check who owns the database, its -wal and its directory" in ran.said
+    ):  # nothing is read-only here
         faults.append(f"failed over its own way of reading: {ran.said[-300:]!r}")
     if ran.peak > MEMORY:
         faults.append(f"took {ran.peak >> 20} MB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -99,7 +100,10 @@ def _limited(scene: Scene, limit: str, value: int) -> Callable[[Bench], int]:
 def _answer_failed(done: Outcome) -> bool:
     """Whether stdout itself hit the limit, which is said, and is no fault of the database."""
     return done.code == 1 and done.err.rstrip().endswith(
-        ("stdout could not be written: File too large", "No space left on device")
+        tuple(
+            f"stdout could not be written: {os.strerror(number)}"
+            for number in (errno.EFBIG, errno.ENOSPC)
+        )
     )
 
 

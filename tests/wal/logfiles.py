@@ -171,7 +171,7 @@ def recover(directory: Path, database: bytes, log: bytes) -> Recovery:
         try:
             rows = connection.execute("SELECT count(*) FROM t").fetchone()[0]
         except sqlite3.DatabaseError as error:
-            if "unable to open" in str(error):
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
                 return Recovery(None, None, None, None)
             rows = counted = None
         raw = Path(f"{path}-shm").read_bytes()

@@ -95,8 +95,9 @@ def test_each_lie_has_its_own_fault_and_sqlite_refuses_too(
         if fault is None:
             assert DatabaseHeader.parse(bytes(raw)).reserved == 255
             return
-        with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+        with pytest.raises(sqlite3.DatabaseError) as refused:
             connection.execute("SELECT count(*) FROM t")
+        assert refused.value.sqlite_errorname == "SQLITE_NOTADB"
     with pytest.raises(DatabaseHeaderError) as caught:
         DatabaseHeader.parse(bytes(raw))
     assert caught.value.fault is fault
