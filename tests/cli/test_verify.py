@@ -216,7 +216,7 @@ def test_models_of_a_catalogue_are_expected_by_name_and_by_field(tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--only", "nothing"), "nothing"),
+        (("--only", "nothing"), "see modelstore verify --help"),
         (("--only", "log", "--skip", "log"), "no check is left"),
         (("--expect-count", "many"), "no count"),
         (("--expect", "/does/not/exist"), "does not exist"),
