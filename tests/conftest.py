@@ -1,7 +1,20 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.skips import Recorder
 
 # A crowded machine is no fault of what is tested: how long an example takes proves nothing.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("calm")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note the skips of this run where it is asked for: in the process that hears of all tests."""
+    path = os.environ.get("MODELSTORE_TEST_SKIPS")
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(Path(path)))
