@@ -21,6 +21,7 @@ from modelstore.cli.complete_scripts import SCRIPTS, Shell
 from tests.cli.program import environment, modelstore, python
 from tests.cli.shelf import MODELS, fill
 from tests.generate import COMPLETIONS, ROOT
+from tests.waiting import PATIENCE
 
 TYPED = [Shell.BASH, Shell.ZSH, Shell.FISH]
 EVIL = ["$(touch pwned)", "`touch pwned`", "a;touch pwned", r"b\$(touch pwned)", "c'd\"e f", "x*y"]
@@ -86,7 +87,7 @@ def type_into(shell: Shell, lines: Sequence[str], where: Path) -> list[list[str]
 def _feed(descriptor: int, process: subprocess.Popen[bytes], keys: bytes) -> str:
     """Write keys as the terminal takes them, and read what it shows, until the shell ends."""
     screen = b""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         readable, writable, _ = select.select([descriptor], [descriptor] if keys else [], [], 0.1)
         if readable:
@@ -98,7 +99,7 @@ def _feed(descriptor: int, process: subprocess.Popen[bytes], keys: bytes) -> str
             keys = keys[os.write(descriptor, keys[:512]) :]
     if process.poll() is None:
         try:
-            process.wait(5)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = ROOT / "tests" / "data" / "models"
 
@@ -44,7 +46,6 @@ def modelstore(
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    timeout: float = 60,
 ) -> Result:
     """Run the program and return what it said."""
     done = subprocess.run(
@@ -53,7 +54,7 @@ def modelstore(
         capture_output=True,
         env=environment(env),
         cwd=cwd,
-        timeout=timeout,
+        timeout=PATIENCE,
         check=False,
     )
     return Result(
@@ -64,12 +65,15 @@ def modelstore(
 
 
 @contextmanager
-def python(code: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+def python(
+    code: str, *arguments: str | Path, stderr: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """Run Python `code` in a process of its own until the block ends; it is killed then."""
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
     try:

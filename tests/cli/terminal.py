@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.program import environment
+from tests.waiting import PATIENCE
 
 STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -45,7 +46,6 @@ def on_terminal(
     columns: int = 80,
     env: Mapping[str, str] | None = None,
     answer: str | None = None,
-    timeout: float = 60,
 ) -> Screen:
     """Run the program with stdout on a pty; with an `answer`, stdin and stderr are on it too."""
     pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
@@ -63,9 +63,9 @@ def on_terminal(
     os.close(theirs)
     if answer is not None:
         os.write(ours, answer.encode())
-    raw = _drain(ours, process, timeout)
+    raw = _drain(ours, process)
     err = process.stderr.read().decode() if process.stderr is not None else ""
-    process.wait(timeout)
+    process.wait(PATIENCE)
     os.close(ours)
     return Screen(process.returncode, raw.decode().replace("\r\n", "\n"), err)
 
@@ -89,7 +89,7 @@ def stderr_on_terminal(
 
     def shown(text: str) -> bool:
         nonlocal raw
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while text.encode() not in raw and time.monotonic() < deadline:
             if select.select([ours], [], [], 0.2)[0]:
                 try:
@@ -106,9 +106,9 @@ def stderr_on_terminal(
         os.close(ours)
 
 
-def _drain(descriptor: int, process: subprocess.Popen[bytes], timeout: float) -> bytes:
+def _drain(descriptor: int, process: subprocess.Popen[bytes]) -> bytes:
     """Read until the terminal's other side is closed by everybody."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + PATIENCE
     raw = b""
     while time.monotonic() < deadline:
         ready, _, _ = select.select([descriptor], [], [], 0.2)

@@ -4,14 +4,18 @@ import os
 import select
 import shutil
 import sqlite3
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from tests.cli.logs import flip_bit, frame_offset, killed_writer, state_of
-from tests.cli.program import alone, modelstore, python, reader
+from tests.cli.program import alone, environment, modelstore, python, reader
+from tests.waiting import PATIENCE
 
 PINNED = """
     import sqlite3, sys
@@ -89,31 +93,41 @@ def test_a_writer_is_not_held_up_while_a_reader_is_awaited(tmp_path: Path) -> No
     db = tmp_path / "app.db"
     killed_writer(db, 5)
     code = """
-        import sqlite3, sys, threading
-        conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=0)
+        import sqlite3, sys
+        conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
         conn.execute("PRAGMA wal_autocheckpoint=0")
-        done = busy = 0
-        threading.Thread(target=lambda: (sys.stdin.readline(), stop.append(1)), daemon=True).start()
-        stop = []
-        print("ready", flush=True)
-        while not stop:
-            try:
-                conn.execute("INSERT INTO models (name) VALUES ('w')")
-                done += 1
-            except sqlite3.OperationalError:
-                busy += 1
-        print(done, busy, flush=True)
+        for n in range(20):
+            conn.execute("INSERT INTO models (name) VALUES ('w')")
+        print("written", flush=True)
+        sys.stdin.readline()
     """
-    with reader(db), python(code, db) as writer:
-        assert writer.stdout is not None
-        assert writer.stdin is not None
-        assert writer.stdout.readline() == "ready\n"
-        assert modelstore("checkpoint", db, "--timeout", "1s").code == 4
-        writer.stdin.write("\n")
-        writer.stdin.flush()
-        done, busy = map(int, writer.stdout.readline().split())
-    assert done > 0
-    assert busy < done
+    with reader(db) as awaited, waiting_checkpoint(db) as checkpoint:
+        assert checkpoint.stderr is not None
+        assert f"waiting for pid {awaited.pid}" in checkpoint.stderr.readline()
+        with python(code, db) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "written\n"
+            assert checkpoint.poll() is None
+            awaited.communicate("\n\n")
+            assert checkpoint.wait(PATIENCE) == 0
+    assert alone(db) == [(25,)]
+
+
+@contextmanager
+def waiting_checkpoint(db: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a checkpoint with an hour's patience; it says on stderr whom it waits for."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelstore", "checkpoint", str(db), "--timeout", "1h"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_modes_do_what_they_say(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from tests.cli.program import (
     reader,
     records,
 )
+from tests.waiting import awaits_input, wait_until
 
 
 def test_imported_models_are_in_the_main_file_alone(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_patience_that_ends_between_two_sources_says_what_was_written(tmp_path: 
     first.write_bytes(records(5, "First"))
     code = """
         import sqlite3, sys, time
-        conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
+        conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
         while conn.execute("SELECT count(*) FROM models").fetchone() != (7,):
             time.sleep(0.01)
         conn.execute("BEGIN IMMEDIATE")
@@ -159,6 +159,7 @@ def test_patience_that_ends_between_two_sources_says_what_was_written(tmp_path: 
     assert alone(db) == [(7,)]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells who sleeps")
 def test_a_slow_producer_holds_no_lock(tmp_path: Path) -> None:
     db = tmp_path / "m.db"
     assert modelstore("import", "-", "--db", db, stdin=records(1, "Old")).code == 0
@@ -172,7 +173,7 @@ def test_a_slow_producer_holds_no_lock(tmp_path: Path) -> None:
     assert slow.stdin is not None
     slow.stdin.write(records(5, "Slow") + b"\n")
     slow.stdin.flush()
-    time.sleep(1.0)  # long enough that it waits for more
+    wait_until(lambda: awaits_input(slow), slow)
     other = modelstore("import", "-", "--db", db, "--timeout", "0", stdin=records(3, "Quick"))
     assert other.code == 0, other.err
     _, err = slow.communicate(records(1, "Last"))

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.program import alone, environment, modelstore, reader, records
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -34,7 +34,7 @@ def catalogue(tmp_path: Path) -> Path:
 @contextmanager
 def started(*arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "modelstore", *map(str, arguments), "--timeout", "60"],
+        [sys.executable, "-m", "modelstore", *map(str, arguments), "--timeout", "1h"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -59,13 +59,9 @@ def interrupt(
     process: subprocess.Popen[bytes], number: signal.Signals, when: Callable[[], bool]
 ) -> list[str]:
     """Send a signal as soon as something is so; return what was said on stderr."""
-    deadline = time.monotonic() + 30
-    while not when():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(when, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert out == b""
     assert b"Traceback" not in err
     return err.decode().splitlines()

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tests.cli.inside import inside
 from tests.cli.program import environment, modelstore, python, records
 from tests.cli.shelf import KILLED_WRITER, MODELS, NAMES, fill
 from tests.cli.terminal import on_terminal
+from tests.waiting import PATIENCE
 
 WAL_LINE = "WAL pages: 0 in log, 0 checkpointed, 0 left; busy: no"
 
@@ -483,17 +483,25 @@ def test_a_signal_amid_a_slow_expression_is_no_bug(
 ) -> None:
     """SQLite's module swallows what a signal's handler raises inside its progress handler."""
     db = tmp_path / "m.db"
-    assert modelstore("import", "-", "--db", db, stdin=records(60_000)).code == 0
+    assert modelstore("import", "-", "--db", db, stdin=records(2_000)).code == 0
+    program = """
+        import os, sys
+        from modelstore.__main__ import main
+        from modelstore.store.where import Patience
+
+        number = int(sys.argv.pop())
+
+        def interrupted(patience):
+            print("amid", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), number)
+
+        Patience.expired = interrupted
+        main()
+    """
     slow = " OR ".join(f"name LIKE '%M%o%d%e%l%{n}%x%y%z%'" for n in range(500))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "modelstore", "list", "--count", "--where", slow, "--db", str(db)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-        text=True,
-    )
-    time.sleep(1.5)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    assert "bug" not in err
+    arguments = ("list", "--count", "--where", slow, "--db", db, str(int(number)))
+    with python(program, *arguments, stderr=subprocess.PIPE) as run:
+        out, err = run.communicate(timeout=PATIENCE)
+    assert (run.returncode, out) == (code, "")
+    first, *_, last = err.splitlines()
+    assert (first, last) == ("amid", {130: "interrupted", 143: "terminated"}[code])

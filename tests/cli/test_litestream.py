@@ -6,14 +6,14 @@ import json
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cli.program import DATA, alone, modelstore
+from tests.waiting import wait_until
 
 _FOUND = os.environ.get("MODELSTORE_TEST_LITESTREAM") or shutil.which("litestream")
 LITESTREAM = _FOUND or ""
@@ -33,17 +33,10 @@ def replicating(database: Path, replica: Path) -> Iterator[subprocess.Popen[byte
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
-            wait_for(lambda: list(replica.rglob("*.ltx")))
+            wait_until(lambda: list(replica.rglob("*.ltx")), process)
             yield process
         finally:
             process.terminate()  # it syncs what it has not replicated yet, and ends
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_an_import_beside_litestream(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from modelstore.verify.finding import CHECKS
 from tests.cli.logs import flip_bit, frame_offset, killed_writer, state_of
 from tests.cli.program import alone, modelstore, python, reader, records
 from tests.cli.terminal import on_terminal, stderr_on_terminal
+from tests.waiting import PATIENCE
 
 APPLICATION = """
     import sqlite3, sys
@@ -351,7 +352,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path) -> None:
         assert shown("integrity_check of")
         process.send_signal(signal.SIGINT)
         assert shown("interrupted")
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert out == b""
     assert not (tmp_path / "j.xml").exists()

@@ -21,6 +21,7 @@ from modelstore.sources.sniff import kind_of_bytes
 from modelstore.store.sqlite import sqlite3
 from tests.sources.reading import stream
 from tests.sources.stores import safetensors_bytes, unprivileged, write_gguf
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +154,7 @@ def test_a_named_pipe_is_not_opened(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert caught
     assert "named pipe" in caught[0]
 

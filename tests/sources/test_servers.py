@@ -25,6 +25,7 @@ from tests.sources.stores import (
     write_gguf,
     write_projector,
 )
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -436,8 +437,8 @@ def test_ollama_without_models_and_without_details(server: FakeServer) -> None:
 
 def test_details_are_asked_for_only_while_the_server_answers(server: FakeServer) -> None:
     make_ollama(server, *(ollama_tag(f"m{number}:latest") for number in range(20)))
-    server.answers["/api/show"] = raw(b"HTTP/1.1 200 OK\r\nX: ", again=b"y", pause=0.05)
-    items = read(server, context(timeout=0.3))
+    server.answers["/api/show"] = raw()  # which hangs up
+    items = read(server)
     assert len(found(items)) == 20
     assert server.paths().count("/api/show") == 1
 
@@ -589,9 +590,10 @@ def test_key_is_told_to_go_unencrypted_over_the_network() -> None:
     ],
 )
 def test_no_server_of_models(server: FakeServer, answer: object, expected: str) -> None:
+    timeout = 0.5 if expected == "did not answer" else PATIENCE
     server.answers["/v1/models"] = answer
     with pytest.raises(SourceError) as caught:
-        read(server, context(timeout=0.5, api_key=SECRET))
+        read(server, context(timeout=timeout, api_key=SECRET))
     assert expected in f"{caught.value.message} {caught.value.hint}"
     assert SECRET not in f"{caught.value!r}"
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import PATIENCE
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -93,6 +95,19 @@ say(done, failed)
 conn.close()
 """
 
+# Commits a row for each line that it hears, and never waits for a lock; says whether it could.
+STRANGER_WITHOUT_PATIENCE = """
+conn = connect(timeout=0)
+conn.execute('create table if not exists strangers (id integer primary key)')
+say('ready')
+while hear():
+    try:
+        conn.execute('insert into strangers default values')
+        say(True)
+    except sql.OperationalError as error:
+        say(repr(error))
+"""
+
 LOCK_HOLDER = """
 shm = open(path + '-shm', 'rb+')
 while True:
@@ -138,7 +153,7 @@ class Child:
     def end(self) -> None:
         """Let it end by itself."""
         self.tell()
-        assert self.process.wait(30) == 0
+        assert self.process.wait(PATIENCE) == 0
 
 
 @contextlib.contextmanager
@@ -166,7 +181,7 @@ def run(code: str, path: Path, *arguments: object) -> list[list[Any]]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         cwd=REPOSITORY,
         check=False,
     )

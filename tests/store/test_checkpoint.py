@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from modelstore.errors import ExitCode
+from modelstore.store import explicit
 from modelstore.store.checkpoint import Checkpoint, Mode
 from modelstore.store.connection import Purpose, open_database
 from modelstore.store.explicit import run_checkpoint
 from modelstore.store.sqlite import HAS_WAL_RESET_BUG
 from modelstore.wal.locks import Blocker
 from tests.store.outside import (
-    IMPATIENT_WRITER,
     LOCK_HOLDER,
+    STRANGER_WITHOUT_PATIENCE,
     child,
     crashed,
     reader,
@@ -22,7 +23,7 @@ from tests.store.outside import (
     run,
 )
 from tests.store.test_connection import insert
-from tests.store.test_fold import CHECKPOINT_LOCK
+from tests.store.test_fold import CHECKPOINT_LOCK, PAUSES, commit_at_each_pause
 
 FOLDED = Checkpoint(mode="truncate", log=5, checkpointed=5)
 PENDING = Checkpoint(
@@ -128,31 +129,32 @@ def test_a_reader_of_the_newest_frame_does_not_make_it_fail(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mode", ["full", "restart", "truncate"])
-def test_no_writer_waits_while_a_checkpoint_waits(tmp_path: Path, mode: Mode) -> None:
+def test_no_writer_waits_while_a_checkpoint_waits(
+    tmp_path: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = crashed(tmp_path / "app.db")
     with (
-        reader(path),
-        child(IMPATIENT_WRITER, path, 0.1) as writer,
-        open_database(str(path), purpose=Purpose.WRITE, timeout=0.1) as opened,
+        reader(path) as held,
+        child(STRANGER_WITHOUT_PATIENCE, path) as writer,
+        open_database(str(path), purpose=Purpose.WRITE) as opened,
     ):
         writer.hear()
         insert(opened)
-        result = run_checkpoint(opened, mode, 0.7)
-        writer.tell()
-        done, failed = writer.hear()
-    assert result.left > 0
-    assert done > 10
-    assert failed == 0
+        committed = commit_at_each_pause(monkeypatch, explicit, writer, held)
+        result = run_checkpoint(opened, mode, 3600.0)
+    assert committed == [[True]] * PAUSES
+    assert (result.busy, result.left) == (False, 0)
 
 
 def test_passive_waits_for_another_checkpoint_only(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
-    with open_database(str(path), purpose=Purpose.WRITE) as opened:
-        code = LOCK_HOLDER.replace("hear()", "time.sleep(0.3)")
-        with child(code, path, CHECKPOINT_LOCK) as other:
-            other.hear()
-            result = run_checkpoint(opened, "passive", 30.0)
-            assert other.process.wait(10) == 0
+    with (
+        open_database(str(path), purpose=Purpose.WRITE) as opened,
+        child(LOCK_HOLDER, path, CHECKPOINT_LOCK) as other,
+    ):
+        other.hear()
+        result = run_checkpoint(opened, "passive", 3600.0, lambda *_: other.end())
+        assert other.process.poll() == 0
     assert (result.busy, result.left) == (False, 0)
 
 

@@ -22,7 +22,7 @@ from tests.render.samples import unsafe_characters
 from tests.sources.fake_server import FakeServer, raw, serving
 from tests.torture import seeds
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
-from tests.torture.forkserver import MEMORY, PATIENCE, PROGRAM, ForkServer, Ran, fork_server
+from tests.torture.forkserver import MEMORY, PROGRAM, ForkServer, Ran, fork_server
 from tests.torture.looks import Look, hides_commits, in_memory, look, missing_rows
 from tests.torture.mutate import (
     mutated,
@@ -31,6 +31,7 @@ from tests.torture.mutate import (
     mutated_log,
     mutated_text,
 )
+from tests.waiting import PATIENCE
 
 CODES = frozenset((0, 2, 3, 4, 5, 6, 7))
 SILENT = frozenset((2, 3, 7))  # stdout stays empty

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from tests.cli.program import ROOT, environment
 from tests.torture import shim
+from tests.waiting import PATIENCE
 
-_PATIENCE = 60.0  # seconds; a run that takes longer hangs
 HANGS = -1000
 """The code of a run that did not end."""
 
@@ -80,7 +80,7 @@ class Server:
                 env=variables,
                 cwd=place,
             )
-        self._channel.settimeout(_PATIENCE)
+        self._channel.settimeout(PATIENCE)
         assert self._channel.recv(64) == b"ready", "the server did not start"
 
     def run(self, arguments: Sequence[str | Path], setting: Setting | None = None) -> Outcome:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -27,15 +28,15 @@ from pathlib import Path
 from tests.cli.program import ROOT, environment, modelstore, records
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
 from tests.torture.looks import Look, look
+from tests.waiting import PATIENCE
 
 _ROUND = 20.0  # seconds; with its beginning, its end and its looks, a round takes some 25
 _ROWS = 20  # models of one import
-_PATIENCE = 60.0
 COMMAND: tuple[str, ...] = ("-m", "modelstore")
 
 _READER = """
 import random, select, sqlite3, sys
-conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10)
+conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
 rng = random.Random(int(sys.argv[2]))
 print("ready", flush=True)
 while True:
@@ -49,7 +50,7 @@ while True:
 _NODE = """
 const { DatabaseSync } = require("node:sqlite");
 const db = new DatabaseSync(process.argv[1]);
-db.exec("PRAGMA busy_timeout = 10000; CREATE TABLE IF NOT EXISTS app_node (n INTEGER PRIMARY KEY)");
+db.exec("PRAGMA busy_timeout = 60000; CREATE TABLE IF NOT EXISTS app_node (n INTEGER PRIMARY KEY)");
 const row = db.prepare("INSERT INTO app_node VALUES (?)");
 const lines = require("node:readline").createInterface({ input: process.stdin });
 lines.on("line", (line) => { row.run(Number(line)); console.log(line); });
@@ -78,7 +79,7 @@ SHELL = Application(
     "the sqlite3 shell",
     "app_shell",
     ("sqlite3", "-batch"),
-    ".timeout 10000\nCREATE TABLE IF NOT EXISTS app_shell (n INTEGER PRIMARY KEY);\n",
+    ".timeout 60000\nCREATE TABLE IF NOT EXISTS app_shell (n INTEGER PRIMARY KEY);\n",
     "INSERT INTO app_shell VALUES ({n}); SELECT n FROM app_shell WHERE n = {n};\n",
     ("sqlite3", "-version"),
 )
@@ -128,7 +129,7 @@ class Crowd:
     def run(self, *arguments: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
         """Run the program to its end."""
         process = self.start([sys.executable, *self.command, *arguments], subprocess.PIPE)
-        out, err = process.communicate(stdin, timeout=_PATIENCE)
+        out, err = process.communicate(stdin, timeout=PATIENCE)
         said = err.decode("utf-8", "replace")
         if process.returncode not in {0, 4, 7} or "Traceback" in said:
             self.faults.append(f"{arguments[0]}: exit {process.returncode}: {said[-400:]!r}")
@@ -219,7 +220,7 @@ def _write(crowd: Crowd, number: int) -> None:
         crowd.figures[f"rows of {program.name}"] += 1
         time.sleep(0.005)
     process.stdin.close()
-    process.wait(_PATIENCE)
+    process.wait(PATIENCE)
 
 
 @contextmanager
@@ -230,6 +231,9 @@ def _stopped(crowd: Crowd) -> Iterator[None]:
         for process in living:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGSTOP)
+        for process in living:
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         try:
             yield
         finally:
@@ -243,7 +247,6 @@ def _look(crowd: Crowd, scratch: Path) -> None:
     with _stopped(crowd):
         safe, pending = set(crowd.told[0]), set(crowd.told[4])
         written = Counter(crowd.written)
-        time.sleep(0.02)  # for the last of them to stop
         for suffix in ("", "-wal"):
             if Path(f"{crowd.path}{suffix}").exists():
                 shutil.copyfile(f"{crowd.path}{suffix}", scratch / f"kept.db{suffix}")
@@ -285,7 +288,7 @@ def crowd_at(
     who: dict[str, int],
     command: tuple[str, ...] = COMMAND,
 ) -> Crowd:
-    """Let a crowd work on a database for a while, then judge what is left of it."""
+    """Let a crowd work on a database for a while, or to its first fault; judge what is left."""
     crowd = Crowd(path, command, seed)
     rng = random.Random(seed)
     readers = [
@@ -309,12 +312,12 @@ def crowd_at(
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not crowd.faults:
         time.sleep(min(rng.uniform(0.3, 1.5), max(0.0, deadline - time.monotonic())))
         _look(crowd, scratch)
     crowd.ending.set()
     for thread in threads:
-        thread.join(_PATIENCE)
+        thread.join(PATIENCE)
     for process in readers:
         process.kill()
         process.communicate()
@@ -348,7 +351,11 @@ QUICK_HOUSE = {"importers": 2, "readers": 2, "checkpointers": 1, "writers": 1}
 
 
 def attack(
-    plan: Plan, *, command: tuple[str, ...] = COMMAND, who: dict[str, int] | None = None
+    plan: Plan,
+    *,
+    command: tuple[str, ...] = COMMAND,
+    who: dict[str, int] | None = None,
+    seconds: float | None = None,
 ) -> Result:
     """Bring crowds to fresh databases: the full house, then four importers and three readers."""
     if sys.platform != "linux":
@@ -368,7 +375,7 @@ def attack(
             crowd = crowd_at(
                 path,
                 rng.randrange(1 << 30),
-                3.0 if plan.quick else _ROUND,
+                seconds or (3.0 if plan.quick else _ROUND),
                 scratch,
                 who=house,
                 command=command,
@@ -412,7 +419,7 @@ def _twin(name: str, who: dict[str, int]) -> Twin:
     command = ("-m", "tests.torture.broken_contention", name)
     return Twin(
         name.replace("_", " "),
-        lambda seed: attack(Plan(seed, 1, quick=True), command=command, who=who),
+        lambda seed: attack(Plan(seed, 1, quick=True), command=command, who=who, seconds=PATIENCE),
     )
 
 

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.cli.program import ROOT, environment
+from tests.waiting import PATIENCE
 
 MEMORY = 512 << 20  # bytes of address space; a healthy run with everything loaded needs 190 MB
-PATIENCE = 10.0  # seconds
 PROGRAM = "modelstore.__main__:main"
 _MOST_OUTPUT = 64 << 20
 
@@ -106,7 +106,7 @@ class ForkServer:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(PATIENCE)
         for entry in Path(self._streams).iterdir():
             entry.unlink()
         Path(self._streams).rmdir()

@@ -26,6 +26,7 @@ from tests.torture import seeds
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
 from tests.torture.forkserver import PROGRAM, ForkServer, Ran, fork_server
 from tests.torture.looks import in_memory
+from tests.waiting import PATIENCE
 from tests.wal.logfiles import simple_log
 
 _STRANGER = 41_999  # a user that no other program runs as
@@ -145,7 +146,7 @@ def _scratch_files(bench: Bench, rng: random.Random) -> list[str]:
             assert process.stdin is not None
             process.stdin.write(seeds.JSONL * 2000)
             process.stdin.flush()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + PATIENCE
             while not (found := os.listdir(place / "tmp")) and time.monotonic() < deadline:
                 time.sleep(0.01)
             for name in found:
@@ -340,7 +341,7 @@ def _second_user(bench: Bench, rng: random.Random) -> list[str]:
         app.kill()
         app.communicate()
     again = _as_app(db)
-    out, err = again.communicate(f"{insert} SELECT 'done';\n".encode(), timeout=20)
+    out, err = again.communicate(f"{insert} SELECT 'done';\n".encode(), timeout=PATIENCE)
     if b"done" not in out or err:
         faults.append(f"{what}: then the application cannot write: {err[:200]!r}")
     return faults

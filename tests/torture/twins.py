@@ -69,7 +69,7 @@ def says_so_first(arguments: list[str]) -> int:
     names, database = _arguments(arguments)
     if os.fork():
         return 0
-    time.sleep(0.01)
+    time.sleep(1)  # long after the attack has looked
     conn = _open(database)
     _insert(conn, names)
     conn.close()

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pytest
 from modelstore.verify.drill import DrillResult, Step, run_drill
 from modelstore.verify.drill_scratch import one_interruption, scratch_directory, undisturbed
 from tests.cli.program import modelstore, records
+from tests.waiting import PATIENCE
 
 WORLDS = Path(__file__).with_name("worlds.py")
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
@@ -160,9 +160,7 @@ def test_where_the_promise_does_not_hold_the_step_is_named(
 
 
 def test_a_process_that_hangs_is_given_up(tmp_path: Path) -> None:
-    begun = time.monotonic()
     result = drill(tmp_path, "frozen", limit=1)
-    assert time.monotonic() - begun < 30
     assert outcomes(result) == [("drill.deletion", "fail"), ("drill.untried", "note")]
     assert "did not end within" in result.findings[0].measured
     assert list(tmp_path.iterdir()) == []
@@ -303,7 +301,7 @@ def test_a_signal_at_any_moment_leaves_nothing_behind(
     for number in signals:
         process.send_signal(number)
     process.stderr.read()
-    assert process.wait(timeout=30) == code
+    assert process.wait(PATIENCE) == code
     assert list(tmp_path.iterdir()) == []
     if sys.platform.startswith("linux"):
         assert descendants_of(tmp_path) == []

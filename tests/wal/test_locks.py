@@ -19,6 +19,7 @@ from modelstore.wal.layout import LOCK_NAMES
 from modelstore.wal.locks import LockHolder, LockReport, attached, blockers, holders
 from modelstore.wal.processes import process
 from modelstore.wal.proclocks import lock_table
+from tests.waiting import wait_until
 from tests.wal.children import ask, running, sqlite
 
 if TYPE_CHECKING:
@@ -232,11 +233,8 @@ def test_who_waits_is_told_from_who_holds(plain: Path) -> None:
         running(LOCKER, str(plain), str(fcntl.F_SETLK), "1", "120", "1") as holding,
         running(LOCKER, str(plain), str(fcntl.F_SETLKW), "1", "120", "1") as waiting,
     ):
-        for _ in range(200):
-            report = look(plain)[0]
-            if len(report.holders) == 2:
-                break
-            time.sleep(0.02)
+        wait_until(lambda: len(look(plain)[0].holders) == 2, holding, waiting)
+        report = look(plain)[0]
         assert {(h.pid, h.waiting) for h in report.holders} == {
             (holding.pid, False),
             (waiting.pid, True),

@@ -6,12 +6,12 @@ import contextlib
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelstore.wal.loss import LossReport, MainState, analyse
+from tests.waiting import wait_until
 from tests.wal.loss_oracle import check, contents, copy_files
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ try:
 except ImportError:
     import sqlite3
 path, name, fold = sys.argv[1:]
-conn = sqlite3.connect(path, isolation_level=None, timeout=30)
+conn = sqlite3.connect(path, isolation_level=None, timeout=60)
 conn.execute("PRAGMA wal_autocheckpoint = 0")
 conn.execute("PRAGMA synchronous = OFF")
 conn.execute("PRAGMA cache_size = 5")
@@ -43,6 +43,7 @@ while True:
         conn.execute("INSERT INTO rows(data) VALUES (randomblob(?))", (size,))
     conn.execute("INSERT INTO keyed VALUES (?, randomblob(40))", (f"{name} {number}",))
     conn.execute("COMMIT")
+    print(flush=True)
     time.sleep(0.002)
     if fold == "yes" and number % 25 == 0:
         mode = pick.choice(["PASSIVE", "PASSIVE", "TRUNCATE"])
@@ -62,14 +63,14 @@ conn.close()
 
 
 @contextlib.contextmanager
-def writers(path: str, count: int, *, fold: bool = True) -> Iterator[list[subprocess.Popen[str]]]:
+def writers(path: str, *names: str, fold: bool = True) -> Iterator[list[subprocess.Popen[str]]]:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, path, f"w{n}", "yes" if fold else "no"],
+            [sys.executable, "-c", WRITER, path, name, "yes" if fold else "no"],
             stdout=subprocess.PIPE,
             text=True,
         )
-        for n in range(count)
+        for name in names
     ]
     try:
         for process in processes:
@@ -106,15 +107,16 @@ def test_two_live_writers(tmp_path: Path) -> None:
     path = str(tmp_path / "models.db")
     subprocess.run([sys.executable, "-c", SETUP, path], check=True)
     seen: Counter[str] = Counter()
-    with writers(path, 2) as processes:
-        end = time.monotonic() + 4
-        while time.monotonic() < end:
+    with writers(path, "one", "other") as processes:
+
+        def look() -> bool:
             report = analyse(path)
             seen["raced" if report.raced else report.main.state.value] += 1
             if not report.raced:
                 expect_figures(report)
-        assert all(process.poll() is None for process in processes)
-    assert seen["consistent"] >= 10, seen
+            return seen["consistent"] >= 40
+
+        wait_until(look, *processes)
     assert not seen["torn"] + seen["foreign"] + seen["absent"], seen
 
 
@@ -123,8 +125,10 @@ def test_writers_killed_at_any_moment(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", SETUP, path], check=True)
     pick = random.Random(1)
     for turn in range(12):
-        with writers(path, 1, fold=turn % 3 > 0):
-            time.sleep(pick.uniform(0.002, 0.05))
+        with writers(path, f"turn {turn}", fold=turn % 3 > 0) as (writer,):
+            assert writer.stdout is not None
+            for _ in range(pick.randrange(30)):
+                assert writer.stdout.readline() == "\n"  # a commit
         copy = copy_files(path, str(tmp_path / f"copy{turn}"), shm=turn % 2 > 0)
         live = copy_files(path, str(tmp_path / f"live{turn}"))
         report = analyse(copy, limit=1_000_000)

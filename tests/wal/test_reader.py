@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 from array import array
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from modelstore.wal.reader import (
     WalScan,
     scan,
 )
+from tests.waiting import wait_until
 from tests.wal.children import writing
 from tests.wal.logfiles import (
     MAGIC,
@@ -655,11 +657,18 @@ def test_a_replaced_log_is_read_again(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_live_writer_never_looks_like_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with writing(path):
-        found = [scan(f"{path}-wal") for _ in range(60)]
-    assert not [one for one in found if one.is_damaged and not one.changed_while_reading]
-    assert len({one.header.salt for one in found if one.header}) > 1
-    assert any(one.commit_count > 1 for one in found)
+    salts: set[tuple[int, int]] = set()
+    commits: Counter[int] = Counter()
+
+    def look() -> bool:
+        found = scan(f"{path}-wal")
+        assert found.changed_while_reading or not found.is_damaged
+        salts.update([found.header.salt] if found.header else [])
+        commits[found.commit_count] += 1
+        return commits.total() >= 60 and len(salts) > 1 and max(commits) > 1
+
+    with writing(path) as process:
+        wait_until(look, process)
 
 
 def test_a_killed_writer_leaves_what_sqlite_recovers(tmp_path: Path) -> None:
