@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from tests.skips import Recorder
 # A crowded machine is no fault of what is tested: how long an example takes proves nothing.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("calm")
+
+# A process in the background of a shell, or of nohup, ignores such signals, and so do those that
+# it starts. A handler that does nothing is as good here, and is not inherited.
+for _name in ("SIGINT", "SIGHUP", "SIGTERM"):
+    _number = getattr(signal, _name, None)
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda _number, _frame: None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
