@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +29,13 @@ def pytest_configure(config: pytest.Config) -> None:
     path = os.environ.get("MODELSTORE_TEST_SKIPS")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(Path(path)))
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """Yield a directory that other users can enter; pytest's own are for one user alone."""
+    directory = Path(tempfile.mkdtemp(prefix="modelstore-test-"))
+    os.chmod(directory, 0o755)
+    yield directory
+    os.chmod(directory, 0o755)
+    shutil.rmtree(directory)

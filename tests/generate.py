@@ -17,7 +17,7 @@ from pathlib import Path
 from modelstore.cli.app import COMMANDS
 from modelstore.errors import ExitCode
 from modelstore.sources.base import Context
-from modelstore.sources.registry import KINDS, usual_places
+from modelstore.sources.kinds import KINDS, usual_places
 from tests.sessions import refreshed
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.cli.complete_scripts import SCRIPTS, Shell
+from modelstore.cli.completion.scripts import SCRIPTS, Shell
 from tests.cli.program import environment, modelstore, python
 from tests.cli.shelf import MODELS, fill
 from tests.generate import COMPLETIONS, ROOT
@@ -289,7 +289,7 @@ def test_unfinished_lines_are_no_failure() -> None:
     code = """
         import os, sys
         from modelstore.cli.app import command_tree
-        from modelstore.cli.complete_shell import answer
+        from modelstore.cli.completion.shell import answer
         out = sys.stdout
         for line in sys.argv[1:]:
             for shell in ("bash", "zsh", "fish", "powershell", "tcsh"):

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from modelstore.cli.app import COMMANDS
-from modelstore.store.models import MODEL_COLUMNS
-from modelstore.store.sqlite import sqlite3
-from modelstore.store.versions import has_wal_reset_bug
+from modelstore.database.sqlite import sqlite3
+from modelstore.database.versions import has_wal_reset_bug
+from modelstore.model import MODEL_COLUMNS
 from tests.cli.program import ROOT
 from tests.generate import readme_text, run_program
 from tests.sessions import README, Block, blocks, normal, play, steps

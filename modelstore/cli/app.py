@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from modelstore.cli.complete_scripts import SCRIPTS, Shell, install
+from modelstore.cli.completion.scripts import SCRIPTS, Shell, install
 
 if TYPE_CHECKING:
     from typer._click.core import Command, Context

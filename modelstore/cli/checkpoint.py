@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
+    from modelstore.database.checkpoint import Checkpoint
+    from modelstore.database.checkpoint_modes import OnWait
+    from modelstore.database.discard import Discarded
     from modelstore.render.report import Part, Report, ReportFormat
-    from modelstore.store.checkpoint import Checkpoint
-    from modelstore.store.discard import Discarded
-    from modelstore.store.explicit import OnWait
     from modelstore.wal.locks import Blocker
 
 
@@ -69,8 +69,8 @@ def command(
     Works on any SQLite database. Waiting for readers never holds up a writer. Exit 0 when the
     main file alone holds everything, 4 when it does not: those in the way are named.
     """
+    from modelstore.cli.catalogue_session import screen_of
     from modelstore.cli.output import current
-    from modelstore.cli.reading import screen_of
     from modelstore.cli.session import choose_database, tell_wal_line
     from modelstore.render.report import write_report
 
@@ -89,8 +89,8 @@ def command(
 
 def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> Checkpoint:
     from modelstore.cli.session import Session
-    from modelstore.store.connection import Purpose
-    from modelstore.store.explicit import run_checkpoint
+    from modelstore.database.checkpoint_modes import run_checkpoint
+    from modelstore.database.connection import Purpose
 
     with (
         Session(out, choice, Purpose.WRITE, timeout=patience) as session,
@@ -102,7 +102,7 @@ def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> C
 
 
 def _discard(choice: DatabaseChoice, patience: float) -> tuple[Checkpoint, Discarded]:
-    from modelstore.store.discard import discard_damaged
+    from modelstore.database.discard import discard_damaged
 
     discarded = discard_damaged(choice.path, timeout=patience)
     return discarded.checkpoint, discarded

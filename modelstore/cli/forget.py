@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelstore.cli.complete_models import ModelsArgument  # noqa: TC001  # read by Typer
+from modelstore.cli.completion.values import ModelsArgument  # noqa: TC001  # read by Typer
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     DbOption,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelstore.cli.complete import complete_kind, complete_source
+from modelstore.cli.completion.values import complete_kind, complete_source
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     DbOption,

@@ -13,9 +13,9 @@ from modelstore.render.report import Report
 from modelstore.text import plural
 
 if TYPE_CHECKING:
-    from modelstore.cli.importer import Tally
-    from modelstore.store.checkpoint import Checkpoint
-    from modelstore.store.proof import Proof
+    from modelstore.database.checkpoint import Checkpoint
+    from modelstore.database.proof import Proof
+    from modelstore.importing.importer import Tally
 
 _SUMMED = ("found", "added", "updated", "unchanged", "missing", "pruned", "skipped")
 _ALWAYS = ("found", "added", "updated", "unchanged", "skipped")

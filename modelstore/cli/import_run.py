@@ -9,26 +9,26 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelstore.catalogue.schema import create_or_migrate
+from modelstore.catalogue.staging import Staging
 from modelstore.cli.import_report import ImportResult, import_report
-from modelstore.cli.importer import Importer, Tally
 from modelstore.cli.options import Format, confirm
 from modelstore.cli.output import current
 from modelstore.cli.progress import progress
 from modelstore.cli.session import DatabaseChoice, Session, choose_database, tell_wal_line
-from modelstore.cli.targets import choose_targets, make_context
+from modelstore.database.connection import Purpose
 from modelstore.errors import ExitCode, LockedError, PartlyWrittenError, UsageError, worst
-from modelstore.store.connection import Purpose
-from modelstore.store.schema import create_or_migrate
-from modelstore.store.staging import Staging
+from modelstore.importing.importer import Importer, Tally
+from modelstore.importing.targets import choose_targets, make_context
 from modelstore.text import plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from modelstore.catalogue.roots import Plan
     from modelstore.cli.output import Output
-    from modelstore.cli.targets import Chosen
+    from modelstore.importing.targets import Chosen
     from modelstore.sources.base import Context
-    from modelstore.store.roots import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

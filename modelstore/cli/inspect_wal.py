@@ -23,7 +23,7 @@ from modelstore.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
-    from modelstore.store.checkpoint import Checkpoint
+    from modelstore.database.checkpoint import Checkpoint
     from modelstore.wal.inspection import Inspection
 
 _EVERY = 1_000_000  # names that --all keeps in memory
@@ -108,17 +108,17 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
 
     from modelstore.cli.session import refuse_absent
     from modelstore.wal.inspection import inspect, split_path
-    from modelstore.wal.mainfile import MainState
+    from modelstore.wal.main_file import MainState
 
     database, log = split_path(choice.path)
     if not os.path.lexists(log):
-        from modelstore.store.probe import probe
+        from modelstore.database.probe import probe
 
         refuse_absent(choice)
         probe(database)  # says what it is, if it is no database
     found = inspect(choice.path, names=("models", "name"), limit=limit, deep=deep)
     if found.loss.main.state is MainState.FOREIGN and found.scan.header is None:
-        from modelstore.store.probe import probe
+        from modelstore.database.probe import probe
 
         probe(database)
     return found
@@ -132,8 +132,8 @@ def _close(
     Return what that did, or why it was not done, and whether that is damage which SQLite found.
     """
     from modelstore.cli.session import DatabaseChoice, Session
+    from modelstore.database.connection import Purpose
     from modelstore.errors import DamageError, ModelstoreError
-    from modelstore.store.connection import Purpose
 
     if not fold:
         return None, "left as it is, as asked (--no-checkpoint)", False
@@ -157,11 +157,11 @@ def _report(
     refusal: str | None,
     form: Format | None,
 ) -> None:
-    from modelstore.cli.reading import screen_of
+    from modelstore.cli.catalogue_session import screen_of
     from modelstore.cli.session import report_fold
     from modelstore.render.inspection import inspection_body
     from modelstore.render.inspection_json import inspection_payload
-    from modelstore.render.logpicture import log_picture
+    from modelstore.render.log_picture import log_picture
     from modelstore.render.report import Report, write_report
 
     body = inspection_body(found)

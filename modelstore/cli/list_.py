@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelstore.cli.complete_models import (
+from modelstore.cli.completion.values import (
     complete_columns,
     complete_sort,
     complete_tag,

@@ -7,12 +7,12 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
+from modelstore.catalogue.query import Query, cell_blocks, check_columns, count, json_blocks
+from modelstore.cli.catalogue_session import models_session, tell_fold
 from modelstore.cli.output import current
-from modelstore.cli.reading import models_session, tell_fold
 from modelstore.cli.session import choose_database
 from modelstore.errors import ExitCode, RefusedError
-from modelstore.store.models import MODEL_COLUMNS
-from modelstore.store.query import Query, cell_blocks, check_columns, count, json_blocks
+from modelstore.model import MODEL_COLUMNS
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
+    from modelstore.database.sqlite import sqlite3
     from modelstore.render.rows import RowFormat
-    from modelstore.store.sqlite import sqlite3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from modelstore.catalogue.lookup import companions
+from modelstore.catalogue.query import Query, select
 from modelstore.render.preset import PresetModel, write_preset
-from modelstore.store.find import companions
-from modelstore.store.query import Query, select
 
 if TYPE_CHECKING:
     from modelstore.cli.output import Output
-    from modelstore.store.sqlite import sqlite3
+    from modelstore.database.sqlite import sqlite3
 
 _COLUMNS = ("id", "name", "locator", "path", "type", "status", "file_type", "tags")
 _NAMED = 20  # models left out that are named one by one

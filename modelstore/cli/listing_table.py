@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from modelstore.cli.reading import screen_of
+from modelstore.catalogue.query import Query, count, select, totals
+from modelstore.cli.catalogue_session import screen_of
 from modelstore.render.columns import TABLE_COLUMNS, cell, headings, with_short_ids
 from modelstore.render.grid import Grid, plain_lines
 from modelstore.render.report import write_body
 from modelstore.render.rows import chunks
-from modelstore.store.query import Query, count, select, totals
 from modelstore.text import human_bytes, plural
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
+    from modelstore.database.sqlite import sqlite3
     from modelstore.render.grid import Cell
-    from modelstore.store.sqlite import sqlite3
 
 _LIMIT = 1000  # rows on a terminal, unless --limit asks for more; Rich draws them in 0.3 s
 _HIDDEN = ("status", "file_size")  # what is needed of each row without being shown

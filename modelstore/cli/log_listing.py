@@ -65,7 +65,7 @@ def _write(
     count: int,
     form: Format | None,
 ) -> None:
-    from modelstore.cli.reading import screen_of
+    from modelstore.cli.catalogue_session import screen_of
     from modelstore.render.rows import dump_json, write_rows
 
     if form is Format.JSON:

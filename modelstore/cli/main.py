@@ -103,7 +103,7 @@ def _invoke(arguments: Sequence[str]) -> ExitCode:
     from modelstore.cli.app import command_tree
 
     if COMPLETION_VARIABLE in os.environ:
-        from modelstore.cli.complete_shell import answer
+        from modelstore.cli.completion.shell import answer
 
         current().answer(answer(command_tree()))
         return ExitCode.OK

@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from modelstore.catalogue.tags import change_tags, check_tag, forget
+from modelstore.cli.catalogue_session import check_given, models_session, tell_report
 from modelstore.cli.options import confirm
 from modelstore.cli.output import current
-from modelstore.cli.reading import check_given, models_session, tell_report
 from modelstore.cli.session import choose_database
 from modelstore.cli.showing import Shown, find_model
 from modelstore.errors import ExitCode
 from modelstore.render.columns import with_short_ids
 from modelstore.render.grid import Cell, Grid, Heading
 from modelstore.render.report import Report
-from modelstore.store.marks import change_tags, check_tag, forget
 from modelstore.text import plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from modelstore.cli.session import Session
-    from modelstore.store.sqlite import sqlite3
+    from modelstore.database.sqlite import sqlite3
 
 _ASKED = 5  # models that a question names
 

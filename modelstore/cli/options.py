@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelstore.cli.complete import complete_database
+from modelstore.cli.completion.values import complete_database
 from modelstore.errors import UsageError
 from modelstore.text import parse_duration
 

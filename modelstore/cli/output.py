@@ -46,7 +46,9 @@ class Output:
         self.stderr_is_terminal = is_terminal(sys.stderr)
         self.stdout_closed = sys.stdout is None
         self._above: Callable[[str], None] | None = None
-        self._obeyed = os.environ.get("GITHUB_ACTIONS") == "true"  # what looks like a command is
+        self.under_github_actions = (
+            os.environ.get("GITHUB_ACTIONS") == "true"
+        )  # what looks like a command is
         self._begins_line = True  # whatever is written to stdout next
 
     @property
@@ -77,7 +79,7 @@ class Output:
         """
         if self.stdout_closed:
             raise StdoutClosedError
-        if self._obeyed and text:
+        if self.under_github_actions and text:
             text, before = _without_commands(text, begins_line=self._begins_line), text
             self._begins_line = before.endswith(("\n", "\r"))
         try:
@@ -125,7 +127,7 @@ class Output:
         try:
             encoding = _encoding(sys.stderr)
             line = visible(text, _LINE_LIMIT)
-            if self._obeyed and not is_command:
+            if self.under_github_actions and not is_command:
                 line = _without_commands(line, begins_line=True)
             line = line.encode(encoding, "backslashreplace").decode(encoding)
             if self._above is not None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from modelstore.cli.output import Output
-    from modelstore.store.checkpoint import Checkpoint
-    from modelstore.store.connection import OpenDatabase, Purpose
+    from modelstore.database.checkpoint import Checkpoint
+    from modelstore.database.connection import OpenDatabase, Purpose
     from modelstore.wal.locks import Blocker
 
 ENVIRONMENT_VARIABLE = "MODELSTORE_DB"
@@ -73,7 +73,7 @@ class Session:
         timeout: float,
         fold: bool = True,
     ) -> None:
-        from modelstore.store.connection import Purpose, open_database
+        from modelstore.database.connection import Purpose, open_database
 
         if purpose is not Purpose.CREATE:
             refuse_absent(choice)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelstore.cli.complete_models import complete_column, complete_model
+from modelstore.cli.completion.values import complete_column, complete_model
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     DbOption,

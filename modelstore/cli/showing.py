@@ -6,24 +6,24 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from modelstore.catalogue.expression import near
+from modelstore.catalogue.lookup import Companions, companions, lookup_model
+from modelstore.catalogue.query import Query, json_lines
+from modelstore.cli.catalogue_session import check_given, models_session, tell_fold, tell_report
 from modelstore.cli.output import current
-from modelstore.cli.reading import check_given, models_session, tell_fold, tell_report
 from modelstore.cli.session import choose_database
 from modelstore.errors import ExitCode, UsageError
+from modelstore.model import MODEL_COLUMNS
 from modelstore.render.columns import COLUMNS, HEADED, cell
 from modelstore.render.grid import Cell, Grid, Heading, facts
 from modelstore.render.report import Report
 from modelstore.render.rows import dump_json
-from modelstore.store.find import Companions, companions, resolve
-from modelstore.store.models import MODEL_COLUMNS
-from modelstore.store.query import Query, json_lines
-from modelstore.store.where import near
 from modelstore.text import human_bytes, plural, visible
 
 if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.cli.session import Session
-    from modelstore.store.sqlite import sqlite3
+    from modelstore.database.sqlite import sqlite3
 
 _FIELDS = (*MODEL_COLUMNS, "files")
 _EXACT = ("parameter_count", "context_length", "file_size")  # shown with their exact figure too
@@ -57,7 +57,7 @@ def run_show(
 
 def find_model(conn: sqlite3.Connection, text: str) -> Shown:
     """Return the model that `text` means. Raises where it is none, or several."""
-    model = resolve(conn, text)
+    model = lookup_model(conn, text)
     quoted = model.replace("'", "''")
     (line,) = json_lines(conn, Query(where=f"id = '{quoted}'"))
     return Shown(json.loads(line), companions(conn, model))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelstore.cli.complete_models import ModelsArgument, complete_tag
+from modelstore.cli.completion.values import ModelsArgument, complete_tag
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     DbOption,

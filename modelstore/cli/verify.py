@@ -21,8 +21,8 @@ from modelstore.cli.options import (
 from modelstore.errors import ExitCode, UsageError  # Typer reads the signature
 
 if TYPE_CHECKING:
+    from modelstore.finding import Check
     from modelstore.verify.expected import Expected
-    from modelstore.verify.finding import Check
 
 
 class CheckName(StrEnum):

@@ -9,24 +9,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from modelstore.cli.catalogue_session import screen_of
 from modelstore.cli.output import Output, current
 from modelstore.cli.progress import progress, status_line
-from modelstore.cli.reading import screen_of
 from modelstore.cli.result_files import ResultFile
 from modelstore.cli.session import DatabaseChoice, choose_database, refuse_absent, tell_wal_line
+from modelstore.finding import Verification
 from modelstore.render.findings import findings_report
 from modelstore.render.report import ReportFormat, write_report
 from modelstore.text import human_seconds
-from modelstore.verify.finding import Verification
 from modelstore.verify.run import verify
-from modelstore.verify.subject import Orders
+from modelstore.verify.subject import VerifyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from modelstore.errors import ExitCode
+    from modelstore.finding import Check
     from modelstore.verify.expected import Expected
-    from modelstore.verify.finding import Check
     from modelstore.wal.locks import Blocker
 
 
@@ -87,7 +87,7 @@ def _verify(out: Output, choice: DatabaseChoice, request: Request) -> Verificati
         verification = verify(
             choice.path,
             origin=choice.origin,
-            orders=Orders(
+            orders=VerifyOptions(
                 checks=request.checks,
                 quick=request.quick,
                 deep=request.deep,
@@ -113,7 +113,7 @@ def _drill(out: Output, directory: str, origin: str, *, strict: bool) -> Verific
     """Run the drill alone, its story told on stderr as it happens."""
     from datetime import UTC, datetime
 
-    from modelstore.verify.drill import run_drill
+    from modelstore.verify.drill.run import run_drill
 
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     result = run_drill(directory, tell=lambda step: out.message(str(step)))
@@ -159,7 +159,7 @@ def _document(verification: Verification, option: str) -> str:
         from modelstore.render.junit import junit_xml
 
         return junit_xml(verification)
-    from modelstore.render.html_report import html_report
+    from modelstore.render.html import html_report
 
     return html_report(verification)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 from modelstore import __version__
-from modelstore.store.versions import has_wal_reset_bug
+from modelstore.database.versions import has_wal_reset_bug
 
 
 def version_text() -> str:

@@ -120,11 +120,10 @@ def _watch_screen(out: Output, choice: DatabaseChoice, interval: float) -> None:
 
 
 def _drawn(out: Output, look: Look, interval: float) -> str:
-    from modelstore.cli.reading import screen_of
+    from modelstore.cli.catalogue_session import screen_of
     from modelstore.render.grid import Cell
-    from modelstore.render.inspection import frame_grid, lock_grid
-    from modelstore.render.inspection_state import state_lines
-    from modelstore.render.logpicture import log_picture
+    from modelstore.render.inspection import frame_grid, lock_grid, state_lines
+    from modelstore.render.log_picture import log_picture
     from modelstore.render.report import write_body
 
     found = look.found

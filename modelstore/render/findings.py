@@ -1,6 +1,6 @@
 """What a verification found: the table for a person, the object for a program.
 
-The shapes below are what `modelstore.verify.finding` has; rendering knows no checks.
+The shapes below are what `modelstore.finding` has; rendering knows no checks.
 """
 
 from __future__ import annotations

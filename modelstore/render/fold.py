@@ -8,7 +8,7 @@ from modelstore.render.grid import Cell, Grid, Heading
 from modelstore.text import human_bytes, human_seconds
 
 if TYPE_CHECKING:
-    from modelstore.store.checkpoint import Checkpoint
+    from modelstore.database.checkpoint import Checkpoint
     from modelstore.wal.locks import Blocker
 
 _FOLD = (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelstore.render.inspection_state import state_lines
+from modelstore.render.inspection import state_lines
 
 if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
-    from modelstore.wal.lossreport import LossReport, RowSet
+    from modelstore.wal.loss_report import LossReport, RowSet
 
 
 def inspection_payload(found: Inspection) -> dict[str, object]:

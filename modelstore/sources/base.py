@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from modelstore.store.models import Model, ModelFile, Place
+    from modelstore.model import Model, ModelFile, Place
 
 
 @dataclass(frozen=True, slots=True)

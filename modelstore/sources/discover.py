@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from modelstore.sources import registry
+from modelstore.sources import kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,11 +33,11 @@ def places(context: Context, *, ask_servers: bool = False) -> Iterator[Discovere
     only where `ask_servers` says so: nothing else here uses the network.
     """
     seen: set[str] = set()
-    for kind, info in registry.KINDS.items():
+    for kind, info in kinds.KINDS.items():
         is_server = info.module == "servers"
         if is_server and not ask_servers:
             continue
-        for path in registry.usual_places(kind, context):
+        for path in kinds.usual_places(kind, context):
             same = path if is_server else os.path.realpath(path)
             if same not in seen:
                 seen.add(same)
@@ -57,19 +57,19 @@ def _on_disk(kind: str, path: str, _context: Context) -> DiscoveredPlace:
         return DiscoveredPlace(kind, path, exists=False, why="may not be read by this user")
     except (OSError, ValueError) as error:
         return DiscoveredPlace(kind, path, exists=False, why=f"cannot be read: {error}")
-    return DiscoveredPlace(kind, path, exists=True, why=registry.KINDS[kind].summary)
+    return DiscoveredPlace(kind, path, exists=True, why=kinds.KINDS[kind].summary)
 
 
 def _server(kind: str, url: str, context: Context) -> DiscoveredPlace:
     from modelstore.errors import SourceError
-    from modelstore.sources import servers
     from modelstore.sources.address import Address
-    from modelstore.sources.http import Client
+    from modelstore.sources.servers import live
+    from modelstore.sources.servers.http import Client
 
     place = DiscoveredPlace(kind, url, exists=False, why="does not answer")
     try:
         timeout = min(_SERVER_TIMEOUT, context.timeout)
-        found = servers.identify(Client(Address.parse(url), timeout)).KIND
+        found = live.identify(Client(Address.parse(url), timeout)).KIND
     except SourceError as error:
         return replace(place, why=error.message)
-    return replace(place, kind=found, exists=True, why=registry.KINDS[found].summary)
+    return replace(place, kind=found, exists=True, why=kinds.KINDS[found].summary)

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from modelstore.store.failures import SQLITE_ERROR, primary_code
-from modelstore.store.sqlite import sqlite3
+from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite_errors import SQLITE_ERROR, primary_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

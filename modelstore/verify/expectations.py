@@ -6,13 +6,13 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from modelstore.store.failures import is_busy
-from modelstore.store.sqlite import sqlite3
-from modelstore.store.storable import original
+from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite_errors import is_busy
+from modelstore.database.sqlite_text import from_sqlite_text
+from modelstore.finding import Finding, findings_of
 from modelstore.text import plural
 from modelstore.verify.content import quoted
 from modelstore.verify.expected import DEFAULT_TABLE, KEYS, Expected, RowCount, key_of
-from modelstore.verify.finding import Finding, findings_of
 from modelstore.verify.subject import NAMED
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class _Best:
             value = row.get(key)
             if not isinstance(value, str):
                 continue
-            for place in self._by_key.get((key, original(value)), ()):
+            for place in self._by_key.get((key, from_sqlite_text(value)), ()):
                 known = self._differences.get(place)
                 if known != []:
                     found = list(_differences(self._models[place], row))
@@ -182,7 +182,7 @@ def _differences(model: Mapping[str, object], row: Mapping[str, object]) -> Iter
             yield f"there is no {field}"
             continue
         value = row[field]
-        found: object = original(value) if isinstance(value, str) else value
+        found: object = from_sqlite_text(value) if isinstance(value, str) else value
         if isinstance(wanted, (list, dict)) and isinstance(value, str):
             with suppress(ValueError, RecursionError):
                 found = json.loads(value)

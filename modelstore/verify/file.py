@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelstore.finding import Finding, findings_of
 from modelstore.text import human_bytes, plural
-from modelstore.verify.finding import Finding, findings_of
-from modelstore.verify.obstacles import why_not_fold
-from modelstore.verify.risk import TORN
+from modelstore.verify.loss_summary import TORN
+from modelstore.verify.preconditions import why_not_fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.verify.subject import Subject
-    from modelstore.wal.layout import DatabaseHeader
+    from modelstore.wal.format import DatabaseHeader
 
 _finding = findings_of("file")
 

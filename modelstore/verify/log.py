@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelstore.finding import Finding, findings_of
 from modelstore.text import human_bytes, plural
-from modelstore.verify.finding import Finding, findings_of
-from modelstore.verify.obstacles import unheld_pages
-from modelstore.verify.risk import TORN, at_risk, is_many, loss_data, where_lost
+from modelstore.verify.loss_summary import TORN, at_risk, is_many, loss_data, where_lost
+from modelstore.verify.preconditions import unheld_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.verify.subject import Orders, Subject
+    from modelstore.verify.subject import Subject, VerifyOptions
 
 _finding = findings_of("log")
 
@@ -22,7 +22,7 @@ _KEEP = (
 )
 
 
-def check_log(subject: Subject, orders: Orders) -> Iterator[Finding]:
+def check_log(subject: Subject, orders: VerifyOptions) -> Iterator[Finding]:
     """Yield what the log holds, the worst first."""
     if subject.gone is not None:
         yield _finding("deleted", "fail", subject.gone.message, subject.log_path, subject.gone.hint)
@@ -119,7 +119,7 @@ def _gone_frames(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _content(subject: Subject, orders: Orders) -> Iterator[Finding]:
+def _content(subject: Subject, orders: VerifyOptions) -> Iterator[Finding]:
     found = subject.log
     scan, loss = found.scan, found.loss
     if not scan.committed:

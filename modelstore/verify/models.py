@@ -1,24 +1,111 @@
-"""The model files of a catalogue: there, of the recorded size and time, with the right content."""
+"""Keeping digests in the catalogue, so that the next look has something to compare with."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
+import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelstore.sources.naming import parse_name
-from modelstore.store.storable import original, whole_or_none
+from modelstore.database.connection import Purpose, open_database
+from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text, whole_or_none
+from modelstore.errors import ExitCode, ModelstoreError, RefusedError
+from modelstore.finding import Finding, Severity
+from modelstore.sources.files.naming import parse_name
 from modelstore.text import human_bytes, plural
-from modelstore.verify.finding import Finding, Severity
-from modelstore.verify.hashing import Hashed, hash_files
+from modelstore.wal.files import open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from modelstore.store.sqlite import sqlite3
-    from modelstore.verify.subject import Orders
+    from modelstore.database.sqlite import sqlite3
+    from modelstore.verify.subject import Tick, VerifyOptions
+
+_CHUNK = 1 << 20  # bytes
+_LOOK = 0.2  # seconds between two looks at the progress
+_WORKERS = 8  # beyond that a disk gains nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A file's SHA-256 in lower-case hex, or why there is none. Bytes, and ns since the epoch."""
+
+    size: int = 0
+    mtime_ns: int = 0
+    sha256: str | None = None
+    problem: str | None = None
+
+
+def hash_files(paths: Iterable[str], total: int, tick: Tick) -> dict[str, Hashed]:
+    """Return what each file hashes to; `total` bytes are expected. Ctrl-C stops all of it.
+
+    Two names of one file are read once. Nothing is kept from one run to the next: a bit that
+    flips on the disk changes neither size nor time.
+    """
+    stop = threading.Event()
+    done = [0]
+    guard = threading.Lock()
+
+    def told(count: int) -> bool:
+        with guard:
+            done[0] += count
+        return not stop.is_set()
+
+    by_identity: dict[object, list[str]] = {}
+    for path in paths:
+        by_identity.setdefault(_identity(path), []).append(path)
+    found: dict[str, Hashed] = {}
+    workers = min(_WORKERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers, thread_name_prefix="hash") as pool:
+        try:
+            waiting = {pool.submit(_hash, names[0], told): names for names in by_identity.values()}
+            pending = set(waiting)
+            while pending:
+                finished, pending = wait(pending, timeout=_LOOK, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    found.update(dict.fromkeys(waiting[future], future.result()))
+                tick(f"{len(found):,} files hashed", done[0] >> 20, total >> 20)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return found
+
+
+def _identity(path: str) -> object:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path
+    return status.st_dev, status.st_ino
+
+
+def _hash(path: str, told: Callable[[int], bool]) -> Hashed:
+    digest = hashlib.sha256()
+    buffer = bytearray(_CHUNK)
+    view = memoryview(buffer)
+    try:
+        descriptor = open_regular(path)
+    except (OSError, RefusedError) as error:
+        return Hashed(problem=str(error))
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        before = os.fstat(descriptor)
+        try:
+            while count := file.readinto(buffer):
+                digest.update(view[:count])
+                if not told(count):
+                    return Hashed(problem="interrupted")
+        except OSError as error:
+            return Hashed(problem=f"cannot be read: {error.strerror}")
+        after = os.fstat(descriptor)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return Hashed(problem="it changed while it was read")
+    return Hashed(after.st_size, after.st_mtime_ns, digest.hexdigest())
+
 
 _TOLD = 50  # findings of one kind; the rest are counted
 _DIGEST = re.compile(r"(?:sha256[-:])?([0-9a-f]{64})")
@@ -94,7 +181,13 @@ def read_records(conn: sqlite3.Connection, host: str | None) -> Records:
     """Return what a catalogue recorded of the files on this machine."""
     files = [
         FileRecord(
-            *(model, original(name), status, original(weights), original(path)),
+            *(
+                model,
+                from_sqlite_text(name),
+                status,
+                from_sqlite_text(weights),
+                from_sqlite_text(path),
+            ),
             *(role, whole_or_none(size), whole_or_none(mtime_ns), sha256),
         )
         for model, name, status, weights, path, role, size, mtime_ns, sha256 in conn.execute(
@@ -105,7 +198,7 @@ def read_records(conn: sqlite3.Connection, host: str | None) -> Records:
     return Records(files, elsewhere)
 
 
-def check_models(records: Records, orders: Orders) -> tuple[list[Finding], list[NewHash]]:
+def check_models(records: Records, orders: VerifyOptions) -> tuple[list[Finding], list[NewHash]]:
     """Return what was found of the files, and the digests that are to be recorded."""
     tally = _Tally()
     there = _Present(tally)
@@ -232,7 +325,7 @@ _FORGET = (
 
 
 def _check_hashes(
-    files: list[tuple[FileRecord, os.stat_result]], orders: Orders, tally: _Tally
+    files: list[tuple[FileRecord, os.stat_result]], orders: VerifyOptions, tally: _Tally
 ) -> tuple[list[NewHash], int]:
     """Hash the files and judge them; return the digests to record, and the bytes read."""
     sizes = {record.path: status.st_size for record, status in files}
@@ -289,4 +382,48 @@ def _problem(
         where=record.path,
         advice=advice,
         data={"model": record.model, "name": record.name, "path": record.path, **(data or {})},
+    )
+
+
+_RECORD = """UPDATE model_files SET sha256 = ? WHERE model_id = ? AND weights = ? AND path = ?
+AND size = ? AND mtime_ns = ? AND sha256 IS NULL"""
+
+
+def record_hashes(path: str, hashes: list[NewHash], timeout: float) -> Finding | None:
+    """Write digests in one short transaction, and fold; return what went wrong, if anything."""
+    rows = [
+        (
+            new.sha256,
+            new.model,
+            to_sqlite_text(new.weights),
+            to_sqlite_text(new.path),
+            new.size,
+            new.mtime_ns,
+        )
+        for new in hashes
+    ]
+    try:
+        with (
+            open_database(path, purpose=Purpose.WRITE, timeout=timeout) as opened,
+            opened.write() as conn,
+        ):
+            conn.executemany(_RECORD, rows)
+        checkpoint = opened.checkpoint
+    except ModelstoreError as error:
+        return _not_recorded(f"{plural(len(rows), 'digest')} could not be recorded: {error}")
+    if checkpoint is None or checkpoint.exit_code(wrote=True) is not ExitCode.OK:
+        return _not_recorded(
+            f"{plural(len(rows), 'digest')} were recorded, but only in the log: "
+            "somebody keeps it from being folded"
+        )
+    return None
+
+
+def _not_recorded(words: str) -> Finding:
+    return Finding(
+        code="models.not-recorded",
+        check="models",
+        severity="warn",
+        measured=words,
+        advice="run it again with --hash when nobody holds the database",
     )

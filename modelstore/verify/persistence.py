@@ -10,19 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from modelstore.store.failures import is_busy
-from modelstore.store.sqlite import sqlite3
+from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite_errors import is_busy
+from modelstore.finding import Finding, findings_of
 from modelstore.text import plural
 from modelstore.verify.content import Content, Wanted, read_content
-from modelstore.verify.finding import Finding, findings_of
-from modelstore.verify.risk import TORN, at_risk, is_many, loss_data, where_lost
+from modelstore.verify.loss_summary import TORN, at_risk, is_many, loss_data, where_lost
 from modelstore.verify.subject import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.store.connection import OpenDatabase
-    from modelstore.verify.subject import Orders, Subject
+    from modelstore.database.connection import OpenDatabase
+    from modelstore.verify.subject import Subject, VerifyOptions
     from modelstore.wal.inspection import Inspection
 
 _finding = findings_of("persistence")
@@ -50,7 +50,7 @@ class Snapshot:
     change_counter: int | None
 
     @classmethod
-    def take(cls, reader: OpenDatabase, wanted: Wanted, orders: Orders) -> Self:
+    def take(cls, reader: OpenDatabase, wanted: Wanted, orders: VerifyOptions) -> Self:
         """Read the content in one transaction. Raises `sqlite3.Error` for damage."""
         counter = _change_counter(reader)
         reader.conn.execute("BEGIN")
@@ -74,7 +74,7 @@ def _change_counter(reader: OpenDatabase) -> int | None:
     return index.change_counter if index is not None else None
 
 
-def tables_to_compare(subject: Subject, orders: Orders) -> Wanted:
+def tables_to_compare(subject: Subject, orders: VerifyOptions) -> Wanted:
     """Return the tables that had pages in the log; all of a small database, or of a deep look."""
     loss = subject.log.loss
     size = subject.probe.size if subject.probe is not None else 0
@@ -94,7 +94,7 @@ def compare(
     holder: sqlite3.Connection,
     before: Content | None,
     wanted: Wanted,
-    orders: Orders,
+    orders: VerifyOptions,
     path: str,
 ) -> Iterator[Finding]:
     """Yield whether the main file `alone` holds what was there `before`.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.store.filesystem import mount_of, mount_table
+from modelstore.database.access import unwritable
+from modelstore.database.filesystem import mount_of, mount_table, ownership_warning
+from modelstore.finding import Finding, findings_of
 from modelstore.text import human_bytes, plural
-from modelstore.verify.finding import Finding, findings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +19,92 @@ if TYPE_CHECKING:
 
 _finding = findings_of("environment")
 
+_READ, _WRITE, _ENTER = 4, 2, 1
+
+
+def check_ownership(subject: Subject) -> Iterator[Finding]:
+    """Yield each file that the owner of the database, or this program, cannot use."""
+    if os.name == "nt":
+        return
+    path = subject.path
+    try:
+        database = os.stat(path)
+        directory = os.stat(os.path.dirname(path))
+    except OSError:
+        return
+    who = f"the database's owner (uid {database.st_uid})"
+    if not _may(database, database, _READ | _WRITE):
+        yield _finding(
+            "read-only",
+            "warn",
+            f"mode {stat.S_IMODE(database.st_mode):04o} keeps {who} from writing to the database",
+            path,
+            "give its owner the right to write, unless it is meant to be read-only",
+        )
+    for suffix in ("-wal", "-shm"):
+        yield from _check_companion(path + suffix, database, who)
+    if not _may(directory, database, _WRITE | _ENTER):
+        yield _finding(
+            "directory",
+            "warn",
+            f"{who} cannot create a log or a journal in the directory (uid {directory.st_uid}, "
+            f"mode {stat.S_IMODE(directory.st_mode):04o})",
+            os.path.dirname(path),
+            "give the database a directory that its owner may write to",
+        )
+    blocked = unwritable(path)
+    if blocked is not None:
+        yield _finding(
+            "this-user",
+            "warn",
+            "this user cannot write there, so that nothing can be folded",
+            blocked,
+            "verify as the user that the application runs as",
+        )
+
+
+def _check_companion(name: str, database: os.stat_result, who: str) -> Iterator[Finding]:
+    try:
+        status = os.stat(name)
+    except OSError:
+        return
+    difference = ownership_warning(os.path.basename(name), database, status)
+    if not _may(status, database, _READ | _WRITE):
+        yield _finding(
+            "owner",
+            "fail",
+            f"{who} cannot use {os.path.basename(name)} (uid {status.st_uid}, mode "
+            f"{stat.S_IMODE(status.st_mode):04o}): the application is locked out",
+            name,
+            f"give it back: chown {database.st_uid}:{database.st_gid}, chmod "
+            f"{stat.S_IMODE(database.st_mode):04o}",
+        )
+    elif difference is not None:
+        yield _finding(
+            "mode",
+            "warn",
+            difference,
+            name,
+            "give the database, its -wal and its -shm one owner and one mode",
+        )
+
+
+def _may(status: os.stat_result, database: os.stat_result, rights: int) -> bool:
+    """Tell whether the owner of the database has rights on a file."""
+    user, mode = database.st_uid, stat.S_IMODE(status.st_mode)
+    if user == 0:
+        return True
+    if status.st_uid == user:
+        granted = mode >> 6
+    elif status.st_gid == database.st_gid:
+        granted = mode >> 3
+    else:
+        granted = mode
+    return granted & rights == rights
+
+
+_place_finding = findings_of("environment")
+
 _IN_MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs"))
 _SPARE = 1 << 20  # bytes that should be free beside what the fold takes
 _SIBLINGS = 20_000  # names in the directory that are looked at
@@ -24,7 +112,7 @@ _ST_RDONLY = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MountFacts:
     """Where a file lies; `free` is in bytes. None is unknown."""
 
     type: str | None
@@ -33,7 +121,7 @@ class Place:
     is_read_only: bool
 
 
-def describe_place(path: str) -> Place:
+def describe_place(path: str) -> MountFacts:
     """Return what the system says of the place of a file."""
     mount = mount_of(path, mount_table() or ())
     free, read_only = None, False
@@ -44,7 +132,9 @@ def describe_place(path: str) -> Place:
             read_only = bool(status.f_flag & _ST_RDONLY)
         except OSError:
             pass
-    return Place(mount.type if mount else None, mount.point if mount else None, free, read_only)
+    return MountFacts(
+        mount.type if mount else None, mount.point if mount else None, free, read_only
+    )
 
 
 def check_place(subject: Subject) -> Iterator[Finding]:
@@ -57,11 +147,11 @@ def check_place(subject: Subject) -> Iterator[Finding]:
     yield from _leftovers(subject)
 
 
-def _mounts(path: str, place: Place) -> Iterator[Finding]:
+def _mounts(path: str, place: MountFacts) -> Iterator[Finding]:
     mounts = mount_table() or ()
     mount = mount_of(path, mounts)
     if mount is not None and mount.is_risky:
-        yield _finding(
+        yield _place_finding(
             "file-system",
             "warn",
             f"{mount.type} ({mount.point}): processes on different machines or in containers do "
@@ -70,7 +160,7 @@ def _mounts(path: str, place: Place) -> Iterator[Finding]:
             "let one machine alone open it, or move it to a local disk",
         )
     if mount is not None and mount.type in _IN_MEMORY:
-        yield _finding(
+        yield _place_finding(
             "volatile",
             "warn",
             f"{mount.type} ({mount.point}): the database lies in memory and is gone with the next "
@@ -79,7 +169,7 @@ def _mounts(path: str, place: Place) -> Iterator[Finding]:
             "move it to a disk",
         )
     if mount is not None and mount.point == path:
-        yield _finding(
+        yield _place_finding(
             "mount-point",
             "fail",
             "the database file is itself a mount point: its -wal lies on another file system, and "
@@ -90,7 +180,7 @@ def _mounts(path: str, place: Place) -> Iterator[Finding]:
     for suffix in ("-wal", "-shm"):
         other = mount_of(path + suffix, mounts)
         if other is not None and other.point == path + suffix:
-            yield _finding(
+            yield _place_finding(
                 "device",
                 "fail",
                 f"the database's {suffix} is a mount point of its own ({other.type})",
@@ -98,7 +188,7 @@ def _mounts(path: str, place: Place) -> Iterator[Finding]:
                 "keep the database, its -wal and its -shm in one directory of one file system",
             )
     if place.is_read_only:
-        yield _finding(
+        yield _place_finding(
             "read-only-mount",
             "warn",
             "the file system is mounted read-only: nothing can be written or folded",
@@ -107,7 +197,7 @@ def _mounts(path: str, place: Place) -> Iterator[Finding]:
         )
 
 
-def _room(subject: Subject, place: Place) -> Iterator[Finding]:
+def _room(subject: Subject, place: MountFacts) -> Iterator[Finding]:
     if place.free is None or subject.probe is None:
         return
     scan = subject.log.scan
@@ -117,7 +207,7 @@ def _room(subject: Subject, place: Place) -> Iterator[Finding]:
     words = f"{human_bytes(place.free)} free"
     if place.free < needed:
         words += f", and the fold takes {human_bytes(needed)}"
-    yield _finding(
+    yield _place_finding(
         "space",
         "fail" if place.free < needed else "warn",
         words,
@@ -137,7 +227,7 @@ def _hard_links(path: str) -> Iterator[Finding]:
     others = _other_names(path, status)
     logs = [name for name in others if _size(name + "-wal")]
     named = f": {', '.join(os.path.basename(name) for name in others)}" if others else ""
-    yield _finding(
+    yield _place_finding(
         "hard-link",
         "fail" if logs else "warn",
         f"the database file has {plural(status.st_nlink, 'name')}{named}"
@@ -174,7 +264,7 @@ def _symbolic_link(subject: Subject) -> Iterator[Finding]:
         return
     log = subject.given + "-wal"
     has_log = bool(_size(log)) and os.path.realpath(log) != subject.log_path
-    yield _finding(
+    yield _place_finding(
         "symlink",
         "fail" if has_log else "warn",
         f"the path is a symbolic link to {subject.path}"
@@ -193,7 +283,7 @@ def _leftovers(subject: Subject) -> Iterator[Finding]:
     if journal is not None and journal.is_hot:
         yield _hot_journal(subject)
     elif journal is not None and journal.size and subject.is_wal:
-        yield _finding(
+        yield _place_finding(
             "journal",
             "note",
             f"a rollback journal of {human_bytes(journal.size)} lies beside a database in WAL "
@@ -208,7 +298,7 @@ def _leftovers(subject: Subject) -> Iterator[Finding]:
         and found.attached is False
         and not knows_more  # told with the log
     ):
-        yield _finding(
+        yield _place_finding(
             "shm",
             "warn",
             f"a -shm of {human_bytes(found.shm_size)} was left without a -wal, and nobody has the "
@@ -222,7 +312,7 @@ def _hot_journal(subject: Subject) -> Finding:
     journal = subject.journal
     size = human_bytes(journal.size) if journal is not None else ""
     if subject.is_wal:
-        return _finding(
+        return _place_finding(
             "hot-journal",
             "fail",
             f"a hot rollback journal of {size} lies beside a database in WAL mode: SQLite would "
@@ -230,7 +320,7 @@ def _hot_journal(subject: Subject) -> Finding:
             subject.path + "-journal",
             "it was not opened; if the journal is not this database's, move it away",
         )
-    return _finding(
+    return _place_finding(
         "hot-journal",
         "warn",
         f"a hot rollback journal of {size}: a program was killed in a transaction, which the "

@@ -12,23 +12,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from modelstore.catalogue.schema import ownership
+from modelstore.database.access import connect
+from modelstore.database.connection import Purpose, open_database
+from modelstore.database.proof import frozen_main
+from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 from modelstore.errors import DamageError, RefusedError
-from modelstore.store.access import connect
-from modelstore.store.connection import Purpose, open_database
-from modelstore.store.failures import explain, is_busy
-from modelstore.store.proof import frozen_main
-from modelstore.store.schema import ownership
-from modelstore.store.sqlite import sqlite3
-from modelstore.verify.constraints import check_constraints
+from modelstore.finding import CHECKS, Check, Finding, Verification, findings_of
+from modelstore.verify.checkpoint import check_checkpoint, fold, not_folded
 from modelstore.verify.environment import check_environment
 from modelstore.verify.expectations import check_expectations
 from modelstore.verify.file import check_file
-from modelstore.verify.finding import CHECKS, Check, Finding, Verification, findings_of
-from modelstore.verify.folding import check_checkpoint, fold, not_folded
-from modelstore.verify.integrity import check_integrity
+from modelstore.verify.integrity import check_constraints, check_integrity
 from modelstore.verify.log import check_log
-from modelstore.verify.models import Records, check_models, read_records
-from modelstore.verify.obstacles import (
+from modelstore.verify.models import Records, check_models, read_records, record_hashes
+from modelstore.verify.persistence import Snapshot, compare, not_still, tables_to_compare, unfolded
+from modelstore.verify.preconditions import (
     DAMAGED,
     not_checked,
     not_opened,
@@ -37,15 +37,13 @@ from modelstore.verify.obstacles import (
     why_not_fold,
     why_not_open,
 )
-from modelstore.verify.persistence import Snapshot, compare, not_still, tables_to_compare, unfolded
-from modelstore.verify.recording import record_hashes
-from modelstore.verify.subject import Orders, Subject, look, look_at_log
+from modelstore.verify.subject import Subject, VerifyOptions, look, look_at_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from modelstore.store.checkpoint import Checkpoint
-    from modelstore.store.connection import OpenDatabase
+    from modelstore.database.checkpoint import Checkpoint
+    from modelstore.database.connection import OpenDatabase
     from modelstore.verify.content import Content, Wanted
 
 
@@ -53,7 +51,7 @@ if TYPE_CHECKING:
 class _Run:
     """What one run gathers."""
 
-    orders: Orders
+    orders: VerifyOptions
     subject: Subject
     findings: list[Finding] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
@@ -91,7 +89,7 @@ class _Run:
         return any(finding.severity == "fail" for finding in self.findings)
 
 
-def verify(given: str, *, origin: str, orders: Orders) -> Verification:
+def verify(given: str, *, origin: str, orders: VerifyOptions) -> Verification:
     """Run the checks on a database. Raises `RefusedError` for one that is absent or refused.
 
     Raises `LockedError` where a lock of a rollback-mode database outlasts patience.
@@ -183,7 +181,7 @@ def _tolerant(run: _Run) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if is_busy(error):
-            raise explain(error, run.subject.path) or error from error
+            raise translate_sqlite_error(error, run.subject.path) or error from error
         run.unfoldable = run.unfoldable or DAMAGED
 
 
@@ -239,7 +237,7 @@ def _compare(run: _Run, opened: OpenDatabase, reader: OpenDatabase, checkpoint: 
                 return True
     except sqlite3.Error as error:
         if not is_busy(error):
-            raise explain(error, opened.path) or error from error
+            raise translate_sqlite_error(error, opened.path) or error from error
     if checkpoint.left:
         return False
     run.take([not_still(opened.path)])

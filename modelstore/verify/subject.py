@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from modelstore.database.probe import Probe, probe, real_path
 from modelstore.errors import DamageError, RefusedError
-from modelstore.store.probe import Probe, probe, real_path
-from modelstore.verify.finding import CHECKS, Check
+from modelstore.finding import CHECKS, Check
 from modelstore.wal.files import open_regular, read_at
 from modelstore.wal.inspection import Inspection, inspect
 
@@ -50,7 +50,7 @@ def unwatched(unit: str) -> AbstractContextManager[Tick]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class VerifyOptions:
     """What a run is to do. Durations are in seconds, sizes in bytes.
 
     `watching` gives a progress that counts what it is told; `on_wait` is called now and then with

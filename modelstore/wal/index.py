@@ -11,15 +11,15 @@ import sys
 import time
 from dataclasses import dataclass
 
-from modelstore.wal.checksum import checksum
 from modelstore.wal.files import read_at
-from modelstore.wal.layout import (
+from modelstore.wal.format import (
     INDEX_CHECKED_SIZE,
     INDEX_COPY,
     INDEX_COPY_SIZE,
     INDEX_INFO,
     INDEX_SIZE,
     READ_MARK_UNUSED,
+    checksum,
 )
 
 _TRIES = 50

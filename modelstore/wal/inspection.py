@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
 from modelstore.wal.files import open_regular, read_at
+from modelstore.wal.format import WAL_MAGIC
 from modelstore.wal.index import WalIndex, read_index
-from modelstore.wal.layout import WAL_MAGIC
 from modelstore.wal.locks import Blocker, LockReport, blockers, holders
 from modelstore.wal.loss import analyse
-from modelstore.wal.mainfile import MainState
+from modelstore.wal.main_file import MainState
 
 if TYPE_CHECKING:
     from modelstore.wal.frames import WalScan
-    from modelstore.wal.lossreport import LossReport
+    from modelstore.wal.loss_report import LossReport
 
 _NOBODY = LockReport((), complete=True)
 

@@ -1,4 +1,10 @@
-"""The rows of one table as one view has them: their keys, and the values of one column."""
+"""Which rows of a table differ between two views of the database.
+
+Pages that both views share are never read. The rows of a rowid table come in the order of their
+rowids from both sides and are merged; those of a WITHOUT ROWID table are in an order that only
+its collations know, so that they are matched by digests of their keys, part by part where they
+are many. Memory is bounded either way, and the counts are exact.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +13,6 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from modelstore.wal.columns import TableColumns, parse_table
-from modelstore.wal.overlay import PageSet
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
     INDEX_LEAF,
@@ -16,6 +20,7 @@ from modelstore.wal.pages import (
     BtreePage,
     Cell,
     CorruptPageError,
+    PageSet,
     View,
 )
 from modelstore.wal.record import (
@@ -28,12 +33,13 @@ from modelstore.wal.record import (
     normal_form,
     serial_size,
 )
+from modelstore.wal.schema import TableColumns, parse_table
 
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Iterator
 
-    from modelstore.wal.ownership import Budget
+    from modelstore.wal.page_owners import Budget
 
 Key = int | tuple[Value, ...]
 """A rowid, or the primary key of a row of a WITHOUT ROWID table."""
@@ -52,7 +58,7 @@ class OverBudgetError(Exception):
 
 
 @dataclass
-class Side:
+class TableView:
     """A table in one view, and those of its pages that the other view does not share.
 
     `column` is the name of the column whose text is wanted, empty if none is.
@@ -173,7 +179,7 @@ class Side:
 
 
 @dataclass(slots=True)
-class Found:
+class RowSample:
     """Rows of one kind: all are counted, the first `limit` are kept by key and text."""
 
     limit: int
@@ -186,12 +192,12 @@ class Found:
         """Whether no more keys are wanted."""
         return len(self.keys) >= self.limit
 
-    def add(self, side: Side, cell: Cell) -> None:
+    def add(self, side: TableView, cell: Cell) -> None:
         """Count a row, and keep it if there is room."""
         self.count += 1
         self.keep(side, cell)
 
-    def keep(self, side: Side, cell: Cell) -> None:
+    def keep(self, side: TableView, cell: Cell) -> None:
         """Keep a row that is counted already, if there is room."""
         if not self.is_full:
             self.keys.append(side.key(cell))
@@ -203,7 +209,222 @@ class Found:
 class RowDifference:
     """What happens to the rows of one table if the log goes: see `TableLoss`."""
 
-    lost: Found
-    reverted: Found
-    returning: Found
+    lost: RowSample
+    reverted: RowSample
+    returning: RowSample
     is_exact: bool = True
+
+
+_NO_PAGE = BtreePage(0, TABLE_LEAF, b"", (), 0)
+_ROWS_AT_ONCE = 1_000_000  # whose digests are held: some 120 MB
+_MAX_COLUMNS = 32_767  # SQLite's hard bound
+_DIFFERENCE_MAX_ROW = 1 << 20  # bytes; a larger row whose size differs is taken for changed
+
+
+def compare_rows(
+    live: TableView | None, main: TableView | None, *, chains_differ: bool, limit: int
+) -> RowDifference:
+    """Return how the rows of `live` (with the log) differ from those of `main` (without).
+
+    A side is None where there is no such table. `chains_differ` tells whether any overflow page
+    may differ; `limit` is how many keys of each kind to keep. Counts are lower bounds, and
+    `is_exact` is False, where the budget ends. Raises `CorruptPageError`.
+    """
+    found = RowDifference(RowSample(limit), RowSample(limit), RowSample(limit))
+    try:
+        if live is None or main is None or live.has_rowids != main.has_rowids:
+            _take_all(live, found.lost)
+            _take_all(main, found.returning)
+        elif live.has_rowids:
+            _Merge(live, main, found, chains_differ=chains_differ).run()
+        else:
+            _match(live, main, found)
+    except OverBudgetError:
+        found.is_exact = False
+    return found
+
+
+def _take_all(side: TableView | None, found: RowSample) -> None:
+    if side is not None and side.has_rowids:
+        _Cursor(side).take_rest(found)
+    elif side is not None:
+        for page in side.pages():
+            _take(side, page, 0, found)
+
+
+def _take(side: TableView, page: BtreePage, start: int, found: RowSample) -> None:
+    """Count the rows of a page from place `start` on; only those to be kept are looked at."""
+    found.count += len(page.cells) - start
+    for place in range(start, len(page.cells)):
+        if found.is_full:
+            break
+        found.keep(side, side.view.cell(page, place))
+
+
+class _Cursor:
+    """A place in the rows of a rowid table; `rowid` is None at the end."""
+
+    def __init__(self, side: TableView) -> None:
+        self.side = side
+        self.rowid: int | None = None
+        self.last = 0  # the last rowid of the leaf
+        self._numbers = iter(side.leaves)
+        self._previous = -(1 << 63) - 1
+        self._page = _NO_PAGE
+        self._cells: list[Cell] = []  # those of the page, once one of them is wanted
+        self._place = 0
+        self.next_leaf()
+
+    def next_leaf(self) -> None:
+        """Go to the first row of the next leaf that has any."""
+        self.rowid = None
+        for number in self._numbers:
+            page = self.side.leaf(number)
+            if page.cells:
+                self._page, self._cells, self._place = page, [], 0
+                self.last = self.side.view.rowid(page, len(page.cells) - 1)
+                self._arrive(self.side.view.rowid(page, 0))
+                return
+
+    def _arrive(self, rowid: int) -> None:
+        if not self._previous < rowid <= self.last:
+            raise self.side.view.corrupt(f"page {self._page.number} has rowids out of order")
+        self.rowid = self._previous = rowid
+
+    def cell(self) -> Cell:
+        """Return the row at this place."""
+        if not self._cells:
+            self._cells = list(self.side.view.cells(self._page))
+        return self._cells[self._place]
+
+    def advance(self) -> None:
+        """Go to the next row."""
+        self._place += 1
+        if self._place < len(self._page.cells):
+            self._arrive(self.cell().rowid or 0)
+        else:
+            self.next_leaf()
+
+    def take_leaf(self, found: RowSample) -> None:
+        """Count the rest of this leaf, and go to the next."""
+        _take(self.side, self._page, self._place, found)
+        self._previous = self.last
+        self.next_leaf()
+
+    def take_rest(self, found: RowSample) -> None:
+        """Count all rows from this one on."""
+        while self.rowid is not None:
+            self.take_leaf(found)
+
+    def take(self, found: RowSample) -> None:
+        """Count this row, and go to the next."""
+        found.add(self.side, self.cell())
+        self.advance()
+
+
+class _Merge:
+    """The merge of two rowid tables: a leaf at a time where they do not overlap."""
+
+    def __init__(
+        self, live: TableView, main: TableView, found: RowDifference, *, chains_differ: bool
+    ) -> None:
+        self._live = live
+        self._main = main
+        self._found = found
+        self._chains_differ = chains_differ
+        self._live_chains = PageSet()
+        self._main_chains = PageSet()
+
+    def run(self) -> None:
+        """Advance both sides to their ends."""
+        live, main, found = _Cursor(self._live), _Cursor(self._main), self._found
+        while live.rowid is not None and main.rowid is not None:
+            if live.last < main.rowid:
+                live.take_leaf(found.lost)
+            elif main.last < live.rowid:
+                main.take_leaf(found.returning)
+            elif live.rowid < main.rowid:
+                live.take(found.lost)
+            elif live.rowid > main.rowid:
+                main.take(found.returning)
+            else:
+                if not self._same(live.cell(), main.cell()):
+                    found.reverted.add(self._live, live.cell())
+                live.advance()
+                main.advance()
+        live.take_rest(found.lost)
+        main.take_rest(found.returning)
+
+    def _same(self, live: Cell, main: Cell) -> bool:
+        if live.size != main.size:
+            return self._same_values(live, main)
+        if live.local != main.local:
+            return False
+        if len(live.local) == live.size:
+            return True
+        if live.overflow == main.overflow and not self._chains_differ:
+            return True
+        return all(
+            ours == theirs
+            for (_, ours), (_, theirs) in zip(
+                self._live.view.chain(live, self._live_chains),
+                self._main.view.chain(main, self._main_chains),
+                strict=True,
+            )
+        )
+
+    def _same_values(self, live: Cell, main: Cell) -> bool:
+        if (
+            abs(live.size - main.size) > _MAX_COLUMNS
+            or max(live.size, main.size) > _DIFFERENCE_MAX_ROW
+        ):
+            return False
+        ours = self._live.view.payload(live, seen=self._live_chains)
+        theirs = self._main.view.payload(main, seen=self._main_chains)
+        return self._live.stored(ours) == self._live.stored(theirs)
+
+
+def _digests(side: TableView, part: int, parts: int) -> Iterator[tuple[int, int, Cell]]:
+    """Yield digests of key and content, and the cell, of the rows in one part of the keys."""
+    chains = PageSet()
+    for page in side.pages():
+        for cell in side.view.cells(page):
+            key, row = side.row(cell, chains)
+            digest = hash(key)  # 64 bits, keyed by a secret of the process
+            if digest % parts == part:
+                yield digest, hash(row), cell
+
+
+def _match(live: TableView, main: TableView, found: RowDifference) -> None:
+    """Match the rows of two WITHOUT ROWID tables by their keys."""
+    if live.key_names != main.key_names:
+        _take_all(live, found.lost)
+        _take_all(main, found.returning)
+        return
+    rows = sum(len(page.cells) for page in live.pages())
+    parts = rows // _ROWS_AT_ONCE + 1
+    for part in range(parts):
+        _match_part(live, main, found, part, parts)
+
+
+def _match_part(
+    live: TableView, main: TableView, found: RowDifference, part: int, parts: int
+) -> None:
+    rows = {key: content for key, content, _ in _digests(live, part, parts)}
+    changed: set[int] = set()
+    for key, content, cell in _digests(main, part, parts):
+        ours = rows.pop(key, None)
+        if ours is None:
+            found.returning.add(main, cell)
+        elif ours != content:
+            found.reverted.count += 1
+            changed.add(key)
+    found.lost.count += len(rows)
+    if (rows and not found.lost.is_full) or (changed and not found.reverted.is_full):
+        for key, _, cell in _digests(live, part, parts):
+            if found.lost.is_full and found.reverted.is_full:
+                break
+            if key in rows:
+                found.lost.keep(live, cell)
+            elif key in changed:
+                found.reverted.keep(live, cell)

@@ -1,15 +1,20 @@
-"""The schema table, as the pages hold it. https://www.sqlite.org/schematab.html."""
+"""As much of CREATE TABLE as it takes to find a column in a record.
+
+https://www.sqlite.org/lang_createtable.html
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.wal.overlay import PageSet
-from modelstore.wal.pages import TABLE_LEAF
+from modelstore.wal.pages import TABLE_LEAF, PageSet
 from modelstore.wal.record import values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from modelstore.wal.pages import View
 
 SCHEMA_TABLE = "sqlite_schema"
@@ -65,3 +70,145 @@ def _object(payload: bytes, encoding: int) -> SchemaObject | None:
         return None
     root = root if isinstance(root, int) else 0
     return SchemaObject(kind, name, table, root, sql if isinstance(sql, str) else "")
+
+
+_TOKEN = re.compile(
+    r"""\s+ | --[^\n]* | /\*.*?(?:\*/|\Z)
+    | (?P<quoted>'(?:[^']++|'')*+(?:'|\Z) | "(?:[^"]++|"")*+(?:"|\Z)
+                | `(?:[^`]++|``)*+(?:`|\Z) | \[[^\]]*+(?:\]|\Z))
+    | (?P<word>[\w$\x80-\U0010ffff]+)
+    | (?P<sign>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_TABLE_CONSTRAINTS = {"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"}
+_COLUMN_CONSTRAINTS = {
+    *_TABLE_CONSTRAINTS,
+    *("NOT", "NULL", "DEFAULT", "COLLATE", "REFERENCES", "GENERATED", "AS"),
+}
+_MAX_SQL = 200_000  # characters; two thousand columns, SQLite's default bound, fit
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """How a table's values lie in its records.
+
+    `stored` are the lower-case names of the columns in the order of the record (virtual ones are
+    not stored); the first `key_size` of them are the primary key where the table is WITHOUT
+    ROWID, else it is 0. `rowid_alias` is the INTEGER PRIMARY KEY, which a record holds as NULL.
+    """
+
+    stored: tuple[str, ...]
+    key_size: int
+    rowid_alias: str | None
+
+    def place(self, column: str) -> int | None:
+        """Return the position of `column` in a record, None if it is not stored."""
+        name = column.lower()
+        return self.stored.index(name) if name in self.stored else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A piece of SQL: `word` is upper-case, and empty where it was quoted; `name` is unquoted."""
+
+    word: str
+    name: str
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    is_integer: bool
+    is_stored: bool
+    is_key: bool
+    is_descending_key: bool
+
+
+def parse_table(sql: str) -> TableColumns | None:
+    """Return how the table that `sql` creates lies in records; None if it cannot be told."""
+    tokens = list(_tokens(sql)) if len(sql) <= _MAX_SQL else []
+    body = [token for token in tokens if token.depth > 0]
+    if not body or tokens[-1].depth > 0:
+        return None
+    columns: list[_Column] = []
+    key: list[str] = []
+    for part in _split(body, depth=1):
+        if part[0].word in _TABLE_CONSTRAINTS:
+            key = _table_key(part) or key
+        else:
+            columns.append(_column(part))
+    stored = [column.name for column in columns if column.is_stored]
+    inline = next((column for column in columns if column.is_key), None)
+    names = [inline.name] if inline else [name for name in dict.fromkeys(key) if name in stored]
+    options = [token.word for token in tokens if token.depth == 0]
+    if "WITHOUT" in options and "ROWID" in options:
+        rest = [name for name in stored if name not in names]
+        return TableColumns((*names, *rest), len(names), None) if names else None
+    alias = next((column for column in columns if [column.name] == names), None)
+    is_alias = alias is not None and alias.is_integer and not alias.is_descending_key
+    return TableColumns(tuple(stored), 0, alias.name if alias is not None and is_alias else None)
+
+
+def _tokens(sql: str) -> Iterator[_Token]:
+    """Yield the tokens behind CREATE TABLE; the outer brackets have depth 0, their content 1."""
+    depth = 0
+    for match in _TOKEN.finditer(sql):
+        text = match[0]
+        if match["quoted"]:
+            name = text[1:-1].replace(text[-1] * 2, text[-1]) if text[0] != "[" else text[1:-1]
+            yield _Token("", name, depth)
+        elif match["word"]:
+            yield _Token(text.upper(), text, depth)
+        elif match["sign"]:
+            depth -= text == ")"
+            yield _Token(text, text, depth)
+            depth += text == "("
+
+
+def _split(tokens: list[_Token], depth: int) -> Iterator[list[_Token]]:
+    """Yield what the commas at `depth` keep apart."""
+    part: list[_Token] = []
+    for token in tokens:
+        if token.word == "," and token.depth == depth:
+            if part:
+                yield part
+            part = []
+        else:
+            part.append(token)
+    if part:
+        yield part
+
+
+def _column(part: list[_Token]) -> _Column:
+    words = [token.word for token in part[1:] if token.depth == 1]
+    type_words: list[str] = []
+    for token in part[1:]:
+        if token.depth > 1 or token.word in _COLUMN_CONSTRAINTS:
+            break
+        type_words.append(token.name.upper())
+    key = words.index("PRIMARY") if _is_key(words) else -1
+    return _Column(
+        name=part[0].name.lower(),
+        is_integer=type_words == ["INTEGER"],
+        is_stored="AS" not in words or "STORED" in words,
+        is_key=key >= 0,
+        is_descending_key=key >= 0 and words[key + 2 : key + 3] == ["DESC"],
+    )
+
+
+def _is_key(words: list[str]) -> bool:
+    return "PRIMARY" in words and words[words.index("PRIMARY") + 1 :][:1] == ["KEY"]
+
+
+def _table_key(part: list[_Token]) -> list[str]:
+    """Return the columns of a PRIMARY KEY (...) among the table constraints in `part`."""
+    for at, token in enumerate(part[:-2]):
+        if token.word == "PRIMARY" and token.depth == 1 and part[at + 1].word == "KEY":
+            inner: list[_Token] = []
+            for inside in part[at + 3 :]:
+                if inside.depth < 2:
+                    break
+                inner.append(inside)
+            return [piece[0].name.lower() for piece in _split(inner, depth=2)]
+    return []

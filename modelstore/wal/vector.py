@@ -12,10 +12,18 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from modelstore.wal.checksum import weights
-from modelstore.wal.chunk import Chunk, Geometry
-from modelstore.wal.frames import BLANK, BROKEN, COMMIT, FOREIGN, INTACT, PAGE_ZERO, PENDING
-from modelstore.wal.layout import FRAME_HEADER_SIZE, frame_size
+from modelstore.wal.format import FRAME_HEADER_SIZE, frame_size, weights
+from modelstore.wal.frames import (
+    BLANK,
+    BROKEN,
+    COMMIT,
+    FOREIGN,
+    INTACT,
+    PAGE_ZERO,
+    PENDING,
+    Chunk,
+    Geometry,
+)
 
 Words = npt.NDArray[np.uint32]
 
@@ -34,7 +42,7 @@ def _column(values: Words) -> array[int]:
     return column
 
 
-def examine(buffer: bytearray, count: int, geometry: Geometry, last: tuple[int, int]) -> Chunk:
+def check_frames(buffer: bytearray, count: int, geometry: Geometry, last: tuple[int, int]) -> Chunk:
     """Do what `chunk.examine` does; the bytes in `buffer` may be swapped on return."""
     stride = frame_size(geometry.page_size) // 4
     words = np.frombuffer(buffer, np.uint32, count * stride).reshape(count, stride)

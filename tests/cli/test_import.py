@@ -13,17 +13,9 @@ from pathlib import Path
 import pytest
 
 from modelstore.cli.import_report import ImportResult, import_report
-from modelstore.store.checkpoint import Checkpoint
-from modelstore.store.proof import Proof
-from tests.cli.program import (
-    DATA,
-    alone,
-    environment,
-    modelstore,
-    python,
-    reader,
-    records,
-)
+from modelstore.database.checkpoint import Checkpoint
+from modelstore.database.proof import Proof
+from tests.cli.program import DATA, alone, environment, modelstore, python, reader, records
 from tests.waiting import awaits_input, wait_until
 
 

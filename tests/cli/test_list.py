@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modelstore.store.models import MODEL_COLUMNS
+from modelstore.model import MODEL_COLUMNS
 from tests.cli.inside import inside
 from tests.cli.program import environment, modelstore, python, records
 from tests.cli.shelf import KILLED_WRITER, MODELS, NAMES, fill
@@ -487,7 +487,7 @@ def test_a_signal_amid_a_slow_expression_is_no_bug(
     program = """
         import os, sys
         from modelstore.__main__ import main
-        from modelstore.store.where import Patience
+        from modelstore.catalogue.expression import Patience
 
         number = int(sys.argv.pop())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelstore.store.models import MODEL_COLUMNS
+from modelstore.model import MODEL_COLUMNS
 from tests.cli.inside import inside
 from tests.cli.program import DATA, modelstore
 from tests.cli.shelf import MODELS, fill

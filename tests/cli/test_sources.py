@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.cli.logs import flip_bit, frame_offset, killed_writer, state_of
 from tests.cli.program import DATA, Result, modelstore
-from tests.sources.fake_server import FakeServer, serving
-from tests.sources.stores import sha256, write_gguf
+from tests.sources.servers.fake_server import FakeServer, serving
+from tests.sources.stores.making import sha256, write_gguf
 
 SECRET = "sk-very-secret-key-0123456789"
 

@@ -38,15 +38,15 @@ _DATABASE |= {"importlib_metadata", "zipp", "packaging"}
 _OF_OURS = {"modelstore", "modelstore.__main__", "modelstore.errors", "modelstore.text"}
 _OF_CLI = {
     "app",
-    "complete",
-    "complete_models",
-    "complete_scripts",
-    "complete_shell",
+    "completion",
+    "completion.scripts",
+    "completion.shell",
+    "completion.values",
     "main",
     "output",
     "version",
 }
-_OF_LIST = _OF_CLI | {"list_", "listing", "options", "reading", "session"}
+_OF_LIST = _OF_CLI | {"list_", "listing", "options", "catalogue_session", "session"}
 
 
 def loaded(*arguments: str | Path, extra: Mapping[str, str], directory: Path) -> set[str]:
@@ -81,7 +81,7 @@ def test_what_needs_no_database_loads_none(
     assert top_levels(names) <= _COMMAND_LINE | version
     ours = {name for name in names if name.startswith("modelstore")} - _OF_OURS
     allowed = {"modelstore.cli", *(f"modelstore.cli.{name}" for name in _OF_CLI)}
-    allowed |= {"modelstore.store", "modelstore.store.versions"} if version else set()
+    allowed |= {"modelstore.database", "modelstore.database.versions"} if version else set()
     assert ours <= allowed
     assert not names & {"sqlite3", "asyncio", "email", "http.client", "ssl", "logging"}
 
@@ -100,7 +100,9 @@ def test_a_listing_loads_neither_sources_nor_what_draws(tmp_path: Path) -> None:
     assert top_levels(names) <= _DATABASE
     ours = {name for name in names if name.startswith("modelstore.")}
     layers = {".".join(name.split(".")[:2]) for name in ours}
-    assert layers <= _OF_OURS | {f"modelstore.{part}" for part in ("cli", "render", "store", "wal")}
+    assert layers <= _OF_OURS | {
+        f"modelstore.{part}" for part in ("catalogue", "cli", "database", "model", "render", "wal")
+    }
     assert {name for name in ours if name.startswith("modelstore.cli.")} <= {
         f"modelstore.cli.{name}" for name in _OF_LIST
     }
@@ -109,7 +111,7 @@ def test_a_listing_loads_neither_sources_nor_what_draws(tmp_path: Path) -> None:
     }
     # Of a log's bytes no more than the index is looked at, where the log is empty.
     assert {name for name in ours if name.startswith("modelstore.wal.")} <= {
-        f"modelstore.wal.{name}" for name in ("checksum", "files", "header", "index", "layout")
+        f"modelstore.wal.{name}" for name in ("files", "format", "index")
     }
     not_here = {"click", "dateutil", "numpy", "pandas", "rich", "yaml", "urllib3"}
     if "pysqlite3" in names:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from modelstore.cli.verify import CheckName
-from modelstore.verify.finding import CHECKS
+from modelstore.finding import CHECKS
 from tests.cli.logs import flip_bit, frame_offset, killed_writer, state_of
 from tests.cli.program import alone, modelstore, python, reader, records
 from tests.cli.terminal import on_terminal, stderr_on_terminal

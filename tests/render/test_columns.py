@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.render.columns import (
     COLUMNS,
     PLAIN_COLUMNS,
@@ -15,7 +16,6 @@ from modelstore.render.columns import (
     short_ids,
 )
 from modelstore.render.grid import Cell
-from modelstore.store.models import INTEGER_COLUMNS, MODEL_COLUMNS
 from tests.render.samples import model_grid
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)

@@ -6,11 +6,11 @@ import io
 import json
 from typing import TYPE_CHECKING
 
+from modelstore.catalogue.staging import model_row
+from modelstore.model import MODEL_COLUMNS
 from modelstore.sources.base import Found, Note, Rows, Skipped, Target
-from modelstore.sources.registry import load
-from modelstore.store.models import MODEL_COLUMNS
-from modelstore.store.staging import model_row
-from tests.sources.stores import context
+from modelstore.sources.kinds import load
+from tests.sources.stores.making import context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,14 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelstore.database.sqlite import sqlite3
 from modelstore.errors import SourceError, UsageError
 from modelstore.sources.base import Target
-from modelstore.sources.detect import detect
-from modelstore.sources.registry import KINDS
-from modelstore.sources.sniff import kind_of_bytes
-from modelstore.store.sqlite import sqlite3
+from modelstore.sources.detect import detect, kind_of_bytes
+from modelstore.sources.kinds import KINDS
 from tests.sources.reading import stream
-from tests.sources.stores import safetensors_bytes, unprivileged, write_gguf
+from tests.sources.stores.making import safetensors_bytes, unprivileged, write_gguf
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:

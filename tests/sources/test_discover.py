@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modelstore.sources import discover, lmstudio_server, ollama_server, registry, servers
-from tests.sources.fake_server import FakeServer, serving
-from tests.sources.stores import context, unprivileged
+from modelstore.sources import discover, kinds
+from modelstore.sources.servers import live, lmstudio_server, ollama_server
+from tests.sources.servers.fake_server import FakeServer, serving
+from tests.sources.stores.making import context, unprivileged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ def test_places_that_exist_and_those_that_do_not(tmp_path: Path) -> None:
     places = {place.kind: place for place in discover.places(ctx)}
     assert places["huggingface"].path == str(hub)
     assert places["huggingface"].exists
-    assert places["huggingface"].why == registry.KINDS["huggingface"].summary
+    assert places["huggingface"].why == kinds.KINDS["huggingface"].summary
     assert places["ollama"].exists
     assert not places["llama-cache"].exists
     assert places["llama-cache"].why == "does not exist"
@@ -34,10 +35,10 @@ def test_places_that_exist_and_those_that_do_not(tmp_path: Path) -> None:
 
 
 def test_every_kind_with_a_usual_place_is_looked_for(tmp_path: Path) -> None:
-    kinds = {place.kind for place in discover.places(context(home=str(tmp_path)))}
-    assert kinds == {
+    found = {place.kind for place in discover.places(context(home=str(tmp_path)))}
+    assert found == {
         kind
-        for kind, info in registry.KINDS.items()
+        for kind, info in kinds.KINDS.items()
         if info.has_usual_place and not kind.endswith("server")
     }
 
@@ -102,4 +103,4 @@ def test_servers_are_looked_for_when_asked(tmp_path: Path, monkeypatch: pytest.M
     assert not absent.exists
     assert "does not answer" in absent.why
     assert len(answering) == 2  # the same address, of two kinds, is asked once
-    assert "server" in servers.SOURCES
+    assert "server" in live.SOURCES

@@ -26,7 +26,7 @@ from xml.etree import ElementTree as ET
 
 from tests.cli.terminal import STYLES, on_terminal
 from tests.render.samples import HOSTILE, unsafe_characters
-from tests.sources.fake_server import FakeServer, serving
+from tests.sources.servers.fake_server import FakeServer, serving
 from tests.torture import seeds
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
 from tests.torture.forkserver import PROGRAM, ForkServer, Ran, fork_server

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cli.program import environment
-from tests.sources.fake_server import Asked, FakeServer, Handler, serving
+from tests.sources.servers.fake_server import Asked, FakeServer, Handler, serving
 from tests.torture import seeds
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
 from tests.torture.forkserver import PROGRAM, ForkServer, Ran, fork_server

@@ -66,7 +66,7 @@ def _program(name: str) -> Program:
 
 def _commit(arguments: list[str]) -> int:
     """Be another application: commit a row of its own, fold nothing, and vanish."""
-    from modelstore.store.sqlite import sqlite3
+    from modelstore.database.sqlite import sqlite3
 
     conn = sqlite3.connect(arguments[0], isolation_level=None, timeout=1)
     conn.execute("PRAGMA synchronous = NORMAL")

@@ -16,26 +16,20 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from modelstore.database.sqlite_text import to_sqlite_text
 from modelstore.errors import ModelstoreError
-from modelstore.sources import csv_records, json_records, llama_swap, preset
+from modelstore.model import MODEL_COLUMNS
 from modelstore.sources.base import Context, Found, Item, Rows, Skipped, Target
-from modelstore.sources.gguf_bytes import GgufError
-from modelstore.sources.gguf_header import read_header
-from modelstore.sources.safetensors_header import SafetensorsError, read_safetensors_header
-from modelstore.store.models import MODEL_COLUMNS
-from modelstore.store.storable import storable
+from modelstore.sources.configs import llama_swap, preset
+from modelstore.sources.files.gguf_header import GgufError, read_header
+from modelstore.sources.files.safetensors_header import SafetensorsError, read_safetensors_header
+from modelstore.sources.records import csv_records, json_records
 from modelstore.wal.index import WalIndex
 from modelstore.wal.locks import LockReport, blockers
 from modelstore.wal.loss import analyse
-from modelstore.wal.reader import scan
+from modelstore.wal.scan import scan
 from tests.torture import seeds
-from tests.torture.mutate import (
-    mutated,
-    mutated_database,
-    mutated_index,
-    mutated_log,
-    mutated_text,
-)
+from tests.torture.mutate import mutated, mutated_database, mutated_index, mutated_log, mutated_text
 from tests.wal.logfiles import LogBuilder, naive_checksum, page, simple_log
 
 _CONTEXT = Context(host="box", now="2026-11-22T19:35:00Z", home="/nowhere")
@@ -182,7 +176,7 @@ def _expect_row(row: Sequence[object]) -> None:
         raise WrongAnswerError(f"a row of {len(row)} columns")
     for value in row:
         if isinstance(value, str):
-            storable(value).encode()
+            to_sqlite_text(value).encode()
         elif isinstance(value, int) and not -_INT64 <= value < _INT64:
             raise WrongAnswerError(f"an integer beyond 64 bits: {value}")
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from modelstore.store.sqlite import sqlite3
+from modelstore.database.sqlite import sqlite3
 
 Names = list[str]
 

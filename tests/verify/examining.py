@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelstore.store.sqlite import sqlite3
-from modelstore.verify.finding import Check, Finding, Verification
+from modelstore.database.sqlite import sqlite3
+from modelstore.finding import Check, Finding, Verification
 from modelstore.verify.run import verify
-from modelstore.verify.subject import Orders
+from modelstore.verify.subject import VerifyOptions
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 
@@ -21,7 +21,7 @@ def examine(path: Path, *checks: Check, **orders: Any) -> Verification:
     """Verify with the given orders, all checks or only some."""
     if checks:
         orders["checks"] = frozenset(checks)
-    return verify(str(path), origin="test", orders=Orders(**{"timeout": 0.3, **orders}))
+    return verify(str(path), origin="test", orders=VerifyOptions(**{"timeout": 0.3, **orders}))
 
 
 def severities(found: Verification) -> dict[str, str]:

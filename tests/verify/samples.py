@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelstore.store.checkpoint import Checkpoint
-from modelstore.verify.finding import Check, Finding, Severity, Verification
+from modelstore.database.checkpoint import Checkpoint
+from modelstore.finding import Check, Finding, Severity, Verification
 from modelstore.wal.locks import Blocker
 
 

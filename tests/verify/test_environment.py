@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from modelstore.store.filesystem import Mount
-from modelstore.store.sqlite import sqlite3
-from modelstore.store.versions import has_wal_reset_bug
+from modelstore.database.filesystem import Mount
+from modelstore.database.sqlite import sqlite3
+from modelstore.database.versions import has_wal_reset_bug
 from modelstore.verify import place
 from tests.cli.program import environment as clean_environment
 from tests.cli.program import modelstore, python, reader
-from tests.store.outside import IS_ROOT, NOBODY
+from tests.database.outside import IS_ROOT, NOBODY
 from tests.verify.examining import TABLE, codes, connect, crashed, examine, incident, settled, the
 
 HELD = (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from modelstore.errors import UsageError
+from modelstore.finding import Verification
 from modelstore.verify.expected import Expected, RowCount, parse_count, read_models
-from modelstore.verify.finding import Verification
 from tests.cli.program import modelstore, records
 from tests.verify.examining import connect, contents, examine, incident, settled, severities, the
 

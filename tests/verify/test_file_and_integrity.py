@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from modelstore.catalogue.schema import APPLICATION_ID
+from modelstore.database.connection import Purpose, open_database
+from modelstore.database.sqlite import sqlite3
 from modelstore.errors import LockedError, RefusedError
-from modelstore.store.connection import Purpose, open_database
-from modelstore.store.schema import APPLICATION_ID
-from modelstore.store.sqlite import sqlite3
-from modelstore.verify.constraints import check_constraints
-from modelstore.verify.subject import Orders, look
+from modelstore.verify.integrity import check_constraints
+from modelstore.verify.subject import VerifyOptions, look
 from tests.cli.program import python
 from tests.verify.examining import (
     TABLE,
@@ -225,7 +225,7 @@ def test_a_null_that_must_not_be_is_no_broken_check_and_hides_none(
     conn.close()
     with open_database(str(path), purpose=Purpose.READ) as opened:
         assert opened.access == "rw"
-        found = [finding.code for finding in check_constraints(opened, Orders())]
+        found = [finding.code for finding in check_constraints(opened, VerifyOptions())]
         assert found == (["integrity.constraint"] if value == 0 else [])
         assert opened.conn.execute("PRAGMA ignore_check_constraints").fetchone() == (0,)
 

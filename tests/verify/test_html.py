@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given
 
-from modelstore.render.html_report import html_report
+from modelstore.finding import Verification
+from modelstore.render.html import html_report
 from modelstore.text import visible
-from modelstore.verify.finding import Verification
 from tests.render.samples import HOSTILE, TEXTS, unsafe_characters
 from tests.verify.samples import BAD, GOOD, WARNED, finding, hostile, verification
 

@@ -8,9 +8,9 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 
+from modelstore.finding import Verification
 from modelstore.render.junit import junit_xml
 from modelstore.text import visible
-from modelstore.verify.finding import Verification
 from tests.render.samples import HOSTILE, TEXTS
 from tests.verify.samples import BAD, GOOD, WARNED, finding, hostile, verification
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
-from modelstore.store.sqlite import sqlite3
 from modelstore.verify import persistence
 from modelstore.verify.content import read_content
 from modelstore.verify.persistence import compare
-from modelstore.verify.subject import Orders, unwatched
+from modelstore.verify.subject import VerifyOptions, unwatched
 from tests.cli.program import alone, python, reader
 from tests.verify.examining import (
     TABLE,
@@ -302,10 +302,10 @@ def test_a_main_file_that_lacks_rows_differs(tmp_path: Path) -> None:
     with unwatched("rows") as tick:
         before = read_content(view, None, tick)
     for snapshot in (before, None):
-        (found,) = compare(main, view, snapshot, None, Orders(), "x")
+        (found,) = compare(main, view, snapshot, None, VerifyOptions(), "x")
         assert found.severity == "fail"
         assert found.data["tables"] == {"models": {"expected": 400, "found": 390}}
-    (same,) = compare(view, view, before, None, Orders(), "x")
+    (same,) = compare(view, view, before, None, VerifyOptions(), "x")
     assert same.severity == "pass"
     assert same.data["rows"] == 400
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from modelstore.store.sqlite import sqlite3
+from modelstore.database.sqlite import sqlite3
+from modelstore.finding import Verification
 from modelstore.verify import models
-from modelstore.verify.finding import Verification
-from modelstore.verify.hashing import hash_files
+from modelstore.verify.models import hash_files
 from modelstore.verify.subject import unwatched
 from tests.cli.program import DATA, modelstore
 from tests.verify.examining import codes, contents, examine, severities, the

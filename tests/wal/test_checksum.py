@@ -5,7 +5,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstore.wal.checksum import checksum, weights
+from modelstore.wal.format import checksum, weights
 from tests.wal.logfiles import naive_checksum
 
 WORD = st.integers(0, 2**32 - 1)

@@ -12,7 +12,7 @@ import pytest
 
 from modelstore.wal import index as index_module
 from modelstore.wal.index import ReadMark, WalIndex, read_index
-from modelstore.wal.reader import scan
+from modelstore.wal.scan import scan
 from tests.wal.children import sqlite, writing
 from tests.wal.logfiles import PAGE_SIZES, simple_log, sqlite_log
 

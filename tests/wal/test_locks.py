@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelstore.wal import locks
+from modelstore.wal.format import LOCK_NAMES
 from modelstore.wal.index import WalIndex, read_index
-from modelstore.wal.layout import LOCK_NAMES
-from modelstore.wal.locks import LockHolder, LockReport, attached, blockers, holders
+from modelstore.wal.locks import (
+    LockHolder,
+    LockReport,
+    attached_processes,
+    blockers,
+    holders,
+    lock_table,
+)
 from modelstore.wal.processes import process
-from modelstore.wal.proclocks import lock_table
 from tests.waiting import wait_until
 from tests.wal.children import ask, running, sqlite
 
@@ -105,7 +111,7 @@ def test_several_readers_on_one_mark_are_all_shown(database: Path) -> None:
         assert pids(report, "READ1") == readers
         assert {holder.pid for holder in report.attached} == {writer.pid, *readers}
         with opened(f"{database}-shm") as fd:
-            assert attached(fd) == report.attached
+            assert attached_processes(fd) == report.attached
         assert not any(holder.exclusive or holder.waiting for holder in report.holders)
         assert index is not None
         found = blockers(index, report)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelstore.wal.loss import Fate, LossReport, MainState, analyse
-from modelstore.wal.ownership import PageRole
+from modelstore.wal.page_owners import PageRole
 from tests.wal.loss_build import NUMBERS, Database, Script
 from tests.wal.loss_oracle import check, contents, copy_files, dbstat
 

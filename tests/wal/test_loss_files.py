@@ -15,8 +15,8 @@ import pytest
 
 from modelstore.errors import RefusedError
 from modelstore.wal.loss import Fate, MainState, analyse
-from modelstore.wal.ownership import PageRole
-from modelstore.wal.reader import WalFault
+from modelstore.wal.page_owners import PageRole
+from modelstore.wal.scan import WalFault
 from tests.wal.loss_build import NUMBERS, Database
 from tests.wal.loss_oracle import check, contents
 
@@ -169,7 +169,7 @@ def test_counts_beyond_the_budget_are_lower_bounds(
     setup = SETUP + NUMBERS.format(5000) + "INSERT INTO models SELECT i, 'model '||i FROM s;"
     pragmas = ("secure_delete = OFF",)  # else the freed pages are in the log
     database = Database(tmp_path, setup, "DELETE FROM models", page_size=512, pragmas=pragmas)
-    monkeypatch.setattr("modelstore.wal.analysis._BUDGET", 10)
+    monkeypatch.setattr("modelstore.wal.loss._BUDGET", 10)
     (table,) = analyse(database.path).tables
     assert not table.is_exact
     assert 0 < table.returning.count < 5000
@@ -192,7 +192,7 @@ def test_pages_of_nobody_are_counted_as_such(
         + "INSERT INTO blobs SELECT zeroblob(30000) FROM s"
     )
     database = Database(tmp_path, setup, write)
-    monkeypatch.setattr("modelstore.wal.analysis._BUDGET", 3)
+    monkeypatch.setattr("modelstore.wal.loss._BUDGET", 3)
     report = analyse(database.path)
     assert (report.unattributed, report.is_exact) == (1, False)
     assert report.objects[-1].roles == {PageRole.UNKNOWN: 1}

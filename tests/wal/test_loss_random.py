@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelstore.errors import ModelstoreError
 from modelstore.wal.loss import analyse
-from modelstore.wal.reader import scan
+from modelstore.wal.scan import scan
 from tests.wal.logfiles import LogBuilder
 from tests.wal.loss_build import NUMBERS, Database
 from tests.wal.loss_oracle import check, contents

@@ -13,9 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelstore.wal import lists
-from modelstore.wal.overlay import PageSet
-from modelstore.wal.pages import CorruptPageError, View
+from modelstore.wal import page_owners
+from modelstore.wal.pages import CorruptPageError, PageSet, View
 from modelstore.wal.record import RecordError, values
 from modelstore.wal.schema import read_schema
 from tests.wal.loss_build import NUMBERS
@@ -79,7 +78,7 @@ def test_every_page_and_every_row_is_where_sqlite_has_it(
                     found |= {(name, page, "overflow") for page, _ in view.chain(cell, chains)}
                     row = values(view.payload(cell, seen=PageSet()))
                     rows.setdefault(name, []).append((*([cell.rowid] * tree.has_rowids), *row))
-        trunks = [(trunk, *leaves) for trunk, leaves in lists.freelist(view)]
+        trunks = [(trunk, *leaves) for trunk, leaves in page_owners.freelist(view)]
     assert found == stat
     assert rows["rows"] == ordered
     assert set(rows["keyed"]) == by_key
@@ -96,13 +95,15 @@ def test_pointer_maps_agree_with_the_trees(tmp_path: Path, page_size: int) -> No
     with opened(path, page_size) as view:
         roots = {item.root for item in read_schema(view).values()}
         for _, number, kind in stat:
-            entry, _ = lists.parent(view, number)
+            entry, _ = page_owners.parent(view, number)
             if kind == "overflow":
-                assert entry in (lists.FIRST_OVERFLOW, lists.LATER_OVERFLOW)
+                assert entry in (page_owners.FIRST_OVERFLOW, page_owners.LATER_OVERFLOW)
             else:
-                assert entry == (lists.ROOT if number in roots else lists.BTREE)
+                assert entry == (page_owners.ROOT if number in roots else page_owners.BTREE)
         known = {number for _, number, _ in stat}
-        maps = {n for n in range(2, view.page_count + 1) if lists.pointer_map_of(view, n) == n}
+        maps = {
+            n for n in range(2, view.page_count + 1) if page_owners.pointer_map_of(view, n) == n
+        }
         assert maps
         assert not maps & known
 
@@ -112,7 +113,7 @@ def test_no_pointer_map_is_on_the_lock_page(usable: int) -> None:
     # With most sizes none would be; https://www.sqlite.org/fileformat2.html#the_lock_byte_page
     view = SimpleNamespace(page_size=512, usable=usable, header=SimpleNamespace(largest_root=1))
     lock_page = 0x40000000 // 512 + 1
-    maps = [lists.pointer_map_of(view, lock_page + n) for n in range(-110, 110)]  # type: ignore[arg-type]
+    maps = [page_owners.pointer_map_of(view, lock_page + n) for n in range(-110, 110)]  # type: ignore[arg-type]
     assert lock_page not in maps
     assert all(here <= there for here, there in pairwise(maps))
 
@@ -208,7 +209,7 @@ def test_a_freelist_that_comes_back_to_itself(tmp_path: Path) -> None:
     raw[(trunk - 1) * 512 : (trunk - 1) * 512 + 4] = struct.pack(">I", trunk)
     path.write_bytes(raw)
     with opened(path, 512) as view, pytest.raises(CorruptPageError, match="comes back"):
-        list(lists.freelist(view))
+        list(page_owners.freelist(view))
 
 
 @pytest.mark.parametrize(

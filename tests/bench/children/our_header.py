@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 
-from modelstore.sources.gguf_header import read_header
+from modelstore.sources.files.gguf_header import read_header
 
 
 def measured() -> int:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from modelstore.wal.reader import scan
+from modelstore.wal.scan import scan
 
 for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 1):
     began = time.perf_counter()

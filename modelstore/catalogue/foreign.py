@@ -1,0 +1,298 @@
+"""Another program's table ``models``, seen as rows of ours, without altering its database.
+
+`expose` lays a temporary view named ``models`` over the other program's table, so that every
+question of `modelstore.catalogue.query` works on it unchanged. It knows the two generations of the
+llama proxy dashboard and any table with columns of
+recognisable names. Unknown (NULL, "", 0) is NULL; times in milliseconds and in seconds are told
+apart by their size. Columns that hold secrets are never read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelstore.catalogue.redact import scrub
+from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, model_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+_TEXT_LIMIT = 1_000_000  # characters of one cell that are taken
+_MILLISECONDS = 100_000_000_000  # a time above this is no number of seconds since 1970
+_LAST = 253_402_300_799  # the end of the year 9999, in seconds
+_UTC = "'%Y-%m-%dT%H:%M:%SZ'"
+
+
+def literal(value: str) -> str:
+    """Return a text as an SQL literal."""
+    return "'" + to_sqlite_text(value).replace("\0", "").replace("'", "''") + "'"
+
+
+def text(term: str) -> str:
+    """Return the SQL of a text: numbers as they read, "" and blobs as NULL."""
+    # As a blob in the database's encoding, for a text need not be what its encoding says, and
+    # SQLite hands it on unchecked.
+    return (
+        f"modelstore_text(CASE typeof({term}) WHEN 'text' THEN CAST({term} AS BLOB) "
+        f"WHEN 'integer' THEN CAST(CAST({term} AS TEXT) AS BLOB) END)"
+    )
+
+
+def number(term: str) -> str:
+    """Return the SQL of a positive whole number; 0 is NULL, and so is what is no such number."""
+    return (
+        f"CASE typeof({term}) WHEN 'integer' THEN CASE WHEN {term} > 0 THEN {term} END "
+        f"WHEN 'real' THEN CASE WHEN {term} BETWEEN 1 AND 9e15 "
+        f"AND {term} = CAST({term} AS INTEGER) THEN CAST({term} AS INTEGER) END "
+        f"WHEN 'text' THEN CASE WHEN {term} NOT GLOB '*[^0-9]*' AND length({term}) < 19 "
+        f"THEN nullif(CAST({term} AS INTEGER), 0) END END"
+    )
+
+
+def time(term: str) -> str:
+    """Return the SQL of a time as ISO-8601 UTC: from milliseconds, seconds, or such a text."""
+    instant = (
+        f"CASE WHEN {term} > {_MILLISECONDS} THEN {term} / 1000 ELSE CAST({term} AS INTEGER) END"
+    )
+    return (
+        f"CASE WHEN typeof({term}) IN ('integer', 'real') THEN CASE "
+        f"WHEN {term} > 0 AND {instant} <= {_LAST} THEN strftime({_UTC}, {instant}, 'unixepoch') "
+        f"END WHEN typeof({term}) = 'text' AND length({term}) < 40 "
+        f"AND {term} GLOB '[0-9][0-9][0-9][0-9]-*' THEN strftime({_UTC}, {term}) END"
+    )
+
+
+def tags(listed: str, favorite: str) -> str:
+    """Return the SQL of the tags, from a JSON array of texts and a mark of 0 or 1."""
+    array = (
+        f"CASE WHEN typeof({listed}) = 'text' AND json_valid({listed}) "
+        f"AND json_type({listed}) = 'array' THEN {listed} ELSE '[]' END"
+    )
+    if listed == "NULL":
+        return f"CASE WHEN {favorite} IN (1, '1', 'true') THEN '[\"favorite\"]' ELSE '[]' END"
+    return (
+        "(SELECT json_group_array(value) FROM ("
+        f"SELECT value FROM json_each({array}) WHERE type = 'text' AND value <> '' "
+        f"UNION SELECT 'favorite' WHERE {favorite} IN (1, '1', 'true') ORDER BY value))"
+    )
+
+
+def add_functions(conn: sqlite3.Connection, host: str) -> None:
+    """Give `conn` the functions that the view of another program's models calls."""
+    encoding = str(conn.execute("PRAGMA encoding").fetchone()[0])
+    functions: dict[str, tuple[int, Callable[..., str | None]]] = {
+        "modelstore_text": (1, lambda raw: _text(raw, encoding)),
+        "modelstore_id": (1, lambda locator: model_id(from_sqlite_text(locator))),
+        "modelstore_locator": (4, lambda *parts: to_sqlite_text(_locator(host, *parts))),
+        "modelstore_path": (1, _path),
+        "modelstore_stem": (1, _stem),
+        "modelstore_status": (1, _status),
+        "modelstore_parameters": (1, _parameters),
+    }
+    for name, (arguments, function) in functions.items():
+        conn.create_function(name, arguments, function)
+
+
+def _text(raw: bytes | None, encoding: str) -> str | None:
+    if not raw:
+        return None
+    if encoding == "UTF-8":
+        decoded = raw.decode("utf-8", "surrogateescape")
+    else:  # UTF-16le or UTF-16be; half a character at the end is none
+        decoded = raw[: len(raw) // 2 * 2].decode(encoding, "surrogatepass")
+    return to_sqlite_text(decoded[:_TEXT_LIMIT]) or None
+
+
+def _locator(
+    host: str, path: str | None, repository: str | None, file: str | None, name: str
+) -> str:
+    if path is not None:
+        return file_locator(host, from_sqlite_text(_path(path) or path))
+    if repository is not None:
+        return f"hf:{repository}" + (f":{file}" if file else "")
+    return f"name:{name}"
+
+
+def _path(path: str | None) -> str | None:
+    """Return the real path, or a relative path as it is: nobody knows relative to what."""
+    if path is None or not os.path.isabs(path) or "\0" in path:
+        return path
+    return to_sqlite_text(os.path.realpath(from_sqlite_text(path)))
+
+
+def _stem(path: str | None) -> str | None:
+    if path is None:
+        return None
+    return os.path.basename(path).removesuffix(".gguf") or None
+
+
+def _status(path: str | None) -> str:
+    """Return whether the file that another program recorded is there."""
+    if path is None:
+        return "remote"
+    try:
+        return "available" if os.path.exists(from_sqlite_text(path)) else "missing"
+    except ValueError:  # a NUL character
+        return "missing"
+
+
+def _parameters(text: str | None) -> str | None:
+    """Return a JSON object without its secrets; None for anything else and for an empty one."""
+    try:
+        value = json.loads(text) if text is not None else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    try:
+        kept = scrub(value, set())
+    except ValueError:  # nested too deeply
+        return None
+    return (
+        to_sqlite_text(json.dumps(kept, ensure_ascii=False, separators=(",", ":")))
+        if kept
+        else None
+    )
+
+
+# For each column of ours, the names that it may have there: the first that exists counts.
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "name": ("name", "model_name", "display_name", "title"),
+    "path": ("path", "model_path", "file_path", "local_path", "filename"),
+    "architecture": ("architecture", "arch", "family"),
+    "parameter_count": ("parameter_count", "n_params"),
+    "size_label": ("size_label", "params", "parameter_size", "parameter_count"),
+    "quantization": ("quantization", "quantization_type", "quantization_level", "quant"),
+    "file_type": ("file_type",),
+    "context_length": ("context_length", "context_window", "ctx_size", "n_ctx_train"),
+    "embedding_length": ("embedding_length", "embedding_size", "n_embd"),
+    "block_count": ("block_count", "n_layer"),
+    "head_count": ("head_count", "n_head"),
+    "head_count_kv": ("head_count_kv", "n_head_kv"),
+    "feed_forward_length": ("feed_forward_length", "ffn_dim"),
+    "vocab_size": ("vocab_size", "n_vocab"),
+    "file_size": ("file_size", "file_size_bytes", "size_bytes", "size"),
+    "sha256": ("sha256",),
+    "license": ("license",),
+    "parameters": ("parameters",),
+    "source_id": ("id", "model_id"),
+    "modified_at": ("modified_at", "modified"),
+    "created_at": ("created_at", "created"),
+    "updated_at": ("updated_at", "updated"),
+}
+_FITTED = ("quantization_type", "parameter_count", "architecture", "context_window")
+"""What the old generation keeps beside its models, in ``model_fit_params``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What another program's table of models is."""
+
+    generation: str  # "dashboard, old", "dashboard, new" or "models table"
+    columns: tuple[str, ...]  # of ours that it has something for
+
+
+def expose(conn: sqlite3.Connection, *, host: str, source: str = "dashboard") -> Foreign | None:
+    """Make the ``models`` of `conn` another program's, as rows of ours; None where it has none.
+
+    `conn` may be read-only, and ``query_only``: that is lifted for the view, which is our own.
+    """
+    table = _columns_of(conn, "models")
+    if not table:
+        return None
+    fitted = _columns_of(conn, "model_fit_params")
+    terms = {name: f"m.{_quoted(column)}" for name, column in table.items()}
+    join = ""
+    if "model_id" in fitted and "id" in table and _has_rowid(conn, "model_fit_params"):
+        # At most one row each, whatever the other program let in.
+        key = f"f.{_quoted(fitted['model_id'])}"
+        join = (
+            "LEFT JOIN main.model_fit_params AS f ON f.rowid = (SELECT max(rowid) "
+            f"FROM main.model_fit_params AS f WHERE {key} = {terms['id']})"
+        )
+        for name in _FITTED:
+            if name in fitted:
+                terms[name] = f"f.{_quoted(fitted[name])}"
+    found = {
+        column: terms[name]
+        for column, names in _NAMES.items()
+        for name in reversed(names)
+        if name in terms
+    }
+    if "name" not in found and "path" not in found:
+        return None
+    add_functions(conn, host)
+    generation = _generation(table)
+    values = _values(found, terms, generation)
+    values |= {"source": literal(source), "host": literal(host)}
+    columns = ", ".join(f"{values.get(column, 'NULL')} AS {column}" for column in MODEL_COLUMNS)
+    (query_only,) = conn.execute("PRAGMA query_only").fetchone()
+    conn.execute("PRAGMA query_only = OFF")
+    try:
+        conn.execute("DROP VIEW IF EXISTS temp.models")
+        conn.execute(f"CREATE TEMP VIEW models AS SELECT {columns} FROM main.models AS m {join}")
+    finally:
+        conn.execute(f"PRAGMA query_only = {query_only}")
+    return Foreign(generation, tuple(found))
+
+
+def _generation(table: Mapping[str, str]) -> str:
+    if "hf_repo" in table or "file_size_bytes" in table:
+        return "dashboard, old"
+    if "favorite" in table or "block_count" in table:
+        return "dashboard, new"
+    return "models table"
+
+
+def _columns_of(conn: sqlite3.Connection, table: str) -> dict[str, str]:
+    """Return the columns of a table or view of the other program, by their lower-case names."""
+    rows = conn.execute(f"PRAGMA main.table_info({table})").fetchall()
+    return {str(row[1]).lower(): str(row[1]) for row in rows}
+
+
+def _has_rowid(conn: sqlite3.Connection, table: str) -> bool:
+    try:
+        conn.execute(f"SELECT rowid FROM main.{table} LIMIT 0")
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _values(found: Mapping[str, str], terms: Mapping[str, str], generation: str) -> dict[str, str]:
+    """Return the SQL of our columns. `found` holds the SQL of theirs, by our names."""
+    values = {
+        column: time(term)
+        if column.endswith("_at")
+        else number(term)
+        if column in INTEGER_COLUMNS
+        else text(term)
+        for column, term in found.items()
+    }
+    ctx_size = terms.get("ctx_size")
+    if generation == "dashboard, new" and ctx_size and found["context_length"] == ctx_size:
+        # 4096 is what that column is where nobody gave it a value.
+        values["context_length"] = f"nullif({values['context_length']}, 4096)"
+    if "size_label" in found:
+        # A label has a letter ("7B"); a mere number is no label.
+        label = values["size_label"]
+        values["size_label"] = f"CASE WHEN {label} GLOB '*[A-Za-z]*' THEN {label} END"
+    path, name = values.get("path", "NULL"), values.get("name", "NULL")
+    repository, file = (text(terms.get(key, "NULL")) for key in ("hf_repo", "hf_file"))
+    values["parameters"] = f"modelstore_parameters({values.get('parameters', 'NULL')})"
+    values["path"] = f"modelstore_path({path})"
+    values["name"] = f"coalesce({name}, modelstore_stem({path}), {repository}, 'unnamed')"
+    values["locator"] = f"modelstore_locator({path}, {repository}, {file}, {values['name']})"
+    values["id"] = f"modelstore_id({values['locator']})"
+    values["status"] = f"modelstore_status({path})"
+    values["tags"] = tags(terms.get("tags", "NULL"), terms.get("favorite", "NULL"))
+    return values

@@ -1,0 +1,168 @@
+"""What the shell offers for models, columns and filters; nothing here may fail or be slow."""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelstore.model import MODEL_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOOKED_AT = 10_000  # names of one directory
+_OFFERED = 200
+
+
+def complete_database(incomplete: str) -> list[str]:
+    """Offer the SQLite databases beside what was typed, and the directories."""
+    return _files(incomplete, _is_database)
+
+
+def complete_kind(incomplete: str) -> list[tuple[str, str]]:
+    """Offer the kinds of source."""
+    from modelstore.sources.kinds import KINDS
+
+    return [(kind, info.summary) for kind, info in KINDS.items() if kind.startswith(incomplete)]
+
+
+def complete_source(incomplete: str) -> list[str]:
+    """Offer files and directories, and the address of a server on this machine."""
+    if incomplete.startswith("http"):
+        local = ("http://127.0.0.1:9931", "http://127.0.0.1:11434", "http://127.0.0.1:1234")
+        return [address for address in local if address.startswith(incomplete)]
+    return _files(incomplete, lambda _: True)
+
+
+def _files(incomplete: str, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    """Return the directories that begin so, and the files that are wanted.
+
+    A name that could be taken for an option or a home directory is led by its directory.
+    """
+    directory, prefix = os.path.split(incomplete)
+    found: list[str] = []
+    try:
+        with os.scandir(directory or ".") as entries:
+            for entry in islice(entries, _LOOKED_AT):
+                name = entry.name
+                if not name.startswith(prefix) or not name.isprintable():
+                    continue
+                if name.startswith(".") and not prefix:
+                    continue
+                path = os.path.join(directory, name)
+                if not directory and name.startswith(("-", "~")):
+                    path = os.path.join(".", name)
+                if entry.is_dir():
+                    found.append(path + os.sep)
+                elif is_wanted(entry):
+                    found.append(path)
+                if len(found) >= _OFFERED:
+                    break
+    except (OSError, ValueError):
+        return []
+    return sorted(found)
+
+
+def _is_database(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_file():  # a FIFO or a device is not to be opened
+        return False
+    try:
+        with open(entry.path, "rb", buffering=0) as file:
+            return file.read(16) == b"SQLite format 3\0"
+    except OSError:
+        return False
+
+
+_COMPLETE_MODELS_OFFERED = 200  # values
+_PATIENCE = 1.0  # seconds; who waits longer for a Tab types on
+_HARMLESS = re.compile(r"[\w.:/@%+=,][\w.:/@%+=,-]*")  # a shell takes it as one plain word
+
+
+def complete_column(incomplete: str) -> list[str]:
+    """Offer the columns of a model."""
+    return [column for column in MODEL_COLUMNS if column.startswith(incomplete)]
+
+
+def complete_columns(incomplete: str) -> list[str]:
+    """Offer the columns after those that are there already, separated by commas."""
+    every = ["all"] if "all".startswith(incomplete) else []
+    return every + complete_sort(incomplete)
+
+
+def complete_sort(incomplete: str) -> list[str]:
+    """Offer the columns as sort keys, after those that are there already."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + column for column in complete_column(last)]
+
+
+def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the names of the models, or their ids where an id is being typed."""
+    names = _values(ctx, "name", incomplete)
+    return names or _values(ctx, "id", incomplete)
+
+
+def complete_values(column: str) -> Callable[[typer.Context, str], list[str]]:
+    """Return what offers the values that `column` has in the catalogue."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        return _values(ctx, column, incomplete)
+
+    return complete
+
+
+def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the tags that models have."""
+    import json
+
+    found: set[str] = set()
+    for tags in _values(ctx, "tags", ""):
+        try:
+            found.update(tag for tag in json.loads(tags) if isinstance(tag, str))
+        except ValueError:
+            continue
+    return sorted(tag for tag in found if tag.startswith(incomplete) and _HARMLESS.fullmatch(tag))
+
+
+def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
+    """Return the first values of a column that begin so; nothing is folded.
+
+    Only plain words: what a shell would act on must not get onto a command line by a Tab.
+    """
+    import time
+
+    from modelstore.cli.catalogue_session import models_session
+    from modelstore.cli.output import current
+    from modelstore.cli.session import choose_database
+    from modelstore.database.sqlite import sqlite3
+    from modelstore.errors import ModelstoreError
+
+    out = current()
+    sql = (
+        f"SELECT DISTINCT {column} FROM models "
+        f"WHERE substr({column}, 1, ?) = ? ORDER BY {column} LIMIT {_COMPLETE_MODELS_OFFERED}"
+    )
+    try:
+        choice = choose_database(ctx.params.get("db"))
+        with models_session(out, choice, timeout=0, fold=False) as session:
+            end = time.monotonic() + _PATIENCE
+            session.opened.conn.set_progress_handler(lambda: time.monotonic() > end, 100_000)
+            rows = session.opened.conn.execute(sql, (len(incomplete), incomplete)).fetchall()
+    except (ModelstoreError, OSError, sqlite3.Error):
+        return []
+    return [str(row[0]) for row in rows if column == "tags" or _HARMLESS.fullmatch(str(row[0]))]
+
+
+ModelsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Ids, beginnings of ids (4 digits or more), names, or paths.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
+"""The models that a command changes."""

@@ -1,0 +1,225 @@
+"""Whether the -wal beside a database is its own log.
+
+SQLite asks only whether the log's checksums hold: one left over from before a backup was
+restored, or copied beside the wrong database, is replayed in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from modelstore.errors import ModelstoreError, RefusedError
+from modelstore.text import visible
+from modelstore.wal.files import read_at
+from modelstore.wal.format import (
+    DATABASE_HEADER_SIZE,
+    WAL_HEADER_SIZE,
+    DatabaseHeader,
+    WalHeader,
+    WalHeaderError,
+)
+from modelstore.wal.index import read_index
+from modelstore.wal.locks import attached_processes
+from modelstore.wal.page_owners import freelist
+from modelstore.wal.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_LEAF, PageSet, Tree, View
+from modelstore.wal.schema import read_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from modelstore.database.files import HeldFiles
+    from modelstore.wal.frames import WalScan
+    from modelstore.wal.pages import PageVersions
+    from modelstore.wal.schema import SchemaObject
+
+_MAX_READS = 3_000  # pages, most of them interior ones: of a table of 3 to 5 GB
+_MAX_LEAVES = 500  # of one b-tree
+
+
+class _EnoughError(Exception):
+    """As much was read as a look may cost."""
+
+
+class BoundedView(View):
+    """A view that ends the look of `misfit` once it has cost enough."""
+
+    def page(self, number: int) -> bytes:
+        """Return the bytes of page `number`."""
+        if self.reads >= _MAX_READS:
+            raise _EnoughError
+        return super().page(number)
+
+
+def misfit(open_view: Callable[[], BoundedView], pages: PageVersions) -> str | None:
+    """Return the first thing found wrong with the database that `open_view` returns.
+
+    Its schema, the first page of what that names, the shape of the b-trees, the freelist and the
+    order of the rows where `pages` meet others; None too where nothing was found in 3,000 pages.
+    """
+    seen = PageSet()
+    try:
+        view = open_view()
+        objects = [item for item in read_schema(view).values() if item.root]
+        for item in sorted(objects, key=lambda item: item.root not in pages):
+            _check_root(view, item)
+            tree = view.tree(item.root, seen)
+            _check_leaves(view, tree, pages)
+        for trunk, leaves in freelist(view):
+            for number in (trunk, *leaves):
+                if not seen.add(number):
+                    return f"page {number} is part of a b-tree and of the freelist"
+    except ModelstoreError as error:
+        return error.message
+    except _EnoughError:
+        pass
+    return None
+
+
+def _check_root(view: View, item: SchemaObject) -> None:
+    is_index = view.btree_page(item.root).kind in (INDEX_INTERIOR, INDEX_LEAF)
+    must_be_index = item.type == "index"
+    may_be_index = must_be_index or "ROWID" in item.sql.upper()  # WITHOUT ROWID
+    if is_index > may_be_index or is_index < must_be_index:
+        name = visible(item.name, 100)
+        raise view.corrupt(f"page {item.root} cannot be the first of {item.type} {name}")
+
+
+def _check_leaves(view: View, tree: Tree, pages: PageVersions) -> None:
+    """Look at kind and order of the leaves where one of the log is beside one of the file."""
+    last = None
+    met = list(_meeting(view, tree, pages))
+    for number in met[:: len(met) // _MAX_LEAVES + 1]:
+        kind = TABLE_LEAF if tree.has_rowids else INDEX_LEAF
+        page = view.tree_page(number, kind, tree.root)
+        if tree.has_rowids and page.cells:
+            if last is not None and view.rowid(page, 0) <= last:
+                raise view.corrupt(f"page {number} has rowids out of order")
+            last = view.rowid(page, len(page.cells) - 1)
+
+
+def _meeting(view: View, tree: Tree, pages: PageVersions) -> Iterator[int]:
+    """Yield, in the order of their keys, leaves beside or below a page of another origin."""
+    below = PageSet()
+    for number in filter(pages.contains, tree.interiors):
+        below.add_all(view.btree_page(number).children())
+    before = None
+    for place, number in enumerate(tree.leaves):
+        in_log = number in pages
+        after = tree.leaves[min(place + 1, len(tree.leaves) - 1)]
+        is_below = number != tree.root and in_log != (number in below)
+        if is_below or before not in (None, in_log) or (after in pages) != in_log:
+            yield number
+        before = in_log
+
+
+_LOOKS = 3
+_PAUSE = 0.005  # seconds; a restart of the log takes microseconds
+
+
+def why_foreign(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) -> str | None:
+    """Return why a log cannot be that of the database with `header`, None where it may be.
+
+    `main` and `wal` are descriptors of the two files. Each reason is a contradiction, not a
+    guess: whatever leaves WAL mode removes the log; a transaction that changes the number of
+    pages writes page 1; the change counter there grows by one at a time, from what the database
+    has; and what makes a sound database malformed was not written to it
+    (sqlite.org/fileformat2.html#file_change_counter).
+    """
+    if header is None or not log.committed:
+        return None
+    if not header.is_wal:
+        return "the database is not in WAL mode, yet there are commits in its log"
+    committed = log.page_numbers[: log.committed]
+    frames = [number for number, page in enumerate(committed, 1) if page == 1]
+    why = None
+    if frames:
+        why = _why_other_header(header, log, wal, frames[0], frames[-1])
+    elif header.has_valid_page_count and header.page_count != log.page_count:
+        why = (
+            f"the log is of a database of {log.page_count:,} pages, "
+            f"this one has {header.page_count:,}"
+        )
+    return why or _why_malformed(header, main, log, wal)
+
+
+def _why_other_header(
+    header: DatabaseHeader, log: WalScan, wal: int, first_frame: int, last_frame: int
+) -> str | None:
+    """Compare the database's header with the first and last that the log has of it."""
+    try:
+        first, last = (
+            DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(frame)))
+            for frame in (first_frame, last_frame)
+        )
+    except RefusedError as error:
+        return f"page 1 in the log is no database header: {error.message}"
+    for field in ("page_size", "reserved", "text_encoding"):
+        before, after = getattr(header, field), getattr(last, field)
+        if before != after and before:
+            return f"the log has another {field.replace('_', ' ')}: {after}, not {before}"
+    if _is_before(last.change_counter, header.change_counter):
+        return (
+            f"the log is older than the database: it ends with change {last.change_counter:,}, "
+            f"the database has seen change {header.change_counter:,}"
+        )
+    if _is_before(header.change_counter + 1, first.change_counter):
+        return (
+            f"the database is older than the log: it has seen change {header.change_counter:,}, "
+            f"the log begins with change {first.change_counter:,}"
+        )
+    return None
+
+
+def _is_before(one: int, other: int) -> bool:
+    """Compare change counters, which wrap."""
+    return (one - other) % (1 << 32) >= 1 << 31
+
+
+def _why_malformed(header: DatabaseHeader, main: int, log: WalScan, wal: int) -> str | None:
+    """Say what is malformed through the log and sound without it."""
+    # MERGED
+    from modelstore.wal.pages import PageVersions
+
+    pages = PageVersions(log.page_numbers[: log.committed], log.page_size)
+    problem = misfit(lambda: BoundedView(main, log.page_size, log.page_count, wal, pages), pages)
+    if problem is None:
+        return None
+    in_file = os.fstat(main).st_size // header.page_size
+    count = header.page_count if header.has_valid_page_count else in_file
+    if misfit(lambda: BoundedView(main, header.page_size, count), pages) is not None:
+        return None  # a checkpoint may have stopped halfway
+    return f"with it the database is malformed: {problem}"
+
+
+def log_is_gone(held: HeldFiles, shm: int) -> bool:
+    """Tell whether the -wal was deleted, emptied or replaced while processes have it open.
+
+    SQLite keeps a -wal as long as a process is attached, writes frames to the file before it
+    enters them in the wal-index, and on a restart changes the index before the file; what
+    contradicts that, look after look, was done by somebody else.
+    """
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE)
+        if not _contradicts(held, shm):
+            return False
+    return bool(attached_processes(shm))
+
+
+def _contradicts(held: HeldFiles, shm: int) -> bool:
+    if not os.path.lexists(held.path + "-wal"):
+        return True
+    index = read_index(shm)
+    if index is None or not index.is_settled or not index.max_frame:
+        return False
+    wal = held.open("-wal")
+    if wal is None:
+        return True
+    try:
+        salt = WalHeader.parse(read_at(wal, WAL_HEADER_SIZE, 0)).salt
+    except WalHeaderError:
+        salt = None
+    again = read_index(shm)  # restarted meanwhile?
+    return salt != index.salt and again is not None and again.salt == index.salt

@@ -1,0 +1,144 @@
+"""What an import reads: the targets that were named or discovered, each with its kind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from modelstore.errors import UsageError
+from modelstore.sources.base import Context, Target
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+API_KEY_VARIABLE = "MODELSTORE_API_KEY"
+_MAX_KEY = 8192  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One thing to read, and the kind of source that reads it."""
+
+    target: Target
+    kind: str
+    optional: bool = False  # discovered, not named: to hold no model is no fault
+    absent: str | None = None  # why there is nothing to read
+
+    @property
+    def root(self) -> str:
+        """The canonical name under which its models' places are kept."""
+        return self.target.text if self.target.is_url else self.target.real_path
+
+
+def make_context(host: str | None, timeout: float, api_key_file: str | None) -> Context:
+    """Return what every source of this import may use."""
+    return Context(
+        host=_host(host),
+        now=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        environ=dict(os.environ),
+        home=os.path.expanduser("~"),
+        timeout=timeout,
+        api_key=_api_key(api_key_file),
+    )
+
+
+def _host(given: str | None) -> str:
+    import platform
+
+    name = platform.node() or "localhost" if given is None else given.strip()
+    if not name or len(name) > 255 or not name.isprintable() or "/" in name:
+        raise UsageError(f"'{visible(name, 60)}' is no host name", hint="--host NAME, without a /")
+    return name
+
+
+def _api_key(path: str | None) -> str | None:
+    if path is None:
+        return os.environ.get(API_KEY_VARIABLE) or None
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_MAX_KEY + 1)
+    except OSError as error:
+        raise UsageError(
+            f"the key file {visible(path, 200)} cannot be read: {error.strerror}",
+            hint="--api-key-file names a file that holds the key and nothing else",
+        ) from None
+    key = raw.decode("utf-8", "replace").strip()
+    if not key or len(raw) > _MAX_KEY or not key.isprintable():
+        raise UsageError(
+            f"the key file {visible(path, 200)} holds no key",
+            hint="it should hold the key and nothing else",
+        )
+    return key
+
+
+def choose_targets(
+    sources: Sequence[str], kind: str | None, context: Context, *, discover: bool
+) -> list[Chosen]:
+    """Return what to read. Raises `UsageError`, and `SourceError` for a source that is missing."""
+    from modelstore.sources.kinds import kind_info
+
+    if kind is not None:
+        kind_info(kind)
+    if discover:
+        return _discovered(context)
+    if not sources and kind is not None:
+        return _usual(kind, context)
+    if sum(source == "-" for source in sources) > 1:
+        raise UsageError("stdin can be read once", hint="give - one time")
+    chosen = []
+    seen = set()
+    for source in sources:
+        if source == "":
+            raise UsageError("a SOURCE is empty", hint="an unset variable in a script?")
+        one = _named(source, kind)
+        if one.root not in seen:
+            seen.add(one.root)
+            chosen.append(one)
+    return chosen
+
+
+def _named(source: str, kind: str | None) -> Chosen:
+    from modelstore.sources.detect import detect
+
+    if source == "-":
+        if sys.stdin is None:
+            raise UsageError("stdin is closed", hint="name a file instead of -")
+        target = Target("-", sys.stdin.buffer)
+    elif Target(source).is_url:
+        from modelstore.sources.address import Address
+
+        target = Target(Address.parse(source).url)  # canonical, and never with a password
+    else:
+        target = Target(source)
+    return Chosen(target, kind if kind is not None else detect(target))
+
+
+def _usual(kind: str, context: Context) -> list[Chosen]:
+    from modelstore.sources.kinds import usual_places
+
+    places = usual_places(kind, context)
+    if not places:
+        raise UsageError(f"--from {kind} has no usual place", hint="name a SOURCE")
+    there = [place for place in places if place.startswith("http") or os.path.exists(place)]
+    if not there:
+        looked = ", ".join(visible(place, 200) for place in places)
+        raise UsageError(f"no {kind} source is in its usual place", hint=f"looked at: {looked}")
+    return [Chosen(Target(place), kind) for place in there]
+
+
+def _discovered(context: Context) -> list[Chosen]:
+    from modelstore.sources.discover import places
+
+    return [
+        Chosen(
+            Target(place.path),
+            place.kind,
+            optional=True,
+            absent=None if place.exists else place.why,
+        )
+        for place in places(context)
+    ]

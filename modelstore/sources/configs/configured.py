@@ -1,0 +1,160 @@
+"""Models that a server's configuration names: by the file they are in, or by a repository.
+
+A model whose file is here is described from that file, as a scan of its folder would, so that
+both give one row. Any other is known by what the configuration calls it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from modelstore.model import FileRole, Model, Place, Status, file_locator, model_id
+from modelstore.sources.base import Found, Skipped
+from modelstore.sources.configs.command_line import Served, is_repository
+from modelstore.sources.files import naming
+from modelstore.sources.files.directory import read_file
+from modelstore.sources.files.local_files import local_file
+from modelstore.sources.files.record import parameters_json
+from modelstore.sources.records.blocks import base_directory
+from modelstore.sources.stores.store_files import expand, fill_unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelstore.sources.base import Context, Item, Target
+
+_DIGEST = re.compile(r"^(?:sha256[-:])?[0-9a-f]{40,64}$")
+_REPOSITORY = re.compile(r"([^/:@\s]+/[^/:@\s]+)(?::([^\s:/]{1,64}))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One model of a configuration."""
+
+    id: str  # what the configuration calls it, unique there
+    served: Served
+    title: str | None = None  # a name for people
+    tags: tuple[str, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)  # without secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A configuration file that models are read from, as a source of `kind`."""
+
+    kind: str
+    target: Target
+    context: Context
+
+    def describe(self, entry: Entry) -> Item:
+        """Return the model that `entry` names; Skipped where its file is there but is none."""
+        served = entry.served
+        repository = _repository_of(served, entry.id)
+        path = None
+        if served.model and (repository is None or self._local(served.model) is not None):
+            path = self._local(served.model) or expand(served.model, self.context.home)
+            if os.path.isfile(path):
+                return self._from_file(path, entry)
+        return self._named(entry, path, None if path else repository)
+
+    def _local(self, path: str) -> str | None:
+        """Return the absolute path of a file or directory that is there; else None."""
+        full = os.path.join(base_directory(self.target), expand(path, self.context.home))
+        with suppress(ValueError):  # a NUL character
+            if os.path.exists(full):
+                return os.path.abspath(full)
+        return None
+
+    def _place(self, entry: Entry) -> Place | None:
+        if self.target.stream is not None:
+            return None
+        root = self.target.real_path
+        return Place(root, f"{root}#{entry.id}", self.kind, entry.id)
+
+    def _from_file(self, path: str, entry: Entry) -> Item:
+        is_safetensors = path.lower().endswith(".safetensors")
+        kind: naming.Extension = "safetensors" if is_safetensors else "gguf"
+        item = next(iter(read_file(path, self.context, kind)))
+        if isinstance(item, Skipped):
+            return Skipped(f"{entry.id}: {item.what}", item.reason)
+        if not isinstance(item, Found):
+            return item
+        item = fill_unknown(item, {"type": entry.served.type})
+        roles: tuple[tuple[str | None, FileRole], ...] = (
+            (entry.served.projector, "projector"),
+            (entry.served.draft, "draft"),
+        )
+        files = list(item.files)
+        for companion, role in roles:
+            there = self._local(companion) if companion else None
+            with suppress(OSError):
+                file = local_file(there, role).as_model_file() if there else None
+                if file and all(file.path != other.path for other in files):
+                    files.append(file)
+        tags = tuple(sorted({*item.model.tags, *entry.tags}))
+        name = item.model.name
+        if _DIGEST.search(os.path.basename(path)):  # a blob of a store, whose name says nothing
+            name = entry.title or entry.id
+        model = replace(item.model, tags=tags, name=name)
+        return Found(model, tuple(files), self._place(entry))
+
+    def _named(self, entry: Entry, path: str | None, repository: str | None) -> Found:
+        """Make a model of what is not here, or is no single file."""
+        served = entry.served
+        status: Status = "remote"
+        name = entry.title or entry.id
+        quantization = served.hf_file and naming.encoding(os.path.splitext(served.hf_file)[0])
+        if path is not None:
+            path = os.path.realpath(path) if os.path.isabs(path) else path
+            status = "available" if os.path.exists(path) else "missing"
+            locator = file_locator(self.context.host, path)
+            quantization = naming.encoding(os.path.splitext(os.path.basename(path))[0])
+        elif repository is not None:
+            match = _REPOSITORY.fullmatch(repository)
+            quant = match[2] if match else None
+            locator = f"hf:{match[1] if match else repository}"
+            if served.hf_file or quant:
+                locator += f":{served.hf_file or quant}"
+            quantization = quantization or (quant and naming.encoding("-" + quant))
+        elif served.docker_repo:
+            locator = f"docker:{served.docker_repo}"
+        elif served.model_url:
+            locator = served.model_url.split("?")[0].split("#")[0]
+        else:
+            locator = f"name:{entry.id}"
+        model = Model(
+            id=model_id(locator),
+            name=name,
+            source=self.kind,
+            locator=locator,
+            path=path,
+            type=served.type,
+            status=status,
+            quantization=quantization or None,
+            context_length=served.context,
+            tags=tuple(sorted(set(entry.tags))),
+            host=self.context.host,
+            parameters=parameters_json(entry.facts),
+            source_id=entry.id,
+            created_at=self.context.now,
+            updated_at=self.context.now,
+        )
+        return Found(model, place=self._place(entry))
+
+
+def split_list(text: str | None) -> tuple[str, ...]:
+    """Return the parts of a comma-separated list such as ``--tags`` has."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _repository_of(served: Served, name: str) -> str | None:
+    """Return the Hugging Face repository that is served, if any: ``org/repo``, with a quant."""
+    for candidate in (served.hf_repo, served.model, None if served.names_model else name):
+        match = _REPOSITORY.fullmatch(candidate) if candidate else None
+        if match and is_repository(match[1]) and not match[1].lower().endswith(".gguf"):
+            return candidate
+    return None

@@ -1,0 +1,168 @@
+"""Which files of one directory or repository make up which model, told by their names alone.
+
+No file is opened for it, so that a tree that did not change is known by ``stat`` alone.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from modelstore.sources.files import naming
+from modelstore.sources.files.gguf_model import describe_gguf
+from modelstore.sources.files.safetensors_model import describe_safetensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modelstore.model import FileRole
+    from modelstore.sources.base import Context, Found, Skipped, Unchanged
+    from modelstore.sources.files.local_files import LocalFile, Origin
+    from modelstore.sources.files.naming import Extension, FileName
+
+CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+INDEX_SUFFIX = ".safetensors.index.json"
+_MAX_NAMESAKES = 100  # looked at for a sidecar: more than one is too many already
+_MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "consolidated")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The files of one model: weights first, in shard order, then what goes with them."""
+
+    format: Extension
+    files: tuple[LocalFile, ...]
+
+    @property
+    def name(self) -> str:
+        """What the model is called after its files."""
+        return naming.model_name(self.files[0].path)
+
+
+def is_relevant(name: str) -> bool:
+    """Tell by its name, quickly, whether a file can be part of a model."""
+    lower = name.lower()
+    return not name.startswith("._") and (  # ._: what macOS leaves beside a file on other disks
+        lower.endswith((".gguf", ".safetensors", INDEX_SUFFIX))
+        or name in (CONFIG, ADAPTER_CONFIG)
+        or ((".gguf." in lower or ".safetensors." in lower) and naming.parse_name(name) is not None)
+    )
+
+
+def group_files(files: Iterable[LocalFile]) -> list[Group]:
+    """Sort the files of one directory or repository into models, in the order of their paths.
+
+    Takes *.gguf and *.safetensors files (unfinished downloads of them too), and config.json,
+    adapter_config.json, *.safetensors.index.json; any other file is left out. Their roles are
+    set here.
+    """
+    sets: dict[tuple[str, ...], list[tuple[FileName, LocalFile]]] = defaultdict(list)
+    configs: dict[str, list[LocalFile]] = defaultdict(list)
+    for file in sorted(files, key=lambda file: file.path):
+        name = naming.parse_name(file.name)
+        directory = os.path.dirname(file.path)
+        if name is None:
+            configs[directory].append(file)
+        else:
+            # Shards of one set have a stem and a count in common; another file is a set of one.
+            common = (name.stem, str(name.shards)) if name.shards else (file.path,)
+            sets[directory, name.extension, *common].append((name, file))
+    gguf: list[_Set] = []
+    safetensors: dict[str, list[_Set]] = defaultdict(list)
+    for (directory, *_), members in sets.items():
+        members.sort(key=lambda member: member[0].shard)
+        name = members[0][0]
+        made = _Set(
+            name.stem, [_as(file, "shard" if name.shards else "model") for _, file in members]
+        )
+        if name.extension == "gguf":
+            gguf.append(made)
+        else:
+            safetensors[directory].append(made)
+    groups = [Group("gguf", tuple(made.files)) for made in _attach_sidecars(gguf)]
+    for directory, sets_there in safetensors.items():
+        groups += [
+            Group("safetensors", tuple(made.files))
+            for made in _attach_configs(sets_there, configs[directory])
+        ]
+    return sorted(groups, key=lambda group: group.files[0].path)
+
+
+def _as(file: LocalFile, role: FileRole) -> LocalFile:
+    return file if file.role == role else replace(file, role=role)
+
+
+@dataclass(slots=True)
+class _Set:
+    """One file, or the shards of one model, with what is attached to it so far."""
+
+    stem: str
+    files: list[LocalFile]
+
+
+def _attach_sidecars(sets: list[_Set]) -> list[_Set]:
+    """Give each projector and draft to its model, where that is plain; else it stays alone."""
+    sidecars = {id(one): role for one in sets if (role := naming.sidecar(one.stem))}
+    if not sidecars:
+        return sets
+    mains = [one for one in sets if not naming.is_secondary(one.stem)]
+    mains.sort(key=lambda main: main.stem.lower())
+    alone = []
+    for one in sets:
+        role = sidecars.get(id(one))
+        owner = _owner(one.stem, mains) if role else None
+        if role and owner:
+            owner.files += [_as(file, role) for file in one.files]
+        else:
+            alone.append(one)
+    return alone
+
+
+def _owner(stem: str, mains: list[_Set]) -> _Set | None:
+    """Return the one model that a sidecar belongs to; `mains` are sorted by stem."""
+    common = naming.main_stem(stem)
+    first = bisect_left(mains, common, key=lambda main: main.stem.lower())
+    owners = [
+        main
+        for main in mains[first : first + _MAX_NAMESAKES]
+        if common and naming.extends(main.stem.lower(), common)
+    ]
+    if not owners and len(mains) == 1 and naming.may_belong(common, mains[0].stem):
+        owners = mains
+    return owners[0] if len(owners) == 1 else None
+
+
+def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> list[_Set]:
+    """Give each model of a directory the configuration and the index that speak of it."""
+    named = {file.name: file for file in configs}
+    indexes = {
+        file.name[: -len(INDEX_SUFFIX)]: file
+        for file in configs
+        if file.name.lower().endswith(INDEX_SUFFIX)
+    }
+    adapters = [one for one in sets if one.stem.startswith("adapter")]
+    mains = [one for one in sets if not one.stem.startswith("adapter")]
+    if mains and indexes and CONFIG in named and indexes.keys().isdisjoint(m.stem for m in mains):
+        # Names that do not tell that they are shards: the index does.
+        shards = [_as(file, "shard") for one in mains for file in one.files]
+        mains = [_Set(next(iter(indexes)), shards)]
+    for one in adapters:
+        if ADAPTER_CONFIG in named:
+            one.files.append(_as(named[ADAPTER_CONFIG], "config"))
+    for one in mains:
+        if CONFIG in named and (len(mains) == 1 or one.stem.split(".")[0] in _MAIN_STEMS):
+            one.files.append(_as(named[CONFIG], "config"))
+        if one.stem in indexes:
+            one.files.append(_as(indexes[one.stem], "index"))
+    return adapters + mains
+
+
+def describe(group: Group, origin: Origin, context: Context) -> Found | Unchanged | Skipped:
+    """Describe the model of a group; see `describe_gguf` and `describe_safetensors`."""
+    if group.format == "gguf":
+        return describe_gguf(group.files, origin, context)
+    return describe_safetensors(group.files, origin, context)

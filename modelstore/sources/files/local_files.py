@@ -1,0 +1,173 @@
+"""Files on this machine that a model is made of, and how they are read without trusting them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modelstore.model import FileRole, ModelFile, Place
+from modelstore.sources.base import Context, Unchanged
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+WEIGHTS: frozenset[FileRole] = frozenset(("model", "shard"))
+"""The roles of the files that hold the model itself, as against what goes with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """One file as it was come upon, with the answer of a single ``stat``."""
+
+    path: str  # as seen: its name says what it is, even where it links to a nameless blob
+    real: str  # real path: what the file is
+    size: int  # bytes
+    mtime_ns: int
+    device: int  # st_dev
+    inode: int  # st_ino; 0: unknown, as listing a directory on Windows leaves it
+    role: FileRole = "model"
+    sha256: str | None = None  # lower-case hex, of the content, where the store knows it
+
+    @property
+    def name(self) -> str:
+        """The last part of the path as seen."""
+        return os.path.basename(self.path)
+
+    @property
+    def shown(self) -> str:
+        """The name, safe to show."""
+        return visible(self.name, 200)
+
+    def as_model_file(self) -> ModelFile:
+        """Return the record that the catalogue keeps of it."""
+        return ModelFile(
+            path=self.real,
+            role=self.role,
+            size=self.size,
+            mtime_ns=self.mtime_ns,
+            sha256=self.sha256,
+            device=self.device if self.inode else None,
+            inode=self.inode or None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What the place where a model was found knows about it, beyond what its files say."""
+
+    source: str | None = None  # kind; None: the files' own format, gguf or safetensors
+    name: str | None = None  # None: made from the file names
+    place: Place | None = None
+    source_id: str | None = None
+    license: str | None = None  # used where the files name none
+    extra: Mapping[str, object] = field(default_factory=dict)  # into `parameters`: JSON values
+
+
+def local_file(path: str, role: FileRole = "model", *, sha256: str | None = None) -> LocalFile:
+    """Look at one file, which may be a link. Raises OSError; never opens it."""
+    path = os.path.abspath(path)
+    return from_stat(path, os.path.realpath(path), os.stat(path), role, sha256)
+
+
+def from_stat(
+    path: str, real: str, st: os.stat_result, role: FileRole = "model", sha256: str | None = None
+) -> LocalFile:
+    """Make the value from a ``stat`` that was taken anyway; `real` is the real path."""
+    return LocalFile(path, real, st.st_size, st.st_mtime_ns, st.st_dev, st.st_ino, role, sha256)
+
+
+def unchanged(
+    files: Sequence[LocalFile], place: Place | None, context: Context
+) -> Unchanged | None:
+    """Return the model that the catalogue knows these very files as, or None to read them.
+
+    All must have the size and mtime that were recorded, the weights all under one locator, and
+    that model no file beyond these.
+    """
+    locator = None
+    count = 0
+    for file in files:
+        known = context.known.get(file.real)
+        if known is None or known.size != file.size or known.mtime_ns != file.mtime_ns:
+            return None
+        if file.role in WEIGHTS:  # a projector or config.json may serve several models
+            if locator not in (None, known.locator):
+                return None
+            locator = known.locator
+            count = known.model_file_count
+    if locator is None or count != len(files):
+        return None
+    return Unchanged(locator, place)
+
+
+_OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)  # a FIFO must not hold us up
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def open_regular(path: str) -> tuple[int, int]:
+    """Open a regular file for reading and return its descriptor and its size in bytes.
+
+    Raises OSError where it cannot be opened, ValueError where it is no regular file.
+    """
+    fd = os.open(path, _OPEN_FLAGS)
+    st = os.fstat(fd)
+    if stat.S_ISREG(st.st_mode):
+        return fd, st.st_size
+    os.close(fd)
+    raise ValueError(f"is {kind_of(st.st_mode)}, not a file")
+
+
+def kind_of(mode: int) -> str:
+    """Return what a thing of this ``st_mode`` is, for a sentence."""
+    for test, words in (
+        (stat.S_ISREG, "a file"),
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if test(mode):
+            return words
+    return "something special"
+
+
+_MAGICS = (
+    (b"GGUF", "it is a GGUF file"),
+    (b"version https://git-lfs", "it is a Git LFS pointer, the model itself was not downloaded"),
+    (b"<", "it is a web page or XML, perhaps an error instead of the download"),
+    (b"PK\x03\x04", "it is a ZIP archive, perhaps a PyTorch checkpoint"),
+    (b"\x1f\x8b", "it is compressed by gzip"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed by zstd"),
+    (b"SQLite format 3\0", "it is an SQLite database"),
+    (b"lmgg", "it is of the GGML format, older than GGUF"),
+    (b"fmgg", "it is of the GGMF format, older than GGUF"),
+    (b"tjgg", "it is of the GGJT format, older than GGUF"),
+    (b"\0\0\0\0", "it begins with zeros, as a file does that was never filled"),
+)
+
+
+def guess_format(start: bytes) -> str:
+    """Return what a file is that begins with `start`, for a sentence on what it is not."""
+    for magic, words in _MAGICS:
+        if start.startswith(magic):
+            return words
+    return f"it begins with {start[:8].hex(' ')}"
+
+
+if hasattr(os, "pread"):
+    read_at = os.pread
+else:  # Windows
+
+    def read_at(fd: int, length: int, offset: int, /) -> bytes:
+        """Read up to `length` bytes at `offset`."""
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, length)

@@ -1,0 +1,296 @@
+"""A model record from safetensors files and the config.json beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from modelstore.sources.base import Context, Found, Skipped, Unchanged
+from modelstore.sources.files import naming
+from modelstore.sources.files.local_files import (
+    WEIGHTS,
+    LocalFile,
+    Origin,
+    open_regular,
+    read_at,
+    unchanged,
+)
+from modelstore.sources.files.record import (
+    Faults,
+    build_found,
+    count_or_none,
+    missing_shards,
+    text_or_none,
+    to_json,
+)
+from modelstore.sources.files.safetensors_header import (
+    DTYPE_BITS,
+    SafetensorsError,
+    SafetensorsHeader,
+    read_safetensors_header,
+)
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Json = dict[str, object]
+
+_MAX_CONFIG = 1 << 20  # bytes
+_MAX_INDEX = 1 << 25
+_MAX_SETTINGS = 1 << 16  # characters
+_MAX_METADATA_VALUE = 256
+_INDEX_ENTRY = re.compile(rb'"\s*+:\s*+"([^"\\/]{1,255}\.safetensors)"')
+_TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
+_COLUMNS = {
+    "context_length": (
+        "max_position_embeddings",
+        "n_positions",
+        "max_sequence_length",
+        "max_seq_len",
+        "seq_length",
+    ),
+    "embedding_length": ("hidden_size", "n_embd", "d_model", "dim"),
+    "block_count": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    "head_count": ("num_attention_heads", "n_head", "n_heads"),
+    "head_count_kv": ("num_key_value_heads", "multi_query_group_num", "n_head_kv"),
+    "feed_forward_length": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"),
+    "vocab_size": ("vocab_size", "padded_vocab_size"),
+}
+_FACTS = (
+    "architectures",
+    "base_model_name_or_path",
+    "head_dim",
+    "layer_types",
+    "lora_alpha",
+    "n_routed_experts",
+    "num_experts",
+    "num_experts_per_tok",
+    "num_local_experts",
+    "peft_type",
+    "quantization",
+    "quantization_config",
+    "r",
+    "rope_scaling",
+    "rope_theta",
+    "sliding_window",
+    "target_modules",
+    "tie_word_embeddings",
+    "transformers_version",
+)
+_EMBEDDING_TYPES = re.compile(r".*bert.*|mpnet|electra|t5encoder", re.DOTALL)  # roberta too
+_PACKED = ("U8", "I32", "U32")  # whole bytes and words that hold several small numbers
+_AUXILIARY = re.compile(
+    r".*(?:zeros?|scales?|scale_inv|g_idx|absmax|quant_map|zero_point|weight_shape|biases|SCB)"
+    r"|bitsandbytes__.*",
+    re.DOTALL,
+)
+
+
+def describe_safetensors(
+    files: Sequence[LocalFile], origin: Origin, context: Context
+) -> Found | Unchanged | Skipped:
+    """Describe one model from its safetensors files: weights, ``config`` and ``index`` files.
+
+    Roles as in `describe_gguf`: weights are ``model`` or ``shard``; config.json or
+    adapter_config.json is ``config``; model.safetensors.index.json is ``index``.
+    """
+    known = unchanged(files, origin.place, context)
+    if known is not None:
+        return known
+    faults = Faults()
+    headers: list[SafetensorsHeader] = []
+    weights = [file for file in files if file.role in WEIGHTS]
+    names = [naming.parse_name(file.name) for file in weights]
+    for file, name in zip(weights, names, strict=True):
+        partial = name is not None and name.partial
+        header = _header(file, faults, partial=partial)
+        if isinstance(header, SafetensorsHeader):
+            headers.append(header)
+        elif len(weights) == 1 and not partial:
+            return Skipped(file.path, header)
+        else:
+            faults.incomplete(f"{file.shown}: {header}")
+    missing_shards(
+        {name.shard for name in names if name},
+        max(name.shards if name else 0 for name in names),
+        faults,
+    )
+    config: Json = {}
+    for file in files:
+        if file.role == "config":
+            config = _config(file, faults)
+        elif file.role == "index":
+            _check_index(file, weights, faults)
+    origin = replace(origin, name=origin.name or _component_name(weights[0].path))
+    columns, facts = _describe(weights[0], headers, config)
+    columns["size_label"] = naming.size_label(origin.name or naming.model_name(weights[0].path))
+    columns["source"] = origin.source or "safetensors"
+    if len(headers) < len(weights) or faults.status == "incomplete":
+        columns["parameter_count"] = None
+    return build_found(files, weights, columns, facts, faults, origin, context)
+
+
+def _header(file: LocalFile, faults: Faults, *, partial: bool) -> SafetensorsHeader | str:
+    """Return the header, or the reason why it cannot be read."""
+    try:
+        header = read_safetensors_header(file.real)
+    except SafetensorsError as error:
+        return error.reason
+    except OSError as error:
+        return error.strerror or "cannot be opened"
+    if partial:
+        faults.incomplete(f"{file.shown} is an unfinished download")
+    elif header.truncated:
+        faults.truncated(f"{file.shown} ends at {header.size} of {header.data_end} bytes")
+    return header
+
+
+def _read_bounded(file: LocalFile, limit: int) -> bytes:
+    """Return a small file's bytes. Raises OSError, ValueError where it is too large or none."""
+    fd, size = open_regular(file.real)
+    try:
+        if size > limit:
+            raise ValueError(f"has {size} bytes")
+        return read_at(fd, size, 0)
+    finally:
+        os.close(fd)
+
+
+def _config(file: LocalFile, faults: Faults) -> Json:
+    try:
+        config = json.loads(_read_bounded(file, _MAX_CONFIG))
+    except (OSError, ValueError, RecursionError):
+        config = None
+    if isinstance(config, dict):
+        return config
+    faults.note(f"{file.shown} cannot be read as JSON")
+    return {}
+
+
+def _check_index(file: LocalFile, weights: Sequence[LocalFile], faults: Faults) -> None:
+    """Note the files that the index's ``weight_map`` names and that are not there."""
+    try:
+        text = _read_bounded(file, _MAX_INDEX)
+    except (OSError, ValueError):
+        faults.note(f"{file.shown} cannot be read")
+        return
+    wanted = {os.fsdecode(match[1]) for match in _INDEX_ENTRY.finditer(text)}
+    missing = sorted(wanted - {naming.without_partial(weight.name) for weight in weights})
+    if missing and faults.status != "incomplete":
+        faults.incomplete(
+            f"{len(missing)} of {len(wanted)} files are missing: {visible(missing[0], 200)}"
+            + (", …" if len(missing) > 1 else "")
+        )
+
+
+def _component_name(path: str) -> str | None:
+    """Return the name of a part of a diffusers pipeline: ``repo/unet``; None for another model."""
+    pipeline, part = os.path.split(os.path.dirname(path))
+    if part and os.path.lexists(os.path.join(pipeline, "model_index.json")):
+        return f"{os.path.basename(pipeline)}/{part}"
+    return None
+
+
+def _describe(
+    first: LocalFile, headers: list[SafetensorsHeader], config: Json
+) -> tuple[dict[str, object], Json]:
+    """Return the columns and the facts that the headers and the configuration tell."""
+    nested = next((part for key in _TEXT_CONFIGS if isinstance(part := config.get(key), dict)), {})
+    elements: dict[tuple[str, str], int] = {}
+    for header in headers:
+        for which, number in header.elements.items():
+            elements[which] = elements.get(which, 0) + number
+    method, bits = _quantization(config)
+    architectures = config.get("architectures")
+    class_name = text_or_none(
+        architectures[0] if isinstance(architectures, list) and architectures else None
+    )
+    columns: dict[str, object] = {
+        column: next(
+            (
+                count
+                for key in keys
+                for part in (nested, config)
+                if (count := count_or_none(part.get(key)))
+            ),
+            None,
+        )
+        for column, keys in _COLUMNS.items()
+    }
+    columns["head_count_kv"] = columns["head_count_kv"] or columns["head_count"]
+    columns |= {
+        "architecture": text_or_none(config.get("model_type"))
+        or class_name
+        or text_or_none(config.get("_class_name")),
+        "type": _type(first, config, class_name, headers),
+        "parameter_count": count_or_none(_parameter_count(elements, bits)),
+        "quantization": method or _dominant(elements),
+        "license": text_or_none(config.get("license")),
+    }
+    facts: Json = {key: nested.get(key, config.get(key)) for key in _FACTS}
+    facts["tensor_count"] = sum(header.tensor_count for header in headers) or None
+    if headers:
+        facts["metadata"] = {
+            key: value
+            for key, value in headers[0].metadata.items()
+            if len(value) <= _MAX_METADATA_VALUE
+        } or None
+    return columns, facts
+
+
+def _quantization(config: Json) -> tuple[str | None, int | None]:
+    """Return the name of the quantization that the configuration tells, and its bits."""
+    settings = config.get("quantization_config") or config.get("quantization")
+    if not isinstance(settings, dict):
+        return None, None
+    method = text_or_none(settings.get("quant_method"))
+    if method is None and "group_size" in settings:
+        method = "mlx"
+    bits = count_or_none(settings.get("bits"))
+    if settings.get("load_in_4bit") is True or method == "mxfp4":
+        bits = 4
+    if bits is None:
+        found = re.search(r'"num_bits":(\d{1,2})\b', to_json(settings)[:_MAX_SETTINGS])
+        bits = int(found[1]) if found else None
+    if method is None:
+        return None, bits
+    suffix = f"-{bits}bit" if bits and str(bits) not in method else ""
+    return method.upper() + suffix, bits
+
+
+def _parameter_count(elements: Mapping[tuple[str, str], int], bits: int | None) -> int:
+    """Count the parameters, those that are packed several to a word by `bits` too."""
+    total = 0
+    for (dtype, part), count in elements.items():
+        if bits and _AUXILIARY.fullmatch(part):
+            continue  # scales and tables of the quantization, no parameters
+        packed = bits and 0 < bits < DTYPE_BITS.get(dtype, 0) and dtype in _PACKED
+        total += count * DTYPE_BITS[dtype] // bits if packed and bits else count
+    return total
+
+
+def _dominant(elements: Mapping[tuple[str, str], int]) -> str | None:
+    by_dtype: dict[str, int] = {}
+    for (dtype, _), count in elements.items():
+        by_dtype[dtype] = by_dtype.get(dtype, 0) + count
+    return text_or_none(max(sorted(by_dtype), key=lambda dtype: by_dtype[dtype], default=None))
+
+
+def _type(
+    first: LocalFile, config: Json, class_name: str | None, headers: list[SafetensorsHeader]
+) -> str:
+    if "peft_type" in config or any(header.has_lora for header in headers):
+        return "adapter"
+    class_name = class_name or ""
+    if class_name.endswith("ForSequenceClassification"):
+        return "reranker"
+    bert_like = _EMBEDDING_TYPES.fullmatch(str(config.get("model_type")))
+    if os.path.lexists(os.path.join(os.path.dirname(first.path), "modules.json")) or (
+        bert_like and class_name.endswith("Model")
+    ):
+        return "embedding"
+    return naming.sidecar(naming.model_name(first.path)) or "model"

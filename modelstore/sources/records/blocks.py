@@ -1,0 +1,174 @@
+"""Text from a file or a stream in blocks of whole lines, bounded in memory and never trusted."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from modelstore.errors import SourceError
+from modelstore.sources.detect import UTF8_MARK, refuse_unreadable_text
+from modelstore.sources.files.local_files import open_regular
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.sources.base import Target
+
+BLOCK_SIZE = 1 << 20  # bytes
+MAX_RECORD = 16 << 20  # bytes of one line or value
+
+# Where a JSON text holds none of these, its values hold no lone surrogate and no NUL character.
+_SUSPECT_MARKS = ("\0", "\\ud", "\\uD", "\\u0000")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole lines, without their ends. ``first`` is the number of the first one, from 1."""
+
+    lines: list[str]
+    first: int
+    suspects: tuple[str, ...]  # see `suspects`
+    is_utf8: bool  # else bytes that are no UTF-8 are lone surrogates, as in file names
+    cut: bool = False  # the (only) line was too long and is not all here
+
+
+def suspects(text: str) -> tuple[str, ...]:
+    """Return the marks in `text` that call for a closer look; none is the usual answer."""
+    if "\\" not in text and "\0" not in text:  # single characters are found ten times as fast
+        return ()
+    return tuple(mark for mark in _SUSPECT_MARKS if mark in text)
+
+
+def target_name(target: Target) -> str:
+    """Return what to call the target in a `Skipped`: as it was written, not escaped."""
+    return "standard input" if target.stream is not None else target.text
+
+
+def base_directory(target: Target) -> str:
+    """Return the directory that relative paths in the target start from."""
+    return os.getcwd() if target.stream is not None else os.path.dirname(target.real_path)
+
+
+@contextmanager
+def opened(target: Target) -> Iterator[BinaryIO]:
+    """Open a file for reading, or give the target's own stream; never a pipe or device by name.
+
+    Raises `SourceError` where it cannot be opened.
+    """
+    if target.stream is not None:
+        yield target.stream
+        return
+    name = visible(target.text, 200)
+    try:
+        descriptor, _ = open_regular(target.text)
+    except FileNotFoundError:
+        raise SourceError(f"'{name}' does not exist", hint="check the path") from None
+    except OSError as error:
+        reason = visible(error.strerror or str(error), 200)
+        raise SourceError(f"'{name}' cannot be read: {reason}", hint="check the path") from None
+    except ValueError as error:
+        raise SourceError(
+            f"'{name}' {visible(str(error), 200)}",
+            hint="send its content to: modelstore import -",
+        ) from None
+    with open(descriptor, "rb", buffering=0) as file:
+        yield file
+
+
+def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the bytes in blocks, without a byte order mark.
+
+    Raises `SourceError` for what is compressed or UTF-16, and where reading fails.
+    """
+    first = True
+    while True:
+        try:
+            data = stream.read(BLOCK_SIZE)
+        except OSError as error:
+            raise SourceError(
+                f"reading {visible(target_name(target), 200)} failed: {visible(str(error), 200)}",
+                hint="check the disk or the connection, and try again",
+            ) from None
+        if not data:
+            return
+        if first:
+            refuse_unreadable_text(data[:4096], f"'{visible(target_name(target), 200)}'")
+            data = data.removeprefix(UTF8_MARK)
+            first = False
+        yield data
+
+
+def decode(data: bytes) -> tuple[str, bool]:
+    """Return `data` as text and whether it is UTF-8; other bytes become lone surrogates."""
+    try:
+        return data.decode(), True
+    except UnicodeDecodeError:
+        return data.decode(errors="surrogateescape"), False
+
+
+def line_blocks(target: Target, stream: BinaryIO) -> Iterator[Block]:
+    """Yield the lines of a text in blocks of about `BLOCK_SIZE`; CRLF ends a line as LF does.
+
+    A line longer than `MAX_RECORD` comes as a block of its own, cut. Raises as `raw_blocks`.
+    """
+    number = 1
+    parts: list[bytes] = []  # of a line that has not ended yet
+    length = 0
+    cut = False
+    for data in raw_blocks(target, stream):
+        end = data.rfind(b"\n")
+        if end < 0:
+            length += len(data)
+            cut = cut or length > MAX_RECORD
+            parts = parts[:1] if cut else [*parts, data]
+            continue
+        if cut:
+            start = data.index(b"\n") + 1
+            yield Block([decode(parts[0][:200])[0]], number, (), is_utf8=False, cut=True)
+            number += 1
+            whole = data[start : end + 1]
+        else:
+            whole = b"".join([*parts, data[: end + 1]])
+        if whole:
+            block = _block(whole[:-1], number)
+            yield block
+            number += len(block.lines)
+        parts, length, cut = [data[end + 1 :]], len(data) - end - 1, False
+    rest = b"".join(parts)
+    if cut:
+        yield Block([decode(rest[:200])[0]], number, (), is_utf8=False, cut=True)
+    elif rest:
+        yield _block(rest, number)
+
+
+def _block(data: bytes, first: int) -> Block:
+    text, is_utf8 = decode(data)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").removesuffix("\r")
+    return Block(text.split("\n"), first, suspects(text), is_utf8)
+
+
+def small_text(target: Target, limit: int) -> str:
+    """Return a whole text of at most `limit` bytes, for the formats that are small by nature.
+
+    Raises `SourceError` where it is larger, no UTF-8, or unreadable.
+    """
+    name = f"'{visible(target_name(target), 200)}'"
+    parts: list[bytes] = []
+    with opened(target) as stream:
+        size = 0
+        for data in raw_blocks(target, stream):
+            parts.append(data)
+            size += len(data)
+            if size > limit:
+                raise SourceError(
+                    f"{name} is larger than {limit // (1 << 20)} MiB, too large for its kind",
+                    hint="is it the right file?",
+                )
+    text, is_utf8 = decode(b"".join(parts))
+    if not is_utf8:
+        raise SourceError(f"{name} is no UTF-8 text", hint="convert it with iconv")
+    return text

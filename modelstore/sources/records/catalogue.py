@@ -1,0 +1,82 @@
+"""Another modelstore catalogue: its models with their hosts, tags, files and places."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelstore.catalogue.schema import ownership
+from modelstore.errors import SourceError
+from modelstore.model import MODEL_COLUMNS, Model, ModelFile, Place
+from modelstore.sources.base import Found, Rows
+from modelstore.sources.records.foreign_file import log_notes, opened_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.database.sqlite import sqlite3
+    from modelstore.sources.base import Context, Item, Target
+
+KIND = "catalogue"
+
+_BATCH = 2000  # rows
+_MODELS = f"""SELECT {", ".join(f"m.{column}" for column in MODEL_COLUMNS)},
+    EXISTS (SELECT 1 FROM model_files AS f WHERE f.model_id = m.id)
+    OR EXISTS (SELECT 1 FROM model_places AS p WHERE p.model_id = m.id)
+FROM models AS m ORDER BY m.rowid"""
+# Of several copies of a model, the one that its path names; else the first.
+_FILES = """SELECT path, role, size, mtime_ns, sha256, device, inode FROM model_files
+WHERE model_id = :id AND weights = (
+    SELECT weights FROM model_files WHERE model_id = :id
+    ORDER BY weights IS NOT :path, weights LIMIT 1
+) ORDER BY role = 'shard' DESC, role = 'model' DESC, path"""
+_PLACES = """SELECT root, locator, source, name, state FROM model_places
+WHERE model_id = :id ORDER BY root, locator"""
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the models of a catalogue, those that are only in its log included.
+
+    Raises `SourceError` where it is no catalogue, too new, or cannot be read.
+    """
+    with opened_source(target.real_path, context.timeout) as opened:
+        if ownership(opened.conn) != "catalogue":
+            raise SourceError(
+                f"'{opened.probe.name}' is no modelstore catalogue",
+                hint="leave --from away to find out what it is",
+            )
+        opened.conn.execute("BEGIN")  # one state of it from beginning to end
+        (total,) = opened.conn.execute("SELECT count(*) FROM models").fetchone()
+        yield from log_notes(opened, total)
+        rows: list[tuple[object, ...]] = []
+        for *row, has_company in opened.conn.execute(_MODELS):
+            if has_company:
+                yield from _with_company(opened.conn, _Row(row))
+            else:
+                rows.append(tuple(row))
+            if len(rows) >= _BATCH:
+                yield Rows(rows)
+                rows = []
+        if rows:
+            yield Rows(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    values: list[Any]
+
+    def model(self) -> Model:
+        columns = dict(zip(MODEL_COLUMNS, self.values, strict=True))
+        tags = json.loads(columns.pop("tags"))
+        return Model(tags=tuple(tag for tag in tags if isinstance(tag, str)), **columns)
+
+
+def _with_company(conn: sqlite3.Connection, row: _Row) -> Iterator[Found]:
+    """Yield a model once for each place that it was seen in, with its files each time."""
+    model = row.model()
+    key = {"id": model.id, "path": model.path}
+    files = tuple(ModelFile(*file) for file in conn.execute(_FILES, key))
+    places: list[Place | None] = [Place(*place) for place in conn.execute(_PLACES, key)]
+    for place in places or [None]:
+        yield Found(model, files, place)

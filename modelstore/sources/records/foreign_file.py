@@ -1,0 +1,97 @@
+"""An SQLite database as a source: opened so that nothing of it changes, its log included."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from modelstore.catalogue.schema import ownership
+from modelstore.database.access import connect
+from modelstore.database.connection import Purpose, open_database
+from modelstore.database.sqlite import sqlite3
+from modelstore.errors import DamageError, LockedError, RefusedError, SourceError
+from modelstore.sources.base import Note, Skipped
+from modelstore.text import plural, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.database.connection import OpenDatabase
+
+
+@contextmanager
+def opened_source(path: str, timeout: float = 5.0) -> Iterator[OpenDatabase]:
+    """Open a database that models are read from; its log is read too and never folded.
+
+    Where SQLite cannot use the files where they are, a private copy is read. Raises `SourceError`
+    for whatever must not or cannot be opened, and for an error while it is read.
+    """
+    try:
+        opened = open_database(path, purpose=Purpose.READ, timeout=timeout, fold=False)
+    except (RefusedError, DamageError, LockedError) as error:
+        raise SourceError(error.message, hint=error.hint) from None
+    with opened:
+        try:
+            yield opened
+        except sqlite3.Error as error:
+            raise SourceError(
+                f"reading the database '{opened.probe.name}' failed: {visible(str(error), 200)}",
+                hint="see: modelstore verify FILE",
+            ) from None
+
+
+def sqlite_kind(path: str) -> str:
+    """Return ``catalogue`` or ``dashboard`` by what the database is.
+
+    The log is read as well: a young database may have its first rows, and its mark, only there.
+    Raises `SourceError` where it has no table of models or cannot be read.
+    """
+    with opened_source(path) as opened:
+        if ownership(opened.conn) == "catalogue":
+            return "catalogue"
+        if opened.conn.execute("PRAGMA table_info(models)").fetchall():
+            return "dashboard"
+        name = opened.probe.name
+    raise SourceError(
+        f"the database '{name}' has no table of models",
+        hint="modelstore reads its own catalogues and the llama proxy dashboard's database",
+    )
+
+
+def log_notes(opened: OpenDatabase, total: int) -> Iterator[Note | Skipped]:
+    """Yield what the person should know of how the database was read; `total` is its models.
+
+    A log of which SQLite would drop commits was not read whole: that is a skip.
+    """
+    log = f"{opened.probe.name}-wal"
+    for warning in opened.warnings:
+        if opened.probe.must_not_fold and warning.startswith(f"{log} is not folded"):
+            yield Skipped(log, warning.removeprefix(f"{log} is "))
+        else:
+            yield Note(warning)
+    if not opened.probe.wal_size:
+        return
+    kept = _count_without_log(opened)
+    if kept is None:
+        yield Note(f"{opened.probe.name} could only be read together with its log; both were left")
+    elif kept != total:
+        yield Note(
+            f"of the {plural(total, 'model')} in {opened.probe.name}, {kept:,} are in its main "
+            "file; its log was read too, and left as it is"
+        )
+
+
+def _count_without_log(opened: OpenDatabase) -> int | None:
+    """Count the models in the main file alone; None where it is not whole by itself."""
+    try:
+        main = connect(opened.path, "immutable")
+    except sqlite3.Error:
+        return None
+    try:
+        if not main.execute("PRAGMA table_info(models)").fetchall():
+            return 0
+        return int(main.execute("SELECT count(*) FROM models").fetchone()[0])
+    except sqlite3.Error:
+        return None
+    finally:
+        main.close()

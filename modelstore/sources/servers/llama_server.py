@@ -1,0 +1,118 @@
+"""A live llama-server, as a router over many models or with a single one.
+
+https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modelstore.sources.configs.command_line import parse_arguments
+from modelstore.sources.files.record import count_or_none
+from modelstore.sources.servers.http import ReplyError
+from modelstore.sources.servers.served import ServerModel
+from modelstore.sources.values import array, mapping, text, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.sources.base import Context, Item
+    from modelstore.sources.servers.http import Client
+    from modelstore.sources.servers.served import Server
+
+KIND = "llama-server"
+
+_MAX_PATH = 4096  # characters
+
+
+def usual_places(context: Context) -> list[str]:
+    """Return where it listens: the port that it is told, else its default, new and old."""
+    port = context.environ.get("LLAMA_ARG_PORT", "")
+    ports = [port] if port.isdecimal() and port.isascii() else ["9931", "8080"]
+    return [f"http://127.0.0.1:{port}" for port in ports]
+
+
+def recognises(client: Client, listing: object) -> bool:
+    """Whether its models are llama.cpp's own, or it lists none and has a llama-server's props."""
+    models = array(mapping(listing).get("data"))
+    if models:
+        return any(mapping(model).get("owned_by") == "llamacpp" for model in models)
+    props = client.optional("/props")
+    return props.get("role") == "router" or "default_generation_settings" in props
+
+
+def items(server: Server) -> Iterator[Item]:
+    """Yield the models that it serves or, as a router, could serve."""
+    try:
+        listing = server.client.get("/models")
+    except ReplyError as error:
+        if error.status != 404:
+            raise
+        listing = server.client.get("/v1/models")
+    listed = mapping(listing).get("data", {})
+    if any("status" in mapping(model) for model in array(listed)):
+        yield from server.models(listed, "id", _of_router)
+        return
+    props = server.client.optional("/props")  # refused without a key, where the list is not
+    if props.get("role") == "router":
+        props = {}
+    yield from server.models(listed, "id", lambda _name, model: _single(model, props))
+
+
+def _of_router(_name: str, model: dict[str, object]) -> ServerModel:
+    status = mapping(model.get("status"))
+    state = text(status.get("value"), 40)
+    if state and status.get("failed") is True:
+        state = f"{state} (failed)"
+    words = [text(word, _MAX_PATH) or "" for word in array(status.get("args"))[:10_000]]
+    served = parse_arguments(words)
+    columns = _columns(mapping(model.get("meta")))
+    return ServerModel(
+        state=state,
+        path=served.model or _real_path(model.get("path")),
+        columns={**columns, "type": served.type},
+        facts={
+            "hf_repo": served.hf_repo,
+            "hf_file": served.hf_file,
+            "ctx_size": served.context,
+            "input_modalities": _input_modalities(model),
+        },
+    )
+
+
+def _single(model: dict[str, object], props: dict[str, object]) -> ServerModel:
+    meta = model.get("meta")
+    state = "loaded" if isinstance(meta, dict) else "loading"
+    if props.get("is_sleeping") is True:
+        state = "sleeping"
+    generation = mapping(props.get("default_generation_settings"))
+    seen = mapping(props.get("modalities"))
+    return ServerModel(
+        state=state,
+        path=_real_path(props.get("model_path")),
+        columns=_columns(mapping(meta)),
+        facts={
+            "ctx_size": count_or_none(generation.get("n_ctx")),
+            "input_modalities": _input_modalities(model)
+            or ["text", *(name for name in ("vision", "audio") if seen.get(name) is True)],
+        },
+    )
+
+
+def _real_path(value: object) -> str | None:
+    path = text(value, _MAX_PATH)
+    return None if path == "none" else path  # a router's word for having no model itself
+
+
+def _input_modalities(model: dict[str, object]) -> list[str] | None:
+    return texts(mapping(model.get("architecture")).get("input_modalities"), 40) or None
+
+
+def _columns(meta: dict[str, object]) -> dict[str, Any]:
+    return {
+        "context_length": count_or_none(meta.get("n_ctx_train")),
+        "embedding_length": count_or_none(meta.get("n_embd")),
+        "vocab_size": count_or_none(meta.get("n_vocab")),
+        "parameter_count": count_or_none(meta.get("n_params")),
+        "file_size": count_or_none(meta.get("size")),
+    }

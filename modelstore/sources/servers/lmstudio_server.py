@@ -1,0 +1,58 @@
+"""A live LM Studio server, by its own API.
+
+https://lmstudio.ai/docs/developer/rest
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelstore.sources.files.record import count_or_none
+from modelstore.sources.servers.served import ServerModel
+from modelstore.sources.values import array, mapping, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.sources.base import Context, Item
+    from modelstore.sources.servers.http import Client
+    from modelstore.sources.servers.served import Server
+
+KIND = "lmstudio-server"
+
+_PATH = "/api/v0/models"
+_TYPES = {"llm": "model", "vlm": "model", "embeddings": "embedding"}
+
+
+def usual_places(_context: Context) -> list[str]:
+    """Return where it listens unless told otherwise."""
+    return ["http://127.0.0.1:1234"]
+
+
+def recognises(client: Client, listing: object) -> bool:
+    """Whether it lists models with what only LM Studio says of them."""
+    del listing  # which looks like anybody's
+    models = array(client.optional(_PATH).get("data"))
+    return any("compatibility_type" in mapping(model) for model in models)
+
+
+def items(server: Server) -> Iterator[Item]:
+    """Yield the models that it has, loaded or not."""
+    yield from server.models(mapping(server.client.get(_PATH)).get("data", {}), "id", _tell)
+
+
+def _tell(_name: str, model: dict[str, object]) -> ServerModel:
+    return ServerModel(
+        state=text(model.get("state"), 40),
+        columns={
+            "type": _TYPES.get(text(model.get("type")) or ""),
+            "architecture": text(model.get("arch"), 100),
+            "quantization": text(model.get("quantization"), 40),
+            "context_length": count_or_none(model.get("max_context_length")),
+        },
+        facts={
+            "publisher": text(model.get("publisher"), 200),
+            "format": text(model.get("compatibility_type"), 40),
+            "ctx_size": count_or_none(model.get("loaded_context_length")),
+        },
+    )

@@ -1,0 +1,126 @@
+"""A live Ollama server.
+
+https://github.com/ollama/ollama/blob/main/docs/api.md
+"""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from modelstore.sources.files.record import count_or_none
+from modelstore.sources.servers.http import ReplyError
+from modelstore.sources.servers.served import ServerModel
+from modelstore.sources.stores.ollama import KIND as STORE
+from modelstore.sources.stores.ollama import quantization, remote_locator
+from modelstore.sources.values import array, mapping, text, texts, utc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.sources.base import Context, Item
+    from modelstore.sources.servers.http import Client
+    from modelstore.sources.servers.served import Server
+
+KIND = "ollama-server"
+
+_DETAILS_PATIENCE = 12  # times the patience with one request: for the details of all models
+_MAX_MODELFILE = 1_000_000  # characters; whole licences are in it
+_FROM = re.compile(r"^FROM[ \t]+(.{1,4000}[/\\]sha256[-:]([0-9a-f]{64}))[ \t]*\r?$", re.MULTILINE)
+_COLUMNS = {
+    "context_length": "context_length",
+    "embedding_length": "embedding_length",
+    "block_count": "block_count",
+    "head_count": "attention.head_count",
+    "head_count_kv": "attention.head_count_kv",
+    "feed_forward_length": "feed_forward_length",
+    "vocab_size": "vocab_size",
+}
+
+
+def usual_places(context: Context) -> list[str]:
+    """Return where it listens: as ``OLLAMA_HOST`` says, which may be a host, a port, or both."""
+    setting = context.environ.get("OLLAMA_HOST", "").strip().rstrip("/") or "127.0.0.1"
+    if "://" in setting:
+        return [setting]
+    return [f"http://{setting}" + ("" if re.search(r":\d+$", setting) else ":11434")]
+
+
+def recognises(client: Client, listing: object) -> bool:
+    """Whether it lists models the way of Ollama."""
+    del listing  # which looks like anybody's
+    return "models" in client.optional("/api/tags")
+
+
+def items(server: Server) -> Iterator[Item]:
+    """Yield the models that it has, in its store or in the cloud."""
+    tags = mapping(server.client.get("/api/tags"))
+    reader = _Reader(server)
+    yield from server.models(tags.get("models", {}), "name", reader.tell)
+
+
+class _Reader:
+    """Asks for the details of each model while patience lasts."""
+
+    def __init__(self, server: Server) -> None:
+        running = server.client.optional("/api/ps")
+        self.client = server.client
+        self.deadline = monotonic() + _DETAILS_PATIENCE * server.client.timeout
+        self.running = {mapping(one).get("name") for one in array(running.get("models"))}
+        self.tells_running = "models" in running
+
+    def tell(self, name: str, model: dict[str, object]) -> ServerModel:
+        """Return what the list and the details say of one model."""
+        show = self._details(name)
+        details = mapping(show.get("details")) or mapping(model.get("details"))
+        cloud = {
+            key: text(model.get(key)) or text(show.get(key))
+            for key in ("remote_host", "remote_model")
+        }
+        weights = _FROM.search(text(show.get("modelfile"), _MAX_MODELFILE) or "")
+        columns = _columns(mapping(show.get("model_info")), details)
+        if "embedding" in texts(show.get("capabilities")):
+            columns["type"] = "embedding"
+        if not any(cloud.values()):
+            columns["file_size"] = count_or_none(model.get("size"))
+        columns["modified_at"] = utc(model.get("modified_at"))
+        state = "loaded" if name in self.running else "unloaded"
+        return ServerModel(
+            state=state if self.tells_running else None,
+            path=weights[1] if weights else None,
+            sha256=weights[2] if weights else None,
+            columns=columns,
+            facts={
+                "format": text(details.get("format"), 40),
+                "capabilities": texts(show.get("capabilities"), 40) or None,
+                "manifest_digest": text(model.get("digest"), 100),
+                **cloud,
+            },
+            locator=remote_locator(cloud, name) if any(cloud.values()) else None,
+            store=STORE,
+        )
+
+    def _details(self, name: str) -> dict[str, object]:
+        if monotonic() > self.deadline:
+            return {}
+        try:
+            return mapping(self.client.post("/api/show", {"model": name}))
+        except ReplyError as error:
+            if error.status is None:  # it has stopped answering: the list must do
+                self.deadline = 0.0
+            return {}
+
+
+def _columns(info: dict[str, object], details: dict[str, object]) -> dict[str, Any]:
+    architecture = text(info.get("general.architecture"), 100)
+    columns: dict[str, Any] = {
+        column: count_or_none(info.get(f"{architecture}.{key}")) for column, key in _COLUMNS.items()
+    }
+    columns["architecture"] = architecture or text(details.get("family"), 100)
+    columns["parameter_count"] = count_or_none(info.get("general.parameter_count"))
+    columns["file_type"] = count_or_none(info.get("general.file_type"))
+    columns["size_label"] = text(details.get("parameter_size"), 40)
+    columns["quantization"] = quantization(details.get("quantization_level"))
+    columns["license"] = text(info.get("general.license"), 100)
+    return columns

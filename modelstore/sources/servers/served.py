@@ -1,0 +1,165 @@
+"""What every kind of live server has in common: an address, a list of models, and their files.
+
+A model that a server on this machine reads from a file that we can see is that file; any other
+is known by the server's address and its own name for it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from modelstore.errors import SourceError
+from modelstore.model import Model, Place, model_id
+from modelstore.sources.base import Found, Skipped, Unchanged
+from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
+from modelstore.sources.files.local_files import Origin, local_file
+from modelstore.sources.files.record import parameters_json
+from modelstore.sources.stores.store_files import UnreadableError, entries, fill_unknown
+from modelstore.sources.values import text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from modelstore.sources.base import Context, Item
+    from modelstore.sources.files.local_files import LocalFile
+    from modelstore.sources.servers.http import Client
+
+
+class ServerKind(Protocol):
+    """One kind of server; a module of this package is one."""
+
+    KIND: str
+
+    def usual_places(self, context: Context) -> list[str]:
+        """Return the addresses where such a server usually listens."""
+        ...
+
+    def recognises(self, client: Client, listing: object) -> bool:
+        """Whether such a server answers, which gave `listing` at ``/v1/models``."""
+        ...
+
+    def items(self, server: Server) -> Iterator[Item]:
+        """Yield the models that it has. Raises `SourceError` where it does not list them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerModel:
+    """What a server tells of one model; None is unknown, as ever."""
+
+    state: str | None = None
+    path: str | None = None  # of the weights, on the server's machine
+    sha256: str | None = None  # of the weights
+    columns: Mapping[str, Any] = field(default_factory=dict)  # by the names of `Model`'s fields
+    facts: Mapping[str, object] = field(default_factory=dict)  # into `parameters`
+    locator: str | None = None  # where the model is no one server's
+    store: str | None = None  # the kind of store that its file lies in, if not a loose one
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that models are read from, as a value of its ``kind``."""
+
+    kind: str
+    client: Client
+    context: Context
+    _folders: dict[str, list[Group]] = field(default_factory=dict, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The canonical address."""
+        return self.client.address.url
+
+    def models(
+        self,
+        listed: object,
+        key: str,
+        tell: Callable[[str, dict[str, object]], ServerModel],
+    ) -> Iterator[Item]:
+        """Yield an item for each object of a list, whose name is under `key`.
+
+        Raises `SourceError` where it is no list.
+        """
+        if listed is None:  # how Go writes an empty list
+            return
+        if not isinstance(listed, list):
+            raise SourceError(
+                f"{self.url} answered, but not with a list of models",
+                hint="is it another kind of server? leave --from away to find out",
+            )
+        names: set[str] = set()
+        for number, entry in enumerate(listed, start=1):
+            name = text(entry.get(key)) if isinstance(entry, dict) else None
+            if name is None:
+                yield Skipped(f"{self.url}, model {number}", "has no name")
+            elif name in names:
+                yield Skipped(f"{self.url}#{name}", "is listed twice")
+            else:
+                names.add(name)
+                yield self._item(name, tell(name, entry))
+
+    def _item(self, name: str, told: ServerModel) -> Item:
+        place = Place(self.url, f"{self.url}#{name}", self.kind, name, told.state)
+        if told.path and self.client.address.is_loopback and os.path.isabs(told.path):
+            with suppress(OSError, ValueError):  # the path is one in a container, most likely
+                file = local_file(told.path, sha256=told.sha256)
+                if (item := self._of_file(name, file, told, place)) is not None:
+                    return item
+        return self._remote(name, told, place)
+
+    def _of_file(self, name: str, file: LocalFile, told: ServerModel, place: Place) -> Item | None:
+        """Make an item of a file here that the server reads, if it is a model."""
+        known = self.context.known.get(file.real)
+        if known and (known.size, known.mtime_ns) == (file.size, file.mtime_ns):
+            return Unchanged(known.locator, place)
+        own = name if told.store else None
+        origin = Origin(source=told.store, name=own, place=place, source_id=own, extra=told.facts)
+        item = describe(self._group(file), origin, self.context)
+        if isinstance(item, Skipped):
+            return None
+        return fill_unknown(item, told.columns) if isinstance(item, Found) else item
+
+    def _group(self, file: LocalFile) -> Group:
+        """Return the file with its shards and companions, just as a scan of its folder would."""
+        folder = os.path.dirname(file.path)
+        if folder not in self._folders:
+            self._folders[folder] = group_files(_relevant(folder))
+        for group in self._folders[folder]:
+            if any(member.real == file.real for member in group.files):
+                return group
+        return Group("gguf", (file,))
+
+    def _remote(self, name: str, told: ServerModel, place: Place) -> Found:
+        """Make an item of a model that has no file here."""
+        address, context = self.client.address, self.context
+        # An address like localhost means another machine on each: the host's name tells which.
+        host = context.host if address.is_loopback else address.host
+        locator = told.locator or f"{address.url_on(host)}#{name}"
+        known = {column: value for column, value in told.columns.items() if value is not None}
+        facts = {**told.facts, "model_path": told.path}
+        model = Model(
+            id=model_id(locator),
+            name=name,
+            source=self.kind,
+            locator=locator,
+            status="remote",
+            sha256=told.sha256,
+            host=host,
+            parameters=parameters_json(facts),
+            source_id=name,
+            created_at=context.now,
+            updated_at=context.now,
+            **known,
+        )
+        return Found(model, place=place)
+
+
+def _relevant(folder: str) -> Iterator[LocalFile]:
+    with suppress(UnreadableError):
+        for entry in entries(folder):
+            if is_relevant(entry.name):
+                with suppress(OSError):  # a link to nothing
+                    yield local_file(entry.path)

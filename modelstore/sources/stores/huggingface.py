@@ -1,0 +1,294 @@
+"""Models in the Hugging Face hub's cache, where many tools keep them: each once.
+
+Several revisions that hold the same weights are several places of one model.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from modelstore.model import Model, Place, Status, file_locator, model_id
+from modelstore.sources.base import Found, Skipped, Unchanged
+from modelstore.sources.files.grouping import describe, group_files, is_relevant
+from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged
+from modelstore.sources.files.record import parameters_json
+from modelstore.sources.stores.store_files import (
+    UnreadableError,
+    at_place,
+    entries,
+    expand,
+    file_inside,
+    open_store,
+    read_object,
+    read_text,
+    walk,
+)
+from modelstore.sources.values import mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.sources.base import Context, Item, Target
+    from modelstore.sources.files.grouping import Group
+
+PREFIX = "models--"
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".npz", ".tflite")
+"""Endings of weights in formats of which nothing but their presence is read."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})(?:\.[0-9a-f]{8})?\.incomplete")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One revision of a repository, and those of its files that may belong to a model."""
+
+    commit: str
+    path: str
+    refs: tuple[str, ...] = ()  # the branches and tags that stand for it
+    files: list[LocalFile] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Repo:
+    """One repository of a cache. Both paths are real."""
+
+    path: str
+    hub: str  # the cache's directory
+
+    @property
+    def name(self) -> str:
+        """``org/name``; the first double dash parts them, since a name may hold more."""
+        return os.path.basename(self.path).removeprefix(PREFIX).replace("--", "/", 1)
+
+    def snapshots(self) -> Iterator[Snapshot | Skipped]:
+        """Yield what cannot be read, then the revisions, those that a branch stands for first.
+
+        Raises `UnreadableError` where the directory of revisions cannot be listed.
+        """
+        refs = self._refs()
+        found: list[Snapshot] = []
+        for entry in entries(os.path.join(self.path, "snapshots")):
+            if entry.is_dir(follow_symlinks=False):
+                snapshot = Snapshot(entry.name, entry.path, refs.get(entry.name, ()))
+                yield from self._collect(snapshot)
+                found.append(snapshot)
+        yield from sorted(found, key=lambda one: ("main" not in one.refs, not one.refs))
+
+    def unfinished(self) -> dict[str, LocalFile]:
+        """Return the downloads that broke off, by the name that each blob would have had."""
+        parts: dict[str, LocalFile] = {}
+        whole = set()
+        for entry in entries(os.path.join(self.path, "blobs")):
+            if (match := _UNFINISHED.fullmatch(entry.name)) is None:
+                whole.add(entry.name)
+            elif entry.is_file(follow_symlinks=False):
+                with suppress(OSError):  # gone meanwhile: the download went on
+                    parts[match[1]] = from_stat(entry.path, entry.path, entry.stat())
+        return {etag: file for etag, file in parts.items() if etag not in whole}
+
+    def file_names(self, commit: str) -> dict[str, str]:
+        """Return the paths of a revision's files by the names of their blobs, where recorded."""
+        names: dict[str, str] = {}
+        with suppress(UnreadableError):
+            tree = read_object(os.path.join(self.path, "trees", f"{commit}.json"))
+            for path, file in mapping(tree.get("files")).items():
+                etag = mapping(file).get("lfs_sha256") or mapping(file).get("blob_id")
+                if isinstance(etag, str) and ".." not in path.split("/"):
+                    names[etag] = path
+        return names
+
+    def _refs(self) -> dict[str, tuple[str, ...]]:
+        refs: dict[str, tuple[str, ...]] = {}
+        folder = os.path.join(self.path, "refs")
+        for entry in walk(folder, depth=3):
+            if not isinstance(entry, Skipped) and entry.is_file(follow_symlinks=False):
+                with suppress(UnreadableError):
+                    commit = read_text(entry.path, 100).decode("ascii", "replace").strip()
+                    name = os.path.relpath(entry.path, folder).replace(os.sep, "/")
+                    refs[commit] = (*refs.get(commit, ()), name)
+        return refs
+
+    def _collect(self, snapshot: Snapshot) -> Iterator[Skipped]:
+        for entry in walk(snapshot.path):
+            if isinstance(entry, Skipped):
+                yield entry
+            elif is_relevant(entry.name) or entry.name.endswith(OTHER_WEIGHTS):
+                try:
+                    snapshot.files.append(self._file(entry))
+                except UnreadableError as error:
+                    yield Skipped(entry.path, str(error))
+
+    def _file(self, entry: os.DirEntry[str]) -> LocalFile:
+        file = file_inside(entry, self.path, os.path.join(self.hub, "blobs"))
+        return replace(file, sha256=self._sha256(entry.path)) if entry.is_symlink() else file
+
+    def _sha256(self, link: str) -> str | None:
+        """Return the name of the repository's own blob, where it is a SHA-256.
+
+        It is the name that the snapshot links to, not that of the real file: content shared by
+        repositories lies under another hash, of as many digits.
+        """
+        blob = os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link)))
+        folder, name = os.path.split(blob)
+        own = folder == os.path.join(self.path, "blobs")
+        return name if own and _SHA256.fullmatch(name) else None
+
+
+KIND = "huggingface"
+
+
+def usual_places(context: Context) -> list[str]:
+    """Return the cache's directory, from the same variables in the same order as the hub's own.
+
+    https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
+    """
+    environ = context.environ
+    if cache := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
+        return [expand(cache, context.home)]
+    home = environ.get("HF_HOME")
+    if not home:
+        cache = environ.get("XDG_CACHE_HOME") or os.path.join(context.home, ".cache")
+        home = os.path.join(cache, "huggingface")
+    return [os.path.join(expand(home, context.home), "hub")]
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the models of a cache, of the directory that holds it, or of one repository in it."""
+    return read_cache(target.text, context, KIND)
+
+
+def read_cache(path: str, context: Context, source: str) -> Iterator[Item]:
+    """Yield the models of a cache that has the hub's layout, filed under the kind `source`."""
+    root = open_store(path, holds="cache: the directory that holds models--…")
+    if os.path.basename(root).startswith(PREFIX):
+        yield from _Reader(Repo(root, os.path.dirname(root)), root, source, context).items()
+        return
+    hub = os.path.realpath(os.path.join(root, "hub"))
+    if not os.path.isdir(hub):
+        hub = root
+    try:
+        repos = [entry for entry in entries(hub) if entry.name.startswith(PREFIX)]
+    except UnreadableError as error:
+        raise error.as_source_error(hub) from None
+    for entry in repos:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _Reader(Repo(entry.path, hub), root, source, context).items()
+        elif entry.is_symlink():
+            yield Skipped(entry.path, "is a link, which is not followed: import where it leads")
+
+
+class _Reader:
+    """Makes items of one repository."""
+
+    def __init__(self, repo: Repo, root: str, source: str, context: Context) -> None:
+        self.repo = repo
+        self.root = root
+        self.source = source
+        self.context = context
+
+    def items(self) -> Iterator[Item]:
+        """Yield each model, and again for every further revision that holds it."""
+        seen: dict[tuple[str, ...], Found | Unchanged | Skipped] = {}
+        formats: set[str] = set()
+        first: Snapshot | None = None
+        try:
+            parts = self.repo.unfinished()
+            nameless = {etag for etag in parts if len(etag) == 64}  # weights, not small texts
+            for snapshot in self.repo.snapshots():
+                if isinstance(snapshot, Skipped):
+                    yield snapshot
+                    continue
+                first = first or snapshot
+                named = self._named(snapshot, parts)
+                nameless -= named.keys()
+                for group in group_files((*snapshot.files, *named.values())):
+                    formats.add(group.format)
+                    place, origin = self._origin(snapshot, group)
+                    key = tuple(file.real for file in group.files if file.role in WEIGHTS)
+                    if key not in seen:
+                        seen[key] = describe(group, origin, self.context)
+                    yield at_place(seen[key], place)
+        except UnreadableError as error:
+            yield Skipped(self.repo.path, str(error))
+            return
+        # What is missing of a safetensors model is a matter of that model.
+        if nameless and "safetensors" not in formats:
+            yield self._whole(first, "incomplete")
+        elif not seen and first:
+            yield self._of_other_format(first)
+
+    def _named(self, snapshot: Snapshot, parts: dict[str, LocalFile]) -> dict[str, LocalFile]:
+        """Return the unfinished files of a snapshot under the names that they would have in it."""
+        names = self.repo.file_names(snapshot.commit) if parts else {}
+        return {
+            etag: replace(
+                file, path=os.path.join(snapshot.path, *names[etag].split("/")) + ".incomplete"
+            )
+            for etag, file in parts.items()
+            if etag in names
+        }
+
+    def _origin(self, snapshot: Snapshot, group: Group) -> tuple[Place, Origin]:
+        first = group.files[0].path
+        inside = os.path.relpath(first, snapshot.path).replace(os.sep, "/")
+        extra = {"hf_repo": self.repo.name, "hf_revision": snapshot.commit}
+        if group.format == "gguf":
+            extra["hf_file"] = inside
+        else:  # the whole directory is the model
+            inside = os.path.dirname(inside)
+        name = f"{self.repo.name}/{inside}".rstrip("/")
+        place = Place(self.root, first, self.source, name)
+        return place, Origin(
+            source=self.source,
+            name=None if group.format == "gguf" else name,
+            place=place,
+            source_id=f"{self.repo.name}@{snapshot.commit}",
+            extra=extra,
+        )
+
+    def _of_other_format(self, snapshot: Snapshot) -> Item:
+        """Return a repository of weights that are not read, or of everything but weights."""
+        weights = tuple(file for file in snapshot.files if file.name.endswith(OTHER_WEIGHTS))
+        if not weights:
+            return self._whole(snapshot, "remote")
+        if len(weights) > 1:
+            weights = tuple(replace(file, role="shard") for file in weights)
+        whole = self._whole(snapshot, "available")
+        if known := unchanged(weights, whole.place, self.context):
+            return known
+        locator = file_locator(self.context.host, weights[0].real)
+        model = replace(
+            whole.model,
+            id=model_id(locator),
+            locator=locator,
+            path=weights[0].path,
+            file_size=sum(file.size for file in weights),
+            sha256=weights[0].sha256 if len(weights) == 1 else None,
+        )
+        return Found(model, tuple(file.as_model_file() for file in weights), whole.place)
+
+    def _whole(self, snapshot: Snapshot | None, status: Status) -> Found:
+        """Return a repository as one model of which nothing is read."""
+        name, place = self.repo.name, self.repo.path
+        source_id = name
+        if snapshot is not None:
+            source_id, place = f"{name}@{snapshot.commit}", snapshot.path
+        locator = f"hf:{source_id}"
+        model = Model(
+            id=model_id(locator),
+            name=name,
+            source=self.source,
+            locator=locator,
+            status=status,
+            host=self.context.host,
+            source_id=source_id,
+            parameters=parameters_json({"hf_repo": name}),
+            created_at=self.context.now,
+            updated_at=self.context.now,
+        )
+        return Found(model, place=Place(self.root, place, self.source, name))

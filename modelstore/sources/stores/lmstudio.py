@@ -1,0 +1,87 @@
+"""LM Studio's folder of models: ``PUBLISHER/REPOSITORY/FILE``, and whatever else people make of it.
+
+Its home holds ``settings.json``, whose ``downloadsFolder`` moves the models elsewhere:
+https://lmstudio.ai/docs/app/basics/download-model
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from modelstore.model import Place
+from modelstore.sources.base import Skipped
+from modelstore.sources.files.grouping import describe, group_files, is_relevant
+from modelstore.sources.files.local_files import LocalFile, Origin
+from modelstore.sources.stores.store_files import (
+    UnreadableError,
+    expand,
+    file_inside,
+    folders,
+    open_store,
+    read_object,
+    read_text,
+)
+from modelstore.sources.values import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.sources.base import Context, Item, Target
+
+KIND = "lmstudio"
+
+
+def usual_places(context: Context) -> list[str]:
+    """Return the folder that LM Studio's settings name, and where older versions had theirs."""
+    places = [_models_of(home, context) for home in _homes(context)]
+    return list(dict.fromkeys(places))
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the models of LM Studio's folder of models, or of its home directory."""
+    root = path = open_store(target.text, holds="folder of LM Studio's models")
+    if os.path.isfile(os.path.join(path, "settings.json")) or os.path.isdir(
+        os.path.join(path, ".internal")
+    ):
+        path = open_store(_models_of(path, context), holds="folder of LM Studio's models")
+    for _, listed in folders(path):
+        files: list[LocalFile] = []
+        for entry in listed:
+            if isinstance(entry, Skipped):
+                yield entry
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                yield Skipped(entry.path, "is a link to a directory, which is not followed")
+            elif is_relevant(entry.name):
+                try:
+                    files.append(file_inside(entry, path))
+                except UnreadableError as error:
+                    yield Skipped(entry.path, str(error))
+        for group in group_files(files):
+            first = group.files[0].path
+            name = os.path.relpath(first, path).replace(os.sep, "/")
+            origin = Origin(source=KIND, place=Place(root, first, KIND, name))
+            yield describe(group, origin, context)
+
+
+def _homes(context: Context) -> list[str]:
+    """Return where LM Studio's home may be: as its pointer file says, and as it used to be."""
+    homes = []
+    try:
+        pointer = read_text(os.path.join(context.home, ".lmstudio-home-pointer"), 4096)
+        homes.append(os.fsdecode(pointer).strip())
+    except UnreadableError:
+        pass
+    homes.append(os.path.join(context.home, ".lmstudio"))
+    homes.append(os.path.join(context.home, ".cache", "lm-studio"))
+    return [home for home in homes if os.path.isabs(home)]
+
+
+def _models_of(home: str, context: Context) -> str:
+    """Return the folder of models that belongs to a home of LM Studio."""
+    try:
+        setting = text(read_object(os.path.join(home, "settings.json")).get("downloadsFolder"))
+    except UnreadableError:
+        setting = None
+    folder = expand(setting, context.home) if setting else ""
+    return folder if os.path.isabs(folder) else os.path.join(home, "models")

@@ -1,0 +1,278 @@
+"""Ollama's store: manifests name layers by digest, and the layers lie in one folder of blobs.
+
+::
+
+    manifests/HOST/NAMESPACE/MODEL/TAG    JSON: a config and layers, each {mediaType, digest, size}
+    blobs/sha256-HEX                      their content (sha256:HEX in old versions)
+    blobs/sha256-HEX-partial*             a download that is not finished
+
+The weights are a GGUF layer, or one layer for each tensor; a model in the cloud has none.
+https://github.com/ollama/ollama/blob/main/manifest/manifest.go
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelstore.errors import SourceError
+from modelstore.model import FileRole, Model, Place, Status, file_locator, model_id
+from modelstore.sources.address import Address
+from modelstore.sources.base import Found, Skipped, Unchanged
+from modelstore.sources.files.gguf_model import describe_gguf
+from modelstore.sources.files.local_files import LocalFile, Origin, local_file
+from modelstore.sources.files.record import count_or_none
+from modelstore.sources.stores.store_files import (
+    UnreadableError,
+    at_place,
+    contains,
+    expand,
+    fault,
+    fill_unknown,
+    open_store,
+    read_object,
+    walk,
+)
+from modelstore.sources.values import array, mapping, text, texts
+from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from modelstore.sources.base import Context, Item, Target
+
+KIND = "ollama"
+
+_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
+_MEDIA = "application/vnd.ollama.image."
+_COMPANIONS: dict[str, FileRole] = {
+    "projector": "projector",
+    "adapter": "adapter",
+    "draft": "draft",
+}
+
+
+def usual_places(context: Context) -> list[str]:
+    """Return where a user's and the system service's Ollama keep their models.
+
+    https://docs.ollama.com/faq#where-are-models-stored
+    """
+    if moved := context.environ.get("OLLAMA_MODELS"):
+        return [expand(moved, context.home)]
+    usual = [os.path.join(context.home, ".ollama", "models")]
+    return usual if os.name == "nt" else [*usual, "/usr/share/ollama/.ollama/models"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    media: str  # after the common prefix: model, projector, tensor, …
+    digest: str  # hex
+    size: int | None  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    """One name in the store, and the layers behind it."""
+
+    name: str  # as `ollama list` shows it
+    path: str  # of the manifest
+    config: str | None  # digest
+    layers: tuple[_Layer, ...]
+
+    def of(self, *media: str) -> tuple[_Layer, ...]:
+        """Return the layers of some media types."""
+        return tuple(layer for layer in self.layers if layer.media in media)
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the models of a store: the directory with manifests and blobs, or the one above it."""
+    root = open_store(target.text, holds="directory that holds Ollama's manifests and blobs")
+    store = root
+    if not os.path.isdir(os.path.join(store, "manifests")):
+        store = os.path.realpath(os.path.join(root, "models"))
+        if not os.path.isdir(os.path.join(store, "manifests")):
+            raise SourceError(
+                f"there are no manifests of Ollama in '{visible(root, 200)}'",
+                hint="name the directory that holds them",
+            )
+    yield from _Reader(root, store, context).items()
+
+
+class _Reader:
+    """Makes items of one store."""
+
+    def __init__(self, root: str, store: str, context: Context) -> None:
+        self.root = root  # what was imported
+        self.store = store  # what holds manifests and blobs
+        self.context = context
+
+    def items(self) -> Iterator[Item]:
+        """Yield each model, and again for every further tag on the same weights."""
+        sharing: dict[tuple[str, ...], list[_Tag]] = {}
+        for entry in walk(os.path.join(self.store, "manifests")):
+            if isinstance(entry, Skipped):
+                yield entry
+                continue
+            try:
+                tag = self._tag(entry)
+            except UnreadableError as error:
+                yield Skipped(entry.path, str(error))
+                continue
+            weights = tuple(layer.digest for layer in tag.of("model", "tensor"))
+            sharing.setdefault(weights or (tag.path,), []).append(tag)
+        for tags in sharing.values():
+            item = self._item(tags)
+            for tag in tags:
+                yield at_place(item, Place(self.root, tag.path, KIND, tag.name))
+
+    def _tag(self, entry: os.DirEntry[str]) -> _Tag:
+        if not entry.is_file(follow_symlinks=False):
+            raise UnreadableError("is no file, and a link is not followed")
+        parts = os.path.relpath(entry.path, os.path.join(self.store, "manifests")).split(os.sep)
+        if len(parts) != 4:
+            raise UnreadableError("is not at HOST/NAMESPACE/MODEL/TAG")
+        manifest = read_object(entry.path)
+        config = mapping(manifest.get("config")).get("digest")
+        layers = [
+            _Layer(
+                (text(layer.get("mediaType")) or "").removeprefix(_MEDIA),
+                _digest(layer.get("digest")),
+                count_or_none(layer.get("size")),
+            )
+            for layer in map(mapping, array(manifest.get("layers")))
+        ]
+        return _Tag(
+            tag_name(*parts), entry.path, _digest(config) if config else None, tuple(layers)
+        )
+
+    def _item(self, tags: list[_Tag]) -> Found | Unchanged | Skipped:
+        tag = tags[0]
+        weights = tag.of("model")
+        if weights:
+            try:
+                return self._described(tags, weights)
+            except FileNotFoundError:
+                part = glob.escape(self._blob(weights[0].digest)) + "-partial*"
+                status: Status = "incomplete" if glob.glob(part) else "missing"
+                return self._from_config(tag, self._blob(weights[0].digest), status)
+            except UnreadableError as error:
+                return Skipped(tag.name, str(error))
+        if tag.of("tensor"):
+            return self._from_config(tag, tag.path, "available")
+        config = self._config(tag)
+        if text(config.get("remote_host")) or text(config.get("remote_model")):
+            return self._from_config(tag, None, "remote")
+        return Skipped(tag.name, "its manifest names no weights")
+
+    def _described(
+        self, tags: list[_Tag], weights: tuple[_Layer, ...]
+    ) -> Found | Unchanged | Skipped:
+        """Describe the GGUF weights that some tags share, with whatever any of these adds."""
+        name = tags[0].name
+        files = [self._file(one, "model" if len(weights) == 1 else "shard") for one in weights]
+        companions = {layer: None for tag in tags for layer in tag.of(*_COMPANIONS)}
+        files += [self._file(layer, _COMPANIONS[layer.media]) for layer in companions]
+        place = Place(self.root, tags[0].path, KIND, name)
+        origin = Origin(source=KIND, name=name, place=place, source_id=name)
+        item = describe_gguf(files, origin, self.context)
+        if not isinstance(item, Found):
+            return item
+        return fill_unknown(item, columns_of(self._config(tags[0])))
+
+    def _from_config(self, tag: _Tag, path: str | None, status: Status) -> Found:
+        """Make a model of what Ollama's config says, where there is no one file to read it from."""
+        config = self._config(tag)
+        layers = tag.of("model", "tensor")
+        locator = (
+            remote_locator(config, tag.name)
+            if path is None
+            else file_locator(self.context.host, path)
+        )
+        model = Model(
+            id=model_id(locator),
+            name=tag.name,
+            source=KIND,
+            locator=locator,
+            path=path,
+            status=status,
+            file_size=sum(layer.size or 0 for layer in layers) or None,
+            sha256=layers[0].digest if tag.of("model") else None,
+            host=self.context.host,
+            source_id=tag.name,
+            created_at=self.context.now,
+            updated_at=self.context.now,
+            **columns_of(config),
+        )
+        return Found(model, place=Place(self.root, tag.path, KIND, tag.name))
+
+    def _config(self, tag: _Tag) -> dict[str, object]:
+        if tag.config is None:
+            return {}
+        try:
+            return read_object(self._file(_Layer("config", tag.config, None), "config").real)
+        except (FileNotFoundError, UnreadableError):
+            return {}
+
+    def _blob(self, digest: str) -> str:
+        path = os.path.join(self.store, "blobs", f"sha256-{digest}")
+        old = os.path.join(self.store, "blobs", f"sha256:{digest}")
+        return old if os.path.lexists(old) and not os.path.lexists(path) else path
+
+    def _file(self, layer: _Layer, role: FileRole) -> LocalFile:
+        """Look at the blob of a layer. Raises FileNotFoundError, or `UnreadableError`."""
+        try:
+            file = local_file(self._blob(layer.digest), role, sha256=layer.digest)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise fault(error) from None
+        if not contains(self.store, file.real):
+            raise UnreadableError(
+                f"its {layer.media} is a link out of the store, which is not followed"
+            )
+        return file
+
+
+def tag_name(host: str, namespace: str, model: str, tag: str) -> str:
+    """Return a name as `ollama list` shows it, without the parts that go without saying."""
+    if host != "registry.ollama.ai":
+        return f"{host}/{namespace}/{model}:{tag}"
+    return f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
+
+
+def _digest(value: object) -> str:
+    match = _DIGEST.fullmatch(text(value) or "")
+    if match is None:
+        raise UnreadableError("holds a digest that is none")
+    return match[1]
+
+
+def columns_of(config: dict[str, object]) -> dict[str, Any]:
+    """Return what Ollama's config says of a model, by the catalogue's columns."""
+    embeds = "embedding" in texts(config.get("capabilities"))
+    return {
+        "architecture": text(config.get("model_family"), 100),
+        "type": "embedding" if embeds else None,
+        "size_label": text(config.get("model_type"), 40),
+        "quantization": quantization(config.get("file_type")),
+        "context_length": count_or_none(config.get("context_length")),
+        "embedding_length": count_or_none(config.get("embedding_length")),
+    }
+
+
+def quantization(value: object) -> str | None:
+    """Return what Ollama calls a model's quantization level, but for its word ``unknown``."""
+    level = text(value, 40)
+    return None if level == "unknown" else level
+
+
+def remote_locator(config: Mapping[str, object], name: str) -> str:
+    """Return what a model in the cloud *is*: the same for every machine that points at it."""
+    name = text(config.get("remote_model")) or name
+    try:
+        return f"{Address.parse(text(config.get('remote_host')) or '').url}#{name}"
+    except SourceError:
+        return f"ollama:{name}"

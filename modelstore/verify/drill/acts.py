@@ -1,0 +1,230 @@
+"""The three questions of the drill, each answered by processes that come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modelstore.database.access import connect
+from modelstore.database.sqlite import sqlite3
+from modelstore.errors import ExitCode
+from modelstore.text import human_bytes, human_seconds, plural
+from modelstore.verify.drill.story import DrillFailure
+from modelstore.wal.format import DATABASE_HEADER_SIZE, DatabaseHeader
+from modelstore.wal.scan import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modelstore.verify.drill.children import Child, Outcome, Program
+    from modelstore.verify.drill.story import Story
+
+_FIRST = ("Model-Test-1", "Model-Test-2")
+_MORE = ("Model-Test-3", "Model-Test-4")
+_ALL = _FIRST + _MORE
+_PAUSE = 0.01  # seconds between two looks for a commit
+
+_UNABLE = "no catalogue can be kept here until that is mended"
+_LOST = "what is reported as written is not in the file here: keep no database in this place"
+_LOCKS = (
+    "processes do not see each other's locks here: keep databases on a local disk, or let one "
+    "process alone open them"
+)
+_RECOVERY = "a crash loses committed rows here: keep no database in WAL mode in this place"
+
+
+@dataclass(slots=True)
+class Stage:
+    """Where the drill happens; `figures` are those of the question at hand, for programs."""
+
+    scratch: str
+    program: Program
+    story: Story
+    figures: dict[str, object] = field(default_factory=dict)
+    has_wal: bool = True  # whether a catalogue in this place is in WAL mode at all
+
+    @property
+    def first(self) -> str:
+        """The catalogue of the first question, which the others begin with a copy of."""
+        return os.path.join(self.scratch, "models.db")
+
+    def copy(self, source: str, name: str) -> str:
+        """Copy a main file, and nothing beside it, to a directory of its own."""
+        directory = os.path.join(self.scratch, name)
+        os.mkdir(directory, 0o700)
+        return shutil.copyfile(source, os.path.join(directory, "models.db"))
+
+    def count(self, database: str) -> int:
+        """Return how many models a new process finds, which must be the first of all."""
+        outcome = self.program.run(
+            *("the process that counts", "list", "--json", "-c", "name", "-s", "name"),
+            *("--db", database),
+        )
+        if outcome.code or not isinstance(outcome.answer, list):
+            raise DrillFailure(f"the models cannot be counted: {trouble(outcome)}", _LOST)
+        names = [row.get("name") for row in outcome.answer]
+        if names != list(_ALL[: len(names)]):
+            raise DrillFailure(f"other models than the imported are found: {names}", _LOST)
+        return len(names)
+
+    def fold(self, database: str) -> None:
+        """Let a new process fold what is in the log, and tell how much that was."""
+        outcome = self.program.run("a checkpoint", "checkpoint", "--json", "--db", database)
+        if outcome.code:
+            raise DrillFailure(f"the WAL cannot be folded: {trouble(outcome)}", _RECOVERY)
+        folded, log = outcome.get("checkpointed"), outcome.get("log")
+        self.story.did(f"a new process finds the WAL and folds it: {folded} of {log} frames")
+
+    def delete_log(self, database: str) -> str:
+        """Delete the ``-wal``; return what there was of it."""
+        try:
+            size = os.stat(database + "-wal").st_size
+            os.unlink(database + "-wal")
+        except FileNotFoundError:
+            return "there is no WAL left to delete: it went with the fold"
+        return f"its WAL of {human_bytes(size)} was deleted"
+
+    def expect_all(self, database: str, wanted: int) -> None:
+        """Delete the log, and let a new process count what the main file has then."""
+        deleted = self.delete_log(database)
+        found = self.figures["found"] = self.count(database)
+        told = f"a new process counts {found} of {wanted} models in the main file alone"
+        if found != wanted:
+            raise DrillFailure(f"{deleted}, and {told}", _LOST)
+        self.story.did(deleted)
+        self.story.good(told)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One question; `play` returns what was measured, or raises `DrillFailure`."""
+
+    code: str
+    question: str
+    play: Callable[[Stage], str]
+
+
+def trouble(outcome: Outcome) -> str:
+    """Return in words how a process ended that should have ended otherwise."""
+    return f"exit {outcome.code}" + (f", {outcome.error}" if outcome.error else "")
+
+
+def _importing(database: str, patience: str) -> tuple[str, ...]:
+    return ("import", "-", "--from", "jsonl", "--json", "--timeout", patience, "--db", database)
+
+
+def _records(names: tuple[str, ...]) -> str:
+    return "".join(json.dumps({"name": name}) + "\n" for name in names)
+
+
+def _survive_deletion(stage: Stage) -> str:
+    """Import and end; delete the log; count."""
+    outcome = stage.program.run(
+        "the import", *_importing(stage.first, "10s"), stdin=_records(_FIRST)
+    )
+    stage.figures["import_exit"] = outcome.code
+    if outcome.code:
+        raise DrillFailure(f"an import of two models fails: {trouble(outcome)}", _UNABLE)
+    stage.story.did(
+        f"pid {outcome.pid} imported {' and '.join(_FIRST)}, folded "
+        f"{plural(outcome.get('checkpoint', 'moved') or 0, 'frame')} and ended with exit 0 after "
+        f"{human_seconds(outcome.seconds)}"
+    )
+    stage.expect_all(stage.first, len(_FIRST))
+    with open(stage.first, "rb") as file:
+        stage.has_wal = DatabaseHeader.parse(file.read(DATABASE_HEADER_SIZE)).is_wal
+    return f"{len(_FIRST)} of {len(_FIRST)} models are there after the WAL was deleted"
+
+
+def _survive_kill(stage: Stage) -> str:
+    """Kill an import between its commit and its fold, which a reader holds up; recover."""
+    database = stage.copy(stage.first, "killed")
+    reader = stage.program.start_reader(database)
+    importer = stage.program.start("the import", _importing(database, "1h"), stdin=_records(_MORE))
+    _await_commit(stage, database, importer)
+    importer.kill()
+    reader.kill()
+    log = scan(database + "-wal")
+    stage.figures |= {"frames": log.committed, "wal_size": log.size}
+    stage.story.did(
+        f"pid {importer.pid} imported {' and '.join(_MORE)}; it was killed after its commit and "
+        f"before any checkpoint, with {plural(log.committed, 'frame')} "
+        f"({human_bytes(log.size)}) in the WAL"
+    )
+    alone = stage.figures["main_file_alone"] = stage.count(stage.copy(database, "killed-alone"))
+    stage.story.did(
+        f"a copy of the main file alone has {alone} of {len(_ALL)} models: that is what a backup "
+        "without the WAL would keep"
+    )
+    if alone != len(_FIRST):
+        raise DrillFailure("the log was folded although a reader held it", _LOCKS)
+    stage.fold(database)
+    recovered = stage.figures["recovered"] = stage.count(database)
+    if recovered != len(_ALL):
+        raise DrillFailure(f"recovery brings back {recovered} of {len(_ALL)} models", _RECOVERY)
+    stage.expect_all(database, len(_ALL))
+    return (
+        f"after a kill the main file alone has {alone} of {len(_ALL)} models, and recovery brings "
+        f"back all {recovered}"
+    )
+
+
+def _await_commit(stage: Stage, database: str, importer: Child) -> None:
+    """Wait until another process would see the rows that are being imported."""
+    deadline = time.monotonic() + stage.program.patience()
+    with closing(connect(database, "ro")) as conn:
+        while time.monotonic() < deadline:
+            with suppress(sqlite3.OperationalError):  # locked, for a moment
+                if conn.execute("SELECT count(*) FROM models").fetchone()[0] == len(_ALL):
+                    return
+            if importer.ended:
+                outcome = importer.outcome(stage.program.patience())
+                if outcome.code == 0:
+                    raise DrillFailure("an import folded the log although a reader held it", _LOCKS)
+                raise DrillFailure(f"an import of two models fails: {trouble(outcome)}", _UNABLE)
+            time.sleep(_PAUSE)
+    raise DrillFailure("the rows of an import are not seen by another process", _LOCKS)
+
+
+def _admit_reader(stage: Stage) -> str:
+    """Let a reader keep an import from folding; its exit code must say so."""
+    database = stage.copy(stage.first, "read")
+    reader = stage.program.start_reader(database)
+    stage.story.did(f"pid {reader.pid} reads the catalogue and does not let go")
+    outcome = stage.program.run("the import", *_importing(database, "500ms"), stdin=_records(_MORE))
+    stage.figures["import_exit"] = outcome.code
+    if outcome.code == ExitCode.OK:
+        raise DrillFailure("the import ended with exit 0 although a reader is in the way", _LOCKS)
+    if outcome.code != ExitCode.BUSY:
+        raise DrillFailure(f"an import of two models fails: {trouble(outcome)}", _UNABLE)
+    left = stage.figures["left"] = outcome.get("checkpoint", "left")
+    pids = [blocker.get("pid") for blocker in outcome.get("checkpoint", "blockers") or ()]
+    named = stage.figures["reader_named"] = reader.pid in pids
+    stage.story.good(
+        f"pid {outcome.pid} imported {' and '.join(_MORE)} and ended with exit 4 (busy) after "
+        f"{human_seconds(outcome.seconds)}: {left} frames are left in the WAL, "
+        + (f"held by pid {reader.pid}" if named else "by whom it cannot tell here")
+    )
+    alone = stage.figures["main_file_alone"] = stage.count(stage.copy(database, "read-alone"))
+    stage.story.did(f"a copy of the main file alone has {alone} of {len(_ALL)} models")
+    reader.close_stdin()
+    reader.outcome(stage.program.patience())
+    stage.story.did("the reader lets go")
+    stage.fold(database)
+    stage.expect_all(database, len(_ALL))
+    return (
+        f"with a reader in the way an import ends with exit 4 and {left} frames left, and nothing "
+        "is lost"
+    )
+
+
+ACTS = (
+    Act("drill.deletion", "Does an import survive the loss of its WAL?", _survive_deletion),
+    Act("drill.kill", "What does a kill right after the commit cost?", _survive_kill),
+    Act("drill.reader", "Does an import admit that a reader is in its way?", _admit_reader),
+)

@@ -1,0 +1,91 @@
+"""What a loss report says, in one sentence and as figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelstore.text import plural
+from modelstore.verify.subject import NAMED
+from modelstore.wal.loss_report import Fate
+from modelstore.wal.main_file import MainState
+
+if TYPE_CHECKING:
+    from modelstore.wal.inspection import Inspection
+    from modelstore.wal.loss_report import LossReport, RowSet
+
+TORN = (MainState.MIXED, MainState.TORN)
+"""The main file alone is whole only together with its log."""
+
+
+def at_risk(found: Inspection) -> str | None:
+    """Return what is only in the log, such as ``18 rows``; None where it is certainly nothing."""
+    loss = found.loss
+    if not found.scan.committed or loss.is_harmless:
+        return None
+    rows = loss.lost + loss.reverted
+    at_least = "" if loss.is_exact else "at least "
+    parts = [f"{at_least}{plural(rows, 'row')}"] if rows else []
+    if loss.returning:
+        parts.append(plural(loss.returning, "deletion"))
+    changed = [change for change in loss.schema_changes if change.fate is not Fate.STAYS]
+    if changed:
+        parts.append(plural(len(changed), "change") + " of the schema")
+    return " and ".join(parts) or plural(found.pending or found.scan.committed, "frame")
+
+
+def is_many(found: Inspection) -> bool:
+    """Return whether what `at_risk` says takes a plural verb."""
+    phrase = at_risk(found) or ""
+    return not phrase.startswith("1 ") or " and " in phrase
+
+
+def where_lost(found: Inspection) -> str:
+    """Return the tables and the names behind `at_risk`, such as ``models: a, b``; "" if unknown."""
+    parts = []
+    for table in found.loss.tables:
+        total = table.lost.count + table.reverted.count + table.returning.count
+        names = [
+            name
+            for rows in (table.lost, table.reverted, table.returning)
+            for name in rows.texts
+            if name
+        ]
+        if names:
+            more = total - len(names[:NAMED])
+            tail = f" and {more:,} more" if more > 0 else ""
+            parts.append(f"{table.name}: {', '.join(names[:NAMED])}{tail}")
+        elif table.fate is Fate.VANISHES:
+            parts.append(f"table {table.name} with {plural(table.lost.count, 'row')}")
+        elif total:
+            parts.append(f"{table.name}: {plural(total, 'row')}")
+    return "; ".join(parts[:NAMED])
+
+
+def loss_data(loss: LossReport) -> dict[str, object]:
+    """Return the figures of a loss for a program."""
+    return {
+        "lost": loss.lost,
+        "reverted": loss.reverted,
+        "returning": loss.returning,
+        "exact": loss.is_exact,
+        "main_file": loss.main.state.value,
+        "tables": [
+            {
+                "name": table.name,
+                "fate": table.fate.value,
+                "lost": _rows(table.lost),
+                "reverted": _rows(table.reverted),
+                "returning": _rows(table.returning),
+            }
+            for table in loss.tables
+        ],
+        "schema_changes": [
+            {"type": change.type, "name": change.name, "fate": change.fate.value}
+            for change in loss.schema_changes
+        ],
+    }
+
+
+def _rows(rows: RowSet) -> dict[str, object]:
+    names = [text for text in rows.texts if text is not None]
+    return {"count": rows.count, "names": names}

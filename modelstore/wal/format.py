@@ -1,0 +1,290 @@
+"""The 32 bytes at the start of a ``-wal``: a value that parses and validates itself."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from modelstore.errors import RefusedError
+
+# -- the database file -------------------------------------------------------------------------
+
+DATABASE_MAGIC = b"SQLite format 3\0"
+DATABASE_HEADER_SIZE = 100
+MIN_PAGE_SIZE = 512
+MAX_PAGE_SIZE = 65536
+PAGE_SIZES = tuple(1 << bits for bits in range(9, 17))
+MIN_USABLE_SIZE = 480
+NEWEST_FILE_FORMAT = 2
+PAYLOAD_FRACTIONS = bytes((64, 32, 32))
+_DATABASE_HEADER = struct.Struct(">16sHBBB3s12I20xII")
+
+# -- the -wal file -----------------------------------------------------------------------------
+
+WAL_MAGIC = 0x377F0682  # its lowest bit is set where the checksum words are big-endian
+WAL_VERSION = 3007000
+WAL_HEADER_SIZE = 32
+FRAME_HEADER_SIZE = 24
+WAL_HEADER = struct.Struct(">8I")
+FRAME_HEADER = struct.Struct(">6I")
+
+# -- the -shm file -----------------------------------------------------------------------------
+
+INDEX_SIZE = 136
+INDEX_COPY_SIZE = 48
+INDEX_CHECKED_SIZE = 40
+INDEX_COPY = struct.Struct("=IIIBBHIIII8sII")
+INDEX_INFO = struct.Struct("=6I8xI")  # at 96: nBackfill, five read marks, nBackfillAttempted
+READ_MARK_UNUSED = 0xFFFFFFFF
+
+LOCK_OFFSET = 120
+LOCK_NAMES = (
+    "WRITE",
+    "CHECKPOINT",
+    "RECOVER",
+    "READ0",
+    "READ1",
+    "READ2",
+    "READ3",
+    "READ4",
+    "DMS",
+)
+
+
+def frame_size(page_size: int) -> int:
+    """Return the bytes of one frame: its header and the page."""
+    return FRAME_HEADER_SIZE + page_size
+
+
+def page_offset(frame: int, page_size: int) -> int:
+    """Return where in the ``-wal`` the page image of 1-based `frame` begins."""
+    return WAL_HEADER_SIZE + (frame - 1) * frame_size(page_size) + FRAME_HEADER_SIZE
+
+
+def is_page_size(size: int) -> bool:
+    """Return whether SQLite takes `size` for a page size: a power of two, 512 to 65536."""
+    return MIN_PAGE_SIZE <= size <= MAX_PAGE_SIZE and size & (size - 1) == 0
+
+
+class DatabaseFault(Enum):
+    """What is wrong with the first bytes of a database file; the value says it in words."""
+
+    EMPTY = "the file is empty"
+    SHORT = "the file ends inside the 100-byte header"
+    BAD_MAGIC = "the file does not begin with 'SQLite format 3'"
+    BAD_PAGE_SIZE = "the page size in the header is not a power of two from 512 to 65536"
+    BAD_FRACTIONS = "the payload fractions in the header are not 64, 32, 32"
+    BAD_RESERVED = "the header reserves more of each page than SQLite allows"
+
+
+class DatabaseHeaderError(RefusedError):
+    """The first 100 bytes are not those of a database that SQLite opens; `fault` says why."""
+
+    def __init__(self, fault: DatabaseFault) -> None:
+        super().__init__(
+            f"not an SQLite database: {fault.value}", hint="check that the path is the right one"
+        )
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseHeader:
+    """The first 100 bytes of a database file, as they are on disk.
+
+    Sizes are in bytes but for `page_count` and `freelist_count` (pages). While a ``-wal`` holds a
+    newer page 1, that one counts instead. https://www.sqlite.org/fileformat2.html#the_database_header
+    """
+
+    page_size: int
+    write_version: int
+    read_version: int
+    reserved: int
+    change_counter: int
+    page_count: int
+    freelist_trunk: int
+    freelist_count: int
+    schema_cookie: int
+    schema_format: int
+    cache_size: int
+    largest_root: int
+    text_encoding: int
+    user_version: int
+    incremental_vacuum: int
+    application_id: int
+    version_valid_for: int
+    sqlite_version: int
+
+    @classmethod
+    def parse(cls, raw: bytes) -> DatabaseHeader:
+        """Return the header in `raw`, at least 100 bytes; raise `DatabaseHeaderError` if none."""
+        if not raw:
+            raise DatabaseHeaderError(DatabaseFault.EMPTY)
+        if raw[:16] != DATABASE_MAGIC[: len(raw)]:
+            raise DatabaseHeaderError(DatabaseFault.BAD_MAGIC)
+        if len(raw) < DATABASE_HEADER_SIZE:
+            raise DatabaseHeaderError(DatabaseFault.SHORT)
+        fields = _DATABASE_HEADER.unpack_from(raw)
+        _, stored_size, write_version, read_version, reserved, fractions, *numbers = fields
+        page_size = MAX_PAGE_SIZE if stored_size == 1 else stored_size
+        if not is_page_size(page_size):
+            raise DatabaseHeaderError(DatabaseFault.BAD_PAGE_SIZE)
+        if fractions != PAYLOAD_FRACTIONS:
+            raise DatabaseHeaderError(DatabaseFault.BAD_FRACTIONS)
+        if page_size - reserved < MIN_USABLE_SIZE:
+            raise DatabaseHeaderError(DatabaseFault.BAD_RESERVED)
+        return cls(
+            page_size=page_size,
+            write_version=write_version,
+            read_version=read_version,
+            reserved=reserved,
+            change_counter=numbers[0],
+            page_count=numbers[1],
+            freelist_trunk=numbers[2],
+            freelist_count=numbers[3],
+            schema_cookie=numbers[4],
+            schema_format=numbers[5],
+            cache_size=numbers[6],
+            largest_root=numbers[7],
+            text_encoding=numbers[8],
+            user_version=numbers[9],
+            incremental_vacuum=numbers[10],
+            application_id=numbers[11],
+            version_valid_for=numbers[12],
+            sqlite_version=numbers[13],
+        )
+
+    @property
+    def is_wal(self) -> bool:
+        """Whether the database is in WAL mode, whose readers and writers both want version 2."""
+        return self.read_version == NEWEST_FILE_FORMAT and self.write_version == NEWEST_FILE_FORMAT
+
+    @property
+    def is_too_new(self) -> bool:
+        """Whether SQLite refuses even to read it: a file format that came after WAL."""
+        return self.read_version > NEWEST_FILE_FORMAT
+
+    @property
+    def usable_size(self) -> int:
+        """The bytes of each page that hold content."""
+        return self.page_size - self.reserved
+
+    @property
+    def has_valid_page_count(self) -> bool:
+        """Whether `page_count` can be trusted; else the file's size says how many pages it has."""
+        return self.page_count > 0 and self.change_counter == self.version_valid_for
+
+
+_MASK = 0xFFFFFFFF
+_PAIRS = {False: struct.Struct("<II"), True: struct.Struct(">II")}
+
+
+def checksum(
+    data: bytes | bytearray | memoryview, s0: int = 0, s1: int = 0, *, big_endian: bool
+) -> tuple[int, int]:
+    """Return the checksum of `data`, a multiple of 8 bytes, carried on from (`s0`, `s1`)."""
+    for even, odd in _PAIRS[big_endian].iter_unpack(data):
+        s0 = (s0 + even + s1) & _MASK
+        s1 = (s1 + odd + s0) & _MASK
+    return s0, s1
+
+
+@lru_cache(maxsize=8)
+def weights(size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return by what each 32-bit word of `size` bytes counts in s0 and in s1, modulo 2^32.
+
+    Of W words, the one at index w counts F(W-w-1) times in s0 and F(W-w) times in s1. With a and
+    b, the first of each, a state (s0, s1) before them adds a·s0 + b·s1 and b·s0 + (a + b)·s1.
+    """
+    fibonacci = [0, 1]
+    for _ in range(size // 4 - 1):
+        fibonacci.append((fibonacci[-1] + fibonacci[-2]) & _MASK)
+    return tuple(fibonacci[-2::-1]), tuple(fibonacci[:0:-1])
+
+
+class WalFault(Enum):
+    """Why a ``-wal`` has no header that SQLite accepts; the value says it in words."""
+
+    ABSENT = "there is no -wal file"
+    EMPTY = "the -wal file is empty"
+    SHORT = "the -wal file ends inside its 32-byte header"
+    BAD_MAGIC = "the -wal file does not begin with the magic number of a log"
+    BAD_PAGE_SIZE = "the page size in the log's header is not a power of two from 512 to 65536"
+    BAD_CHECKSUM = "the checksum of the log's header is wrong"
+    NEWER_VERSION = "the log has a format version that SQLite does not open"
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether a healthy database may look like this: no log, or one just truncated."""
+        return self in {WalFault.ABSENT, WalFault.EMPTY}
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether the header's bytes are wrong, which makes SQLite ignore the whole log."""
+        return self in {WalFault.BAD_MAGIC, WalFault.BAD_PAGE_SIZE, WalFault.BAD_CHECKSUM}
+
+
+class WalHeaderError(RefusedError):
+    """The bytes are no header of a log that SQLite accepts; `fault` says why."""
+
+    def __init__(self, fault: WalFault) -> None:
+        super().__init__(fault.value, hint="inspect the log before anything opens the database")
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalHeader:
+    """The header of a log. `page_size` is in bytes, `sequence` counts the log's restarts.
+
+    `big_endian` tells how the checksums read their words, the magic number's lowest bit; every
+    field of the file is big-endian. https://www.sqlite.org/fileformat2.html#walformat
+    """
+
+    magic: int
+    version: int
+    page_size: int
+    sequence: int
+    salt: tuple[int, int]
+    checksum: tuple[int, int]
+    fault: WalFault | None
+    """What SQLite finds wrong with it, in the order in which SQLite looks."""
+
+    @classmethod
+    def parse(cls, raw: bytes) -> WalHeader:
+        """Return the header in the first 32 bytes of `raw`; raise `WalHeaderError` if not sound."""
+        header = cls.unpack(raw)
+        if header.fault is not None:
+            raise WalHeaderError(header.fault)
+        return header
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> WalHeader:
+        """Return the fields in `raw` whatever they hold, any `fault` noted; raise if too short."""
+        if len(raw) < WAL_HEADER_SIZE:
+            raise WalHeaderError(WalFault.SHORT if raw else WalFault.EMPTY)
+        magic, version, page_size, sequence, *rest = WAL_HEADER.unpack_from(raw)
+        salt, stored = (rest[0], rest[1]), (rest[2], rest[3])
+        fault = None
+        if magic & ~1 != WAL_MAGIC:
+            fault = WalFault.BAD_MAGIC
+        elif not is_page_size(page_size):
+            fault = WalFault.BAD_PAGE_SIZE
+        elif checksum(raw[: WAL_HEADER_SIZE - 8], big_endian=bool(magic & 1)) != stored:
+            fault = WalFault.BAD_CHECKSUM
+        elif version != WAL_VERSION:
+            fault = WalFault.NEWER_VERSION
+        return cls(
+            magic=magic,
+            version=version,
+            page_size=page_size,
+            sequence=sequence,
+            salt=salt,
+            checksum=stored,
+            fault=fault,
+        )
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether the checksums read their words big-endian."""
+        return bool(self.magic & 1)

@@ -1,0 +1,90 @@
+"""Where a table's columns lie in its records: against SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelstore.wal.schema import TableColumns, parse_table
+
+TABLES = [
+    "t(a, b)",
+    "t(a INTEGER PRIMARY KEY, b)",
+    "t(a, b INTEGER, PRIMARY KEY(b))",
+    "t(a INTEGER PRIMARY KEY DESC, b)",
+    "t(a INTEGER, b, PRIMARY KEY(a DESC))",
+    "t(a INT PRIMARY KEY, b)",
+    "t(a INTEGER(8) PRIMARY KEY, b)",
+    "t(a BIG INTEGER PRIMARY KEY, b)",
+    "t(a 'integer' PRIMARY KEY, b)",
+    "t(a DECIMAL(10, 2) DEFAULT (1 + (2)) UNIQUE, b)",
+    "t(a TEXT DEFAULT 'x, y) PRIMARY KEY', b /* , c */, -- d,\n e)",
+    't("a ""q"" ,(" PRIMARY KEY, [b ,(]) WITHOUT ROWID',
+    "`t t`(`a``b` INTEGER PRIMARY KEY AUTOINCREMENT, 'c''d')",
+    "t(a, v AS (a + 1), s INT GENERATED ALWAYS AS (a * 2) STORED, b)",
+    "t(a INT, b ANY, c TEXT, PRIMARY KEY(c COLLATE NOCASE DESC, a)) WITHOUT ROWID, STRICT",
+    "t(a, b, CONSTRAINT x UNIQUE(b) CONSTRAINT y PRIMARY KEY(b, b, a) CHECK (a > 1)) WITHOUT ROWID",
+    't(a, b REFERENCES o(x) ON DELETE SET NULL, "primary", FOREIGN KEY(b) REFERENCES o(x))',
+    "t(ä TEXT NOT NULL ON CONFLICT IGNORE PRIMARY KEY, b) without rowid",
+]
+
+
+def rowid_alias(conn: sqlite3.Connection, table: str, columns: list[str]) -> str | None:
+    """Return the column for which SQLite's bytecode reads the rowid."""
+    for column in columns:
+        quoted = '"' + column.replace('"', '""') + '"'
+        program = conn.execute(f"EXPLAIN SELECT {quoted} FROM {table} NOT INDEXED")
+        if any(step[1] == "Rowid" for step in program):
+            return column
+    return None
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_columns_are_those_of_sqlite(table: str) -> None:
+    with closing(sqlite3.connect(":memory:")) as conn:
+        conn.execute(f"CREATE TABLE {table}")
+        name, sql = conn.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql LIKE '%(%'"
+        ).fetchone()
+        quoted = '"' + name.replace('"', '""') + '"'
+        info = conn.execute(f"PRAGMA table_xinfo({quoted})").fetchall()
+        (without,) = conn.execute("SELECT wr FROM pragma_table_list(?)", (name,)).fetchone()
+        stored = [row[1].lower() for row in info if row[6] != 2]
+        key = [row[1].lower() for row in sorted(info, key=lambda row: row[5]) if row[5]]
+        if without:
+            rest = [column for column in stored if column not in key]
+            expected = TableColumns((*key, *rest), len(key), None)
+        else:
+            expected = TableColumns(tuple(stored), 0, rowid_alias(conn, quoted, stored))
+    assert parse_table(sql) == expected
+
+
+def test_places() -> None:
+    columns = TableColumns(("a", "b"), 0, None)
+    assert [columns.place(name) for name in ("A", "b", "c")] == [0, 1, None]
+
+
+@pytest.mark.parametrize("sql", ["", "CREATE TABLE t", "CREATE TABLE t(a", "(" * 99, "x" * 300_000])
+def test_what_cannot_be_told(sql: str) -> None:
+    assert parse_table(sql) is None
+
+
+@given(st.text("(),'\"`[]-*/\n aTKEY", max_size=80), st.text(max_size=20))
+def test_any_text_has_an_answer(structure: str, text: str) -> None:
+    for sql in (
+        structure,
+        text,
+        f"CREATE TABLE t({structure}",
+        f"CREATE TABLE t({text}{structure})",
+    ):
+        found = parse_table(sql)
+        assert found is None or found.key_size <= len(found.stored)
+
+
+@pytest.mark.parametrize("opening", ["'", '"', "`", "[", "/*", "--", "("])
+def test_openings_without_an_end_take_linear_time(opening: str) -> None:
+    assert parse_table(f"CREATE TABLE t({opening * 90_000}"[:199_000]) is None
