@@ -138,7 +138,7 @@ def test_a_preset_comes_back_as_the_same_rows(tmp_path: Path) -> None:
 
 
 def import_server(server: FakeServer, db: Path, **env: str) -> Result:
-    return modelstore("import", server.url, "--db", db, "--timeout", "1min", env=env)
+    return modelstore("import", server.url, "--db", db, "--timeout", "60s", env=env)
 
 
 def test_a_server_and_a_disk_show_one_model(tmp_path: Path) -> None:
