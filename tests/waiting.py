@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-PATIENCE = 120.0
+PATIENCE = 100.0  # less than the time that pytest gives a test
 """Seconds after which what a test waits for never comes, however busy the machine is."""
 
 _PAUSE = 0.005  # seconds between two looks

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from modelstore.errors import SourceError
 from modelstore.sources.address import Address
 from modelstore.sources.servers import http
-from modelstore.sources.servers.http import MAX_BODY, Client, ReplyError
-from tests.sources.servers.fake_server import Asked, FakeServer, Handler, raw, serving, status
+from modelstore.sources.servers.http import MAX_BODY, Client, Exchange, Reply, ReplyError
+from tests.sources.servers.fake_server import FakeServer, raw, serving, status
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -145,21 +145,22 @@ def test_a_reply_that_drips_ends_with_the_whole_request(server: FakeServer, answ
 
 
 def test_redirects_share_one_deadline(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time is over while the server answers with a redirect."""
+    """The time is over once the server has answered with a redirect."""
     later = 0.0
+    run = Exchange.run
 
-    def slowly(handler: Handler, asked: Asked) -> None:
+    def slowly(*request: Any) -> Reply:
         nonlocal later
+        reply = run(*request)
         later = PATIENCE
-        status(302, Location="/a")(handler, asked)
+        return reply
 
-    for module in (http, http):
-        monkeypatch.setattr(module, "monotonic", lambda: time.monotonic() + later)
-    server.answers["/"] = slowly
+    monkeypatch.setattr(http, "monotonic", lambda: time.monotonic() + later)
+    monkeypatch.setattr(Exchange, "run", slowly)
+    server.answers["/"] = status(302, Location="/a")
     server.answers["/a"] = "here"
     with pytest.raises(ReplyError, match="did not answer /a within"):
         client(server).get("/")
-    later = 0.0
     assert client(server).get("/a") == "here"
 
 
