@@ -52,6 +52,8 @@ _VARYING = (
     (r"(?<![\w.])(?=[0-9a-f]*\d)[0-9a-f]{7,8}(?![\w.])", "ID"),
     (r"\b\d+\.\d+\.\d+\b", "VERSION"),
     (r"(SQLite VERSION,)\s+[\w.]+,\s+[\d.,]+\s+\w+\s+free", r"\1 FILESYSTEM"),
+    # Only root sees the processes of all.
+    (r"nobody\s+else\s+is\s+seen\s+to\s+have\s+it\s+open", "nobody else has it open"),
     (r"(\.modelstore-drill-)\w+", r"\1X"),
     (r"(a drill in \S+) \([\w.]+\)", r"\1 (FILESYSTEM)"),
 )
