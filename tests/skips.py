@@ -1,4 +1,4 @@
-"""Which tests never ran: their skips are noted in a file for each run, and held to a list.
+"""The tests that never ran: each run notes its skips in a file, and a list says which may be.
 
 A run of pytest notes its skips where MODELSTORE_TEST_SKIPS names a file. A test that one run skips
 may have run in another, as another user: `python -m tests.skips FILE...` tells of those that were
