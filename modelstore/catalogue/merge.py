@@ -175,7 +175,8 @@ def merge(opened: Writable, staging: Staging, *, now: str, tags: Iterable[str] =
     while True:
         if not first:
             staging.find_last_rows()
-        with attached_staging(opened.conn, staging), opened.write() as conn:
+        with attached_staging(opened.conn, staging), opened.write() as db:
+            conn = db.conn
             begun = time.monotonic()
             first = first and _is_empty(conn)
             if first or staging.has_last_rows:

@@ -282,7 +282,8 @@ def finish_root(
     """
     host = plan.host or ""
     prunable = plan.prunable if prune and plan.refusal is None else ()
-    with opened.write() as conn:
+    with opened.write() as db:
+        conn = db.conn
         state = "online" if plan.offline is None else "offline"
         _note_root(conn, plan, source=source, state=state, now=now)
         conn.executemany(

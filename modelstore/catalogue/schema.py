@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from modelstore.database.sqlite import sqlite3
+    from modelstore.database.sqlite import Database, sqlite3
 
 APPLICATION_ID = 0x4D644C53  # "MdLS"
 
@@ -95,8 +95,8 @@ class Writable(Protocol):
         ...
 
     @property
-    def write(self) -> Callable[[], AbstractContextManager[sqlite3.Connection]]:
-        """Begin IMMEDIATE; commit at the end of the block, roll back on an error."""
+    def write(self) -> Callable[[], AbstractContextManager[Database]]:
+        """Begin IMMEDIATE and yield the handle; commit at the end, roll back on an error."""
         ...
 
 
@@ -130,7 +130,8 @@ def create_or_migrate(opened: Writable, path: str) -> None:
     """
     if not _needs_work(opened.conn, path):
         return
-    with opened.write() as conn:
+    with opened.write() as db:
+        conn = db.conn
         if not _needs_work(conn, path):  # another process was quicker
             return
         for step in _STEPS[_pragma(conn, "user_version") :]:

@@ -112,7 +112,6 @@ class OpenDatabase:
         may_fold: bool,
         copy: PrivateCopy | None = None,
     ) -> None:
-        self.conn = conn
         self.db = Database(conn, recursive_triggers=False, execute_plugins=False)
         self.path = probe.path
         self.probe = probe
@@ -131,6 +130,11 @@ class OpenDatabase:
         self._waited = 0.0  # seconds of the patience that are gone
         self.may_fold = may_fold
         self._copy = copy
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The plain connection below the sqlite-utils handle."""
+        return self.db.conn
 
     def follow_log(self) -> None:
         """Begin to watch the log; right after the first read, while SQLite has it open."""
@@ -160,19 +164,19 @@ class OpenDatabase:
         self._generation = index.salt if index is not None else None
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[Database]:
         """Hold the write lock for a block: commit at its end, roll back on any error.
 
-        Raises `LockedError` when patience runs out before the lock is had.
+        Yields the sqlite-utils handle. Raises `LockedError` when the lock cannot be had in time.
         """
         self._begin()
         begun = time.monotonic()
         try:
-            yield self.conn
+            yield self.db
             self._commit()
         except BaseException as error:
-            if self.conn.in_transaction:
-                self.conn.rollback()
+            with suppress(sqlite3.Error):  # the error that led here is the one to report
+                self.db.rollback()
             if isinstance(error, sqlite3.Error):
                 raise self.meaning(error, wrote=False) or error from error
             raise

@@ -405,9 +405,9 @@ def record_hashes(path: str, hashes: list[NewHash], timeout: float) -> Finding |
     try:
         with (
             open_database(path, purpose=Purpose.WRITE, timeout=timeout) as opened,
-            opened.write() as conn,
+            opened.write() as db,
         ):
-            conn.executemany(_RECORD, rows)
+            db.conn.executemany(_RECORD, rows)
         checkpoint = opened.checkpoint
     except ModelstoreError as error:
         return _not_recorded(f"{plural(len(rows), 'digest')} could not be recorded: {error}")

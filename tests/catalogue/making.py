@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from modelstore.catalogue.merge import Merged, merge
 from modelstore.catalogue.schema import create_or_migrate
 from modelstore.catalogue.staging import Staging, model_row
-from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite import Database, sqlite3
 from modelstore.model import Model, ModelFile, Place, file_locator, model_id
 
 if TYPE_CHECKING:
@@ -24,20 +24,21 @@ LATER = "2026-11-23T08:00:00Z"
 
 
 class Opened:
-    """A connection with the transaction of `OpenDatabase.write`, and nothing else of it."""
+    """A database with the transaction of `OpenDatabase.write`, and nothing else of it."""
 
     def __init__(self, path: str, journal_mode: str = "WAL") -> None:
         self.path = path
         self.conn = sqlite3.connect(f"file:{path}", uri=True, isolation_level=None)
+        self.db = Database(self.conn, recursive_triggers=False, execute_plugins=False)
         self.conn.execute(f"PRAGMA journal_mode = {journal_mode}")
         self.conn.execute("PRAGMA wal_autocheckpoint = 0")
         self.conn.execute("PRAGMA synchronous = OFF")  # no test here pulls the plug
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[Database]:
         self.conn.execute("BEGIN IMMEDIATE")
         try:
-            yield self.conn
+            yield self.db
         except BaseException:
             self.conn.rollback()
             raise

@@ -11,7 +11,7 @@ import pytest
 
 from modelstore.catalogue.merge import count_present, merge
 from modelstore.catalogue.staging import Staging, model_row
-from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite import Database
 from modelstore.model import Model
 from tests.catalogue.making import LATER, NOW, Opened, catalogue, counts, model, table, take_rows
 
@@ -49,12 +49,12 @@ class Racing(Opened):
     rival: list[Model]
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[Database]:
         rival, self.rival = self.rival, []
         if rival:
             take_rows(Opened(self.path), rival)
-        with super().write() as conn:
-            yield conn
+        with super().write() as db:
+            yield db
 
 
 def test_a_catalogue_that_is_filled_meanwhile_keeps_what_it_knows(tmp_path: Path) -> None:

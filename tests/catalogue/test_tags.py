@@ -27,12 +27,12 @@ def ids(opened: Opened) -> list[str]:
 
 def test_tags_are_added_and_removed_and_changes_counted(opened: Opened) -> None:
     both = ids(opened)
-    with opened.write() as conn:
-        assert change_tags(conn, both, add=["é", "a"], remove=["x"], now=LATER) == 2
-        assert change_tags(conn, both, add=["a"], remove=["x"], now=LATER) == 0
-        assert change_tags(conn, both, add=["b"], remove=["b"], now=LATER) == 2
-        assert change_tags(conn, both[:1], remove=["a", "b"], now=LATER) == 1
-        assert change_tags(conn, ["no such id"], add=["a"], now=LATER) == 0
+    with opened.write() as db:
+        assert change_tags(db.conn, both, add=["é", "a"], remove=["x"], now=LATER) == 2
+        assert change_tags(db.conn, both, add=["a"], remove=["x"], now=LATER) == 0
+        assert change_tags(db.conn, both, add=["b"], remove=["b"], now=LATER) == 2
+        assert change_tags(db.conn, both[:1], remove=["a", "b"], now=LATER) == 1
+        assert change_tags(db.conn, ["no such id"], add=["a"], now=LATER) == 0
     assert table(opened, "path, tags, updated_at") == [
         ("/m/a.gguf", '["é"]', LATER),
         ("/m/b.gguf", '["a","b","é"]', LATER),
@@ -40,8 +40,8 @@ def test_tags_are_added_and_removed_and_changes_counted(opened: Opened) -> None:
 
 
 def test_the_users_tags_survive_the_next_import(opened: Opened) -> None:
-    with opened.write() as conn:
-        change_tags(conn, ids(opened), add=["favorite"], now=LATER)
+    with opened.write() as db:
+        change_tags(db.conn, ids(opened), add=["favorite"], now=LATER)
     assert counts(take(opened, found("/m/a.gguf", tags=("x",)))) == (0, 0, 1)
     assert table(opened, "tags") == [('["favorite","x"]',), ('["favorite"]',)]
 
@@ -51,8 +51,8 @@ def test_the_users_tags_survive_the_next_import(opened: Opened) -> None:
 )
 def test_what_is_no_tag_is_refused(opened: Opened, tag: str) -> None:
     for change in ({"add": [tag]}, {"remove": [tag]}):
-        with opened.write() as conn, pytest.raises(UsageError, match="is no tag") as refused:
-            change_tags(conn, ids(opened), now=LATER, **change)
+        with opened.write() as db, pytest.raises(UsageError, match="is no tag") as refused:
+            change_tags(db.conn, ids(opened), now=LATER, **change)
         assert str(MAX_TAG) in str(refused.value.hint)
     assert table(opened, "tags") == [('["x"]',), ("[]",)]
 
@@ -72,8 +72,8 @@ def test_a_tag_that_passes_is_printable_and_short(tag: str) -> None:
 def test_forgetting_takes_the_companions_along(opened: Opened, enforced: str) -> None:
     opened.conn.execute(f"PRAGMA foreign_keys = {enforced}")
     first = ids(opened)[0]
-    with opened.write() as conn:
-        assert forget(conn, [first, first, "no such id"]) == 1
+    with opened.write() as db:
+        assert forget(db.conn, [first, first, "no such id"]) == 1
     assert table(opened, "path") == [("/m/b.gguf",)]
     assert table(opened, "path", "model_files") == [("/m/b.gguf",)]
     assert table(opened, "locator", "model_places") == [("/m/b.gguf",)]

@@ -45,8 +45,8 @@ def hear():
 # The modules are loaded before the rights are given up: the interpreter may be root's alone.
 _AS_NOBODY = f"""
 import importlib, pkgutil, tempfile
-import modelstore.store, modelstore.wal
-for package in (modelstore.store, modelstore.wal):
+import modelstore.database, modelstore.wal
+for package in (modelstore.database, modelstore.wal):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):
         if not module.name.endswith('vector'):
             importlib.import_module(module.name)
@@ -190,7 +190,7 @@ def run(code: str, path: Path, *arguments: object) -> list[list[Any]]:
 
 
 def run_as_nobody(code: str, path: Path, *arguments: object) -> list[list[Any]]:
-    """Run code without root's rights; the package's store is imported already."""
+    """Run code without root's rights; the floors that open a database are imported already."""
     loaded = _AS_NOBODY if IS_ROOT else _AS_NOBODY.split("os.setgroups", maxsplit=1)[0]
     return run(loaded + code, path, *arguments)
 

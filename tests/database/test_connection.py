@@ -37,8 +37,8 @@ def catalogue(path: Path) -> Path:
 
 
 def insert(opened: OpenDatabase, value: str = "new") -> None:
-    with opened.write() as conn:
-        conn.execute("INSERT INTO t (v) VALUES (?)", (value,))
+    with opened.write() as db:
+        db.execute("INSERT INTO t (v) VALUES (?)", (value,))
 
 
 def count(opened: OpenDatabase) -> int:
@@ -381,8 +381,8 @@ def test_patience_that_ends_names_the_writer(tmp_path: Path) -> None:
 
 
 def delete_and_raise(opened: OpenDatabase, error: BaseException) -> None:
-    with opened.write() as conn:
-        conn.execute("DELETE FROM t")
+    with opened.write() as db:
+        db.execute("DELETE FROM t")
         raise error
 
 
@@ -403,9 +403,9 @@ def test_the_fault_of_a_statement_stays_what_it_is(tmp_path: Path) -> None:
     with (
         open_database(str(path), purpose=Purpose.WRITE) as opened,
         pytest.raises(sqlite3.IntegrityError),
-        opened.write() as conn,
+        opened.write() as db,
     ):
-        conn.execute("INSERT INTO t (id, v) VALUES (1, 'again')")
+        db.execute("INSERT INTO t (id, v) VALUES (1, 'again')")
 
 
 def test_a_commit_that_was_rolled_back_is_not_tried_again(tmp_path: Path) -> None:
@@ -422,11 +422,11 @@ def test_a_commit_that_was_rolled_back_is_not_tried_again(tmp_path: Path) -> Non
 
     path = crashed(tmp_path / "app.db")
     with open_database(str(path), purpose=Purpose.WRITE) as opened:
-        real, fake = opened.conn, RolledBack()
-        opened.conn = fake  # type: ignore[assignment]
+        real, fake = opened.db.conn, RolledBack()
+        opened.db.conn = fake  # type: ignore[assignment]
         with pytest.raises(sqlite3.OperationalError) as caught:
             opened._commit()
-        opened.conn = real
+        opened.db.conn = real
     assert primary_code(caught.value) == 15
     assert fake.commits == 1
 

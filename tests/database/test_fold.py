@@ -102,8 +102,8 @@ def test_the_numbers_are_those_of_the_log_itself(tmp_path: Path) -> None:
     """The frames in the file and mxFrame of the wal-index, both read by code of their own."""
     path = crashed(tmp_path / "app.db", rows=17)
     opened = open_database(str(path), purpose=Purpose.WRITE)
-    with opened.write() as conn:
-        conn.executemany("INSERT INTO t (v) VALUES (?)", [("x" * 3000,) for _ in range(40)])
+    with opened.write() as db:
+        db.conn.executemany("INSERT INTO t (v) VALUES (?)", [("x" * 3000,) for _ in range(40)])
     shm = struct.unpack("=I", run_raw(path, "-shm", 16, 4))[0]
     frames = frames_in_log(path)
     result = opened.close()
@@ -351,8 +351,8 @@ def test_killed_after_the_end_nothing_is_missing(tmp_path: Path) -> None:
 import os, signal, sys
 from modelstore.database.connection import Purpose, open_database
 opened = open_database(sys.argv[1], purpose=Purpose.WRITE, timeout=0.1)
-with opened.write() as conn:
-    conn.executemany("insert into t (v) values (?)", [("x" * 500,) for _ in range(995)])
+with opened.write() as db:
+    db.conn.executemany("insert into t (v) values (?)", [("x" * 500,) for _ in range(995)])
 opened.close()
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -400,8 +400,8 @@ def test_a_full_disk_keeps_the_rows_in_the_log_and_says_so(tmp_path: Path) -> No
     try:
         path = crashed(target / "app.db")
         opened = open_database(str(path), purpose=Purpose.WRITE, timeout=0.2)
-        with opened.write() as conn:
-            conn.executemany("INSERT INTO t (v) VALUES (?)", [("x" * 4000,) for _ in range(30)])
+        with opened.write() as db:
+            db.conn.executemany("INSERT INTO t (v) VALUES (?)", [("x" * 4000,) for _ in range(30)])
         room = os.statvfs(target)
         (target / "ballast").write_bytes(bytes(room.f_bavail * room.f_frsize))
         result = opened.close()
@@ -422,14 +422,14 @@ def test_a_full_disk_keeps_the_rows_in_the_log_and_says_so(tmp_path: Path) -> No
 # write lock is held at that moment, by a connection that tries to have it.
 ON_AFFECTED = """
 sys.modules['pysqlite3'] = None
-from modelstore.store import sqlite as door
+from modelstore.database import sqlite as door
 if not door.HAS_WAL_RESET_BUG:
     say('not affected', door.SQLITE_VERSION)
     sys.exit()
-from modelstore.store import livelog
+from modelstore.database import live_log
 from modelstore.database.connection import Purpose, open_database
 calls = []
-run = livelog._run
+run = live_log._run
 def noted(conn, mode, timeout):
     import subprocess
     probe = (
@@ -439,10 +439,10 @@ def noted(conn, mode, timeout):
     held = subprocess.run([sys.executable, '-ISc', probe, path], capture_output=True).returncode
     calls.append((mode, bool(held)))
     return run(conn, mode, timeout)
-livelog._run = noted
+live_log._run = noted
 opened = open_database(path, purpose=Purpose.WRITE, timeout=float(sys.argv[2]))
-with opened.write() as conn:
-    conn.execute("insert into t (v) values ('x')")
+with opened.write() as db:
+    db.execute("insert into t (v) values ('x')")
 result = opened.close()
 code = int(result.exit_code(wrote=True))
 say(code, result.log, result.left, result.exact, calls, opened.warnings)
