@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from modelstore.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _MAX_MARKS = 4  # a longer run draws over the lines above and below, or hides text
 _MARKS = ("Mn", "Me")  # not all of them have a combining class: variation selectors have none
@@ -126,6 +126,22 @@ def human_seconds(seconds: float) -> str:
 def plural(count: int, noun: str, many: str | None = None) -> str:
     """Return ``1 row``, ``2 rows``, ``0 rows``."""
     return f"{count:,} {noun if count == 1 else (many or noun + 's')}"
+
+
+def process_name(pid: int | None, command: str, *facts: str) -> str:
+    """Return how every sentence names a process: ``pid 4121 (python app.py)``.
+
+    A process without a known `pid` has its command alone. `facts` follow the command in the
+    parentheses. `command` is outside text and stays raw.
+    """
+    words = ", ".join((command, *facts))
+    return f"pid {pid} ({words})" if pid else words
+
+
+def listed(items: Sequence[str], limit: int) -> str:
+    """Return ``a, b and 3 more``: at most `limit` of the items, and a count of the others."""
+    more = len(items) - limit
+    return ", ".join(items[:limit]) + (f" and {more:,} more" if more > 0 else "")
 
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|)")

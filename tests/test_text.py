@@ -10,9 +10,11 @@ from modelstore.text import (
     human_context,
     human_count,
     human_seconds,
+    listed,
     parse_duration,
     parse_size,
     plural,
+    process_name,
     visible,
 )
 
@@ -147,3 +149,14 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_one_row_is_no_rows() -> None:
     assert [plural(n, "row") for n in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
     assert plural(1200, "entry", "entries") == "1,200 entries"
+
+
+def test_a_process_is_named_by_its_pid_and_command() -> None:
+    assert process_name(41, "python app", "SQLite 3.45.1") == "pid 41 (python app, SQLite 3.45.1)"
+    assert process_name(None, "unknown process") == "unknown process"
+
+
+def test_a_long_list_ends_with_a_count() -> None:
+    assert listed(["a", "b"], 2) == "a, b"
+    assert listed(["a", "b", "c"], 1) == "a and 2 more"
+    assert listed([], 3) == ""

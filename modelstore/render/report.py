@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from modelstore.render.formats import FORMAT_VERSION
 from modelstore.render.grid import Cell, Grid, plain_lines, shown
 from modelstore.render.rows import dump_json, write_rows
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from modelstore.render.rows import Write
-
-FORMAT_VERSION = 1
-"""Of the JSON objects; a change that a reader of them could trip over raises it."""
 
 ReportFormat = Literal["table", "json", "jsonl", "csv", "tsv"]
 _NESTED = (list, tuple, dict)

@@ -249,7 +249,7 @@ def test_settings_and_files_of_the_caller_do_not_reach_the_children(tmp_path: Pa
     for name in ("modelstore/__init__.py", "json.py", "sqlite3.py"):
         (trap / name).write_text("raise SystemExit('trapped')")
     code = (
-        "import os, sys; from modelstore.verify.drill import run_drill; "
+        "import os, sys; from modelstore.verify.drill.run import run_drill; "
         f"os.environ.update({HOSTILE_SETTINGS!r}); os.chdir({str(trap)!r}); "
         f"result = run_drill({str(place)!r}, tell=lambda step: print(step)); "
         "sys.exit(sum(finding.severity != 'pass' for finding in result.findings))"
