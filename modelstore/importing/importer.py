@@ -34,11 +34,6 @@ _BATCH_MODELS = 500
 _BATCH_SECONDS = 2.0
 _KEPT_SKIPS = 10_000  # kept for the summary; stderr names every one
 
-TOLD_KINDS = frozenset(("json", "jsonl", "csv", "tsv"))
-"""Kinds whose records are what a person says: they override what was read before."""
-
-_WITHOUT_PLACES = TOLD_KINDS | {"catalogue", "dashboard"}
-
 
 @dataclass(slots=True)
 class Tally:
@@ -77,7 +72,7 @@ class Tally:
 
 def has_places(chosen: Chosen) -> bool:
     """Whether a source shows models in places, which a later import compares with."""
-    return chosen.kind not in _WITHOUT_PLACES and chosen.target.stream is None
+    return kind_info(chosen.kind).has_places and chosen.target.stream is None
 
 
 class Importer:
@@ -177,14 +172,14 @@ class Importer:
         staging = self._staging
         count = 1
         if isinstance(item, Found):
-            rejected = staging.add(item, told=tally.kind in TOLD_KINDS)
+            rejected = staging.add(item, told=kind_info(tally.kind).is_authoritative)
             if rejected is not None:
                 self._skip(tally, Skipped(rejected.what, rejected.reason))
                 return
         elif isinstance(item, Unchanged):
             staging.add_seen(item.locator, item.place)
         elif isinstance(item, Rows):
-            refused = staging.add_rows(item.rows, fill=tally.kind not in TOLD_KINDS)
+            refused = staging.add_rows(item.rows, fill=not kind_info(tally.kind).is_authoritative)
             for one in refused:
                 self._skip(tally, Skipped(one.what, one.reason))
             count = len(item.rows) - len(refused)

@@ -34,7 +34,7 @@ def places(context: Context, *, ask_servers: bool = False) -> Iterator[Discovere
     """
     seen: set[str] = set()
     for kind, info in kinds.KINDS.items():
-        is_server = info.module == "servers"
+        is_server = info.is_server
         if is_server and not ask_servers:
             continue
         for path in kinds.usual_places(kind, context):

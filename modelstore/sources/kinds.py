@@ -5,7 +5,8 @@ Nothing here imports a source: each is imported when it is used, so that command
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -18,80 +19,96 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KindInfo:
-    """One kind of source.
+    """Everything that the rest of the program needs to know about one kind of source.
 
-    ``module`` is the source itself, or holds it in its ``SOURCES`` mapping of kinds. ``staged``
-    says how it is committed: a data file ``once``, as one short transaction after all of it was
-    parsed; a scan of many files in ``batches``.
+    A module that serves several kinds maps them to sources in ``SOURCES``; any other module is
+    the source itself. No field has a default: a new kind states every fact.
     """
 
     kind: str
     module: str  # within this package
     summary: str
-    has_usual_place: bool = False  # the source then has ``usual_places(context)``
-    staged: Literal["once", "batches"] = "once"
+    _: KW_ONLY
+    rank: Literal[0, 1, 2]
+    """How well it knows a model: 2 reads the model's files, 1 a description, 0 asks a server.
+    A higher rank overrides the values of a lower one."""
+    is_authoritative: bool  # a person wrote the records: they override every rank
+    has_places: bool  # models are seen in places, which the next import compares with
+    staged: Literal["once", "batches"]
+    """``once``: one transaction; ``batches``: a scan of many files commits as it goes."""
+    has_usual_place: bool  # the source has ``usual_places(context)``
 
+    @property
+    def is_server(self) -> bool:
+        """True for a kind that is read over the network."""
+        return self.module.startswith("servers.")
+
+
+# Kinds of one family share these facts; an entry may override one.
+_model_file = partial(
+    KindInfo, rank=2, is_authoritative=False, has_places=True, staged="once", has_usual_place=False
+)
+_store = partial(
+    KindInfo,
+    rank=2,
+    is_authoritative=False,
+    has_places=True,
+    staged="batches",
+    has_usual_place=True,
+)
+_user_records = partial(
+    KindInfo, rank=1, is_authoritative=True, has_places=False, staged="once", has_usual_place=False
+)
+_database = partial(
+    KindInfo, rank=1, is_authoritative=False, has_places=False, staged="once", has_usual_place=False
+)
+_config = partial(
+    KindInfo, rank=1, is_authoritative=False, has_places=True, staged="once", has_usual_place=False
+)
+_server = partial(
+    KindInfo, rank=0, is_authoritative=False, has_places=True, staged="once", has_usual_place=True
+)
 
 KINDS: dict[str, KindInfo] = {
     info.kind: info
     for info in (
-        KindInfo("gguf", "files.gguf", "one GGUF file, or a shard of a set"),
-        KindInfo("safetensors", "files.safetensors", "a safetensors file or directory"),
-        KindInfo(
-            "directory",
-            "files.directory",
-            "a tree of GGUF and safetensors models, of any depth",
-            has_usual_place=True,
-            staged="batches",
+        _model_file("gguf", "files.gguf", "one GGUF file, or a shard of a set"),
+        _model_file("safetensors", "files.safetensors", "a safetensors file or directory"),
+        _store(
+            "directory", "files.directory", "a tree of GGUF and safetensors models, of any depth"
         ),
-        KindInfo("json", "records.json_records", "a JSON array of models, or one model"),
-        KindInfo("jsonl", "records.json_records", "JSON lines, one model a line"),
-        KindInfo("csv", "records.csv_records", "comma-separated values with a header"),
-        KindInfo("tsv", "records.csv_records", "tab-separated values with a header"),
-        KindInfo("catalogue", "records.catalogue", "another modelstore catalogue"),
-        KindInfo(
+        _user_records("json", "records.json_records", "a JSON array of models, or one model"),
+        _user_records("jsonl", "records.json_records", "JSON lines, one model a line"),
+        _user_records("csv", "records.csv_records", "comma-separated values with a header"),
+        _user_records("tsv", "records.csv_records", "tab-separated values with a header"),
+        _database("catalogue", "records.catalogue", "another modelstore catalogue"),
+        _database(
             "dashboard",
             "records.dashboard",
             "the database of the llama proxy dashboard",
             has_usual_place=True,
         ),
-        KindInfo(
-            "huggingface",
-            "stores.huggingface",
-            "the Hugging Face hub cache",
-            has_usual_place=True,
-            staged="batches",
+        _store("huggingface", "stores.huggingface", "the Hugging Face hub cache"),
+        _store("llama-cache", "stores.llama_cache", "llama.cpp's older download cache"),
+        _store("ollama", "stores.ollama", "Ollama's store on disk"),
+        _store("lmstudio", "stores.lmstudio", "LM Studio's models"),
+        _config("llama-swap", "configs.llama_swap", "a llama-swap config.yaml"),
+        _config("preset", "configs.preset", "a llama-server preset INI"),
+        _server(
+            "server",
+            "servers.live",
+            "a live server, of whichever kind answers",
+            has_usual_place=False,
         ),
-        KindInfo(
-            "llama-cache",
-            "stores.llama_cache",
-            "llama.cpp's older download cache",
-            has_usual_place=True,
-            staged="batches",
+        _server("llama-server", "servers.live", "a live llama-server"),
+        _server("ollama-server", "servers.live", "a live Ollama server"),
+        _server("lmstudio-server", "servers.live", "a live LM Studio server"),
+        _server(
+            "openai-server",
+            "servers.live",
+            "any live server with OpenAI's /v1/models",
+            has_usual_place=False,
         ),
-        KindInfo(
-            "ollama",
-            "stores.ollama",
-            "Ollama's store on disk",
-            has_usual_place=True,
-            staged="batches",
-        ),
-        KindInfo(
-            "lmstudio",
-            "stores.lmstudio",
-            "LM Studio's models",
-            has_usual_place=True,
-            staged="batches",
-        ),
-        KindInfo("llama-swap", "configs.llama_swap", "a llama-swap config.yaml"),
-        KindInfo("preset", "configs.preset", "a llama-server preset INI"),
-        KindInfo("server", "servers.live", "a live server, of whichever kind answers"),
-        KindInfo("llama-server", "servers.live", "a live llama-server", has_usual_place=True),
-        KindInfo("ollama-server", "servers.live", "a live Ollama server", has_usual_place=True),
-        KindInfo(
-            "lmstudio-server", "servers.live", "a live LM Studio server", has_usual_place=True
-        ),
-        KindInfo("openai-server", "servers.live", "any live server with OpenAI's /v1/models"),
     )
 }
 

@@ -37,9 +37,7 @@ def test_places_that_exist_and_those_that_do_not(tmp_path: Path) -> None:
 def test_every_kind_with_a_usual_place_is_looked_for(tmp_path: Path) -> None:
     found = {place.kind for place in discover.places(context(home=str(tmp_path)))}
     assert found == {
-        kind
-        for kind, info in kinds.KINDS.items()
-        if info.has_usual_place and not kind.endswith("server")
+        kind for kind, info in kinds.KINDS.items() if info.has_usual_place and not info.is_server
     }
 
 

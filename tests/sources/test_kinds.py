@@ -25,6 +25,18 @@ def test_a_kind_with_a_usual_place_names_it(kind: str) -> None:
     assert all(place.startswith(("/", "http://")) for place in places)
 
 
+def test_what_a_person_says_overrides_and_has_no_places() -> None:
+    told = {kind for kind, info in KINDS.items() if info.is_authoritative}
+    assert told == {"json", "jsonl", "csv", "tsv"}
+    assert not any(KINDS[kind].has_places for kind in told)
+
+
+def test_files_outrank_descriptions_and_these_outrank_servers() -> None:
+    assert KINDS["ollama"].rank > KINDS["preset"].rank > KINDS["ollama-server"].rank
+    assert all((info.rank == 0) == info.is_server for info in KINDS.values())
+    assert all(info.rank == 2 for info in KINDS.values() if info.staged == "batches")
+
+
 def test_a_kind_without_a_usual_place_has_none() -> None:
     assert usual_places("json", context()) == []
 

@@ -368,7 +368,7 @@ def test_more_entries_than_are_held_at_a_time_are_said(
 
 _OPENED = """
 import json, sys
-from modelstore.sources import directory
+from modelstore.sources.files import directory
 from modelstore.sources.base import Context, KnownFile, Target
 root, known = sys.argv[1], json.load(sys.stdin)
 context = Context(
