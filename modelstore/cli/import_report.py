@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.errors import ExitCode, worst
+from modelstore.importing.result import COUNTS
 from modelstore.render.fold import fold_parts
 from modelstore.render.grid import Cell, Grid, Heading
 from modelstore.render.report import Report
 from modelstore.text import plural
 
 if TYPE_CHECKING:
-    from modelstore.database.checkpoint import Checkpoint
-    from modelstore.database.proof import Proof
-    from modelstore.importing.importer import Tally
+    from modelstore.importing.result import ImportResult
 
-_SUMMED = ("found", "added", "updated", "unchanged", "missing", "pruned", "skipped")
 _ALWAYS = ("found", "added", "updated", "unchanged", "skipped")
 _ABSENT = (
     Heading("NOTHING AT", shrink="middle"),
@@ -26,66 +22,21 @@ _ABSENT = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportResult:
-    """Everything that the summary tells."""
-
-    database: str
-    origin: str
-    tallies: tuple[Tally, ...]
-    checkpoint: Checkpoint
-    proof: Proof | None  # None where nothing was to be proved: a dry run
-    dry_run: bool
-    allow_empty: bool
-    allow_pending: bool
-    lock_seconds: float
-
-    def total(self, name: str) -> int:
-        """Return the sum of one count over all sources."""
-        return sum(int(getattr(tally, name)) for tally in self.tallies)
-
-    def is_fault(self, tally: Tally) -> bool:
-        """Whether it is a fault that a source held no model: one that was named, or all."""
-        if self.allow_empty or not tally.is_empty or tally.error:
-            return False
-        return not tally.optional or not self.total("found")
-
-    @property
-    def codes(self) -> tuple[ExitCode, ...]:
-        """Every exit code that applies, the one that wins first."""
-        found = {
-            ExitCode.SKIPPED if tally.optional else tally.error.exit_code
-            for tally in self.tallies
-            if tally.error
-        }
-        if self.total("skipped") or any(self.is_fault(tally) for tally in self.tallies):
-            found.add(ExitCode.SKIPPED)
-        if not self.dry_run:
-            found.add(self.checkpoint.exit_code(wrote=True, allow_pending=self.allow_pending))
-            if self.proof is not None and not self.proof.holds:
-                found.add(ExitCode.FAILED)
-        ordered = []
-        while found:
-            ordered.append(worst(*found))
-            found.discard(ordered[-1])
-        return tuple(code for code in ordered if code) or (ExitCode.OK,)
-
-
 def import_report(result: ImportResult) -> Report:
     """Return the report of an import."""
     return Report(
         body=tuple(_body(result)),
         payload=_payload(result),
-        columns=("source", "kind", *_SUMMED, "error"),
+        columns=("source", "kind", *COUNTS, "error"),
         rows=[
-            (t.source, t.kind, *(getattr(t, n) for n in _SUMMED), t.error and t.error.message)
+            (t.source, t.kind, *(getattr(t, n) for n in COUNTS), t.error and t.error.message)
             for t in result.tallies
         ],
     )
 
 
 def _body(result: ImportResult) -> list[str | Cell | Grid]:
-    shown = [name for name in _SUMMED if name in _ALWAYS or result.total(name)]
+    shown = [name for name in COUNTS if name in _ALWAYS or result.total(name)]
     there = [tally for tally in result.tallies if tally.absent is None]
     kinds = [tally.kind for tally in there] if any(t.optional for t in there) else []
     headings = (
@@ -111,20 +62,15 @@ def _body(result: ImportResult) -> list[str | Cell | Grid]:
         return parts
     parts += fold_parts(result.checkpoint)
     parts.append(_proof_line(result))
-    if _is_pending(result.checkpoint):
+    if result.is_pending:
         command = f"modelstore checkpoint {shlex.quote(result.database)}"
         parts.append(f"fold the rest when nobody is in the way: {command}")
     return parts
 
 
-def _is_pending(checkpoint: Checkpoint) -> bool:
-    """Whether what is not in the main file is safe in its log, and can be folded later."""
-    return checkpoint.exit_code(wrote=True) is ExitCode.BUSY
-
-
 def _proof_line(result: ImportResult) -> Cell:
     proof = result.proof
-    if _is_pending(result.checkpoint):
+    if result.is_pending:
         return Cell("not all rows are in the main file: they are in database + WAL", "warn")
     if proof is None or not result.checkpoint.in_main_file:
         return Cell("not all rows are in the main file, and they may be lost", "bad")
@@ -149,8 +95,8 @@ def _payload(result: ImportResult) -> dict[str, object]:
         "database_from": result.origin,
         "dry_run": result.dry_run,
         "exit_codes": [int(code) for code in result.codes],
-        **{name: result.total(name) for name in _SUMMED},
-        "in_main_file": bool(result.checkpoint.in_main_file and proof is not None and proof.holds),
+        **{name: result.total(name) for name in COUNTS},
+        "in_main_file": result.in_main_file,
         "proof": None
         if proof is None
         else {"kind": proof.kind, "expected": proof.expected, "counted": proof.counted},
@@ -159,7 +105,7 @@ def _payload(result: ImportResult) -> dict[str, object]:
             {
                 "source": tally.source,
                 "kind": tally.kind,
-                **{name: getattr(tally, name) for name in _SUMMED},
+                **{name: getattr(tally, name) for name in COUNTS},
                 "absent": tally.absent,
                 "offline": tally.offline,
                 "error": tally.error.message if tally.error else None,

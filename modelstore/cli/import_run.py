@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from modelstore.catalogue.schema import create_or_migrate
 from modelstore.catalogue.staging import Staging
-from modelstore.cli.import_report import ImportResult, import_report
+from modelstore.cli.import_report import import_report
 from modelstore.cli.options import Format, confirm
 from modelstore.cli.output import current
 from modelstore.cli.progress import progress
 from modelstore.cli.session import DatabaseChoice, Session, choose_database, tell_wal_line
 from modelstore.database.connection import Purpose
 from modelstore.errors import ExitCode, LockedError, PartlyWrittenError, UsageError, worst
-from modelstore.importing.importer import Importer, Tally
+from modelstore.importing.importer import Importer
+from modelstore.importing.result import ImportResult
 from modelstore.importing.targets import choose_targets, make_context
 from modelstore.text import plural, visible
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
     from modelstore.catalogue.roots import Plan
     from modelstore.cli.output import Output
+    from modelstore.cli.progress import Progress
     from modelstore.importing.targets import Chosen
-    from modelstore.sources.base import Context
+    from modelstore.sources.base import Context, Skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,35 +76,36 @@ def _import(
     *,
     shown: DatabaseChoice,
 ) -> ImportResult:
-    tallies: list[Tally] = []
     with ExitStack() as stack:
         staging = stack.enter_context(Staging())
         session = stack.enter_context(Session(out, choice, Purpose.CREATE, timeout=request.timeout))
         create_or_migrate(session.opened, choice.path)
-        show = stack.enter_context(progress(out, "models"))
-        importer = Importer(out, session.opened, staging, context, request.tags, show)
+        listener = _Listener(out, request, stack.enter_context(progress(out, "models")))
+        importer = Importer(
+            session.opened,
+            staging,
+            context,
+            listener,
+            tags=request.tags,
+            prune=request.prune,
+        )
         try:
-            for chosen in targets:
-                tallies.append(importer.read(chosen))
-                importer.settle(chosen, tallies[-1], prune=request.prune, ask=_ask(out, request))
-        except LockedError as error:
-            if not importer.committed:
-                raise
-            raise _partly(importer.committed, choice.path) from error
+            tallies = importer.run(targets)
+        except PartlyWrittenError:
+            raise
         except BaseException as error:
-            if not request.dry_run:
+            if not request.dry_run and not isinstance(error, LockedError):
                 _note_what_stays(session, importer)
             raise session.opened.meaning(error, wrote=bool(importer.committed)) or error from error
-        if request.dry_run:
-            proof = None
-        else:
+        proof = None
+        if not request.dry_run:
             session.stays = f"all of this import ({_changed(importer.committed)}) is committed"
             proof = importer.prove()
     checkpoint = session.opened.close()
     return ImportResult(
         database=shown.path,
         origin=shown.origin,
-        tallies=tuple(tallies),
+        tallies=tallies,
         checkpoint=checkpoint,
         proof=proof,
         dry_run=request.dry_run,
@@ -112,29 +115,36 @@ def _import(
     )
 
 
-def _ask(out: Output, request: Request) -> Callable[[Plan], bool]:
-    """Return what decides on a prune: more than half of a source wants a yes."""
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """Tells the person what happens during an import, and asks before a large prune."""
 
-    def ask(plan: Plan) -> bool:
-        if not plan.is_most or request.dry_run:
+    out: Output
+    request: Request
+    show: Progress
+
+    def note(self, text: str) -> None:
+        self.out.note(text)
+
+    def warn(self, text: str) -> None:
+        self.out.warn(text)
+
+    def skip(self, skipped: Skipped) -> None:
+        self.out.message(f"skipped: {visible(skipped.what, 300)}: {visible(skipped.reason, 300)}")
+
+    def progress(self, what: str, done: int) -> None:
+        self.show(what, done)
+
+    def may_prune(self, plan: Plan) -> bool:
+        if not plan.is_most or self.request.dry_run:
             return True
         count = f"{len(plan.prunable):,} of {plural(plan.known, 'model')}"
         return confirm(
-            out,
+            self.out,
             f"Forget {count} known under {plan.root}?",
-            yes=request.yes,
+            yes=self.request.yes,
             refusal=f"--prune would forget {count} known under {visible(plan.root, 200)}",
         )
-
-    return ask
-
-
-def _partly(committed: int, path: str) -> PartlyWrittenError:
-    return PartlyWrittenError(
-        f"{visible(path, 200)} was locked by another process in the middle of this import, and "
-        f"patience ran out: {plural(committed, 'model')} were committed, the rest was not",
-        hint="try again, or wait longer with --timeout; the next import goes on from there",
-    )
 
 
 def _note_what_stays(session: Session, importer: Importer) -> None:

@@ -8,24 +8,23 @@ batch at most and the next import goes on from there.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
-from modelstore.catalogue.merge import Merged, count_present, merge
+from modelstore.catalogue.merge import count_present, merge
 from modelstore.catalogue.roots import finish_root, known_files, survey_root
 from modelstore.database.proof import Proof, prove
-from modelstore.errors import ModelstoreError, SourceError
+from modelstore.errors import LockedError, PartlyWrittenError, SourceError
+from modelstore.importing.result import Tally
 from modelstore.sources.base import Found, KnownFile, Note, Rows, Skipped, Unchanged
 from modelstore.sources.kinds import kind_info, load
-from modelstore.text import visible
+from modelstore.text import plural, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from modelstore.catalogue.roots import Plan
     from modelstore.catalogue.staging import Staging
-    from modelstore.cli.output import Output
-    from modelstore.cli.progress import Progress
     from modelstore.database.connection import OpenDatabase
     from modelstore.importing.targets import Chosen
     from modelstore.sources.base import Context, Item
@@ -35,39 +34,28 @@ _BATCH_SECONDS = 2.0
 _KEPT_SKIPS = 10_000  # kept for the summary; stderr names every one
 
 
-@dataclass(slots=True)
-class Tally:
-    """What one source brought; its counts grow while it is read."""
+class Listener(Protocol):
+    """Receives what an import has to tell while it runs. All text comes from outside: unescaped."""
 
-    source: str  # as it was given: outside text
-    kind: str
-    optional: bool = False
-    absent: str | None = None  # why there was nothing to read
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    missing: int = 0  # models whose files are gone, now marked
-    pruned: int = 0
-    skipped: int = 0
-    skips: list[Skipped] = field(default_factory=list)
-    offline: str | None = None  # why nothing of it is taken for gone
-    error: ModelstoreError | None = None
+    def note(self, text: str) -> None:
+        """Receive a remark that is no fault."""
+        ...
 
-    @property
-    def found(self) -> int:
-        """Models that it holds, each once however many of its places show it."""
-        return self.added + self.updated + self.unchanged
+    def warn(self, text: str) -> None:
+        """Receive a warning."""
+        ...
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it held no model at all."""
-        return self.found == 0
+    def skip(self, skipped: Skipped) -> None:
+        """Receive a thing that was skipped, with its reason."""
+        ...
 
-    def count(self, merged: Merged) -> None:
-        """Add what a merge did."""
-        self.added += merged.added
-        self.updated += merged.updated
-        self.unchanged += merged.unchanged
+    def progress(self, what: str, done: int) -> None:
+        """Receive what is read now, and the number of models so far; called for each item."""
+        ...
+
+    def may_prune(self, plan: Plan) -> bool:
+        """Decide whether the models that `plan` names as prunable are deleted."""
+        ...
 
 
 def has_places(chosen: Chosen) -> bool:
@@ -76,26 +64,51 @@ def has_places(chosen: Chosen) -> bool:
 
 
 class Importer:
-    """Reads one source after the other into the catalogue that `opened` is."""
+    """Reads sources, one after the other, into an open catalogue.
+
+    `tags` are added to each model. With `prune`, models whose files are gone are deleted.
+    """
 
     def __init__(
         self,
-        out: Output,
         opened: OpenDatabase,
         staging: Staging,
         context: Context,
-        tags: tuple[str, ...],
-        show: Progress,
+        listener: Listener,
+        *,
+        tags: tuple[str, ...] = (),
+        prune: bool = False,
     ) -> None:
-        self._out = out
         self._opened = opened
         self._staging = staging
         self._context = context
+        self._listener = listener
         self._tags = tags
-        self._show = show
+        self._prune = prune
         self._done = 0
         self.committed = 0  # models, added or updated
         self.lock_seconds = 0.0  # the longest that a transaction of ours held the write lock
+
+    def run(self, targets: Sequence[Chosen]) -> tuple[Tally, ...]:
+        """Read every target into the catalogue; return the counts of each.
+
+        Raises `LockedError` when the lock could not be had and nothing was committed, and
+        `PartlyWrittenError` when a part of the import was.
+        """
+        tallies = []
+        try:
+            for chosen in targets:
+                tallies.append(self.read(chosen))
+                self.settle(chosen, tallies[-1])
+        except LockedError as error:
+            if not self.committed:
+                raise
+            raise PartlyWrittenError(
+                f"{visible(self._opened.path, 200)} was locked by another process during this "
+                f"import: {plural(self.committed, 'model')} were committed, the rest was not",
+                hint="run the same command again to continue, or wait longer with --timeout",
+            ) from error
+        return tuple(tallies)
 
     def read(self, chosen: Chosen) -> Tally:
         """Read one source and commit what it holds.
@@ -110,7 +123,7 @@ class Importer:
         context = replace(
             self._context,
             known=self._known(chosen.root) if has_places(chosen) else {},
-            progress=lambda what, _count: self._show(what, self._done),
+            progress=lambda what, _count: self._listener.progress(what, self._done),
         )
         try:
             items = load(chosen.kind).read(chosen.target, context)
@@ -122,10 +135,8 @@ class Importer:
         self._commit(tally, fold=False)
         return tally
 
-    def settle(
-        self, chosen: Chosen, tally: Tally, *, prune: bool, ask: Callable[[Plan], bool]
-    ) -> None:
-        """Mark what is gone from a source that was read, or prune it; an offline one is left."""
+    def settle(self, chosen: Chosen, tally: Tally) -> None:
+        """Mark or prune the models that are gone from a source; leave an offline one alone."""
         if not has_places(chosen):
             return
         plan = survey_root(
@@ -136,15 +147,16 @@ class Importer:
             reached=tally.error is None and tally.absent is None,
         )
         tally.offline = plan.offline if plan.known else None
+        prune = self._prune
         if prune and plan.refusal is not None:
-            self._out.warn(f"{visible(chosen.root, 300)} is not pruned: {plan.refusal}")
+            self._listener.warn(f"{chosen.root} is not pruned: {plan.refusal}")
             prune = False
         finished = finish_root(
             self._opened,
             plan,
             source=chosen.kind,
             now=self._context.now,
-            prune=prune and bool(plan.prunable) and ask(plan),
+            prune=prune and bool(plan.prunable) and self._listener.may_prune(plan),
         )
         tally.missing, tally.pruned = finished.missing, finished.pruned
 
@@ -184,19 +196,19 @@ class Importer:
                 self._skip(tally, Skipped(one.what, one.reason))
             count = len(item.rows) - len(refused)
         elif isinstance(item, Note):
-            self._out.note(item.text)
+            self._listener.note(item.text)
             return
         else:
             self._skip(tally, item)
             return
         self._done += count
-        self._show(tally.source, self._done)
+        self._listener.progress(tally.source, self._done)
 
     def _skip(self, tally: Tally, skipped: Skipped) -> None:
         tally.skipped += 1
         if len(tally.skips) < _KEPT_SKIPS:
             tally.skips.append(skipped)
-        self._out.message(f"skipped: {visible(skipped.what, 300)}: {visible(skipped.reason, 300)}")
+        self._listener.skip(skipped)
 
     def _commit(self, tally: Tally, *, fold: bool) -> None:
         if self._staging.pending:

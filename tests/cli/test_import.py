@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.cli.import_report import ImportResult, import_report
+from modelstore.cli.import_report import import_report
 from modelstore.database.checkpoint import Checkpoint
 from modelstore.database.proof import Proof
+from modelstore.importing.result import ImportResult
 from tests.cli.program import DATA, alone, environment, modelstore, python, reader, records
 from tests.waiting import awaits_input, wait_until
 

@@ -487,15 +487,15 @@ def test_a_signal_amid_a_slow_expression_is_no_bug(
     program = """
         import os, sys
         from modelstore.__main__ import main
-        from modelstore.catalogue.expression import Patience
+        from modelstore.catalogue.expression import TimeBudget
 
         number = int(sys.argv.pop())
 
-        def interrupted(patience):
+        def interrupted(budget):
             print("amid", file=sys.stderr, flush=True)
             os.kill(os.getpid(), number)
 
-        Patience.expired = interrupted
+        TimeBudget.expired = interrupted
         main()
     """
     slow = " OR ".join(f"name LIKE '%M%o%d%e%l%{n}%x%y%z%'" for n in range(500))
