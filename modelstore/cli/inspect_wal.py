@@ -107,7 +107,7 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
     import os
 
     from modelstore.cli.session import refuse_absent
-    from modelstore.wal.inspection import inspect, split_path
+    from modelstore.wal.inspection import inspect_log, split_path
     from modelstore.wal.main_file import MainState
 
     database, log = split_path(choice.path)
@@ -116,7 +116,7 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
 
         refuse_absent(choice)
         probe(database)  # says what it is, if it is no database
-    found = inspect(choice.path, names=("models", "name"), limit=limit, deep=deep)
+    found = inspect_log(choice.path, names=("models", "name"), limit=limit, deep=deep)
     if found.loss.main.state is MainState.FOREIGN and found.scan.header is None:
         from modelstore.database.probe import probe
 

@@ -42,7 +42,7 @@ def _frame_rows(found: Inspection) -> Iterator[Row]:
     loss = found.loss
     held = loss.held
     for frame in found.scan.frames():
-        owner = loss.owner(frame.page_number) if frame.number <= found.scan.committed else None
+        owner = loss.owner(frame.page_number) if frame.number <= found.scan.max_frame else None
         thing = owner.object if owner else None
         yield (
             frame.number,

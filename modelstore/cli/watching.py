@@ -51,9 +51,9 @@ def watch_log(
 
 
 def _look(choice: DatabaseChoice, before: Look | None) -> Look:
-    from modelstore.wal.inspection import inspect
+    from modelstore.wal.inspection import inspect_log
 
-    found = inspect(choice.path, names=("models", "name"))
+    found = inspect_log(choice.path, names=("models", "name"))
     now = time.monotonic()
     growth = None
     if before is not None and found.scan.header is not None:
@@ -61,8 +61,8 @@ def _look(choice: DatabaseChoice, before: Look | None) -> Look:
             before.found.scan.header is None
             or before.found.scan.header.salt != found.scan.header.salt
         )
-        base = 0 if restarted else before.found.scan.committed
-        growth = (found.scan.committed - base) / max(now - before.at, 0.001)
+        base = 0 if restarted else before.found.scan.max_frame
+        growth = (found.scan.max_frame - base) / max(now - before.at, 0.001)
     return Look(now, found, growth)
 
 
@@ -93,7 +93,7 @@ def _watch_words(out: Output, choice: DatabaseChoice, interval: float) -> None:
         scan, found = look.found.scan, look.found
         blockers = ", ".join(f"pid {b.pid or 'unknown'}" for b in found.blockers) or "nobody"
         out.stream(
-            f"{time.strftime('%H:%M:%S')} {human_bytes(scan.size)}, {scan.committed} committed, "
+            f"{time.strftime('%H:%M:%S')} {human_bytes(scan.size)}, {scan.max_frame} committed, "
             f"{found.checkpointed} checkpointed, {found.pending} left; {_growth(look)}; "
             f"in the way: {blockers}\n"
         )

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from modelstore.wal.files import open_regular, read_at
+from modelstore.wal.files import open_or_refuse, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ class _Group:
 
     def open(self, path: str) -> int:
         known = self.descriptors.get(identity_of(os.stat(path)))
-        return known if known is not None else self.adopt(open_regular(path))
+        return known if known is not None else self.adopt(open_or_refuse(path))
 
     def adopt(self, descriptor: int) -> int:
         """Keep a descriptor; where the file is open already, a second one must stay open too."""
@@ -129,7 +129,7 @@ class HeldFiles:
         self._released = False
         with _guard:
             known = _groups.get(identity_of(os.stat(path)))
-            self.db = known.open(path) if known is not None else open_regular(path)
+            self.db = known.open(path) if known is not None else open_or_refuse(path)
             self.identity = identity_of(os.fstat(self.db))
             self._group = _groups.setdefault(self.identity, _Group())
             self._group.users += 1

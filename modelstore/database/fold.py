@@ -231,7 +231,7 @@ def without_fold(opened: OpenDatabase) -> Checkpoint:
     if index is not None:
         result = _unfolded(result, index.max_frame, index.backfill)
     elif found.log is not None:
-        result = _unfolded(result, found.log.committed, 0)
+        result = _unfolded(result, found.log.max_frame, 0)
     result = replace(
         result, wal_size_before=found.wal_size or 0, wal_size_after=found.wal_size or 0
     )

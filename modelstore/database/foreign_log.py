@@ -23,7 +23,7 @@ from modelstore.wal.format import (
 from modelstore.wal.index import read_index
 from modelstore.wal.locks import attached_processes
 from modelstore.wal.page_owners import freelist
-from modelstore.wal.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_LEAF, PageSet, Tree, View
+from modelstore.wal.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_LEAF, DatabaseView, PageSet, Tree
 from modelstore.wal.schema import read_schema
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _EnoughError(Exception):
     """As much was read as a look may cost."""
 
 
-class BoundedView(View):
+class BoundedView(DatabaseView):
     """A view that ends the look of `misfit` once it has cost enough."""
 
     def page(self, number: int) -> bytes:
@@ -77,7 +77,7 @@ def misfit(open_view: Callable[[], BoundedView], pages: PageVersions) -> str | N
     return None
 
 
-def _check_root(view: View, item: SchemaObject) -> None:
+def _check_root(view: DatabaseView, item: SchemaObject) -> None:
     is_index = view.btree_page(item.root).kind in (INDEX_INTERIOR, INDEX_LEAF)
     must_be_index = item.type == "index"
     may_be_index = must_be_index or "ROWID" in item.sql.upper()  # WITHOUT ROWID
@@ -86,7 +86,7 @@ def _check_root(view: View, item: SchemaObject) -> None:
         raise view.corrupt(f"page {item.root} cannot be the first of {item.type} {name}")
 
 
-def _check_leaves(view: View, tree: Tree, pages: PageVersions) -> None:
+def _check_leaves(view: DatabaseView, tree: Tree, pages: PageVersions) -> None:
     """Look at kind and order of the leaves where one of the log is beside one of the file."""
     last = None
     met = list(_meeting(view, tree, pages))
@@ -99,7 +99,7 @@ def _check_leaves(view: View, tree: Tree, pages: PageVersions) -> None:
             last = view.rowid(page, len(page.cells) - 1)
 
 
-def _meeting(view: View, tree: Tree, pages: PageVersions) -> Iterator[int]:
+def _meeting(view: DatabaseView, tree: Tree, pages: PageVersions) -> Iterator[int]:
     """Yield, in the order of their keys, leaves beside or below a page of another origin."""
     below = PageSet()
     for number in filter(pages.contains, tree.interiors):
@@ -127,11 +127,11 @@ def why_foreign(header: DatabaseHeader | None, main: int, log: WalScan, wal: int
     has; and what makes a sound database malformed was not written to it
     (sqlite.org/fileformat2.html#file_change_counter).
     """
-    if header is None or not log.committed:
+    if header is None or not log.max_frame:
         return None
     if not header.is_wal:
         return "the database is not in WAL mode, yet there are commits in its log"
-    committed = log.page_numbers[: log.committed]
+    committed = log.page_numbers[: log.max_frame]
     frames = [number for number, page in enumerate(committed, 1) if page == 1]
     why = None
     if frames:
@@ -182,7 +182,7 @@ def _why_malformed(header: DatabaseHeader, main: int, log: WalScan, wal: int) ->
     # MERGED
     from modelstore.wal.pages import PageVersions
 
-    pages = PageVersions(log.page_numbers[: log.committed], log.page_size)
+    pages = PageVersions(log.page_numbers[: log.max_frame], log.page_size)
     problem = misfit(lambda: BoundedView(main, log.page_size, log.page_count, wal, pages), pages)
     if problem is None:
         return None

@@ -234,9 +234,9 @@ class LiveLog:
         """Return who holds which lock of the log; None where there is no -shm to ask about."""
         if self._shm is None:
             return None
-        from modelstore.wal.locks import holders
+        from modelstore.wal.locks import read_locks
 
-        return holders(self._shm)
+        return read_locks(self._shm)
 
     def blockers(self) -> tuple[tuple[Blocker, ...], bool, str | None]:
         """Return who is in the way of folding, whether that is all of them, and if not, why."""

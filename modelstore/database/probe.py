@@ -275,9 +275,9 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
         return replace(found, attached=False)
     from modelstore.database.foreign_log import log_is_gone
     from modelstore.wal.index import read_index
-    from modelstore.wal.locks import holders
+    from modelstore.wal.locks import read_locks
 
-    report = holders(shm)
+    report = read_locks(shm)
     users = bool(report.attached)
     index = read_index(shm)
     known = users or sys.platform.startswith("linux")  # elsewhere nobody tells who is attached
@@ -301,7 +301,7 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
     """Check the log's header, and all of it where SQLite would recover it."""
     from modelstore.database.foreign_log import why_foreign
     from modelstore.wal.format import WalFault, WalHeader
-    from modelstore.wal.scan import scan
+    from modelstore.wal.scan import scan_wal
 
     wal = held.open("-wal")
     if wal is None:
@@ -324,7 +324,7 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
         )
     if found.attached:
         return found
-    log = scan(wal)
+    log = scan_wal(wal)
     foreign = why_foreign(found.header, held.db, log, wal)
     held.let_go(wal)
     # A log that changes has somebody attached by now, and will not be recovered.

@@ -42,23 +42,23 @@ def state_lines(found: Inspection) -> Iterator[tuple[str, Tone]]:
         yield from _damage(found)
     if not found.has_database:
         yield (
-            f"There is no database beside this log: {plural(scan.committed, 'frame')} of it.",
+            f"There is no database beside this log: {plural(scan.max_frame, 'frame')} of it.",
             "warn",
         )
         return
     if found.main_problem is not None:
         yield "No committed frame is in the WAL.", ""
-    elif not scan.committed:
+    elif not scan.max_frame:
         yield "No committed frame is in the WAL: nothing would be lost without it.", "good"
     elif loss.is_harmless:
         yield (
-            f"{plural(scan.committed, 'frame')} in the WAL, all of them in the main file already: "
+            f"{plural(scan.max_frame, 'frame')} in the WAL, all of them in the main file already: "
             "nothing would be lost without it.",
             "good",
         )
     else:
         yield f"{_only_in_log(found)} {_losses(loss)}".strip(), "bad"
-    if loss.main.state in (MainState.MIXED, MainState.TORN) and scan.committed:
+    if loss.main.state in (MainState.MIXED, MainState.TORN) and scan.max_frame:
         yield (
             "The main file is whole only together with its -wal: deleting the -wal now "
             "would corrupt the database, not merely lose rows.",
@@ -183,7 +183,7 @@ def frame_grid(found: Inspection) -> Grid:
     scan = found.scan
     counts = (
         len(scan.marks) - scan.blank,
-        scan.committed,
+        scan.max_frame,
         scan.uncommitted,
         scan.stale,
         scan.damaged,
@@ -284,7 +284,7 @@ def _main_file(found: Inspection) -> tuple[str, Cell]:
 
 
 def _commits(found: Inspection) -> str:
-    sizes = [t.frames for t in found.scan.transactions() if t.last <= found.scan.committed]
+    sizes = [t.frames for t in found.scan.transactions() if t.last <= found.scan.max_frame]
     if not sizes:
         return "none"
     least, most = min(sizes), max(sizes)

@@ -27,7 +27,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
             "header": _header(found),
             "frames": len(scan.marks) - scan.blank,
             "valid": scan.valid,
-            "committed": scan.committed,
+            "committed": scan.max_frame,
             "uncommitted": scan.uncommitted,
             "stale": scan.stale,
             "torn": scan.torn,

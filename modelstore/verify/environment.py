@@ -18,7 +18,7 @@ from modelstore.finding import Finding, findings_of
 from modelstore.text import human_bytes, plural
 from modelstore.verify.place import check_ownership, check_place, describe_place
 from modelstore.verify.subject import NAMED
-from modelstore.wal.processes import process
+from modelstore.wal.processes import describe_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,9 @@ def users_of(path: str) -> tuple[tuple[User, ...], bool]:
         return (), False
     complete = os.geteuid() == 0
     users = [pid for pid in sorted(pids) if pid != os.getpid() and _has_open(pid, wanted)]
-    return tuple(User(pid, process(pid).command, _sqlite_version(pid)) for pid in users), complete
+    return tuple(
+        User(pid, describe_process(pid).command, _sqlite_version(pid)) for pid in users
+    ), complete
 
 
 def _has_open(pid: int, wanted: os.stat_result) -> bool:

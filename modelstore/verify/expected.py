@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
 from modelstore.text import human_bytes, visible
-from modelstore.wal.files import open_regular
+from modelstore.wal.files import open_or_refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +76,7 @@ def read_models(path: str) -> tuple[Mapping[str, object], ...]:
 
 def _read(path: str, name: str) -> bytes:
     try:
-        descriptor = open_regular(os.path.realpath(path))
+        descriptor = open_or_refuse(os.path.realpath(path))
     except FileNotFoundError as error:
         raise UsageError(f"--expect: {name} does not exist", hint="check the path") from error
     with os.fdopen(descriptor, "rb") as file:

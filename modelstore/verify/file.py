@@ -69,7 +69,7 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
     expected = header.page_count * header.page_size
     if header.has_valid_page_count and size < expected:
         log = subject.log
-        is_torn = log.scan.committed and log.loss.main.state in TORN
+        is_torn = log.scan.max_frame and log.loss.main.state in TORN
         held_by_log = is_torn and why_not_fold(subject) is None
         missing = plural(-(-(expected - size) // header.page_size), "page")
         if held_by_log:
@@ -111,7 +111,7 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
             "something other than SQLite wrote to the file, or a copy was cut short",
             data,
         )
-    elif header.has_valid_page_count and size > expected and not subject.log.scan.committed:
+    elif header.has_valid_page_count and size > expected and not subject.log.scan.max_frame:
         yield _finding(
             "long",
             "note",

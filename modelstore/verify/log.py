@@ -122,12 +122,12 @@ def _gone_frames(subject: Subject) -> Iterator[Finding]:
 def _content(subject: Subject, orders: VerifyOptions) -> Iterator[Finding]:
     found = subject.log
     scan, loss = found.scan, found.loss
-    if not scan.committed:
+    if not scan.max_frame:
         yield _nothing(subject)
         return
-    data = {"frames": scan.committed, "checkpointed": found.checkpointed, **loss_data(loss)}
+    data = {"frames": scan.max_frame, "checkpointed": found.checkpointed, **loss_data(loss)}
     risk = at_risk(found)
-    frames = plural(scan.committed, "frame")
+    frames = plural(scan.max_frame, "frame")
     if risk is None:
         yield _finding(
             "folded",

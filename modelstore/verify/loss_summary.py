@@ -20,7 +20,7 @@ TORN = (MainState.MIXED, MainState.TORN)
 def at_risk(found: Inspection) -> str | None:
     """Return what is only in the log, such as ``18 rows``; None where it is certainly nothing."""
     loss = found.loss
-    if not found.scan.committed or loss.is_harmless:
+    if not found.scan.max_frame or loss.is_harmless:
         return None
     rows = loss.lost + loss.reverted
     at_least = "" if loss.is_exact else "at least "
@@ -30,7 +30,7 @@ def at_risk(found: Inspection) -> str | None:
     changed = [change for change in loss.schema_changes if change.fate is not Fate.STAYS]
     if changed:
         parts.append(plural(len(changed), "change") + " of the schema")
-    return " and ".join(parts) or plural(found.pending or found.scan.committed, "frame")
+    return " and ".join(parts) or plural(found.pending or found.scan.max_frame, "frame")
 
 
 def is_many(found: Inspection) -> bool:

@@ -17,7 +17,7 @@ from modelstore.errors import ExitCode, ModelstoreError, RefusedError
 from modelstore.finding import Finding, Severity
 from modelstore.sources.files.naming import parse_name
 from modelstore.text import human_bytes, plural
-from modelstore.wal.files import open_regular
+from modelstore.wal.files import open_or_refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -89,7 +89,7 @@ def _hash(path: str, told: Callable[[int], bool]) -> Hashed:
     buffer = bytearray(_CHUNK)
     view = memoryview(buffer)
     try:
-        descriptor = open_regular(path)
+        descriptor = open_or_refuse(path)
     except (OSError, RefusedError) as error:
         return Hashed(problem=str(error))
     with os.fdopen(descriptor, "rb", buffering=0) as file:

@@ -188,7 +188,7 @@ def _equal(found: Content, path: str) -> Finding:
 def unfolded(found: Inspection, path: str, why: str) -> Finding:
     """Return what it means that frames are left in the log, as the raw files have it now."""
     risk = at_risk(found)
-    frames = found.scan.committed
+    frames = found.scan.max_frame
     if risk is None:
         return _finding(
             "same",

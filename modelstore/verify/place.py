@@ -201,7 +201,7 @@ def _room(subject: Subject, place: MountFacts) -> Iterator[Finding]:
     if place.free is None or subject.probe is None:
         return
     scan = subject.log.scan
-    needed = max(0, scan.page_count * scan.page_size - subject.probe.size) if scan.committed else 0
+    needed = max(0, scan.page_count * scan.page_size - subject.probe.size) if scan.max_frame else 0
     if place.free >= needed + _SPARE:
         return
     words = f"{human_bytes(place.free)} free"

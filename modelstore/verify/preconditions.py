@@ -85,7 +85,7 @@ def nothing_folded(subject: Subject, why: str) -> Checkpoint:
         blockers=log.blockers,
         blockers_complete=log.locks.complete,
         blockers_note=log.locks.note,
-        log=log.scan.committed,
+        log=log.scan.max_frame,
         checkpointed=log.checkpointed,
         left=log.pending,
         wal_size_before=log.scan.size,

@@ -169,7 +169,7 @@ def _read(run: _Run, reader: OpenDatabase) -> None:
             run.records = read_records(reader.conn, orders.host)
     if orders.hash_files and run.records is None:
         run.take([not_checked("models", "there is no catalogue of models that can be read")])
-    if orders.fold and run.subject.log.scan.committed and run.wants("persistence"):
+    if orders.fold and run.subject.log.scan.max_frame and run.wants("persistence"):
         with _tolerant(run), run.timed("persistence"):
             run.before = Snapshot.take(reader, run.wanted, orders)
 

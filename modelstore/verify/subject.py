@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from modelstore.database.probe import Probe, probe, real_path
 from modelstore.errors import DamageError, RefusedError
 from modelstore.finding import CHECKS, Check
-from modelstore.wal.files import open_regular, read_at
-from modelstore.wal.inspection import Inspection, inspect
+from modelstore.wal.files import open_or_refuse, read_at
+from modelstore.wal.inspection import Inspection, inspect_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,13 +122,13 @@ def look(given: str, *, deep: bool = False) -> Subject:
 
 def look_at_log(path: str, *, deep: bool = False) -> Inspection:
     """Return what the log holds, with the names of models in it."""
-    return inspect(path, names=("models", "name"), limit=_NAMES_KEPT, deep=deep)
+    return inspect_log(path, names=("models", "name"), limit=_NAMES_KEPT, deep=deep)
 
 
 def _journal(path: str) -> Journal | None:
     name = path + "-journal"
     try:
-        descriptor = open_regular(name)
+        descriptor = open_or_refuse(name)
     except (FileNotFoundError, RefusedError):
         return None
     try:
@@ -148,7 +148,7 @@ def _is_reserved(path: str) -> bool:
 
     reserved_byte = 0x40000001  # https://www.sqlite.org/lockingv3.html
     lock = struct.Struct("@hhqqi4x")
-    descriptor = open_regular(path)
+    descriptor = open_or_refuse(path)
     try:
         question = lock.pack(fcntl.F_WRLCK, os.SEEK_SET, reserved_byte, 1, 0)
         answer: bytes = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)

@@ -18,22 +18,63 @@ _OPEN_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NONBLOCK", 0)  # a FIFO would wait for a writer
     | getattr(os, "O_NOCTTY", 0)
-    | getattr(os, "O_NOFOLLOW", 0)  # SQLite does not follow a link here either
     | getattr(os, "O_BINARY", 0)
 )
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
-def open_regular(path: str) -> int:
-    """Return a read-only descriptor of the regular file at `path`, for the caller to close.
+class NotRegularError(ValueError):
+    """The path names something other than a regular file; the message says what it is."""
 
-    The last part of the path is not followed if it is a symbolic link. Raises FileNotFoundError
-    where there is none, `RefusedError` where it is no regular file or cannot be read.
+
+def open_regular(path: str, *, follow_link: bool = True) -> int:
+    """Open the regular file at `path` to read and return the descriptor; the caller closes it.
+
+    Raises OSError if it cannot be opened, `NotRegularError` if it is a directory, a FIFO, a device.
+    """
+    fd = os.open(path, _OPEN_FLAGS if follow_link else _OPEN_FLAGS | _NO_FOLLOW)
+    try:
+        _require_regular(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _require_regular(fd: int) -> None:
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        raise NotRegularError(f"is {kind_of(mode)}, not a file")
+
+
+def kind_of(mode: int) -> str:
+    """Return the noun for a file of this ``st_mode``, with its article: "a FIFO"."""
+    for test, words in (
+        (stat.S_ISREG, "a file"),
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if test(mode):
+            return words
+    return "something special"
+
+
+def open_or_refuse(path: str) -> int:
+    """Open a file of a database as `open_regular` does, without following a symbolic link.
+
+    SQLite does not follow one here either. Raises FileNotFoundError if the file is missing and
+    `RefusedError`, with a sentence for the user, if it cannot be opened or is no regular file.
     """
     name = visible(path, 200)
     try:
-        fd = os.open(path, _OPEN_FLAGS)
+        return open_regular(path, follow_link=False)
     except FileNotFoundError:
         raise
+    except NotRegularError as error:
+        raise RefusedError(f"{name} {error}", hint="give the path of a file") from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in {errno.ELOOP, errno.EMLINK}:
             raise RefusedError(
@@ -42,20 +83,14 @@ def open_regular(path: str) -> int:
             ) from error
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RefusedError(f"cannot open {name}: {reason}", hint="check its permissions") from error
-    try:
-        require_regular(fd, name)
-    except RefusedError:
-        os.close(fd)
-        raise
-    return fd
 
 
 def require_regular(fd: int, name: str) -> None:
-    """Raise `RefusedError`, naming it `name`, unless descriptor `fd` is of a regular file."""
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode):
-        what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-        raise RefusedError(f"{name} is {what}", hint="give the path of a file")
+    """Raise `RefusedError`, which calls the file `name`, unless `fd` is a regular file."""
+    try:
+        _require_regular(fd)
+    except NotRegularError as error:
+        raise RefusedError(f"{name} {error}", hint="give the path of a file") from error
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:

@@ -90,7 +90,7 @@ class Transaction:
 class WalScan:
     """What a ``-wal`` holds. Sizes are in bytes, the rest counts frames; frame 1 is the first.
 
-    `valid` is the leading run of good frames, `committed` SQLite's mxFrame: the last commit in it.
+    `valid` is the leading run of good frames, `max_frame` the last commit in it.
     `page_numbers`, `commit_sizes` (pages after the commit, or 0) and `marks` have one item for
     each frame, the first at index 0; a blank tail may be left out.
     https://www.sqlite.org/fileformat2.html#walformat
@@ -108,9 +108,9 @@ class WalScan:
     unexamined: int = 0
     """Frames beyond a run of zeros too long to be a log of SQLite's."""
     valid: int = 0
-    committed: int = 0
+    max_frame: int = 0
     page_count: int = 0
-    """The size of the database in pages, as of `committed`."""
+    """The size of the database in pages, as of `max_frame`."""
     commit_count: int = 0
     stop_reason: StopReason = StopReason.EOF
     torn: int = 0
@@ -135,7 +135,7 @@ class WalScan:
     @property
     def uncommitted(self) -> int:
         """Good frames after the last commit."""
-        return self.valid - self.committed
+        return self.valid - self.max_frame
 
     @property
     def is_damaged(self) -> bool:
@@ -165,7 +165,7 @@ class WalScan:
     def state(self, number: int) -> FrameState:
         """Return the state of frame `number`, 1 to len(marks)."""
         if number <= self.valid:
-            return FrameState.COMMITTED if number <= self.committed else FrameState.UNCOMMITTED
+            return FrameState.COMMITTED if number <= self.max_frame else FrameState.UNCOMMITTED
         mark = self.marks[number - 1]
         if number <= self.damage_end:
             return FrameState.IGNORED if mark in GOOD else FrameState.DAMAGED
@@ -178,8 +178,8 @@ class WalScan:
         return page_offset(number, self.page_size)
 
     def latest(self, upto: int | None = None) -> dict[int, int]:
-        """Return page number → last frame that holds it, of frames 1 to `upto` (committed)."""
-        end = self.committed if upto is None else min(upto, len(self.page_numbers))
+        """Return page number → last frame that holds it, of frames 1 to `upto` (`max_frame`)."""
+        end = self.max_frame if upto is None else min(upto, len(self.page_numbers))
         return dict(zip(self.page_numbers[:end], range(1, end + 1), strict=True))
 
     def frames(self, first: int = 1, last: int | None = None) -> Iterator[Frame]:

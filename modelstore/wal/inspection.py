@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
-from modelstore.wal.files import open_regular, read_at
+from modelstore.wal.files import open_or_refuse, read_at
 from modelstore.wal.format import WAL_MAGIC
 from modelstore.wal.index import WalIndex, read_index
-from modelstore.wal.locks import Blocker, LockReport, blockers, holders
-from modelstore.wal.loss import analyse
+from modelstore.wal.locks import Blocker, LockReport, blockers, read_locks
+from modelstore.wal.loss import analyse_loss
 from modelstore.wal.main_file import MainState
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class Inspection:
         """Frames that are surely in the main file: by the wal-index, else by the pages."""
         if self.index is not None:
             return self.index.backfill
-        return self.scan.committed if self.has_database and not self.loss.differing else 0
+        return self.scan.max_frame if self.has_database and not self.loss.differing else 0
 
     @property
     def pending(self) -> int:
         """Committed frames that are not known to be in the main file."""
-        return max(0, self.scan.committed - self.checkpointed)
+        return max(0, self.scan.max_frame - self.checkpointed)
 
     @property
     def is_busy(self) -> bool:
@@ -97,7 +97,7 @@ def split_path(path: str) -> tuple[str, str]:
 
 def _is_log(path: str) -> bool:
     try:
-        fd = open_regular(path)
+        fd = open_or_refuse(path)
     except (OSError, RefusedError):
         return False
     try:
@@ -106,12 +106,12 @@ def _is_log(path: str) -> bool:
         os.close(fd)
 
 
-def inspect(
+def inspect_log(
     path: str, *, names: tuple[str, str] | None = None, limit: int = 10, deep: bool = False
 ) -> Inspection:
-    """Look at the log of a database, or at a log alone. Raises as `loss.analyse` does."""
+    """Look at the log of a database, or at a log alone. Raises as `loss.analyse_loss` does."""
     database, log = split_path(path)
-    loss = analyse(database, wal_path=log, names=names, limit=limit, deep=deep)
+    loss = analyse_loss(database, wal_path=log, names=names, limit=limit, deep=deep)
     report, index = look_at_locks(database)
     return Inspection(
         database,
@@ -127,10 +127,10 @@ def inspect(
 def look_at_locks(database: str) -> tuple[LockReport, WalIndex | None]:
     """Return who holds which lock of a database's log, and the wal-index as it is now."""
     try:
-        shm = open_regular(os.path.realpath(database) + "-shm")
+        shm = open_or_refuse(os.path.realpath(database) + "-shm")
     except FileNotFoundError:
         return _NOBODY, None
     try:
-        return holders(shm), read_index(shm)
+        return read_locks(shm), read_index(shm)
     finally:
         os.close(shm)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from modelstore.wal.format import LOCK_NAMES, LOCK_OFFSET
-from modelstore.wal.processes import Process, process
+from modelstore.wal.processes import Process, describe_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +35,7 @@ _LINE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KernelLock:
     """One lock on bytes `start` to `end`; `pid` is None where the kernel does not tell it.
 
     `on_device` is whether its device is the file's: an overlay has another one than the file has
@@ -51,7 +51,7 @@ class Entry:
     on_device: bool
 
 
-def lock_table(fd: int, path: str = "/proc/locks") -> list[Entry] | None:
+def read_lock_table(fd: int, path: str = "/proc/locks") -> list[KernelLock] | None:
     """Return the locks on the file open at `fd`, or None where the table cannot be read.
 
     Where some are on the file's own device, those of equal inodes elsewhere are left out.
@@ -65,22 +65,22 @@ def lock_table(fd: int, path: str = "/proc/locks") -> list[Entry] | None:
     return certain or found
 
 
-def description_owners(fd: int) -> list[Entry]:
+def read_description_locks(fd: int) -> list[KernelLock]:
     """Return the locks of open file descriptions on the file at `fd`, each with a process.
 
     Several processes may share a description. Descriptors of other users' processes are out of
     reach without privilege: their locks are missing here.
     """
     status = os.fstat(fd)
-    found: list[Entry] = []
+    found: list[KernelLock] = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             found += _owned(int(name), status)
     return found
 
 
-def _owned(pid: int, status: os.stat_result) -> list[Entry]:
-    found: list[Entry] = []
+def _owned(pid: int, status: os.stat_result) -> list[KernelLock]:
+    found: list[KernelLock] = []
     try:
         descriptors = os.listdir(f"/proc/{pid}/fd")
     except OSError:  # it has ended, or belongs to another user
@@ -97,9 +97,9 @@ def _owned(pid: int, status: os.stat_result) -> list[Entry]:
     return found
 
 
-def _entries(lines: Iterable[bytes], status: os.stat_result) -> list[Entry]:
+def _entries(lines: Iterable[bytes], status: os.stat_result) -> list[KernelLock]:
     needle = b":%d " % status.st_ino
-    found: list[Entry] = []
+    found: list[KernelLock] = []
     for line in lines:
         match = _LINE.search(line) if needle in line else None
         if match is None or int(match["inode"]) != status.st_ino:
@@ -107,7 +107,7 @@ def _entries(lines: Iterable[bytes], status: os.stat_result) -> list[Entry]:
         pid = int(match["pid"])
         device = os.makedev(int(match["major"], 16), int(match["minor"], 16))
         found.append(
-            Entry(
+            KernelLock(
                 kind=match["kind"].decode(),
                 exclusive=match["mode"] == b"WRITE",
                 waiting=match["waiting"] is not None,
@@ -197,24 +197,24 @@ class Blocker:
         return "backfill" in self.blocks or "checkpoint" in self.blocks
 
 
-def holders(shm_fd: int) -> LockReport:
+def read_locks(shm_fd: int) -> LockReport:
     """Return who holds or awaits which lock of the log whose ``-shm`` is open at `shm_fd`."""
     if not sys.platform.startswith("linux"):
         return LockReport((), complete=False, note=_NOT_LINUX)
-    table = lock_table(shm_fd)
+    table = read_lock_table(shm_fd)
     notes = [_NO_TABLE] if table is None else []
     if not _in_initial_namespace():
         notes.append(_CONTAINED)
     found: list[LockHolder] = []
-    owners: list[Entry] | None = None
+    owners: list[KernelLock] | None = None
     known: dict[int | None, Process] = {None: Process(None, _UNKNOWN)}
     for byte, lock in enumerate(LOCK_NAMES, LOCK_OFFSET):
         entries = _entries_of(shm_fd, byte, table or [])
         if owners is None and any(entry.kind == _DESCRIPTION for entry in entries):
-            owners = description_owners(shm_fd)
+            owners = read_description_locks(shm_fd)
         for entry in _with_owners(entries, byte, owners or []):
             if entry.pid is not None and entry.pid not in known:
-                known[entry.pid] = process(entry.pid)
+                known[entry.pid] = describe_process(entry.pid)
             holder = _holder(lock, entry, known[entry.pid])
             if holder not in found:
                 found.append(holder)
@@ -225,7 +225,7 @@ def holders(shm_fd: int) -> LockReport:
 
 def attached_processes(shm_fd: int) -> tuple[LockHolder, ...]:
     """Return the processes that have the log open, this one among them."""
-    return holders(shm_fd).attached
+    return read_locks(shm_fd).attached
 
 
 def blockers(
@@ -265,7 +265,7 @@ def _blocks(
     return ("writers", "checkpoint") if held.lock == "RECOVER" else ()
 
 
-def _entries_of(fd: int, byte: int, table: list[Entry]) -> list[Entry]:
+def _entries_of(fd: int, byte: int, table: list[KernelLock]) -> list[KernelLock]:
     """Return the locks on `byte`, those that the table leaves out among them."""
     entries = [entry for entry in table if entry.start <= byte <= entry.end]
     probed = _probe(fd, byte)
@@ -277,7 +277,7 @@ def _entries_of(fd: int, byte: int, table: list[Entry]) -> list[Entry]:
     return [*entries, probed]
 
 
-def _probe(fd: int, byte: int) -> Entry | None:
+def _probe(fd: int, byte: int) -> KernelLock | None:
     """Return one lock on `byte`, as the kernel tells somebody who would like to write there.
 
     Asked on behalf of the descriptor, so that locks of our own process are seen as well.
@@ -293,7 +293,7 @@ def _probe(fd: int, byte: int) -> Entry | None:
         kind, _, start, length, pid = _FLOCK.unpack(answer)
         if kind == fcntl.F_UNLCK:
             return None
-        return Entry(
+        return KernelLock(
             kind=_DESCRIPTION if pid == -1 else "POSIX",
             exclusive=kind == fcntl.F_WRLCK,
             waiting=False,
@@ -305,7 +305,9 @@ def _probe(fd: int, byte: int) -> Entry | None:
     return None
 
 
-def _with_owners(entries: list[Entry], byte: int, owners: list[Entry]) -> list[Entry]:
+def _with_owners(
+    entries: list[KernelLock], byte: int, owners: list[KernelLock]
+) -> list[KernelLock]:
     """Return `entries` with each lock of an open file description replaced by its owners'."""
     found = []
     for entry in entries:
@@ -320,7 +322,7 @@ def _with_owners(entries: list[Entry], byte: int, owners: list[Entry]) -> list[E
     return found
 
 
-def _holder(lock: str, entry: Entry, who: Process) -> LockHolder:
+def _holder(lock: str, entry: KernelLock, who: Process) -> LockHolder:
     return LockHolder(
         lock=lock,
         pid=who.pid,

@@ -4,7 +4,7 @@ The newest committed version of each page in the log is laid over the main file;
 pages tell which table each page belongs to; the rows of the pages that differ are compared. That
 costs as much as the log and the interior pages, however large the tables are.
 
-`analyse` opens descriptors of its own on the database, its ``-wal`` and its ``-shm``, and closes
+`analyse_loss` opens descriptors of its own on the database, its ``-wal`` and its ``-shm``, and closes
 them. A process that does so while its own SQLite has the database open drops SQLite's locks and
 can lose data (sqlite.org/howtocorrupt.html, section 2.2): call it **before** SQLite opens the
 database in this process, or in another process.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.errors import ModelstoreError, RefusedError
 from modelstore.text import visible
-from modelstore.wal.files import open_regular, read_at
+from modelstore.wal.files import open_or_refuse, read_at
 from modelstore.wal.format import (
     DATABASE_HEADER_SIZE,
     WAL_HEADER_SIZE,
@@ -40,10 +40,10 @@ from modelstore.wal.loss_report import (
     TableLoss,
     schema_changes,
 )
-from modelstore.wal.main_file import MainFile, MainState, compare
-from modelstore.wal.page_owners import Budget, Ownership, PageRole
-from modelstore.wal.pages import PageVersions, View
-from modelstore.wal.scan import scan
+from modelstore.wal.main_file import MainFile, MainState, compare_main_file
+from modelstore.wal.page_owners import PageOwners, PageRole, ReadBudget
+from modelstore.wal.pages import DatabaseView, PageVersions
+from modelstore.wal.scan import scan_wal
 from modelstore.wal.schema import Schema, read_schema
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ class Analysis:
         self._log = log
         self._scan = found
         self._index = index
-        self._pages = PageVersions(found.page_numbers[: found.committed], found.page_size)
-        self._comparison = compare(main, log, found, self._pages)
-        self._main_view: View | None = None
+        self._pages = PageVersions(found.page_numbers[: found.max_frame], found.page_size)
+        self._comparison = compare_main_file(main, log, found, self._pages)
+        self._main_view: DatabaseView | None = None
         self._main_schema: Schema = {}
 
     def report(
@@ -93,14 +93,14 @@ class Analysis:
             schema = read_schema(live)
         except ModelstoreError as error:
             return replace(report, unattributed=len(self._pages), live_problem=error.message)
-        budget = Budget(None if deep else _BUDGET)
+        budget = ReadBudget(None if deep else _BUDGET)
         compared = self._comparison
-        ownership = Ownership(
+        owners = PageOwners(
             live, self._pages, schema.values(), compared.differing, compared.unlike_trees
         )
-        ownership.attribute(budget)
+        owners.attribute(budget)
         if main_file.readable or main_file.state is MainState.ABSENT:
-            differ = TableComparison(ownership, self._main_view, self._main_schema, budget)
+            differ = TableComparison(owners, self._main_view, self._main_schema, budget)
             report = replace(
                 report,
                 tables=tuple(differ.tables(names, limit)),
@@ -110,18 +110,18 @@ class Analysis:
         return replace(
             report,
             main=self._with_problem(main_file),
-            unattributed=ownership.remaining,
-            objects=tuple(self._objects(ownership)),
+            unattributed=owners.remaining,
+            objects=tuple(self._objects(owners)),
             live_problem=live.problem,
             pages_read=report.pages_read + live.reads + main_reads,
-            ownership=ownership,
+            owners=owners,
         )
 
-    def _live_view(self, main_file: MainFile) -> View:
+    def _live_view(self, main_file: MainFile) -> DatabaseView:
         page_size = self._scan.page_size
         has_pages_of_log = main_file.page_size in (None, page_size)
         main = self._main if has_pages_of_log else None
-        return View(main, page_size, self._scan.page_count, self._log, self._pages)
+        return DatabaseView(main, page_size, self._scan.page_count, self._log, self._pages)
 
     # -- the main file alone ---------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Analysis:
             problem = f"it ends after page {in_file} of {count}"
             return replace(found, readable=False, problem=problem)
         try:
-            self._main_view = View(main, header.page_size, count)
+            self._main_view = DatabaseView(main, header.page_size, count)
             self._main_schema = read_schema(self._main_view)
         except ModelstoreError as error:
             return replace(found, readable=False, problem=error.message)
@@ -176,7 +176,7 @@ class Analysis:
         index = self._index
         if index is None or index.backfill != index.backfill_attempted:
             return None
-        return index.backfill if index.backfill <= self._scan.committed else None
+        return index.backfill if index.backfill <= self._scan.max_frame else None
 
     def _with_problem(self, main_file: MainFile) -> MainFile:
         """Return `main_file` with what came to light while its tables were compared."""
@@ -187,13 +187,13 @@ class Analysis:
 
     # -- the pages in the log --------------------------------------------------------------------
 
-    def _objects(self, ownership: Ownership) -> Iterator[ObjectPages]:
+    def _objects(self, owners: PageOwners) -> Iterator[ObjectPages]:
         """Yield what each object has in the log, then each role of the pages of no object."""
         differing = self._comparison.differing
         totals: defaultdict[tuple[bool, int], Counter[str]] = defaultdict(Counter)
         roles: defaultdict[tuple[bool, int], Counter[PageRole]] = defaultdict(Counter)
         for index, number in enumerate(self._pages):
-            place, role = ownership.place_and_role(index)
+            place, role = owners.place_and_role(index)
             key = (place is None, role if place is None else place)
             total = totals[key]
             total["frames"] += self._pages.frame_count(index)
@@ -203,7 +203,7 @@ class Analysis:
         for key, total in sorted(totals.items()):
             is_list, place = key
             yield ObjectPages(
-                object=None if is_list else ownership.objects[place],
+                object=None if is_list else owners.objects[place],
                 frames=total["frames"],
                 pages=total["pages"],
                 differing=total["differing"],
@@ -220,7 +220,7 @@ __all__ = [
     "RowSet",
     "SchemaChange",
     "TableLoss",
-    "analyse",
+    "analyse_loss",
 ]
 
 _ATTEMPTS = 12
@@ -229,7 +229,7 @@ _PAUSE = 0.002  # seconds before another look, longer each time
 _CLOCK_TICK = 0.02  # seconds; file times are no finer than the kernel's clock tick
 
 
-def analyse(
+def analyse_loss(
     db_path: str,
     *,
     wal_path: str | None = None,
@@ -255,7 +255,7 @@ def analyse(
         with ExitStack() as stack:
             files = _Files.open(path, log_path, stack)
             before = files.stamp()
-            found = scan(log_path if files.log is None else files.log)
+            found = scan_wal(log_path if files.log is None else files.log)
             analysis = Analysis(files.main, files.log, found, before.index)
             report = analysis.report(attempt, deep=deep, names=names, limit=limit)
             settled = before.settles(files.stamp()) and not found.changed_while_reading
@@ -311,7 +311,7 @@ class _Files:
 
         def opened(name: str) -> int | None:
             try:
-                fd = open_regular(name)
+                fd = open_or_refuse(name)
             except FileNotFoundError:
                 return None
             stack.callback(os.close, fd)

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from modelstore.wal.main_file import MainFile, MainState
-from modelstore.wal.pages import CorruptPageError, PageSet, Tree, View
+from modelstore.wal.pages import CorruptPageError, DatabaseView, PageSet, Tree
 from modelstore.wal.rows import RowSample, TableView, compare_rows
 from modelstore.wal.schema import SCHEMA_TABLE, Schema, SchemaObject
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from modelstore.wal.frames import WalScan
     from modelstore.wal.index import WalIndex
-    from modelstore.wal.page_owners import Budget, Ownership, PageOwner, PageRole
-    from modelstore.wal.rows import Key
+    from modelstore.wal.page_owners import PageOwner, PageOwners, PageRole, ReadBudget
+    from modelstore.wal.rows import RowKey
     from modelstore.wal.schema import SchemaObject
 
 
@@ -41,7 +41,7 @@ class RowSet:
     """
 
     count: int
-    keys: tuple[Key, ...] = ()
+    keys: tuple[RowKey, ...] = ()
     texts: tuple[str | None, ...] = ()
 
 
@@ -96,7 +96,7 @@ class ObjectPages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossReport:
-    """The answer of `loss.analyse`. Frames and pages are counted; nothing is in bytes.
+    """The answer of `loss.analyse_loss`. Frames and pages are counted; nothing is in bytes.
 
     `raced` means that the files changed while they were read, at each of `attempts` looks, so
     that nothing here is certain. `live_problem` tells why the database with its log cannot be
@@ -119,7 +119,7 @@ class LossReport:
     pages_read: int = 0
     held: bytes = field(default=b"", repr=False)
     """One byte for each committed frame: 1 where the main file holds that version of its page."""
-    ownership: Ownership | None = field(default=None, repr=False, compare=False)
+    owners: PageOwners | None = field(default=None, repr=False, compare=False)
 
     @property
     def lost(self) -> int:
@@ -155,7 +155,7 @@ class LossReport:
 
     def owner(self, page_number: int) -> PageOwner | None:
         """Return what a page of the committed frames belongs to; None if it is in none."""
-        return self.ownership.of(page_number) if self.ownership else None
+        return self.owners.owner(page_number) if self.owners else None
 
 
 def schema_changes(live: Schema, main: Schema) -> Iterator[SchemaChange]:
@@ -171,31 +171,31 @@ def schema_changes(live: Schema, main: Schema) -> Iterator[SchemaChange]:
 
 
 class TableComparison:
-    """The tables with the log (`ownership.view`) beside those without it (`main`, or None)."""
+    """The tables with the log (`owners.view`) beside those without it (`main`, or None)."""
 
     def __init__(
-        self, ownership: Ownership, main: View | None, main_schema: Schema, budget: Budget
+        self, owners: PageOwners, main: DatabaseView | None, main_schema: Schema, budget: ReadBudget
     ) -> None:
-        self._ownership = ownership
+        self._owners = owners
         self._main = main
         self._main_tables = {
             name: item for (_, name), item in main_schema.items() if _has_rows(item)
         }
         self._budget = budget
-        self._touched = ownership.owners_of_differing()
-        self._chains_differ = ownership.chains_differ
+        self._touched = owners.owners_of_differing()
+        self._chains_differ = owners.chains_differ
         self._seen_in_main = PageSet()
 
     def tables(self, names: tuple[str, str] | None, limit: int) -> Iterator[TableLoss]:
         """Yield the tables that would not stay exactly as they are."""
         live = {
             item.name.lower(): place
-            for place, item in enumerate(self._ownership.objects)
+            for place, item in enumerate(self._owners.objects)
             if _has_rows(item)
         }
         gone = {_shape(item): item for name, item in self._main_tables.items() if name not in live}
         for name, place in live.items():
-            item = self._ownership.objects[place]
+            item = self._owners.objects[place]
             former = self._main_tables.get(name)
             fate = Fate.STAYS
             if former is None:
@@ -214,21 +214,21 @@ class TableComparison:
 
         A root that is the same in both has the same children, and so on down to the rows.
         """
-        root = self._ownership.objects[place].root
-        is_known = place not in self._touched and not self._ownership.is_broken(place)
+        root = self._owners.objects[place].root
+        is_known = place not in self._touched and not self._owners.is_broken(place)
         return is_known and root == former.root
 
     def _compare(
         self, place: int | None, former: SchemaObject | None, fate: Fate, column: str, limit: int
     ) -> TableLoss:
-        ours = None if place is None else self._ownership.objects[place]
+        ours = None if place is None else self._owners.objects[place]
         name = ours.name if ours else former.name if former else ""
         renamed_from = former.name if former and fate is Fate.RENAMED else None
         try:
-            live_tree = None if place is None else self._ownership.tree(place)
+            live_tree = None if place is None else self._owners.tree(place)
             main_tree = self._main_tree(former, live_tree)
             rows = compare_rows(
-                self._side(self._ownership.view, ours, live_tree, main_tree, column),
+                self._side(self._owners.view, ours, live_tree, main_tree, column),
                 self._side(self._main, former, main_tree, live_tree, column),
                 chains_differ=self._chains_differ,
                 limit=limit,
@@ -252,7 +252,7 @@ class TableComparison:
         """Return the tree in the main file: the very same where no interior page differs."""
         if former is None or self._main is None:
             return None
-        differing = self._ownership.differing
+        differing = self._owners.differing
         same_root = live is not None and live.root == former.root
         if live and same_root and live.interiors and differing.isdisjoint(live.interiors):
             return live
@@ -260,7 +260,7 @@ class TableComparison:
 
     def _side(
         self,
-        view: View | None,
+        view: DatabaseView | None,
         item: SchemaObject | None,
         tree: Tree | None,
         other: Tree | None,
@@ -276,15 +276,15 @@ class TableComparison:
             leaves=self._unshared(tree.leaves, other.leaves if other else None),
             interiors=self._unshared(tree.interiors, other.interiors if other else None),
             column=column,
-            in_log=self._ownership.log.contains,
+            in_log=self._owners.log.contains,
             budget=self._budget,
         )
 
     def _unshared(self, numbers: array[int], others: array[int] | None) -> array[int]:
         """Return those of the pages of one view that do not hold the same rows in the other."""
         differing, pages_with_changed_overflow = (
-            self._ownership.differing,
-            self._ownership.pages_with_changed_overflow,
+            self._owners.differing,
+            self._owners.pages_with_changed_overflow,
         )
         if others is None:
             return numbers
@@ -292,7 +292,7 @@ class TableComparison:
             suspects = (
                 numbers
                 if pages_with_changed_overflow
-                else filter(self._ownership.log.contains, numbers)
+                else filter(self._owners.log.contains, numbers)
             )
             return array(
                 "I", (n for n in suspects if n in differing or n in pages_with_changed_overflow)

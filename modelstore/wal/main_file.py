@@ -56,7 +56,7 @@ class MainFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class MainComparison:
     """The committed frames against the main file.
 
     `commits` are the commit frames, `sizes` the database's pages after each, `fitting` the
@@ -150,10 +150,12 @@ class _Longest:
         return False
 
 
-def compare(main: int | None, log: int | None, scan: WalScan, pages: PageVersions) -> Comparison:
+def compare_main_file(
+    main: int | None, log: int | None, scan: WalScan, pages: PageVersions
+) -> MainComparison:
     """Compare every committed frame in `log` with the page in `main` (descriptors)."""
     size = pages.page_size
-    held = bytearray(scan.committed)
+    held = bytearray(scan.max_frame)
     differing, unlike_trees = PageSet(), PageSet()
     count = held_pages = reads = 0
     timeline = _Timeline(scan)
@@ -172,7 +174,7 @@ def compare(main: int | None, log: int | None, scan: WalScan, pages: PageVersion
             count += 1
         held_pages += any(held[frame - 1] for frame in frames)
         timeline.allow(number, frames, held)
-    return Comparison(
+    return MainComparison(
         pages,
         timeline.commits,
         timeline.sizes,
@@ -195,7 +197,7 @@ class _Timeline:
 
     def __init__(self, scan: WalScan) -> None:
         sizes = scan.commit_sizes
-        self.commits = array("I", (f for f in range(1, scan.committed + 1) if sizes[f - 1]))
+        self.commits = array("I", (f for f in range(1, scan.max_frame + 1) if sizes[f - 1]))
         self._steps = [0] * (len(self.commits) + 2)
         self._pages = 0
         # Commits by the size of the database: those that are too small to have a page do not care

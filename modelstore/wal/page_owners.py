@@ -14,12 +14,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from modelstore.wal.pages import BtreePage, CorruptPageError, PageSet, PageVersions, Tree, View
+from modelstore.wal.pages import (
+    BtreePage,
+    CorruptPageError,
+    DatabaseView,
+    PageSet,
+    PageVersions,
+    Tree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from modelstore.wal.pages import View
+    from modelstore.wal.pages import DatabaseView
     from modelstore.wal.schema import SchemaObject
 
 # Types of pages in a pointer map; 2 is a page of the freelist.
@@ -28,7 +35,7 @@ _PENDING_BYTE = 0x40000000  # the page with this byte is for locks and never hol
 _ENTRY = struct.Struct(">BI")
 
 
-def freelist(view: View) -> Iterator[tuple[int, list[int]]]:
+def freelist(view: DatabaseView) -> Iterator[tuple[int, list[int]]]:
     """Yield each trunk page of the freelist with the leaf pages that it lists."""
     seen = PageSet()
     number = view.header.freelist_trunk
@@ -43,7 +50,7 @@ def freelist(view: View) -> Iterator[tuple[int, list[int]]]:
         number = following
 
 
-def pointer_map_of(view: View, number: int) -> int:
+def pointer_map_page(view: DatabaseView, number: int) -> int:
     """Return the pointer-map page that has the entry of page `number`; 0 if there is none."""
     if not view.header.largest_root or number < 2:
         return 0
@@ -52,9 +59,9 @@ def pointer_map_of(view: View, number: int) -> int:
     return page + 1 if page == _PENDING_BYTE // view.page_size + 1 else page
 
 
-def parent(view: View, number: int) -> tuple[int, int]:
+def pointer_map_entry(view: DatabaseView, number: int) -> tuple[int, int]:
     """Return type and parent of page `number`, as its pointer map has it; 0, 0 if it has none."""
-    map_page = pointer_map_of(view, number)
+    map_page = pointer_map_page(view, number)
     at = _ENTRY.size * (number - map_page - 1)
     if map_page == 0 or not 0 <= at <= view.usable - _ENTRY.size:
         return 0, 0
@@ -91,7 +98,7 @@ class PageOwner:
     role: PageRole
 
 
-class Budget:
+class ReadBudget:
     """How many pages may be read beyond those in the log and the interior ones; None: any."""
 
     def __init__(self, limit: int | None) -> None:
@@ -106,7 +113,7 @@ class Budget:
         return True
 
 
-class Ownership:
+class PageOwners:
     """The owners of the pages in `log`, as `view`, the database with its log, has them.
 
     `differing` are the pages whose newest version is not in the main file.
@@ -117,7 +124,7 @@ class Ownership:
 
     def __init__(
         self,
-        view: View,
+        view: DatabaseView,
         log: PageVersions,
         objects: Iterable[SchemaObject],
         differing: PageSet,
@@ -143,7 +150,7 @@ class Ownership:
         owner = self._owners[index]
         return None if owner == _OF_NOBODY else owner, PageRole(self._roles[index])
 
-    def of(self, number: int) -> PageOwner | None:
+    def owner(self, number: int) -> PageOwner | None:
         """Return the owner of page `number`, None if it is not in the log."""
         if number not in self.log:
             return None
@@ -179,7 +186,7 @@ class Ownership:
 
     # -- the work --------------------------------------------------------------------------------
 
-    def attribute(self, budget: Budget) -> None:
+    def attribute(self, budget: ReadBudget) -> None:
         """Find the owners, cheapest first, and stop as soon as every page has one."""
         self._attribute_by_number()
         with suppress(CorruptPageError):  # the view keeps the reason; the rest can still be told
@@ -213,7 +220,7 @@ class Ownership:
         for number in self.log:
             if number > self.view.page_count:
                 self._claim(number, _OF_NOBODY, PageRole.BEYOND)
-            elif pointer_map_of(self.view, number) == number:
+            elif pointer_map_page(self.view, number) == number:
                 self._claim(number, _OF_NOBODY, PageRole.POINTER_MAP)
 
     def _attribute_freelist(self) -> None:
@@ -259,7 +266,7 @@ class Ownership:
             if (number in self.log) == in_log:
                 yield self.view.btree_page(number)
 
-    def _attribute_chains(self, place: int, budget: Budget, *, in_log: bool) -> None:
+    def _attribute_chains(self, place: int, budget: ReadBudget, *, in_log: bool) -> None:
         """Follow every overflow chain of an object, from its pages in the log or its others."""
         chains = PageSet()
         try:
@@ -290,12 +297,12 @@ class Ownership:
                 continue
             at, holder = number, 0
             with suppress(CorruptPageError):
-                kind, above = parent(self.view, at)
+                kind, above = pointer_map_entry(self.view, at)
                 while kind in (FIRST_OVERFLOW, LATER_OVERFLOW, BTREE) and hops:
                     hops -= 1
                     holder = above if kind == FIRST_OVERFLOW else holder
                     at = above
-                    kind, above = parent(self.view, at)
+                    kind, above = pointer_map_entry(self.view, at)
                 if kind == ROOT and holder and at in roots:
                     self._claim(number, roots[at], PageRole.OVERFLOW)
                     self._stir(holder, number)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelstore.errors import DamageError
 from modelstore.wal.files import read_at
 from modelstore.wal.format import DATABASE_HEADER_SIZE, DatabaseHeader, page_offset
-from modelstore.wal.record import varint
+from modelstore.wal.record import read_varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -188,13 +188,13 @@ class Tree:
     leaves: array[int]
 
 
-class View:
+class DatabaseView:
     """A database as of one moment: the main file, with a log's pages laid over it.
 
-    `main` and `log` are descriptors; a View without `log_pages` is the main file alone. Without
-    `main` only the log is read. `reads` counts the pages read, `problem` is the
-    first thing found wrong with them. Raises `CorruptPageError`, and
-    from the constructor `DatabaseHeaderError`, where page 1 is not the start of a database.
+    `main` and `log` are descriptors. Without `log_pages` the view is the main file alone; without
+    `main` only the log is read. `reads` counts the pages read; `problem` keeps the first fault
+    found in them. Raises `CorruptPageError`; the constructor raises `DatabaseHeaderError` if page 1
+    does not begin with a database header.
     """
 
     def __init__(
@@ -327,8 +327,8 @@ class View:
     def rowid(self, page: BtreePage, index: int) -> int:
         """Return the rowid of one cell of a table leaf."""
         try:
-            _, at = varint(page.data, page.cells[index])
-            rowid, _ = varint(page.data, at)
+            _, at = read_varint(page.data, page.cells[index])
+            rowid, _ = read_varint(page.data, at)
         except IndexError:
             raise self.corrupt(f"page {page.number} has a cell that is cut off") from None
         return rowid - (1 << 64) if rowid >> 63 else rowid
@@ -339,9 +339,9 @@ class View:
         rowid = None
         most = self._max_index
         try:
-            size, start = varint(data, at + 4 if page.kind == INDEX_INTERIOR else at)
+            size, start = read_varint(data, at + 4 if page.kind == INDEX_INTERIOR else at)
             if page.kind == TABLE_LEAF:
-                rowid, start = varint(data, start)
+                rowid, start = read_varint(data, start)
                 rowid = rowid - (1 << 64) if rowid >> 63 else rowid
                 most = self._max_leaf
         except IndexError:

@@ -22,7 +22,7 @@ class Process:
     user: int | None = None
 
 
-def process(pid: int) -> Process:
+def describe_process(pid: int) -> Process:
     """Return what is known of process `pid`; one that has ended is named as such."""
     command = _read(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ")
     name = _read(f"/proc/{pid}/comm").rstrip(b"\n")

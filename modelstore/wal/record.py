@@ -22,7 +22,7 @@ class RecordError(ValueError):
     """The bytes are no record."""
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """Return the unsigned varint at offset `at` and where it ends; IndexError if it is cut off."""
     byte = data[at]
     if byte < 0x80:
@@ -52,20 +52,20 @@ def serial_size(serial: int) -> int:
 def header_size(payload: bytes) -> int:
     """Return the bytes of the record's header, which `payload` must hold the first nine of."""
     try:
-        return varint(payload, 0)[0]
+        return read_varint(payload, 0)[0]
     except IndexError:
         raise RecordError("the record has no header") from None
 
 
-def fields(payload: bytes) -> Iterator[tuple[int, int]]:
+def record_fields(payload: bytes) -> Iterator[tuple[int, int]]:
     """Yield serial type and offset of each value; `payload` must hold the whole header."""
     try:
-        end, at = varint(payload, 0)
+        end, at = read_varint(payload, 0)
         if end > len(payload):
             raise RecordError("the record's header is cut off")
         offset = end
         while at < end:
-            serial, at = varint(payload, at)
+            serial, at = read_varint(payload, at)
             yield serial, offset
             offset += serial_size(serial)
     except IndexError:
@@ -83,7 +83,7 @@ def normal_form(payload: bytes) -> tuple[bytes, bytes]:
     size = header_size(payload)
     if size > len(payload):
         raise RecordError("the record's header is cut off")
-    types, body = payload[varint(payload, 0)[1] : size], payload[size:]
+    types, body = payload[read_varint(payload, 0)[1] : size], payload[size:]
     return _without_small_integers(types, body) if b"\x01" in types else (types, body)
 
 
@@ -115,12 +115,12 @@ def first_values(types: bytes, body: bytes, count: int) -> tuple[bytes, bytes]:
 
 def _type_at(types: bytes, at: int) -> tuple[int, int]:
     try:
-        return varint(types, at)
+        return read_varint(types, at)
     except IndexError:
         raise RecordError("the record's header is cut off") from None
 
 
-def decode(serial: int, raw: bytes, encoding: int = 1) -> Value:
+def decode_value(serial: int, raw: bytes, encoding: int = 1) -> Value:
     """Return the value of that serial type in `raw`, which may be cut off if it is text.
 
     `encoding` is the text encoding in the database's header: 1 UTF-8, 2 UTF-16le, 3 UTF-16be.
@@ -143,14 +143,14 @@ def decode(serial: int, raw: bytes, encoding: int = 1) -> Value:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def values(payload: bytes, encoding: int = 1, limit: int | None = None) -> list[Value]:
+def decode_record(payload: bytes, encoding: int = 1, limit: int | None = None) -> list[Value]:
     """Return the first `limit` values, or all, of a record that is whole."""
     found: list[Value] = []
-    for serial, offset in fields(payload):
+    for serial, offset in record_fields(payload):
         if limit is not None and len(found) >= limit:
             break
         end = offset + serial_size(serial)
         if end > len(payload):
             raise RecordError("the record is cut off")
-        found.append(decode(serial, payload[offset:end], encoding))
+        found.append(decode_value(serial, payload[offset:end], encoding))
     return found

@@ -20,17 +20,17 @@ from modelstore.wal.pages import (
     BtreePage,
     Cell,
     CorruptPageError,
+    DatabaseView,
     PageSet,
-    View,
 )
 from modelstore.wal.record import (
     RecordError,
     Value,
-    decode,
-    fields,
+    decode_value,
     first_values,
     header_size,
     normal_form,
+    record_fields,
     serial_size,
 )
 from modelstore.wal.schema import TableColumns, parse_table
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Iterator
 
-    from modelstore.wal.page_owners import Budget
+    from modelstore.wal.page_owners import ReadBudget
 
-Key = int | tuple[Value, ...]
+RowKey = int | tuple[Value, ...]
 """A rowid, or the primary key of a row of a WITHOUT ROWID table."""
 
-Stored = tuple[bytes, bytes]
+StoredRow = tuple[bytes, bytes]
 """The serial types and the values of a record."""
 
 _MAX_HEADER = 1 << 16  # bytes of a record's header: some 30,000 columns
@@ -64,7 +64,7 @@ class TableView:
     `column` is the name of the column whose text is wanted, empty if none is.
     """
 
-    view: View
+    view: DatabaseView
     root: int
     sql: str
     has_rowids: bool
@@ -72,7 +72,7 @@ class TableView:
     interiors: array[int]
     column: str
     in_log: Callable[[int], bool]
-    budget: Budget
+    budget: ReadBudget
     _reached: int = 0
 
     @cached_property
@@ -105,7 +105,7 @@ class TableView:
             raise OverBudgetError
         return self.view.tree_page(number, kind, self.root)
 
-    def row(self, cell: Cell, seen: PageSet) -> tuple[Stored, Stored]:
+    def row(self, cell: Cell, seen: PageSet) -> tuple[StoredRow, StoredRow]:
         """Return the key of a row of a WITHOUT ROWID table, and the whole row, to be compared."""
         if cell.size > _MAX_ROW:
             raise CorruptPageError(f"a row of {cell.size} bytes is too large to compare")
@@ -117,7 +117,7 @@ class TableView:
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 
-    def stored(self, payload: bytes) -> Stored:
+    def stored(self, payload: bytes) -> StoredRow:
         """Return a record in a form in which equal rows are equal.
 
         NULLs at its end are left out: rows older than the last columns do not have them. Where
@@ -130,7 +130,7 @@ class TableView:
         # No serial type ends in a zero byte but NULL, and those whose rest would be cut off.
         return (types if self._has_defaults else types.rstrip(b"\0")), body
 
-    def key(self, cell: Cell) -> Key:
+    def key(self, cell: Cell) -> RowKey:
         """Return the rowid or primary key of a row; the start of long texts is enough."""
         if cell.rowid is not None:
             return cell.rowid
@@ -154,12 +154,12 @@ class TableView:
         try:
             payload = self._start(cell, min(header_size(cell.local), _MAX_HEADER))
             # There is none where the row is older than the column.
-            serial, offset = next(islice(fields(payload), place, None), (0, 0))
+            serial, offset = next(islice(record_fields(payload), place, None), (0, 0))
             if offset > _MAX_REACH:
                 return None
             end = offset + min(serial_size(serial), _MAX_TEXT)
             raw = self._start(cell, end)[offset:end]
-            return decode(serial, raw, self.view.header.text_encoding)
+            return decode_value(serial, raw, self.view.header.text_encoding)
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 
@@ -184,7 +184,7 @@ class RowSample:
 
     limit: int
     count: int = 0
-    keys: list[Key] = field(default_factory=list)
+    keys: list[RowKey] = field(default_factory=list)
     texts: list[str | None] = field(default_factory=list)
 
     @property

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelstore.wal.files import open_regular, read_at, read_into, require_regular
+from modelstore.wal.files import open_or_refuse, read_at, read_into, require_regular
 from modelstore.wal.format import (
     FRAME_HEADER,
     FRAME_HEADER_SIZE,
@@ -145,7 +145,7 @@ class FrameColumns:
         """Return what SQLite would make of the frames, and what it would leave out."""
         marks = bytes(self.marks)
         valid = len(marks) - len(marks.lstrip(GOOD)) if is_header_sound else 0
-        committed = marks.rfind(INTACT | COMMIT, 0, valid) + 1
+        max_frame = marks.rfind(INTACT | COMMIT, 0, valid) + 1
         # The first invalid frame may be a commit that was torn: no loss of what was promised.
         beyond = valid + 1 if is_header_sound else 0
         damage_end = max(valid, *(marks.rfind(mark, beyond) + 1 for mark in COMMITS))
@@ -158,8 +158,8 @@ class FrameColumns:
             page_size=self.page_size,
             unexamined=self.unexamined,
             valid=valid,
-            committed=committed,
-            page_count=self.commit_sizes[committed - 1] if committed else 0,
+            max_frame=max_frame,
+            page_count=self.commit_sizes[max_frame - 1] if max_frame else 0,
             commit_count=marks.count(INTACT | COMMIT, 0, valid),
             stop_reason=self._stop_reason(valid),
             torn=torn_end - damage_end,
@@ -284,7 +284,7 @@ __all__ = [
     "WalHeader",
     "WalHeaderError",
     "WalScan",
-    "scan",
+    "scan_wal",
 ]
 
 _PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy takes to load
@@ -292,7 +292,7 @@ _CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones c
 _ATTEMPTS = 10
 
 
-def scan(source: str | int) -> WalScan:
+def scan_wal(source: str | int) -> WalScan:
     """Return what the ``-wal`` at a path, or open at a descriptor, holds.
 
     Takes a few megabytes and 9 bytes a frame of memory. Reads again while the file changes under
@@ -320,7 +320,7 @@ def _look(source: str | int) -> WalScan:
         require_regular(source, "the -wal file")
         return _read(source)
     try:
-        fd = open_regular(source)
+        fd = open_or_refuse(source)
     except FileNotFoundError:
         return WalScan(size=0, fault=WalFault.ABSENT)
     try:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.wal.pages import TABLE_LEAF, PageSet
-from modelstore.wal.record import values
+from modelstore.wal.record import decode_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.wal.pages import View
+    from modelstore.wal.pages import DatabaseView
 
 SCHEMA_TABLE = "sqlite_schema"
 _MAX_OBJECTS = 50_000
@@ -38,7 +38,7 @@ Schema = dict[tuple[str, str], SchemaObject]
 """The objects of a database, by type and lower-case name."""
 
 
-def read_schema(view: View) -> Schema:
+def read_schema(view: DatabaseView) -> Schema:
     """Return the objects in `view`, the schema table among them.
 
     Raises `CorruptPageError`, also where there are more than any database in use has.
@@ -63,7 +63,7 @@ def read_schema(view: View) -> Schema:
 
 def _object(payload: bytes, encoding: int) -> SchemaObject | None:
     try:
-        kind, name, table, root, sql = values(payload, encoding, 5)
+        kind, name, table, root, sql = decode_record(payload, encoding, 5)
     except ValueError:
         return None
     if not (isinstance(kind, str) and isinstance(name, str) and isinstance(table, str)):

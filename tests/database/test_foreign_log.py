@@ -13,7 +13,7 @@ import pytest
 
 from modelstore.database.foreign_log import BoundedView, misfit
 from modelstore.wal.pages import PageVersions
-from modelstore.wal.scan import scan
+from modelstore.wal.scan import scan_wal
 
 KILLED = """
 import os, random, signal, sqlite3, sys
@@ -57,8 +57,8 @@ def look(path: Path) -> tuple[str | None, int]:
     views: list[BoundedView] = []
     main, wal = (os.open(f"{path}{suffix}", os.O_RDONLY) for suffix in ("", "-wal"))
     try:
-        log = scan(wal)
-        pages = PageVersions(log.page_numbers[: log.committed], log.page_size)
+        log = scan_wal(wal)
+        pages = PageVersions(log.page_numbers[: log.max_frame], log.page_size)
 
         def open_view() -> BoundedView:
             views.append(BoundedView(main, log.page_size, log.page_count, wal, pages))

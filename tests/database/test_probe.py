@@ -267,7 +267,7 @@ def test_a_sound_log_is_found_sound_and_left_alone(tmp_path: Path) -> None:
     found = probe(str(path))
     assert contents(path) == before
     assert found.log is not None
-    assert found.log.committed == 9
+    assert found.log.max_frame == 9
     assert not found.must_not_fold
     assert found.attached is False
 
@@ -286,7 +286,7 @@ def test_a_flipped_bit_before_other_commits_is_damage(tmp_path: Path) -> None:
     found = probe(str(path))
     assert found.damaged
     assert found.log is not None
-    assert (found.log.committed, found.log.later_commits) == (5, 24)  # and the flipped one
+    assert (found.log.max_frame, found.log.later_commits) == (5, 24)  # and the flipped one
 
 
 def test_a_damaged_last_frame_is_what_any_crash_leaves(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     run(restart, path)
     found = probe(str(path))
     assert found.log is not None
-    assert (found.log.committed, found.log.stale) == (1, 29)
+    assert (found.log.max_frame, found.log.stale) == (1, 29)
     assert not found.must_not_fold
 
 
@@ -461,7 +461,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         run(code, path, seed)
         found = probe(str(path))
         assert not found.must_not_fold, (seed, found.foreign)
-        logs += found.log is not None and found.log.committed > 0
+        logs += found.log is not None and found.log.max_frame > 0
     assert logs >= 3  # else nothing was tried
 
 

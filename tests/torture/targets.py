@@ -26,8 +26,8 @@ from modelstore.sources.files.safetensors_header import SafetensorsError, read_s
 from modelstore.sources.records import csv_records, json_records
 from modelstore.wal.index import WalIndex
 from modelstore.wal.locks import LockReport, blockers
-from modelstore.wal.loss import analyse
-from modelstore.wal.scan import scan
+from modelstore.wal.loss import analyse_loss
+from modelstore.wal.scan import scan_wal
 from tests.torture import seeds
 from tests.torture.mutate import mutated, mutated_database, mutated_index, mutated_log, mutated_text
 from tests.wal.logfiles import LogBuilder, naive_checksum, page, simple_log
@@ -101,15 +101,15 @@ def feed_safetensors(data: bytes) -> None:
 
 
 def feed_wal(data: bytes) -> None:
-    found = scan(_held(data))
+    found = scan_wal(_held(data))
     if found.changed_while_reading:
         raise WrongAnswerError("changed while it was read, and nobody wrote")
     valid, committed = _recovered(data)
-    if (found.valid, found.committed) != (valid, committed) and not (
+    if (found.valid, found.max_frame) != (valid, committed) and not (
         found.header is None or found.fault is not None
     ):
         raise WrongAnswerError(
-            f"{found.valid} valid, {found.committed} committed; naively {valid}, {committed}"
+            f"{found.valid} valid, {found.max_frame} committed; naively {valid}, {committed}"
         )
     if (found.fault is not None) != (valid < 0):
         raise WrongAnswerError(f"header: {found.fault}, naively {valid}")
@@ -200,7 +200,7 @@ def feed_loss(data: bytes) -> None:
     Path(f"{path}.db").write_bytes(data[4 : 4 + cut])
     Path(f"{path}.db-wal").write_bytes(data[4 + cut :])
     try:
-        report = analyse(f"{path}.db", names=("models", "name"))
+        report = analyse_loss(f"{path}.db", names=("models", "name"))
     except ModelstoreError:
         return
     counts = (report.lost, report.reverted, report.returning, report.pages, report.unattributed)

@@ -12,7 +12,7 @@ import pytest
 
 from modelstore.wal import index as index_module
 from modelstore.wal.index import ReadMark, WalIndex, read_index
-from modelstore.wal.scan import scan
+from modelstore.wal.scan import scan_wal
 from tests.wal.children import sqlite, writing
 from tests.wal.logfiles import PAGE_SIZES, simple_log, sqlite_log
 
@@ -41,17 +41,17 @@ def test_index_is_that_of_the_log(tmp_path: Path, page_size: int) -> None:
     with contextlib.closing(sqlite_log(path, page_size)) as connection:
         connection.execute("CREATE TABLE t(x)")
         connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
-        index, log = index_of(path), scan(f"{path}-wal")
+        index, log = index_of(path), scan_wal(f"{path}-wal")
         assert index is not None
         assert log.header is not None
         assert (index.is_settled, index.is_init, index.version) == (True, True, 3007000)
         assert index.page_size == page_size
-        assert (index.max_frame, index.page_count) == (log.committed, log.page_count)
+        assert (index.max_frame, index.page_count) == (log.max_frame, log.page_count)
         assert (index.salt, index.big_endian) == (log.header.salt, log.header.big_endian)
-        last = log.offset(log.committed) - 8
+        last = log.offset(log.max_frame) - 8
         stored = Path(f"{path}-wal").read_bytes()[last : last + 8]
         assert index.frame_checksum == struct.unpack(">2I", stored)
-        assert (index.backfill, index.pending) == (0, log.committed)
+        assert (index.backfill, index.pending) == (0, log.max_frame)
         before = index.change_counter
         connection.execute("INSERT INTO t VALUES (1)")
         changed = index_of(path)
@@ -68,11 +68,11 @@ def test_backfill_and_marks_of_a_pinned_log(tmp_path: Path) -> None:
         sqlite(path, "CREATE TABLE t(x)", insert) as _,
         sqlite(path, "BEGIN", "SELECT * FROM t") as _,
     ):
-        pinned = scan(f"{path}-wal").committed
+        pinned = scan_wal(f"{path}-wal").max_frame
         with sqlite(path, insert, insert, "PRAGMA wal_checkpoint(PASSIVE)"):
             index = index_of(path)
             assert index is not None
-            assert index.max_frame == scan(f"{path}-wal").committed > pinned
+            assert index.max_frame == scan_wal(f"{path}-wal").max_frame > pinned
             assert (index.backfill, index.backfill_attempted) == (pinned, pinned)
             assert index.pending == index.max_frame - pinned
             assert index.read_marks[0] == ReadMark(0, 0)
@@ -144,7 +144,7 @@ def test_frames_beyond_max_frame_are_no_damage_to_attached_processes(
     log = simple_log(4096, 9)
     log[32 + 4 * 4120 + 100] ^= 1
     (tmp_path / "a").write_bytes(log)
-    found = scan(str(tmp_path / "a"))
+    found = scan_wal(str(tmp_path / "a"))
     assert found.header is not None
     index = replace(WalIndex.parse(raw), salt=found.header.salt, max_frame=4)
     assert (found.valid, found.is_damaged) == (4, True)
@@ -163,7 +163,7 @@ def test_frames_that_attached_processes_committed_and_the_log_lacks_are_damage(
 ) -> None:
     log = simple_log(4096, 2)
     (tmp_path / "a").write_bytes(log[:-1])  # cut, or torn: without the index no damage
-    found = scan(str(tmp_path / "a"))
+    found = scan_wal(str(tmp_path / "a"))
     assert found.header is not None
     index = replace(WalIndex.parse(raw), salt=found.header.salt, max_frame=4)
     assert not found.is_damaged
@@ -176,6 +176,6 @@ def test_a_live_log_is_never_damaged_for_its_processes(tmp_path: Path) -> None:
     with writing(path), open(f"{path}-shm", "rb") as file:
         for _ in range(100):
             index = read_index(file.fileno())
-            found = scan(f"{path}-wal")
+            found = scan_wal(f"{path}-wal")
             assert index is not None
             assert found.changed_while_reading or not found.is_damaged_for(index)

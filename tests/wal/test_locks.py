@@ -21,10 +21,10 @@ from modelstore.wal.locks import (
     LockReport,
     attached_processes,
     blockers,
-    holders,
-    lock_table,
+    read_lock_table,
+    read_locks,
 )
-from modelstore.wal.processes import process
+from modelstore.wal.processes import describe_process
 from tests.waiting import wait_until
 from tests.wal.children import ask, running, sqlite
 
@@ -51,8 +51,8 @@ OFD_SETLK = 37
 
 REPORTER = """
 import dataclasses, json, sys
-from modelstore.wal.locks import holders
-report = holders(int(sys.argv[1]))
+from modelstore.wal.locks import read_locks
+report = read_locks(int(sys.argv[1]))
 print("ready", json.dumps(dataclasses.asdict(report)), flush=True)
 sys.stdin.read()
 """
@@ -90,7 +90,7 @@ def opened(path: object) -> Iterator[int]:
 
 def look(path: object) -> tuple[LockReport, WalIndex | None]:
     with opened(path) as fd:
-        return holders(fd), read_index(fd)
+        return read_locks(fd), read_index(fd)
 
 
 def pids(report: LockReport, lock: str) -> set[int | None]:
@@ -192,8 +192,8 @@ def test_a_hostile_command_line_is_bounded_and_raw(plain: Path) -> None:
 def test_a_process_without_a_command_line_or_none_at_all() -> None:
     kernel = [p for p in psutil.process_iter() if p.ppid() == 2]
     if kernel:  # a container shows none
-        assert process(kernel[0].pid).command == f"[{kernel[0].name()}]"
-    gone = process(2**22 + 1)  # beyond the largest pid that Linux gives
+        assert describe_process(kernel[0].pid).command == f"[{kernel[0].name()}]"
+    gone = describe_process(2**22 + 1)  # beyond the largest pid that Linux gives
     assert (gone.command, gone.since, gone.user) == ("process that has ended", None, None)
 
 
@@ -201,11 +201,11 @@ def test_own_locks_are_seen_and_left_out_of_blockers(database: Path) -> None:
     code = """
 import json, os, sqlite3, sys
 from modelstore.wal.index import read_index
-from modelstore.wal.locks import blockers, holders
+from modelstore.wal.locks import blockers, read_locks
 fd = os.open(sys.argv[1] + "-shm", os.O_RDWR | os.O_CREAT)
 c = sqlite3.connect(sys.argv[1], isolation_level=None)
 c.execute("BEGIN IMMEDIATE")
-report, index = holders(fd), read_index(fd)
+report, index = read_locks(fd), read_index(fd)
 own = [h.lock for h in report.holders if h.is_own]
 print("ready", json.dumps([own, [b.lock for b in blockers(index, report)],
     [b.lock for b in blockers(index, report, include_own=True)]]), flush=True)
@@ -361,14 +361,14 @@ def test_an_inode_of_another_device_counts_only_if_the_kernel_confirms(
 
     with running(LOCKER, str(plain), str(fcntl.F_SETLK), "1", "120", "1") as child:
         with opened(plain) as fd:
-            table = lock_table(fd)
+            table = read_lock_table(fd)
         assert table is not None
         (entry,) = table
         assert (entry.pid, entry.on_device) == (child.pid, True)
         elsewhere = f"1: POSIX  ADVISORY  WRITE 77 7f:7f:{plain.stat().st_ino} 120 120\n"
         (tmp_path / "locks").write_text(elsewhere)
-        read = lock_table
-        monkeypatch.setattr(locks, "lock_table", lambda fd: read(fd, str(tmp_path / "locks")))
+        read = read_lock_table
+        monkeypatch.setattr(locks, "read_lock_table", lambda fd: read(fd, str(tmp_path / "locks")))
         assert pids(look(plain)[0], "WRITE") == {77, child.pid}
     assert look(plain)[0].holders == ()
 
@@ -378,7 +378,7 @@ def test_without_the_table_one_holder_is_still_found(
 ) -> None:
     import fcntl
 
-    monkeypatch.setattr(locks, "lock_table", lambda _: None)
+    monkeypatch.setattr(locks, "read_lock_table", lambda _: None)
     with running(LOCKER, str(plain), str(fcntl.F_SETLK), "1", "120", "1") as child:
         report = look(plain)[0]
         assert pids(report, "WRITE") == {child.pid}
@@ -391,16 +391,16 @@ def test_without_the_table_our_own_lock_is_still_found(
 ) -> None:
     import fcntl
 
-    monkeypatch.setattr(locks, "lock_table", lambda _: None)
+    monkeypatch.setattr(locks, "read_lock_table", lambda _: None)
     with open(plain, "r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX, 1, 120)
-        (held,) = holders(file.fileno()).of("WRITE")
+        (held,) = read_locks(file.fileno()).of("WRITE")
     assert (held.pid, held.is_own) == (os.getpid(), True)
 
 
 def test_an_unreadable_table_is_none(plain: Path) -> None:
     with opened(plain) as fd:
-        assert lock_table(fd, "/nonexistent") is None
+        assert read_lock_table(fd, "/nonexistent") is None
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])

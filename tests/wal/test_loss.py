@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.wal.loss import Fate, LossReport, MainState, analyse
+from modelstore.wal.loss import Fate, LossReport, MainState, analyse_loss
 from modelstore.wal.page_owners import PageRole
 from tests.wal.loss_build import NUMBERS, Database, Script
 from tests.wal.loss_oracle import check, contents, copy_files, dbstat
@@ -57,7 +57,7 @@ def verified(
 ) -> LossReport:
     """Analyse, and hold every figure against SQLite."""
     database = Database(directory, setup, change, page_size=page_size, pragmas=pragmas, shm=True)
-    report = analyse(database.path, limit=ALL)
+    report = analyse_loss(database.path, limit=ALL)
     assert report.main.is_proven
     check(report, contents(database.live_path, "mode=ro"), contents(database.path, "immutable=1"))
     assert report.is_exact
@@ -73,7 +73,7 @@ def test_every_row_is_accounted_for(tmp_path: Path, page_size: int, kind: str) -
     assert not report.is_harmless
     fates = {(change.name, change.fate) for change in report.schema_changes}
     assert {("seen", Fate.VANISHES), ("dropped", Fate.RETURNS)} <= fates
-    assert sum(item.frames for item in report.objects) == report.scan.committed
+    assert sum(item.frames for item in report.objects) == report.scan.max_frame
     assert sum(item.pages for item in report.objects) == report.pages
     assert sum(item.differing for item in report.objects) == report.differing
 
@@ -151,7 +151,7 @@ os._exit(0)
     subprocess.run([sys.executable, "-c", program], check=True)
     live = copy_files(path, str(tmp_path / "live"))
     assert Path(path).read_bytes()[20] == 32
-    report = analyse(path, limit=ALL)
+    report = analyse_loss(path, limit=ALL)
     check(report, contents(live, "mode=ro"), contents(path, "immutable=1"))
     assert report.lost == 5
 
@@ -182,26 +182,28 @@ def test_names_and_keys_of_rows(tmp_path: Path) -> None:
         DELETE FROM models WHERE id = 3;
     """
     database = Database(tmp_path, SETUP, change)
-    report = analyse(database.path, names=("MODELS", "Name"))
+    report = analyse_loss(database.path, names=("MODELS", "Name"))
     (table,) = report.tables
     assert table.lost.texts == ("first", "se\x1bcond", None, "4", None)
     assert table.lost.keys == (601, 602, 603, 604, 605)
     assert table.reverted.texts == ("renamed",)
     assert table.returning.texts == ("model 3",)
-    few = analyse(database.path, names=("models", "name"), limit=2).tables[0]
+    few = analyse_loss(database.path, names=("models", "name"), limit=2).tables[0]
     assert (few.lost.count, few.lost.keys) == (5, (601, 602))
     assert few.lost.texts == ("first", "se\x1bcond")
-    by_id = analyse(database.path, names=("models", "id")).tables[0]
+    by_id = analyse_loss(database.path, names=("models", "id")).tables[0]
     assert by_id.lost.texts[:2] == ("601", "602")
-    assert analyse(database.path, names=("models", "nothing")).tables[0].lost.texts == (None,) * 5
-    assert analyse(database.path).tables[0].lost.texts == ()
+    assert (
+        analyse_loss(database.path, names=("models", "nothing")).tables[0].lost.texts == (None,) * 5
+    )
+    assert analyse_loss(database.path).tables[0].lost.texts == ()
 
 
 def test_names_in_utf_16_and_behind_long_values(tmp_path: Path) -> None:
     setup = "CREATE TABLE models(big, name TEXT)"
     change = "INSERT INTO models VALUES (zeroblob(100000), 'fär'), (zeroblob(2000000), 'too far')"
     database = Database(tmp_path, setup, change, pragmas=("encoding = 'UTF-16be'",))
-    (table,) = analyse(database.path, names=("models", "name")).tables
+    (table,) = analyse_loss(database.path, names=("models", "name")).tables
     assert table.lost.texts == ("fär", None)
 
 
@@ -213,7 +215,7 @@ def test_each_page_has_the_owner_that_sqlite_names(tmp_path: Path) -> None:
         database = Database(
             directory, "", SETUP + CHANGE, page_size=page_size, pragmas=pragmas, truncate=False
         )
-        report = analyse(database.path)
+        report = analyse_loss(database.path)
         with closing(sqlite3.connect(f"file:{database.live_path}?mode=ro", uri=True)) as conn:
             owners = {number: (name, kind) for name, number, kind in dbstat(conn)}
             free = conn.execute("PRAGMA freelist_count").fetchone()[0]

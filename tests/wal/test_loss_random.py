@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelstore.errors import ModelstoreError
-from modelstore.wal.loss import analyse
-from modelstore.wal.scan import scan
+from modelstore.wal.loss import analyse_loss
+from modelstore.wal.scan import scan_wal
 from tests.wal.logfiles import LogBuilder
 from tests.wal.loss_build import NUMBERS, Database
 from tests.wal.loss_oracle import check, contents
@@ -101,7 +101,7 @@ def test_random_work(
             pragmas=(f"auto_vacuum = {vacuum}", f"encoding = '{encoding}'"),
             shm=shm,
         )
-        report = analyse(database.path, limit=1_000_000)
+        report = analyse_loss(database.path, limit=1_000_000)
         live = contents(database.live_path, "mode=ro")
         check(report, live, contents(database.path, "immutable=1"))
         assert report.is_exact
@@ -126,7 +126,7 @@ class Damageable:
             self.page_size = page_size
             self.main = Path(database.path).read_bytes()
             raw = Path(database.path + "-wal").read_bytes()
-            found = scan(database.path + "-wal")
+            found = scan_wal(database.path + "-wal")
         self.frames = [
             (frame.page_number, frame.page_count, raw[frame.offset : frame.offset + page_size])
             for frame in found.frames()
@@ -185,7 +185,7 @@ def test_random_damage_is_told_and_never_a_crash(
         path.write_bytes(main)
         Path(f"{path}-wal").write_bytes(log.raw)
         with suppress(ModelstoreError):
-            report = analyse(str(path), deep=True, names=("t0", "a"))
-            assert report.scan.committed == len(origin.frames)
+            report = analyse_loss(str(path), deep=True, names=("t0", "a"))
+            assert report.scan.max_frame == len(origin.frames)
             # The work is bounded by the files: a few looks at each page for each table.
             assert report.pages_read < 40 * (len(origin.frames) + len(origin.main) // size)

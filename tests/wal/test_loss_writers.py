@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelstore.wal.loss import LossReport, MainState, analyse
+from modelstore.wal.loss import LossReport, MainState, analyse_loss
 from tests.waiting import wait_until
 from tests.wal.loss_oracle import check, contents, copy_files
 
@@ -111,7 +111,7 @@ def test_two_live_writers(tmp_path: Path) -> None:
     with writers(path, "one", "other") as processes:
 
         def look() -> bool:
-            report = analyse(path)
+            report = analyse_loss(path)
             if report.scan.header is not None:
                 salts.add(report.scan.header.salt)
             seen["raced" if report.raced else report.main.state.value] += 1
@@ -134,6 +134,6 @@ def test_writers_killed_at_any_moment(tmp_path: Path) -> None:
                 assert writer.stdout.readline() == "\n"  # a commit
         copy = copy_files(path, str(tmp_path / f"copy{turn}"), shm=turn % 2 > 0)
         live = copy_files(path, str(tmp_path / f"live{turn}"))
-        report = analyse(copy, limit=1_000_000)
+        report = analyse_loss(copy, limit=1_000_000)
         check(report, contents(live, "mode=ro"), contents(copy, "immutable=1"))
         expect_figures(report)

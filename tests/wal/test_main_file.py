@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.wal.loss import LossReport, MainState, analyse
-from modelstore.wal.scan import scan
+from modelstore.wal.loss import LossReport, MainState, analyse_loss
+from modelstore.wal.scan import scan_wal
 from tests.wal.loss_build import NUMBERS, Database, connect
 from tests.wal.loss_oracle import check, contents, copy_files
 
@@ -34,7 +34,7 @@ def in_transactions(statements: tuple[str, ...]) -> str:
 
 def backfill(database: Database, count: int) -> None:
     """Copy the first pages of the log into the main file, as a killed checkpoint leaves it."""
-    found = scan(database.path + "-wal")
+    found = scan_wal(database.path + "-wal")
     with open(database.path, "r+b") as main, open(database.path + "-wal", "rb") as log:
         for number, frame in sorted(found.latest().items())[:count]:
             log.seek(found.offset(frame))
@@ -47,12 +47,12 @@ def backfill(database: Database, count: int) -> None:
 def test_a_checkpoint_killed_at_every_page(tmp_path: Path, page_size: int) -> None:
     database = Database(tmp_path, SETUP, in_transactions(COMMITS), page_size=page_size)
     whole = Path(database.path).read_bytes()
-    pages = len(scan(database.path + "-wal").latest())
+    pages = len(scan_wal(database.path + "-wal").latest())
     malformed = 0
     for count in range(0, pages + 1, max(1, pages // 25)):
         Path(database.path).write_bytes(whole)
         backfill(database, count)
-        report = analyse(database.path, limit=ALL)
+        report = analyse_loss(database.path, limit=ALL)
         main = contents(database.path, "immutable=1")
         check(report, contents(database.live_path, "mode=ro"), main)
         assert report.main.held_pages == count
@@ -88,7 +88,7 @@ def test_checkpoints_between_commits(tmp_path: Path) -> None:
             for shm in (True, False):
                 copy = copy_files(path, str(tmp_path / f"{commits}{shm}"), shm=shm)
                 live = copy_files(path, str(tmp_path / f"{commits}{shm}live"))
-                report = analyse(copy, limit=ALL)
+                report = analyse_loss(copy, limit=ALL)
                 assert report.scan.commit_count == commits
                 assert (report.main.state, report.main.commit) == (MainState.CONSISTENT, folded)
                 assert report.main.is_proven == shm
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_a_reader_held_up_leaves_no_state_of_its_own(tmp_path:
         assert (busy, 0 < folded < log) == (0, True)
         copy = copy_files(path, str(tmp_path / "copy"), shm=True)
         live = copy_files(path, str(tmp_path / "live"))
-    report = analyse(copy, limit=ALL)
+    report = analyse_loss(copy, limit=ALL)
     assert report.index is not None
     assert report.index.backfill == folded
     main = contents(copy, "immutable=1")
@@ -126,11 +126,11 @@ def test_a_checkpoint_that_a_reader_held_up_leaves_no_state_of_its_own(tmp_path:
 def test_what_a_proven_checkpoint_lacks_is_torn(tmp_path: Path) -> None:
     change = in_transactions(COMMITS) + "PRAGMA wal_checkpoint(PASSIVE);"
     database = Database(tmp_path, SETUP, change, shm=True)
-    assert analyse(database.path).main.state is MainState.CONSISTENT
+    assert analyse_loss(database.path).main.state is MainState.CONSISTENT
     with open(database.path, "r+b") as file:
         file.seek(3 * 4096 + 2000)
         file.write(b"half of a page that never reached the disk")
-    report = analyse(database.path)
+    report = analyse_loss(database.path)
     assert (report.main.state, report.main.is_proven) == (MainState.TORN, True)
     assert not report.is_harmless
 
@@ -140,7 +140,7 @@ def test_pages_written_as_they_were_do_not_look_like_a_cut_checkpoint(tmp_path: 
     setup = "CREATE TABLE models(id INTEGER PRIMARY KEY, n, notes);" + NUMBERS.format(30)
     setup += "INSERT INTO models SELECT i, 1, zeroblob(20000) FROM s"
     change = "UPDATE models SET n = 2 WHERE id = 7; UPDATE models SET n = 3 WHERE id = 9"
-    report = analyse(Database(tmp_path, setup, change).path)
+    report = analyse_loss(Database(tmp_path, setup, change).path)
     assert report.main.held_pages > 2
     assert (report.main.state, report.main.commit) == (MainState.CONSISTENT, 0)
 
@@ -154,6 +154,6 @@ def test_commits_that_shrink_and_grow_the_database(tmp_path: Path, *, shm: bool)
         "PRAGMA wal_checkpoint(PASSIVE); DELETE FROM models WHERE id > 5020; VACUUM;"
     )
     database = Database(tmp_path, SETUP, change, shm=shm, page_size=512)
-    report: LossReport = analyse(database.path, limit=ALL)
+    report: LossReport = analyse_loss(database.path, limit=ALL)
     check(report, contents(database.live_path, "mode=ro"), contents(database.path, "immutable=1"))
     assert report.main.state is MainState.CONSISTENT

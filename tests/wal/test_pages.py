@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from modelstore.wal import page_owners
-from modelstore.wal.pages import CorruptPageError, PageSet, View
-from modelstore.wal.record import RecordError, values
+from modelstore.wal.pages import CorruptPageError, DatabaseView, PageSet
+from modelstore.wal.record import RecordError, decode_record
 from modelstore.wal.schema import read_schema
 from tests.wal.loss_build import NUMBERS
 from tests.wal.loss_oracle import dbstat
@@ -43,10 +43,10 @@ def build(path: Path, page_size: int, *pragmas: str) -> bytes:
 
 
 @contextmanager
-def opened(path: Path, page_size: int, page_count: int | None = None) -> Iterator[View]:
+def opened(path: Path, page_size: int, page_count: int | None = None) -> Iterator[DatabaseView]:
     fd = os.open(path, os.O_RDONLY)
     try:
-        yield View(fd, page_size, page_count or path.stat().st_size // page_size)
+        yield DatabaseView(fd, page_size, page_count or path.stat().st_size // page_size)
     finally:
         os.close(fd)
 
@@ -76,7 +76,7 @@ def test_every_page_and_every_row_is_where_sqlite_has_it(
                 chains = PageSet()
                 for cell in view.cells(view.btree_page(number)):
                     found |= {(name, page, "overflow") for page, _ in view.chain(cell, chains)}
-                    row = values(view.payload(cell, seen=PageSet()))
+                    row = decode_record(view.payload(cell, seen=PageSet()))
                     rows.setdefault(name, []).append((*([cell.rowid] * tree.has_rowids), *row))
         trunks = [(trunk, *leaves) for trunk, leaves in page_owners.freelist(view)]
     assert found == stat
@@ -95,14 +95,14 @@ def test_pointer_maps_agree_with_the_trees(tmp_path: Path, page_size: int) -> No
     with opened(path, page_size) as view:
         roots = {item.root for item in read_schema(view).values()}
         for _, number, kind in stat:
-            entry, _ = page_owners.parent(view, number)
+            entry, _ = page_owners.pointer_map_entry(view, number)
             if kind == "overflow":
                 assert entry in (page_owners.FIRST_OVERFLOW, page_owners.LATER_OVERFLOW)
             else:
                 assert entry == (page_owners.ROOT if number in roots else page_owners.BTREE)
         known = {number for _, number, _ in stat}
         maps = {
-            n for n in range(2, view.page_count + 1) if page_owners.pointer_map_of(view, n) == n
+            n for n in range(2, view.page_count + 1) if page_owners.pointer_map_page(view, n) == n
         }
         assert maps
         assert not maps & known
@@ -113,7 +113,7 @@ def test_no_pointer_map_is_on_the_lock_page(usable: int) -> None:
     # With most sizes none would be; https://www.sqlite.org/fileformat2.html#the_lock_byte_page
     view = SimpleNamespace(page_size=512, usable=usable, header=SimpleNamespace(largest_root=1))
     lock_page = 0x40000000 // 512 + 1
-    maps = [page_owners.pointer_map_of(view, lock_page + n) for n in range(-110, 110)]  # type: ignore[arg-type]
+    maps = [page_owners.pointer_map_page(view, lock_page + n) for n in range(-110, 110)]  # type: ignore[arg-type]
     assert lock_page not in maps
     assert all(here <= there for here, there in pairwise(maps))
 
@@ -217,4 +217,4 @@ def test_a_freelist_that_comes_back_to_itself(tmp_path: Path) -> None:
 )
 def test_what_is_no_record(payload: bytes) -> None:
     with pytest.raises(RecordError):
-        values(payload)
+        decode_record(payload)

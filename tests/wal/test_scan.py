@@ -28,7 +28,7 @@ from modelstore.wal.scan import (
     WalHeader,
     WalHeaderError,
     WalScan,
-    scan,
+    scan_wal,
 )
 from tests.waiting import wait_until
 from tests.wal.children import writing
@@ -88,7 +88,7 @@ def choose(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def look(tmp_path: Path, raw: bytes | bytearray) -> WalScan:
     path = tmp_path / "a.db-wal"
     path.write_bytes(raw)
-    return scan(str(path))
+    return scan_wal(str(path))
 
 
 def flip(raw: bytes | bytearray, at: int, bits: int = 4) -> bytearray:
@@ -112,12 +112,12 @@ def agree_with_sqlite(
     if found.fault is WalFault.NEWER_VERSION:
         assert recovered.max_frame is None
         return found
-    assert found.committed == recovered.max_frame
-    if found.committed:
+    assert found.max_frame == recovered.max_frame
+    if found.max_frame:
         assert found.page_count == recovered.page_count
     assert not found.changed_while_reading
     states = [frame.state for frame in found.frames()]
-    assert states.count(FrameState.COMMITTED) == found.committed
+    assert states.count(FrameState.COMMITTED) == found.max_frame
     assert states.count(FrameState.UNCOMMITTED) == found.uncommitted
     assert states.count(FrameState.IGNORED) == found.ignored_frames
     assert states.count(FrameState.DAMAGED) == found.damaged
@@ -128,11 +128,11 @@ def agree_with_sqlite(
     assert len(states) == found.frame_slots - found.blank + states.count(FrameState.BLANK)
     commits = [t for t in found.transactions() if t.state is FrameState.COMMITTED]
     assert len(commits) == found.commit_count
-    assert sum(t.frames for t in commits) == found.committed
+    assert sum(t.frames for t in commits) == found.max_frame
     if recovered.rows is not None and not is_forged:
         assert recovered.rows == sample.rows.get(found.commit_count, recovered.rows)
         on_disk = len(sample.database) // sample.page_size
-        assert recovered.counted == (found.page_count if found.committed else on_disk)
+        assert recovered.counted == (found.page_count if found.max_frame else on_disk)
     return found
 
 
@@ -164,8 +164,8 @@ def test_every_page_size_and_byte_order(
         assert (found.uncommitted, found.torn) == (0, 0)
         assert found.stop_reason is (StopReason.SALT if kind == "stale" else StopReason.EOF)
     assert found.latest() == {
-        number: max(f.number for f in found.frames(1, found.committed) if f.page_number == number)
-        for number in set(found.page_numbers[: found.committed])
+        number: max(f.number for f in found.frames(1, found.max_frame) if f.page_number == number)
+        for number in set(found.page_numbers[: found.max_frame])
     }
 
 
@@ -264,7 +264,7 @@ def test_flipping_any_bit_of_the_header_hides_everything(
         assert found.page_size == 512
         assert found.ignored_commits == whole.commit_count
         assert found.ignored_frames == whole.valid
-        assert (found.valid, found.committed, found.commit_count) == (0, 0, 0)
+        assert (found.valid, found.max_frame, found.commit_count) == (0, 0, 0)
         assert {frame.state for frame in found.frames()} == {FrameState.IGNORED}
 
 
@@ -294,7 +294,7 @@ def test_thirty_commits_with_frame_six_flipped(tmp_path: Path, engine: str) -> N
     for commit in range(1, 31):
         log.frame(2, page(P, commit), 2)
     found = look(tmp_path, flip(log.raw, 32 + 5 * FRAME + 100))
-    assert (found.valid, found.committed, found.damaged) == (5, 5, 1)
+    assert (found.valid, found.max_frame, found.damaged) == (5, 5, 1)
     assert (found.ignored_frames, found.ignored_commits, found.later_commits) == (24, 24, 24)
     assert found.is_damaged
 
@@ -304,7 +304,7 @@ def test_an_invalid_tail_without_commits_is_no_damage(
     tmp_path: Path, engine: str, garbage: bytes
 ) -> None:
     found = look(tmp_path, simple_log(P, 3) + garbage)
-    assert (found.committed, found.commit_count, found.is_damaged) == (6, 3, False)
+    assert (found.max_frame, found.commit_count, found.is_damaged) == (6, 3, False)
     whole = len(garbage) == FRAME
     zeros = not any(garbage)
     assert found.blank == (1 if whole and zeros else 0)
@@ -316,7 +316,7 @@ def test_an_invalid_tail_without_commits_is_no_damage(
 def test_the_last_commit_torn_is_no_damage(tmp_path: Path, engine: str) -> None:
     raw = simple_log(P, 3)
     found = look(tmp_path, flip(raw, len(raw) - 1))
-    assert (found.valid, found.committed, found.uncommitted, found.torn) == (5, 4, 1, 1)
+    assert (found.valid, found.max_frame, found.uncommitted, found.torn) == (5, 4, 1, 1)
     assert len(list(found.transactions())) == 2
     assert not found.is_damaged
 
@@ -326,7 +326,7 @@ def test_a_commit_after_an_invalid_frame_is_damage_even_in_one_transaction(
 ) -> None:
     raw = simple_log(P, 3)
     found = look(tmp_path, flip(raw, len(raw) - FRAME - 1))
-    assert (found.committed, found.later_commits, found.is_damaged) == (4, 1, True)
+    assert (found.max_frame, found.later_commits, found.is_damaged) == (4, 1, True)
 
 
 def test_a_hidden_commit_counts_even_if_its_own_checksum_is_lost(
@@ -344,7 +344,7 @@ def test_frames_whose_checksum_is_still_to_come_are_torn_not_stale(
     for commit in (0, 3):  # as SQLite writes them after it changed a frame of the transaction
         log.raw += struct.pack(">6I", 3, commit, 0, 0, 0, 0) + page(P)
     found = look(tmp_path, log.raw)
-    assert (found.committed, found.torn, found.stale, found.is_damaged) == (1, 2, 0, False)
+    assert (found.max_frame, found.torn, found.stale, found.is_damaged) == (1, 2, 0, False)
 
 
 def test_what_a_rolled_back_transaction_leaves_is_no_damage(tmp_path: Path, engine: str) -> None:
@@ -355,7 +355,7 @@ def test_what_a_rolled_back_transaction_leaves_is_no_damage(tmp_path: Path, engi
     short.state, short.raw = state, bytearray(log.raw[: 32 + FRAME])
     short.frame(3, page(P, 5), 3)
     found = look(tmp_path, short.raw + log.raw[len(short.raw) :])
-    assert (found.committed, found.torn, found.ignored_frames) == (2, 2, 0)
+    assert (found.max_frame, found.torn, found.ignored_frames) == (2, 2, 0)
     assert (found.later_commits, found.is_damaged) == (0, False)
 
 
@@ -396,7 +396,7 @@ def test_transactions_and_frames(tmp_path: Path, engine: str) -> None:
         (4, 2, 0, False),
     ]
     assert [f.number for f in found.frames(2, 3)] == [2, 3]
-    assert (found.committed, found.page_count, found.uncommitted) == (3, 9, 1)
+    assert (found.max_frame, found.page_count, found.uncommitted) == (3, 9, 1)
     assert found.latest() == {1: 1, 2: 2, 9: 3}
     assert found.latest(1) == {1: 1}
     for frame in found.frames():
@@ -444,8 +444,8 @@ def test_each_fault_has_its_name(raw: bytes, fault: WalFault) -> None:
 
 def test_faults_of_files(tmp_path: Path) -> None:
     path = str(tmp_path / "a.db-wal")
-    assert scan(path).fault is WalFault.ABSENT
-    assert scan(path).fault is not WalFault.EMPTY
+    assert scan_wal(path).fault is WalFault.ABSENT
+    assert scan_wal(path).fault is not WalFault.EMPTY
     assert look(tmp_path, b"").fault is WalFault.EMPTY
     assert look(tmp_path, b"x" * 31).fault is WalFault.SHORT
     for fault in (WalFault.ABSENT, WalFault.EMPTY):
@@ -488,28 +488,28 @@ def test_a_header_without_frames_hides_nothing(tmp_path: Path) -> None:
 
 def test_a_fifo_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(RefusedError, match="no regular file"):
-        scan(str(tmp_path / "fifo"))
+    with pytest.raises(RefusedError, match="not a file"):
+        scan_wal(str(tmp_path / "fifo"))
 
 
 def test_directory_link_socket_and_strange_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(RefusedError, match="is a directory"):
-        scan(str(tmp_path))
+        scan_wal(str(tmp_path))
     (tmp_path / "link").symlink_to(tmp_path / "target")
     with pytest.raises(RefusedError, match="symbolic link"):
-        scan(str(tmp_path / "link"))
+        scan_wal(str(tmp_path / "link"))
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
         monkeypatch.chdir(tmp_path)  # the address of a socket is short
         server.bind("socket")
         with pytest.raises(RefusedError):
-            scan(str(tmp_path / "socket"))
+            scan_wal(str(tmp_path / "socket"))
     with pytest.raises(RefusedError) as caught:
-        scan(str(tmp_path / "a\x1b[31m\0b"))
+        scan_wal(str(tmp_path / "a\x1b[31m\0b"))
     assert "\x1b" not in caught.value.message
     with pytest.raises(RefusedError):
-        scan(str(tmp_path / ("x" * 5000)))
+        scan_wal(str(tmp_path / ("x" * 5000)))
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
@@ -517,7 +517,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     for raw in (b"", b"x", raw_header(), bytes(simple_log(P, 2)), flip(simple_log(P, 2), 0)):
         look(tmp_path, raw)
     with pytest.raises(RefusedError):
-        scan(str(tmp_path))
+        scan_wal(str(tmp_path))
     after = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     assert before == after
 
@@ -526,12 +526,12 @@ def test_a_descriptor_is_read_and_stays_open(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(simple_log(P, 2))
     with open(path, "rb") as file:
-        assert scan(file.fileno()).committed == 4
-        assert scan(file.fileno()).committed == 4
+        assert scan_wal(file.fileno()).max_frame == 4
+        assert scan_wal(file.fileno()).max_frame == 4
     read, write = os.pipe()
     try:
-        with pytest.raises(RefusedError, match="no regular file"):
-            scan(read)
+        with pytest.raises(RefusedError, match="not a file"):
+            scan_wal(read)
     finally:
         os.close(read)
         os.close(write)
@@ -542,16 +542,16 @@ def test_a_terabyte_of_nothing_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(simple_log(P, 2))
     os.truncate(path, 1 << 40)
-    found = scan(str(path))
-    assert (found.committed, found.is_damaged, found.unexamined) == (4, False, 0)
+    found = scan_wal(str(path))
+    assert (found.max_frame, found.is_damaged, found.unexamined) == (4, False, 0)
     assert found.blank == found.frame_slots - 4
     assert found.frame_slots == ((1 << 40) - 32) // FRAME
     assert found.stop_reason is StopReason.SALT
     with open(path, "r+b") as file:
         file.seek(1 << 39)
         file.write(b"x" * 5000)
-    found = scan(str(path))
-    assert (found.committed, found.is_damaged) == (4, False)
+    found = scan_wal(str(path))
+    assert (found.max_frame, found.is_damaged) == (4, False)
     assert found.unexamined > 0
 
 
@@ -560,7 +560,7 @@ def test_a_small_hole_is_kept_and_what_follows_is_seen(tmp_path: Path, engine: s
     hole = bytearray(log)
     hole[32 + 2 * FRAME : 32 + 4 * FRAME] = bytes(2 * FRAME)
     found = look(tmp_path, hole)
-    assert (found.committed, found.damaged, found.blank) == (2, 3, 0)
+    assert (found.max_frame, found.damaged, found.blank) == (2, 3, 0)
     assert (found.ignored_frames, found.later_commits, found.is_damaged) == (1, 1, True)
 
 
@@ -572,7 +572,7 @@ def test_a_hole_of_whole_chunks_is_kept(
     hole = bytearray(log)
     hole[32 + 2 * FRAME : 32 + 50 * FRAME] = bytes(48 * FRAME)
     found = look(tmp_path, hole)
-    assert (found.committed, found.damaged, found.ignored_frames) == (2, 49, 9)
+    assert (found.max_frame, found.damaged, found.ignored_frames) == (2, 49, 9)
     assert len(found.page_numbers) == len(found.commit_sizes) == len(found.marks) == 60
 
 
@@ -599,8 +599,8 @@ def test_a_log_that_shrinks_is_read_again(tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "a.db-wal"
     path.write_bytes(simple_log(P, 9))
     monkeypatch.setattr(scanning, "read_into", Meddler(path, bytes(simple_log(P, 2))))
-    found = scan(str(path))
-    assert (found.committed, found.frame_slots, found.changed_while_reading) == (4, 4, False)
+    found = scan_wal(str(path))
+    assert (found.max_frame, found.frame_slots, found.changed_while_reading) == (4, 4, False)
 
 
 def test_a_log_that_shrinks_behind_the_reader_is_read_again(
@@ -615,8 +615,8 @@ def test_a_log_that_shrinks_behind_the_reader_is_read_again(
         return got
 
     monkeypatch.setattr(scanning, "read_into", cut)
-    found = scan(str(path))
-    assert (found.committed, found.frame_slots, found.changed_while_reading) == (4, 4, False)
+    found = scan_wal(str(path))
+    assert (found.max_frame, found.frame_slots, found.changed_while_reading) == (4, 4, False)
 
 
 def test_a_log_that_never_stands_still_is_said_to_change(
@@ -626,7 +626,7 @@ def test_a_log_that_never_stands_still_is_said_to_change(
     path.write_bytes(simple_log(P, 9))
     logs = [bytes(LogBuilder(P, salt=(salt, 1)).frame(2, page(P), 2).raw) * 2 for salt in range(20)]
     monkeypatch.setattr(scanning, "read_into", Meddler(path, *logs))
-    assert scan(str(path)).changed_while_reading
+    assert scan_wal(str(path)).changed_while_reading
 
 
 def test_damage_is_believed_only_when_it_is_still_there(
@@ -636,8 +636,8 @@ def test_damage_is_believed_only_when_it_is_still_there(
     good = bytes(simple_log(P, 9))
     path.write_bytes(flip(good, 32 + 100))
     monkeypatch.setattr(scanning, "read_into", Meddler(path, None, good))
-    found = scan(str(path))
-    assert (found.committed, found.is_damaged, found.changed_while_reading) == (18, False, False)
+    found = scan_wal(str(path))
+    assert (found.max_frame, found.is_damaged, found.changed_while_reading) == (18, False, False)
 
 
 def test_a_replaced_log_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -651,8 +651,8 @@ def test_a_replaced_log_is_read_again(tmp_path: Path, monkeypatch: pytest.Monkey
         return read_into(fd, view, offset)
 
     monkeypatch.setattr(scanning, "read_into", replace)
-    found = scan(str(path))
-    assert (found.committed, found.changed_while_reading) == (10, False)
+    found = scan_wal(str(path))
+    assert (found.max_frame, found.changed_while_reading) == (10, False)
 
 
 def test_a_live_writer_never_looks_like_damage(tmp_path: Path) -> None:
@@ -661,7 +661,7 @@ def test_a_live_writer_never_looks_like_damage(tmp_path: Path) -> None:
     commits: Counter[int] = Counter()
 
     def look() -> bool:
-        found = scan(f"{path}-wal")
+        found = scan_wal(f"{path}-wal")
         assert found.changed_while_reading or not found.is_damaged
         salts.update([found.header.salt] if found.header else [])
         commits[found.commit_count] += 1
@@ -676,7 +676,7 @@ def test_a_killed_writer_leaves_what_sqlite_recovers(tmp_path: Path) -> None:
         path = tmp_path / f"{attempt}.db"
         with writing(path) as process:
             for _ in range(attempt):
-                scan(f"{path}-wal")
+                scan_wal(f"{path}-wal")
             process.kill()
             process.wait()
         database, log = take(path)
@@ -747,13 +747,13 @@ def test_the_size_of_a_chunk_makes_no_difference(
 
 CHILD = """
 import sys
-from modelstore.wal.scan import scan
-found = scan(sys.argv[1])
+from modelstore.wal.scan import scan_wal
+found = scan_wal(sys.argv[1])
 peak = 0
 if sys.platform == "linux":  # not ru_maxrss, which a child inherits from its parent
     with open("/proc/self/status") as status:
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
-print(found.committed, "numpy" in sys.modules, peak)
+print(found.max_frame, "numpy" in sys.modules, peak)
 """
 
 
@@ -788,7 +788,7 @@ def test_frames_are_made_one_at_a_time() -> None:
         page_size=512,
         frame_slots=count,
         valid=count,
-        committed=count,
+        max_frame=count,
         damage_end=count,
         page_numbers=array("I", bytes(4 * count)),
         commit_sizes=array("I", [1]) * count,

@@ -15,8 +15,9 @@ from modelstore.errors import SourceError
 from modelstore.model import Place
 from modelstore.sources.base import Context, Item, Skipped, Target
 from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
-from modelstore.sources.files.local_files import LocalFile, Origin, from_stat, kind_of, local_file
+from modelstore.sources.files.local_files import LocalFile, Origin, from_stat, local_file
 from modelstore.text import visible
+from modelstore.wal.files import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -20,9 +20,10 @@ import struct
 from dataclasses import dataclass
 
 from modelstore.errors import SourceError
-from modelstore.sources.files.local_files import guess_format, open_regular, read_at
+from modelstore.sources.files.local_files import guess_format
 from modelstore.sources.files.quantization import GGML_TYPES
 from modelstore.text import visible
+from modelstore.wal.files import open_regular, read_at
 
 MAX_READ = 1 << 27  # bytes of one header, all arrays included
 MAX_COST = 1 << 24  # bytes of memory for what is held on to
@@ -223,11 +224,11 @@ def read_header(source: str | int) -> GgufHeader:
     if isinstance(source, int):
         return _parse(HeaderBytes(source, os.fstat(source).st_size))
     try:
-        fd, size = open_regular(source)
+        fd = open_regular(source)
     except ValueError as error:
         raise GgufError(str(error)) from None
     try:
-        return _parse(HeaderBytes(fd, size))
+        return _parse(HeaderBytes(fd, os.fstat(fd).st_size))
     finally:
         os.close(fd)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -103,43 +102,6 @@ def unchanged(
     return Unchanged(locator, place)
 
 
-_OPEN_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_NONBLOCK", 0)  # a FIFO must not hold us up
-    | getattr(os, "O_NOCTTY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-
-
-def open_regular(path: str) -> tuple[int, int]:
-    """Open a regular file for reading and return its descriptor and its size in bytes.
-
-    Raises OSError where it cannot be opened, ValueError where it is no regular file.
-    """
-    fd = os.open(path, _OPEN_FLAGS)
-    st = os.fstat(fd)
-    if stat.S_ISREG(st.st_mode):
-        return fd, st.st_size
-    os.close(fd)
-    raise ValueError(f"is {kind_of(st.st_mode)}, not a file")
-
-
-def kind_of(mode: int) -> str:
-    """Return what a thing of this ``st_mode`` is, for a sentence."""
-    for test, words in (
-        (stat.S_ISREG, "a file"),
-        (stat.S_ISDIR, "a directory"),
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    ):
-        if test(mode):
-            return words
-    return "something special"
-
-
 _MAGICS = (
     (b"GGUF", "it is a GGUF file"),
     (b"version https://git-lfs", "it is a Git LFS pointer, the model itself was not downloaded"),
@@ -161,13 +123,3 @@ def guess_format(start: bytes) -> str:
         if start.startswith(magic):
             return words
     return f"it begins with {start[:8].hex(' ')}"
-
-
-if hasattr(os, "pread"):
-    read_at = os.pread
-else:  # Windows
-
-    def read_at(fd: int, length: int, offset: int, /) -> bytes:
-        """Read up to `length` bytes at `offset`."""
-        os.lseek(fd, offset, os.SEEK_SET)
-        return os.read(fd, length)

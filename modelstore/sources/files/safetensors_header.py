@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from modelstore.errors import SourceError
-from modelstore.sources.files.local_files import guess_format, open_regular, read_at
+from modelstore.sources.files.local_files import guess_format
 from modelstore.text import visible
+from modelstore.wal.files import open_regular, read_at
 
 MAX_HEADER = 1 << 25  # bytes; the format allows 100 MB, the largest known are a tenth of this
 MAX_TENSORS = 131_072
@@ -91,10 +92,11 @@ def read_safetensors_header(path: str) -> SafetensorsHeader:
     cannot be opened.
     """
     try:
-        fd, size = open_regular(path)
+        fd = open_regular(path)
     except ValueError as error:
         raise SafetensorsError(str(error)) from None
     try:
+        size = os.fstat(fd).st_size
         text = _header_text(fd, size)
     finally:
         os.close(fd)

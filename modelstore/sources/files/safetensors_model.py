@@ -14,8 +14,6 @@ from modelstore.sources.files.local_files import (
     WEIGHTS,
     LocalFile,
     Origin,
-    open_regular,
-    read_at,
     unchanged,
 )
 from modelstore.sources.files.record import (
@@ -33,6 +31,7 @@ from modelstore.sources.files.safetensors_header import (
     read_safetensors_header,
 )
 from modelstore.text import visible
+from modelstore.wal.files import open_regular, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,8 +150,9 @@ def _header(file: LocalFile, faults: Faults, *, partial: bool) -> SafetensorsHea
 
 def _read_bounded(file: LocalFile, limit: int) -> bytes:
     """Return a small file's bytes. Raises OSError, ValueError where it is too large or none."""
-    fd, size = open_regular(file.real)
+    fd = open_regular(file.real)
     try:
+        size = os.fstat(fd).st_size
         if size > limit:
             raise ValueError(f"has {size} bytes")
         return read_at(fd, size, 0)

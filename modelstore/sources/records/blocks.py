@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from modelstore.errors import SourceError
 from modelstore.sources.detect import UTF8_MARK, refuse_unreadable_text
-from modelstore.sources.files.local_files import open_regular
 from modelstore.text import visible
+from modelstore.wal.files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ def opened(target: Target) -> Iterator[BinaryIO]:
         return
     name = visible(target.text, 200)
     try:
-        descriptor, _ = open_regular(target.text)
+        descriptor = open_regular(target.text)
     except FileNotFoundError:
         raise SourceError(f"'{name}' does not exist", hint="check the path") from None
     except OSError as error:

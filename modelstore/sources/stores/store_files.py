@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore.errors import SourceError
 from modelstore.sources.base import Found, Skipped, Unchanged
-from modelstore.sources.files.local_files import LocalFile, from_stat, kind_of, open_regular
+from modelstore.sources.files.local_files import LocalFile, from_stat
 from modelstore.sources.values import parse_json
 from modelstore.text import visible
+from modelstore.wal.files import kind_of, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -130,12 +131,12 @@ def folders(
 def read_text(path: str, limit: int = MAX_TEXT) -> bytes:
     """Return the whole of a regular file of at most `limit` bytes. Raises `UnreadableError`."""
     try:
-        descriptor, size = open_regular(path)
+        descriptor = open_regular(path)
         with open(descriptor, "rb", buffering=0) as file:
-            content = file.read(limit + 1) if size <= limit else None
+            content = file.read(limit + 1)
     except (OSError, ValueError) as error:
         raise fault(error) from None
-    if content is None or len(content) > limit:
+    if len(content) > limit:
         raise UnreadableError(f"is larger than {limit:,} bytes")
     return content
 

@@ -16,7 +16,7 @@ from modelstore.errors import ExitCode
 from modelstore.text import human_bytes, human_seconds, plural
 from modelstore.verify.drill.story import DrillFailure
 from modelstore.wal.format import DATABASE_HEADER_SIZE, DatabaseHeader
-from modelstore.wal.scan import scan
+from modelstore.wal.scan import scan_wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,11 +149,11 @@ def _survive_kill(stage: Stage) -> str:
     _await_commit(stage, database, importer)
     importer.kill()
     reader.kill()
-    log = scan(database + "-wal")
-    stage.figures |= {"frames": log.committed, "wal_size": log.size}
+    log = scan_wal(database + "-wal")
+    stage.figures |= {"frames": log.max_frame, "wal_size": log.size}
     stage.story.did(
         f"pid {importer.pid} imported {' and '.join(_MORE)}; it was killed after its commit and "
-        f"before any checkpoint, with {plural(log.committed, 'frame')} "
+        f"before any checkpoint, with {plural(log.max_frame, 'frame')} "
         f"({human_bytes(log.size)}) in the WAL"
     )
     alone = stage.figures["main_file_alone"] = stage.count(stage.copy(database, "killed-alone"))

@@ -7,10 +7,10 @@ import os
 import sys
 import time
 
-from modelstore.wal.loss import analyse
+from modelstore.wal.loss import analyse_loss
 
 begun = time.perf_counter()
-report = analyse(sys.argv[1])
+report = analyse_loss(sys.argv[1])
 took = time.perf_counter() - begun
 if (report.lost, report.reverted, report.returning) != (200, 20, 20):
     sys.exit(f"{report.lost} lost, {report.reverted} reverted, {report.returning} returning")

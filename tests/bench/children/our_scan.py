@@ -6,10 +6,10 @@ import json
 import sys
 import time
 
-from modelstore.wal.scan import scan
+from modelstore.wal.scan import scan_wal
 
 for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 1):
     began = time.perf_counter()
-    found = scan(sys.argv[1])
+    found = scan_wal(sys.argv[1])
     took = time.perf_counter() - began
-print(json.dumps([found.valid, found.committed]), took)
+print(json.dumps([found.valid, found.max_frame]), took)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelstore.sources.files.gguf import Elided, GgufError, GgufHeader, read_header
-from modelstore.sources.files.local_files import read_at
+from modelstore.wal.files import read_at
 from tests.sources.files import hostile
 from tests.sources.files.oracle import TINY, assert_agrees, real_files
 
