@@ -4,10 +4,10 @@ The newest committed version of each page in the log is laid over the main file;
 pages tell which table each page belongs to; the rows of the pages that differ are compared. That
 costs as much as the log and the interior pages, however large the tables are.
 
-`analyse_loss` opens descriptors of its own on the database, its ``-wal`` and its ``-shm``, and closes
-them. A process that does so while its own SQLite has the database open drops SQLite's locks and
-can lose data (sqlite.org/howtocorrupt.html, section 2.2): call it **before** SQLite opens the
-database in this process, or in another process.
+`analyse_loss` opens and closes descriptors on the database, its ``-wal`` and its ``-shm``. If this
+process has the database open in SQLite meanwhile, that drops SQLite's locks and can lose data
+(sqlite.org/howtocorrupt.html, section 2.2). Call it before SQLite opens the database, or in
+another process.
 """
 
 from __future__ import annotations
