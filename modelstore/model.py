@@ -1,21 +1,21 @@
-"""A language model as the catalogue keeps it, with the files and places it was seen in.
+"""A language model, its files and places: the values that sources yield and the catalogue keeps.
 
-Names are GGUF's own where GGUF has one (github.com/ggml-org/ggml/blob/master/docs/gguf.md).
-Unknown is None, never 0 or "".
+A column of the catalogue is one field of `Model`. Names are GGUF's own where GGUF has one
+(github.com/ggml-org/ggml/blob/master/docs/gguf.md). Unknown is None, never 0 or "".
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 Status = Literal["available", "missing", "incomplete", "truncated", "remote"]
 """available: every file is there whole; missing: a file that was there is gone; incomplete: a
-shard or download is not all there; truncated: a file ends before its tensors do; remote: known
-from a server or a registry, without a file on this machine."""
+shard is missing or a download has not ended; truncated: a file ends before its tensors do;
+remote: known from a server or a registry, without a file on this machine."""
 
-STATUSES: tuple[Status, ...] = ("available", "missing", "incomplete", "truncated", "remote")
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 FileRole = Literal["model", "shard", "projector", "draft", "adapter", "config", "index"]
 
@@ -59,27 +59,28 @@ class Model:
     updated_at: str | None = None
 
 
-MODEL_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Model))
+MODEL_COLUMNS: tuple[str, ...] = tuple(column.name for column in fields(Model))
 
+# Annotations are texts here (PEP 563), such as "int | None".
 INTEGER_COLUMNS: frozenset[str] = frozenset(
-    (
-        "parameter_count",
-        "file_type",
-        "context_length",
-        "embedding_length",
-        "block_count",
-        "head_count",
-        "head_count_kv",
-        "feed_forward_length",
-        "vocab_size",
-        "file_size",
-    )
+    column.name for column in fields(Model) if str(column.type).startswith("int")
 )
+
+REQUIRED_COLUMNS: frozenset[str] = frozenset(
+    column.name for column in fields(Model) if "None" not in str(column.type)
+)
+"""Columns that every model has a value for."""
+
+
+def column_definition(column: str) -> str:
+    """Return the SQL of one column of a table of models: its name, type and NOT NULL."""
+    kind = "INTEGER" if column in INTEGER_COLUMNS else "TEXT"
+    return f"{column} {kind}" + (" NOT NULL" if column in REQUIRED_COLUMNS else "")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One file of a model, by its real path; what a later scan compares instead of reading it."""
+    """One file of a model, by its real path, as a later scan compares it without reading it."""
 
     path: str
     role: FileRole
@@ -92,13 +93,41 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a model was seen: a path, a store's own name, or a server's address."""
+    """A place that a model was seen in: a path, a store's own name, or a server's address."""
 
     root: str  # what was imported: a directory, a store, an address; canonical
     locator: str  # the place within it, unique under the root
     source: str  # kind
     name: str  # what the model is called there
     state: str | None = None  # as the place says it: loaded, unloaded, …
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model that a source read, with its files and the place it was seen in."""
+
+    model: Model
+    files: tuple[ModelFile, ...] = ()  # none if it is known without its files
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something that could not become a model, and why. Both are outside text: not escaped."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file as the catalogue recorded it when it last read it."""
+
+    size: int  # bytes
+    mtime_ns: int
+    locator: str  # of the model that it belongs to
+    sha256: str | None = None
+    model_file_count: int = 1  # files of that copy of the model
 
 
 def model_id(locator: str) -> str:

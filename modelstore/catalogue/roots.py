@@ -9,26 +9,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from modelstore.catalogue.merge import attached_staging
 from modelstore.catalogue.tags import delete_model
 from modelstore.database.sqlite_text import from_sqlite_text, signed, to_sqlite_text
+from modelstore.model import KnownFile
 
 if TYPE_CHECKING:
     from modelstore.catalogue.schema import Writable
     from modelstore.catalogue.staging import Staging
     from modelstore.database.sqlite import sqlite3
-
-
-class KnownRow(NamedTuple):
-    """What the catalogue recorded of a file when it last read it."""
-
-    size: int  # bytes
-    mtime_ns: int
-    locator: str  # of the model that it belongs to
-    sha256: str | None
-    model_file_count: int  # files of that copy of the model
 
 
 _KNOWN = """SELECT f.path, f.size, f.mtime_ns, m.locator, f.sha256,
@@ -48,7 +39,7 @@ _KNOWN_BY_PLACE = _KNOWN.format(
 )
 
 
-def known_files(conn: sqlite3.Connection, root: str, host: str | None) -> dict[str, KnownRow]:
+def known_files(conn: sqlite3.Connection, root: str, host: str | None) -> dict[str, KnownFile]:
     """Return the recorded files under a root, by real path: what need not be read again.
 
     Files of a missing model are left out, so that one that came back is read anew.
@@ -57,7 +48,7 @@ def known_files(conn: sqlite3.Connection, root: str, host: str | None) -> dict[s
     values = subtree(root) | {"host": host}
     for sql in (_KNOWN_BY_PLACE, _KNOWN_UNDER):
         for path, size, mtime_ns, locator, sha256, files in conn.execute(sql, values):
-            known[from_sqlite_text(path)] = KnownRow(
+            known[from_sqlite_text(path)] = KnownFile(
                 size, mtime_ns, from_sqlite_text(locator), sha256, files
             )
     return known

@@ -9,15 +9,21 @@ import json
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
-from modelstore.catalogue.schema import column_definition
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import MAX_INTEGER, signed, to_sqlite_text
 from modelstore.errors import RefusedError
-from modelstore.model import MODEL_COLUMNS, Model, ModelFile, Place
+from modelstore.model import (
+    MODEL_COLUMNS,
+    Found,
+    Model,
+    ModelFile,
+    Place,
+    Skipped,
+    column_definition,
+)
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -32,11 +38,7 @@ sqlite3.register_adapter(type(None), _as_it_is)
 _CACHE_KIB = 32_000  # the scratch database's page cache: what bounds its memory
 _PAGE_SIZE = 16384  # bytes: rows are appended and read in order, with a call a page
 
-# The times are given by the merge where the source has none.
-_COLUMNS = ", ".join(
-    f"{column} TEXT" if column in {"created_at", "updated_at"} else column_definition(column)
-    for column in MODEL_COLUMNS
-)
+_COLUMNS = ", ".join(map(column_definition, MODEL_COLUMNS))
 _PLACE = "root TEXT NOT NULL, place TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL, state"
 
 _TABLES = (
@@ -138,33 +140,6 @@ _INSERT_ROW = f"INSERT INTO rows VALUES ({'?, ' * _ROW_WIDTH}%d)"
 _INSERT_ITEM = f"INSERT OR REPLACE INTO items VALUES ({'?, ' * _ROW_WIDTH}?, ?)"
 
 
-class FoundModel(Protocol):
-    """A model that a source read, with its files and the place it was seen in."""
-
-    @property
-    def model(self) -> Model:
-        """The model."""
-        ...
-
-    @property
-    def files(self) -> tuple[ModelFile, ...]:
-        """Every file of it; none where it is known without its files."""
-        ...
-
-    @property
-    def place(self) -> Place | None:
-        """Where it was seen."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row that the catalogue cannot hold, and why. Both are outside text: not escaped."""
-
-    what: str
-    reason: str
-
-
 def tags_json(tags: Iterable[str]) -> str:
     """Return tags as the catalogue keeps them: a JSON array, sorted, each once."""
     return json.dumps(sorted(set(tags)), ensure_ascii=False, separators=(",", ":"))
@@ -208,7 +183,7 @@ class Staging:
         self.close()
 
     @tells_trouble
-    def add(self, found: FoundModel, *, told: bool = False) -> Rejected | None:
+    def add(self, found: Found, *, told: bool = False) -> Skipped | None:
         """Stage a model with its files and place. The last of one locator wins.
 
         With `told` it is what a person says: it overrides what was read from files before.
@@ -230,12 +205,12 @@ class Staging:
             )
             self._add_place("item_places", locator, found.place)
         except BINDING_ERRORS as error:
-            return Rejected(model.path or model.name, _reason(error))
+            return Skipped(model.path or model.name, _reason(error))
         self.pending += 1
         return None
 
     @tells_trouble
-    def add_rows(self, rows: Sequence[tuple[object, ...]], *, fill: bool = False) -> list[Rejected]:
+    def add_rows(self, rows: Sequence[tuple[object, ...]], *, fill: bool = False) -> list[Skipped]:
         """Stage many models: tuples in the order of ``MODEL_COLUMNS``, `tags` as JSON text.
 
         The last of one locator wins. With `fill` they only fill what is unknown; else what they
@@ -254,7 +229,7 @@ class Staging:
                 try:
                     self._conn.execute(insert, _storable_row(row))
                 except BINDING_ERRORS as error:
-                    rejected.append(Rejected(_name_of(row), _reason(error)))
+                    rejected.append(Skipped(_name_of(row), _reason(error)))
         self.pending += len(rows) - len(rejected)
         return rejected
 

@@ -16,7 +16,8 @@ from modelstore.catalogue.roots import finish_root, known_files, survey_root
 from modelstore.database.proof import Proof, prove
 from modelstore.errors import LockedError, PartlyWrittenError, SourceError
 from modelstore.importing.result import Tally
-from modelstore.sources.base import Found, KnownFile, Note, Rows, Skipped, Unchanged
+from modelstore.model import Found
+from modelstore.sources.base import Note, Rows, Unchanged
 from modelstore.sources.kinds import kind_info, load
 from modelstore.text import plural, visible
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from modelstore.catalogue.staging import Staging
     from modelstore.database.connection import OpenDatabase
     from modelstore.importing.targets import Chosen
+    from modelstore.model import KnownFile, Skipped
     from modelstore.sources.base import Context, Item
 
 _BATCH_MODELS = 500
@@ -186,14 +188,14 @@ class Importer:
         if isinstance(item, Found):
             rejected = staging.add(item, told=kind_info(tally.kind).is_authoritative)
             if rejected is not None:
-                self._skip(tally, Skipped(rejected.what, rejected.reason))
+                self._skip(tally, rejected)
                 return
         elif isinstance(item, Unchanged):
             staging.add_seen(item.locator, item.place)
         elif isinstance(item, Rows):
             refused = staging.add_rows(item.rows, fill=not kind_info(tally.kind).is_authoritative)
             for one in refused:
-                self._skip(tally, Skipped(one.what, one.reason))
+                self._skip(tally, one)
             count = len(item.rows) - len(refused)
         elif isinstance(item, Note):
             self._listener.note(item.text)
@@ -227,5 +229,4 @@ class Importer:
                 self._opened.fold_now()
 
     def _known(self, root: str) -> Mapping[str, KnownFile]:
-        known = known_files(self._opened.conn, root, self._context.host)
-        return {path: KnownFile(*row) for path, row in known.items()}
+        return known_files(self._opened.conn, root, self._context.host)

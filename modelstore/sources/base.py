@@ -11,19 +11,23 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from modelstore.model import Found, KnownFile, Place, Skipped
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from modelstore.model import Model, ModelFile, Place
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A model that was read."""
-
-    model: Model
-    files: tuple[ModelFile, ...] = ()
-    place: Place | None = None
+__all__ = [
+    "Context",
+    "Found",
+    "Item",
+    "KnownFile",
+    "Note",
+    "Rows",
+    "Skipped",
+    "Source",
+    "Target",
+    "Unchanged",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +36,6 @@ class Unchanged:
 
     locator: str
     place: Place | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A thing that could not be read as a model, and why. Both are outside text: not escaped."""
-
-    what: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +53,6 @@ class Note:
 
 
 Item = Found | Unchanged | Skipped | Rows | Note
-
-
-@dataclass(frozen=True, slots=True)
-class KnownFile:
-    """What the catalogue recorded of a file when it last read it."""
-
-    size: int  # bytes
-    mtime_ns: int
-    locator: str  # of the model that it belongs to
-    sha256: str | None = None
-    model_file_count: int = 1  # files of that model in the catalogue
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.catalogue.merge import Merged, merge
 from modelstore.catalogue.schema import create_or_migrate
 from modelstore.catalogue.staging import Staging, model_row
 from modelstore.database.sqlite import Database, sqlite3
-from modelstore.model import Model, ModelFile, Place, file_locator, model_id
+from modelstore.model import Found, Model, ModelFile, Place, file_locator, model_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from modelstore.catalogue.staging import FoundModel
 
 NOW = "2026-11-22T19:35:00Z"
 LATER = "2026-11-23T08:00:00Z"
@@ -43,13 +41,6 @@ class Opened:
             self.conn.rollback()
             raise
         self.conn.execute("COMMIT")
-
-
-@dataclass(frozen=True)
-class Found:
-    model: Model
-    files: tuple[ModelFile, ...] = ()
-    place: Place | None = None
 
 
 def catalogue(directory: Path) -> Opened:
@@ -98,7 +89,7 @@ def served(key: str, address: str = "http://localhost:1", **values: object) -> F
 
 def take(
     opened: Opened,
-    *items: FoundModel,
+    *items: Found,
     now: str = NOW,
     tags: tuple[str, ...] = (),
     told: bool = False,
