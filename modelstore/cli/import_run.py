@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.cli.progress import Progress
     from modelstore.importing.targets import Chosen
-    from modelstore.sources.base import Context, Skipped
+    from modelstore.model import Skipped
+    from modelstore.sources.base import Context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,26 +8,13 @@ each part that cannot: one bad file never ends an import.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from modelstore.model import Found, KnownFile, Place, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-__all__ = [
-    "Context",
-    "Found",
-    "Item",
-    "KnownFile",
-    "Note",
-    "Rows",
-    "Skipped",
-    "Source",
-    "Target",
-    "Unchanged",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +86,14 @@ class Source(Protocol):
     def read(self, target: Target, context: Context) -> Iterator[Item]:
         """Yield what the target holds. Raises `SourceError` where it cannot be read at all."""
         ...
+
+
+def at_place(item: Found | Unchanged | Skipped, place: Place) -> Found | Unchanged | Skipped:
+    """Return what was read of a model once for a further place that shows the same files."""
+    return item if isinstance(item, Skipped) else replace(item, place=place)
+
+
+def fill_unknown(found: Found, columns: Mapping[str, Any]) -> Found:
+    """Fill in from a store's own notes what the model's files left open."""
+    told = {name: value for name, value in columns.items() if getattr(found.model, name) is None}
+    return replace(found, model=replace(found.model, **told))

@@ -13,6 +13,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from modelstore.errors import SourceError, UsageError
+from modelstore.sources.kinds import KINDS, load
+from modelstore.sources.text_input import UTF8_MARK, refuse_unreadable_text
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -22,30 +24,8 @@ HEAD_SIZE = 65_536  # bytes looked at
 
 _MAX_SAFETENSORS_HEADER = 100_000_000  # bytes; the format's own limit
 _SQLITE_MAGIC = b"SQLite format 3\0"
-_COMPRESSED = (
-    (b"\x1f\x8b", "gzip", "gunzip -c"),
-    (b"\x28\xb5\x2f\xfd", "zstd", "zstd -dc"),
-    (b"\xfd7zXZ\0", "xz", "xz -dc"),
-    (b"BZh", "bzip2", "bunzip2 -c"),
-    (b"PK\x03\x04", "a zip archive", "unzip -p"),
-)
-_OLD_GGML = (b"lmgg", b"tjgg", b"fmgg", b"algg")  # GGML, GGJT, GGMF, GGLA, little-endian
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-UTF8_MARK = b"\xef\xbb\xbf"
 
-_EXTENSIONS = {
-    ".gguf": "gguf",
-    ".safetensors": "safetensors",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".yaml": "llama-swap",
-    ".yml": "llama-swap",
-    ".ini": "preset",
-}
+_EXTENSIONS = {extension: kind for kind, info in KINDS.items() for extension in info.extensions}
 _SECTION = re.compile(r"\[[^\]\n]{1,512}\]\s*(?:[;#].*)?")
 _INI_PAIR = re.compile(r"[A-Za-z][\w.-]{0,63}\s*=")
 _YAML_KEY = re.compile(r"""(?:---|["']?[A-Za-z_][\w.-]{0,63}["']?:)(?:\s|$)""")
@@ -83,32 +63,6 @@ def kind_of_bytes(head: bytes, name: str, *, extension: str, size: int | None = 
     return kind
 
 
-def refuse_unreadable_text(head: bytes, name: str) -> None:
-    """Raise `SourceError` for what begins as a compressed file, an old model, or UTF-16."""
-    for magic, what, tool in _COMPRESSED:
-        if head.startswith(magic):
-            raise SourceError(
-                f"{name} is compressed ({what})", hint=f"try: {tool} FILE | modelstore import -"
-            )
-    if head.startswith(_OLD_GGML):
-        raise SourceError(
-            f"{name} is a GGML model from before GGUF, which llama.cpp no longer reads",
-            hint="convert it, or get a GGUF of the model",
-        )
-    if head.startswith(_UTF16_MARKS) or _looks_utf16(head):
-        raise SourceError(
-            f"{name} is UTF-16 (or UTF-32), not UTF-8",
-            hint="try: iconv -f UTF-16 -t UTF-8 FILE | modelstore import -",
-        )
-
-
-def _looks_utf16(head: bytes) -> bool:
-    sample = head[:64]
-    return len(sample) >= 4 and (
-        not any(sample[1:40:2]) or (not any(sample[0:40:2]) and any(sample[1:40:2]))
-    )
-
-
 def _binary_kind(head: bytes, size: int | None) -> str | None:
     if head.startswith(b"GGUF"):
         return "gguf"
@@ -136,11 +90,10 @@ def _text_kind(text: str, extension: str) -> str | None:
         return "preset"
     if _YAML_KEY.match(told[0]) and "\t" not in told[0]:
         return "llama-swap"
+    from modelstore.sources.records.csv_records import kind_of_header
+
     header = text.split("\n", 1)[0]
-    tabs, commas = header.count("\t"), header.count(",")
-    if tabs or commas:
-        return "tsv" if tabs > commas else "csv"
-    return "csv" if ";" in header and header.strip() == told[0] else None
+    return kind_of_header(header, is_first=header.strip() == told[0])
 
 
 def _is_section(text: str) -> bool:
@@ -270,21 +223,10 @@ def _directory_kind(target: Target) -> str:
 
 
 def _store_kind(path: str, names: set[str]) -> str | None:
-    """Tell a program's store by its layout: the store itself, or the folder that holds it."""
-    if any(name.startswith("models--") for name in names) or (
-        "hub" in names and _holds(path, "hub", "models--")
-    ):
-        return "huggingface"
-    if os.path.basename(path).startswith("models--") and {"blobs", "snapshots"} & names:
-        return "huggingface"
-    if {"manifests", "blobs"} <= names or (
-        "models" in names and os.path.isdir(os.path.join(path, "models", "manifests"))
-    ):
-        return "ollama"
-    if _is_lmstudio(path, names):
-        return "lmstudio"
-    if any(name.startswith("manifest=") or name.endswith(".gguf.etag") for name in names):
-        return "llama-cache"
+    """Return the program whose store this is, by its layout: the store or the folder around it."""
+    for kind, info in KINDS.items():
+        if info.is_store and getattr(load(kind), "recognises")(path, names):  # noqa: B009
+            return kind
     return None
 
 
@@ -294,23 +236,3 @@ def _models_kind(names: set[str]) -> str:
     if has_config and has_weights and not any(name.endswith(".gguf") for name in names):
         return "safetensors"
     return "directory"
-
-
-def _holds(path: str, child: str, prefix: str) -> bool:
-    try:
-        with os.scandir(os.path.join(path, child)) as entries:
-            return any(
-                entry.name.startswith(prefix)
-                for entry, _ in zip(entries, range(_MAX_ENTRIES), strict=False)
-            )
-    except OSError:
-        return False
-
-
-def _is_lmstudio(path: str, names: set[str]) -> bool:
-    parts = path.replace(os.sep, "/").rstrip("/").split("/")
-    if parts[-1] in {".lmstudio", "lm-studio"}:
-        return True
-    if parts[-1] == "models" and parts[-2:-1] in (["lm-studio"], [".lmstudio"]):
-        return True
-    return ".internal" in names and "models" in names

@@ -63,13 +63,13 @@ def _on_disk(kind: str, path: str, _context: Context) -> DiscoveredPlace:
 def _server(kind: str, url: str, context: Context) -> DiscoveredPlace:
     from modelstore.errors import SourceError
     from modelstore.sources.address import Address
-    from modelstore.sources.servers import live
     from modelstore.sources.servers.http import Client
+    from modelstore.sources.servers.live import identify
 
     place = DiscoveredPlace(kind, url, exists=False, why="does not answer")
     try:
         timeout = min(_SERVER_TIMEOUT, context.timeout)
-        found = live.identify(Client(Address.parse(url), timeout)).KIND
+        found = identify(Client(Address.parse(url), timeout)).KIND
     except SourceError as error:
         return replace(place, why=error.message)
     return replace(place, kind=found, exists=True, why=kinds.KINDS[found].summary)

@@ -37,11 +37,17 @@ class KindInfo:
     staged: Literal["once", "batches"]
     """``once``: one transaction; ``batches``: a scan of many files commits as it goes."""
     has_usual_place: bool  # the source has ``usual_places(context)``
+    extensions: tuple[str, ...] = ()  # of its files, with the dot, if the content does not tell
 
     @property
     def is_server(self) -> bool:
         """True for a kind that is read over the network."""
         return self.module.startswith("servers.")
+
+    @property
+    def is_store(self) -> bool:
+        """True for a program's own store, whose module has ``recognises(path, names)``."""
+        return self.module.startswith("stores.")
 
 
 # Kinds of one family share these facts; an entry may override one.
@@ -72,15 +78,42 @@ _server = partial(
 KINDS: dict[str, KindInfo] = {
     info.kind: info
     for info in (
-        _model_file("gguf", "files.gguf", "one GGUF file, or a shard of a set"),
-        _model_file("safetensors", "files.safetensors", "a safetensors file or directory"),
+        _model_file(
+            "gguf", "files.directory", "one GGUF file, or a shard of a set", extensions=(".gguf",)
+        ),
+        _model_file(
+            "safetensors",
+            "files.directory",
+            "a safetensors file or directory",
+            extensions=(".safetensors",),
+        ),
         _store(
             "directory", "files.directory", "a tree of GGUF and safetensors models, of any depth"
         ),
-        _user_records("json", "records.json_records", "a JSON array of models, or one model"),
-        _user_records("jsonl", "records.json_records", "JSON lines, one model a line"),
-        _user_records("csv", "records.csv_records", "comma-separated values with a header"),
-        _user_records("tsv", "records.csv_records", "tab-separated values with a header"),
+        _user_records(
+            "json",
+            "records.json_records",
+            "a JSON array of models, or one model",
+            extensions=(".json",),
+        ),
+        _user_records(
+            "jsonl",
+            "records.json_records",
+            "JSON lines, one model a line",
+            extensions=(".jsonl", ".ndjson"),
+        ),
+        _user_records(
+            "csv",
+            "records.csv_records",
+            "comma-separated values with a header",
+            extensions=(".csv",),
+        ),
+        _user_records(
+            "tsv",
+            "records.csv_records",
+            "tab-separated values with a header",
+            extensions=(".tsv", ".tab"),
+        ),
         _database("catalogue", "records.catalogue", "another modelstore catalogue"),
         _database(
             "dashboard",
@@ -92,20 +125,25 @@ KINDS: dict[str, KindInfo] = {
         _store("llama-cache", "stores.llama_cache", "llama.cpp's older download cache"),
         _store("ollama", "stores.ollama", "Ollama's store on disk"),
         _store("lmstudio", "stores.lmstudio", "LM Studio's models"),
-        _config("llama-swap", "configs.llama_swap", "a llama-swap config.yaml"),
-        _config("preset", "configs.preset", "a llama-server preset INI"),
+        _config(
+            "llama-swap",
+            "configs.llama_swap",
+            "a llama-swap config.yaml",
+            extensions=(".yaml", ".yml"),
+        ),
+        _config("preset", "configs.preset", "a llama-server preset INI", extensions=(".ini",)),
         _server(
             "server",
             "servers.live",
             "a live server, of whichever kind answers",
             has_usual_place=False,
         ),
-        _server("llama-server", "servers.live", "a live llama-server"),
-        _server("ollama-server", "servers.live", "a live Ollama server"),
-        _server("lmstudio-server", "servers.live", "a live LM Studio server"),
+        _server("llama-server", "servers.llama_server", "a live llama-server"),
+        _server("ollama-server", "servers.ollama_server", "a live Ollama server"),
+        _server("lmstudio-server", "servers.lmstudio_server", "a live LM Studio server"),
         _server(
             "openai-server",
-            "servers.live",
+            "servers.openai_server",
             "any live server with OpenAI's /v1/models",
             has_usual_place=False,
         ),

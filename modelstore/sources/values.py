@@ -1,12 +1,21 @@
-"""Paths as other programs wrote them, made canonical at next to no cost a path."""
+"""JSON values as other programs wrote them, bounded and checked on the way to a column."""
 
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass, field
+import math
+import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_PARAMETERS = 64 << 10  # characters of the JSON object
+MAX_PARAMETER = 8 << 10  # of one value; chat templates are often longer
+_MAX_TEXT = 256  # characters of a short text such as an architecture or a licence
+_INT64_MAX = (1 << 63) - 1
+_YEAR_10000 = 253_402_300_800  # seconds since 1970
 MAX_JSON_MARKS = 500_000  # commas and brackets: each may become an object of 200 bytes
 
 
@@ -58,67 +67,75 @@ def utc(value: object) -> str | None:
         return None
 
 
-_MAX_KNOWN = 50_000  # directories remembered
-_MAX_PATH = 4096  # characters; no system opens a longer one
-_NO_NAMES = frozenset(("", ".", ".."))
+def parameters_json(facts: Mapping[str, object]) -> str | None:
+    """Return facts as a JSON object that is bounded in size, or None without any.
 
-
-@dataclass(slots=True)
-class RealPaths:
-    """Turns paths into real paths, looking at each directory once and at no file.
-
-    ``base`` is what relative paths are relative to, ``home`` what ``~/`` stands for. A path below
-    a directory that is not there is only made tidy; a relative one that leads nowhere is left as
-    it was written.
+    What is too long, or None, is left out; a number that JSON has no word for becomes null.
     """
+    facts = {key: value for key, value in facts.items() if value is not None}
+    text = to_json(facts)
+    if len(text) > MAX_PARAMETER or text == "null":
+        room = MAX_PARAMETERS - 2
+        parts = []
+        for key, value in facts.items():
+            part = f"{to_json(key)}:{to_json(value)}"
+            if len(part) <= min(MAX_PARAMETER, room):
+                parts.append(part)
+                room -= len(part) + 1
+        text = "{" + ",".join(parts) + "}"
+    return text if text != "{}" else None
 
-    base: str
-    home: str = ""
-    _known: dict[str, tuple[str | None, frozenset[str]]] = field(default_factory=dict)
 
-    def canonical(self, path: str) -> str:
-        """Return the real path of `path`, or the path itself where nothing is known of it."""
-        directory, _, name = path.rpartition("/")
-        known = self._known.get(directory)
-        if known is None or name in known[1]:
-            return self._resolve(path)
-        return path if known[0] is None else f"{known[0]}/{name}"
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
-    def _resolve(self, path: str) -> str:
-        if len(path) > _MAX_PATH:
-            return path
-        path = self._absolute(path)
-        if not os.path.isabs(path):
-            return path
-        directory, _, name = path.rpartition("/")
-        real, special = self._known.get(directory) or self._look(directory)
-        if name in special:
-            return os.path.realpath(path)
-        return path if real is None else f"{real}/{name}"
 
-    def _absolute(self, path: str) -> str:
-        if path.startswith("~/") and self.home:
-            path = self.home + path[1:]
-        if os.path.isabs(path):
-            return os.path.normpath(path)
-        joined = os.path.normpath(os.path.join(self.base, path))
-        try:
-            return joined if os.path.lexists(joined) else path
-        except ValueError:  # a NUL character
-            return path
+def to_json(value: object) -> str:
+    """Return compact JSON of any value that a parser made; null where it nests too deep."""
+    try:
+        return _valid_json(value)
+    except RecursionError:
+        return "null"
 
-    def _look(self, directory: str) -> tuple[str | None, frozenset[str]]:
-        """Return a tidy directory's real path where it is another, and the names to look into."""
-        special = _NO_NAMES
-        real = None
-        try:
-            with os.scandir(directory or "/") as entries:
-                special |= {entry.name for entry in entries if entry.is_symlink()}
-            real = os.path.realpath(directory or "/").rstrip("/")
-        except (OSError, ValueError):
-            pass  # it is not here, or not for us to see: the path is taken as it is written
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        known = (None if real == directory else real, special)
-        self._known[directory] = known
-        return known
+
+def _valid_json(value: object) -> str:
+    try:
+        text = _encode(value)
+    except ValueError:  # infinity, or no number
+        text = _encode(_finite(value))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return json.dumps(_finite(value), separators=(",", ":"))
+    return text
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return value
+
+
+def iso_time(mtime_ns: int) -> str | None:
+    """Return a file's time as ISO-8601 UTC, or None where it is out of all calendars."""
+    seconds = mtime_ns // 1_000_000_000
+    if not 0 < seconds < _YEAR_10000:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def count_or_none(value: object) -> int | None:
+    """Return a positive integer that a column can hold; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _INT64_MAX:
+        return value
+    return None
+
+
+def text_or_none(value: object) -> str | None:
+    """Return a short text as a column can hold it; None for anything else."""
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
+        return None
+    return value.encode("utf-8", "replace").decode("utf-8").strip() or None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelstore.sources import discover, kinds
-from modelstore.sources.servers import live, lmstudio_server, ollama_server
+from modelstore.sources.servers import lmstudio_server, ollama_server
 from tests.sources.servers.fake_server import FakeServer, serving
 from tests.sources.stores.making import context, unprivileged
 
@@ -101,4 +101,3 @@ def test_servers_are_looked_for_when_asked(tmp_path: Path, monkeypatch: pytest.M
     assert not absent.exists
     assert "does not answer" in absent.why
     assert len(answering) == 2  # the same address, of two kinds, is asked once
-    assert "server" in live.SOURCES

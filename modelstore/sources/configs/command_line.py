@@ -44,7 +44,6 @@ _FALSE = frozenset(("off", "disabled", "false", "0", "no"))
 _MEMORY_LIMIT = re.compile(r"\d+[bkmg]?", re.IGNORECASE)  # `docker run -m 8g`
 _WINDOWS_PATH = re.compile(r"(?:^|[\s\"'])[A-Za-z]:\\")
 _CONTAINER_TOOLS = frozenset(("docker", "podman", "nerdctl"))
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +131,6 @@ def parse_command(command: str) -> Served:
     except ValueError as error:
         raise ValueError(f"its command cannot be split into words: {error}") from None
     return parse_arguments([word.strip("\"'") for word in words] if is_windows else words)
-
-
-def is_repository(text: str) -> bool:
-    """Tell whether a text has the form of a Hugging Face repository: ``org/repo``."""
-    return _REPOSITORY.fullmatch(text) is not None
 
 
 def _program(arguments: Sequence[str]) -> str:

@@ -12,20 +12,31 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from modelstore.model import FileRole, Model, Place, Status, file_locator, model_id
-from modelstore.sources.base import Found, Skipped
-from modelstore.sources.configs.command_line import Served, is_repository
+from modelstore.model import (
+    FileRole,
+    Found,
+    Model,
+    Place,
+    Skipped,
+    Status,
+    file_locator,
+    hub_locator,
+    is_repository,
+    model_id,
+)
+from modelstore.sources.base import fill_unknown
 from modelstore.sources.files import naming
 from modelstore.sources.files.directory import read_file
 from modelstore.sources.files.local_files import local_file
-from modelstore.sources.files.record import parameters_json
-from modelstore.sources.records.blocks import base_directory
-from modelstore.sources.stores.store_files import expand, fill_unknown
+from modelstore.sources.paths import expand
+from modelstore.sources.text_input import base_directory
+from modelstore.sources.values import parameters_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modelstore.sources.base import Context, Item, Target
+    from modelstore.sources.configs.command_line import Served
 
 _DIGEST = re.compile(r"^(?:sha256[-:])?[0-9a-f]{40,64}$")
 _REPOSITORY = re.compile(r"([^/:@\s]+/[^/:@\s]+)(?::([^\s:/]{1,64}))?")
@@ -116,9 +127,7 @@ class Configuration:
         elif repository is not None:
             match = _REPOSITORY.fullmatch(repository)
             quant = match[2] if match else None
-            locator = f"hf:{match[1] if match else repository}"
-            if served.hf_file or quant:
-                locator += f":{served.hf_file or quant}"
+            locator = hub_locator(match[1] if match else repository, file=served.hf_file or quant)
             quantization = quantization or (quant and naming.encoding("-" + quant))
         elif served.docker_repo:
             locator = f"docker:{served.docker_repo}"

@@ -14,10 +14,11 @@ import yaml
 
 from modelstore.catalogue.redact import scrub
 from modelstore.errors import SourceError
-from modelstore.sources.base import Note, Skipped
-from modelstore.sources.configs.command_line import MAX_COMMAND, is_repository, parse_command
+from modelstore.model import Skipped, is_repository
+from modelstore.sources.base import Note
+from modelstore.sources.configs.command_line import MAX_COMMAND, parse_command
 from modelstore.sources.configs.configured import Configuration, Entry
-from modelstore.sources.records.blocks import small_text, target_name
+from modelstore.sources.text_input import small_text, target_name
 from modelstore.sources.values import array, mapping, text
 from modelstore.text import visible
 

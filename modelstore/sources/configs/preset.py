@@ -12,10 +12,11 @@ import re
 from typing import TYPE_CHECKING
 
 from modelstore.catalogue.redact import is_secret_name
-from modelstore.sources.base import Note, Skipped
+from modelstore.model import Skipped
+from modelstore.sources.base import Note
 from modelstore.sources.configs.command_line import from_options
 from modelstore.sources.configs.configured import Configuration, Entry, split_list
-from modelstore.sources.records.blocks import small_text, target_name
+from modelstore.sources.text_input import small_text, target_name
 from modelstore.text import visible
 
 if TYPE_CHECKING:

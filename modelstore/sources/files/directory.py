@@ -9,22 +9,21 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from modelstore.errors import SourceError
-from modelstore.model import Place
-from modelstore.sources.base import Context, Item, Skipped, Target
+from modelstore.model import Place, Skipped
 from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import LocalFile, Origin, from_stat, local_file
 from modelstore.text import visible
 from modelstore.wal.files import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from modelstore.sources.base import Context, Item, Target
+    from collections.abc import Collection, Iterator, Mapping
 
+    from modelstore.sources.base import Source
     from modelstore.sources.files.naming import Extension
-
-KIND = "directory"
 
 MAX_ENTRIES = 20_000_000  # of a tree, whatever they are
 MAX_HELD = 200_000  # of one directory: what is held in memory at a time
@@ -32,16 +31,6 @@ _NEVER = frozenset(
     (".git", ".hg", ".svn", ".snapshots", ".zfs", ".Trash", ".Trashes", "lost+found", "__MACOSX")
 )
 """Directories that hold what was thrown away, or other versions of what is elsewhere."""
-
-
-def usual_places(context: Context) -> list[str]:
-    """Return the folder that people keep models in where no program chose one."""
-    return [os.path.join(context.home, "models")]
-
-
-def read(target: Target, context: Context) -> Iterator[Item]:
-    """Yield every model below the directory `target`."""
-    return read_tree(target.text, context)
 
 
 def read_tree(
@@ -217,3 +206,37 @@ def _is_directory(link: os.DirEntry[str], *, ignore_errors: bool) -> bool:
         if ignore_errors:
             return False
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """The source of models of every format below a directory."""
+
+    KIND: str = "directory"
+
+    def usual_places(self, context: Context) -> list[str]:
+        """Return the folder that people keep models in if no program chose one."""
+        return [os.path.join(context.home, "models")]
+
+    def read(self, target: Target, context: Context) -> Iterator[Item]:
+        """Yield every model below the directory `target`."""
+        return read_tree(target.text, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _OneFormat:
+    """The source of models of one format: a file with its shards and sidecars, or a directory."""
+
+    KIND: Extension
+
+    def read(self, target: Target, context: Context) -> Iterator[Item]:
+        """Yield the model of the file `target`, or each model of this format below it."""
+        if os.path.isdir(target.text):
+            return read_tree(target.text, context, only=self.KIND)
+        return read_file(target.text, context, self.KIND)
+
+
+SOURCES: Mapping[str, Source] = {
+    source.KIND: cast("Source", source)
+    for source in (_Directory(), _OneFormat("gguf"), _OneFormat("safetensors"))
+}

@@ -10,20 +10,23 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.sources.base import Context, Found, Skipped, Unchanged
+from modelstore.model import Found, Skipped
 from modelstore.sources.files import naming
 from modelstore.sources.files.gguf_header import Elided, GgufError, GgufHeader, Value, read_header
-from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, unchanged
-from modelstore.sources.files.quantization import quantization_name
-from modelstore.sources.files.record import (
+from modelstore.sources.files.local_files import (
+    WEIGHTS,
     Faults,
+    LocalFile,
+    Origin,
     build_found,
-    count_or_none,
     missing_shards,
-    text_or_none,
+    unchanged,
 )
+from modelstore.sources.files.quantization import quantization_name
+from modelstore.sources.values import count_or_none, text_or_none
 
 if TYPE_CHECKING:
+    from modelstore.sources.base import Context, Unchanged
     from collections.abc import Mapping, Sequence
 
     from modelstore.sources.files.naming import FileName

@@ -18,8 +18,8 @@ from modelstore.sources.files.safetensors_model import describe_safetensors
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modelstore.model import FileRole
-    from modelstore.sources.base import Context, Found, Skipped, Unchanged
+    from modelstore.model import FileRole, Found, Skipped
+    from modelstore.sources.base import Context, Unchanged
     from modelstore.sources.files.local_files import LocalFile, Origin
     from modelstore.sources.files.naming import Extension, FileName
 

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from modelstore.model import FileRole, ModelFile, Place
+from modelstore.model import (
+    FileRole,
+    Found,
+    Model,
+    ModelFile,
+    Place,
+    Status,
+    file_locator,
+    model_id,
+)
 from modelstore.sources.base import Context, Unchanged
+from modelstore.sources.files import naming
+from modelstore.sources.values import iso_time, parameters_json
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -123,3 +134,85 @@ def guess_format(start: bytes) -> str:
         if start.startswith(magic):
             return words
     return f"it begins with {start[:8].hex(' ')}"
+
+
+_MAX_FAULTS = 20  # told of one model
+
+
+@dataclass(slots=True)
+class Faults:
+    """What is wrong with a model that can be told nevertheless, and the status that follows."""
+
+    status: Status = "available"
+    sentences: list[str] = field(default_factory=list)
+
+    def incomplete(self, sentence: str) -> None:
+        """Note a part that is not there."""
+        self.status = "incomplete"
+        self.sentences.append(sentence)
+
+    def truncated(self, sentence: str) -> None:
+        """Note a file that ends early."""
+        if self.status == "available":
+            self.status = "truncated"
+        self.sentences.append(sentence)
+
+    def note(self, sentence: str) -> None:
+        """Note what leaves the model usable."""
+        self.sentences.append(sentence)
+
+
+def missing_shards(present: set[int], total: int, faults: Faults) -> bool:
+    """Note which of the shards 1 to `total` are not `present`; tell whether any is missing."""
+    missing = [str(number) for number in range(1, total + 1) if number not in present]
+    if total < 2 or not missing:
+        return False
+    some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+    faults.incomplete(f"{len(missing)} of {total} shards are missing: {some}")
+    return True
+
+
+def build_found(
+    files: Sequence[LocalFile],
+    weights: Sequence[LocalFile],
+    columns: Mapping[str, Any],
+    facts: Mapping[str, object],
+    faults: Faults,
+    origin: Origin,
+    context: Context,
+) -> Found:
+    """Make the record: `columns` by the names of `Model`'s fields, `facts` for ``parameters``."""
+    first = weights[0]
+    # A link is known by what it leads to, unless that is a blob without a name of its own.
+    named = first.real if naming.parse_name(os.path.basename(first.real)) else first.path
+    locator = file_locator(context.host, _final_path(first.real))
+    if faults.sentences:
+        facts = {"faults": faults.sentences[:_MAX_FAULTS], **facts}
+    fields: dict[str, Any] = {"license": origin.license} | {
+        name: value for name, value in columns.items() if value is not None
+    }
+    model = Model(
+        id=model_id(locator),
+        name=origin.name or naming.model_name(named),
+        locator=locator,
+        path=named,
+        status=faults.status,
+        file_size=sum(file.size for file in weights),
+        sha256=first.sha256 if len(weights) == 1 else None,
+        host=context.host,
+        parameters=parameters_json({**origin.extra, **facts}),
+        source_id=origin.source_id,
+        modified_at=iso_time(max(file.mtime_ns for file in weights)),
+        created_at=context.now,
+        updated_at=context.now,
+        **fields,
+    )
+    return Found(model, tuple(file.as_model_file() for file in files), origin.place)
+
+
+def _final_path(path: str) -> str:
+    """Return where a model will be when it is all there: that is what it is known by."""
+    path = naming.first_shard(path)
+    final = os.path.join(os.path.dirname(path), naming.without_partial(os.path.basename(path)))
+    # A download of what is already there is a thing of its own.
+    return path if final != path and os.path.lexists(final) else final

@@ -8,21 +8,16 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelstore.sources.base import Context, Found, Skipped, Unchanged
+from modelstore.model import Found, Skipped
 from modelstore.sources.files import naming
 from modelstore.sources.files.local_files import (
     WEIGHTS,
+    Faults,
     LocalFile,
     Origin,
-    unchanged,
-)
-from modelstore.sources.files.record import (
-    Faults,
     build_found,
-    count_or_none,
     missing_shards,
-    text_or_none,
-    to_json,
+    unchanged,
 )
 from modelstore.sources.files.safetensors_header import (
     DTYPE_BITS,
@@ -30,10 +25,12 @@ from modelstore.sources.files.safetensors_header import (
     SafetensorsHeader,
     read_safetensors_header,
 )
+from modelstore.sources.values import count_or_none, text_or_none, to_json
 from modelstore.text import visible
 from modelstore.wal.files import open_regular, read_at
 
 if TYPE_CHECKING:
+    from modelstore.sources.base import Context, Unchanged
     from collections.abc import Mapping, Sequence
 
 Json = dict[str, object]

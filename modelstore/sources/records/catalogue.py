@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore.catalogue.schema import ownership
 from modelstore.errors import SourceError
-from modelstore.model import MODEL_COLUMNS, Model, ModelFile, Place
-from modelstore.sources.base import Found, Rows
+from modelstore.model import MODEL_COLUMNS, Found, Model, ModelFile, Place
+from modelstore.sources.base import Rows
 from modelstore.sources.records.foreign_file import log_notes, opened_source
 
 if TYPE_CHECKING:

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from modelstore.errors import SourceError
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
-from modelstore.sources.base import Rows, Skipped
-from modelstore.sources.records.blocks import (
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, Skipped
+from modelstore.sources.base import Rows
+from modelstore.sources.records.fields import BadRecordError, column_of, read_tags
+from modelstore.sources.records.reader import RecordReader
+from modelstore.sources.text_input import (
     MAX_RECORD,
     base_directory,
     line_blocks,
     opened,
     target_name,
 )
-from modelstore.sources.records.fields import BadRecordError, column_of, read_tags
-from modelstore.sources.records.reader import RecordReader
 from modelstore.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from modelstore.sources.base import Context, Item, Source, Target
-    from modelstore.sources.records.blocks import Block
     from modelstore.sources.records.reader import Row
+    from modelstore.sources.text_input import Block
 
 _BATCH = 4000  # rows
 _MAX_COLUMNS = 2000
@@ -38,6 +38,17 @@ _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _ESCAPE = re.compile(r"\\([tnr\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})")
 _SIMPLE = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def kind_of_header(header: str, *, is_first: bool) -> str | None:
+    """Return the kind of table that has this header line, by what separates its columns.
+
+    Semicolons count only if `is_first`: no comment stands before the header.
+    """
+    tabs, commas = header.count("\t"), header.count(",")
+    if tabs or commas:
+        return "tsv" if tabs > commas else "csv"
+    return "csv" if ";" in header and is_first else None
 
 
 class _OpenQuoteError(BadRecordError):

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 from modelstore.catalogue.foreign import expose
 from modelstore.database.sqlite_text import from_sqlite_text
 from modelstore.errors import SourceError
-from modelstore.model import MODEL_COLUMNS, Model, Place
-from modelstore.sources.base import Found, Rows
+from modelstore.model import MODEL_COLUMNS, Found, Model, Place
+from modelstore.sources.base import Rows, fill_unknown
 from modelstore.sources.files.directory import read_file
 from modelstore.sources.records.foreign_file import log_notes, opened_source
-from modelstore.sources.stores.store_files import fill_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

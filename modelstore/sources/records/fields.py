@@ -17,8 +17,14 @@ from modelstore.catalogue.redact import (
     without_user,
 )
 from modelstore.database.sqlite_text import MAX_INTEGER
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, STATUSES
-from modelstore.sources.configs.command_line import is_repository
+from modelstore.model import (
+    INTEGER_COLUMNS,
+    MODEL_COLUMNS,
+    STATUSES,
+    hub_locator,
+    is_locator,
+    is_repository,
+)
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -259,15 +265,8 @@ def _shown(value: object) -> str:
     return f"'{visible(value, 40)}'" if isinstance(value, str) else visible(str(value), 40)
 
 
-_MAX_LOCATOR = 8192  # characters
 _NEEDED = frozenset(("name", "path", "locator", "id"))
-_LOCATOR = re.compile(r"[a-z][a-z0-9+.-]{1,31}:[^\x00]+")  # control characters: of file names
 _FILE_NAME = re.compile(r"(?:^[/~]|^[A-Za-z]:[/\\]|\.(?:gguf|safetensors)$)")
-
-
-def is_locator(text: str) -> bool:
-    """Tell whether a text may be what a model is: a scheme, a colon, and no NUL."""
-    return len(text) <= _MAX_LOCATOR and _LOCATOR.fullmatch(text) is not None
 
 
 class RecordBuilder:
@@ -312,7 +311,7 @@ class RecordBuilder:
             self.extras.update(self._reference)
             return None
         revision, file = self._reference.get("hf_revision"), self._reference.get("hf_file")
-        return f"hf:{repository}{'@' + revision if revision else ''}{':' + file if file else ''}"
+        return hub_locator(repository, revision=revision, file=file)
 
     def _file(self, column: str, key: str, value: object) -> None:
         if column in INTEGER_COLUMNS:

@@ -10,7 +10,8 @@ from modelstore.database.access import connect
 from modelstore.database.connection import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import DamageError, LockedError, RefusedError, SourceError
-from modelstore.sources.base import Note, Skipped
+from modelstore.model import Skipped
+from modelstore.sources.base import Note
 from modelstore.text import plural, visible
 
 if TYPE_CHECKING:

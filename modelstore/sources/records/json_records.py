@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from modelstore.database.sqlite_text import to_sqlite_text
 from modelstore.errors import SourceError
-from modelstore.sources.base import Rows, Skipped
-from modelstore.sources.records.blocks import (
+from modelstore.model import Skipped
+from modelstore.sources.base import Rows
+from modelstore.sources.records.fields import BadRecordError
+from modelstore.sources.records.reader import RecordReader
+from modelstore.sources.text_input import (
     MAX_RECORD,
     base_directory,
     line_blocks,
@@ -21,8 +24,6 @@ from modelstore.sources.records.blocks import (
     suspects,
     target_name,
 )
-from modelstore.sources.records.fields import BadRecordError
-from modelstore.sources.records.reader import RecordReader
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from modelstore.sources.base import Context, Item, Source, Target
-    from modelstore.sources.records.blocks import Block
     from modelstore.sources.records.reader import Row
+    from modelstore.sources.text_input import Block
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _OPEN_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+\\?\Z', re.DOTALL)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore.catalogue.redact import is_secret_name, scrub
 from modelstore.database.sqlite_text import MAX_INTEGER, to_sqlite_text
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, model_id
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, is_locator, model_id
 from modelstore.sources.base import Note
+from modelstore.sources.paths import RealPaths
 from modelstore.sources.records.fields import (
     CHECKED,
     TIMES,
@@ -25,10 +26,8 @@ from modelstore.sources.records.fields import (
     as_canonical,
     column_of,
     is_canonical_time,
-    is_locator,
     name_of,
 )
-from modelstore.sources.values import RealPaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

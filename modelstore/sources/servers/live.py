@@ -1,31 +1,37 @@
-"""Live servers: which kind of one it is that answers, and reading it as that kind."""
+"""A live server of an unknown kind: ask which kind answers, and read it as that kind."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from modelstore.errors import SourceError
-from modelstore.sources.address import Address
-from modelstore.sources.base import Note
-from modelstore.sources.servers import llama_server, lmstudio_server, ollama_server, openai_server
-from modelstore.sources.servers.http import Client, ReplyError
-from modelstore.sources.servers.served import Server
+from modelstore.sources.kinds import KINDS, load
+from modelstore.sources.servers.http import ReplyError
+from modelstore.sources.servers.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.sources.base import Context, Item, Target
-    from modelstore.sources.servers.served import ServerKind
+    from modelstore.sources.servers.http import Client
+    from modelstore.sources.servers.server import ServerKind
 
-# Asked in this order. The last takes whatever lists models at all.
-_KINDS: tuple[ServerKind, ...] = (llama_server, ollama_server, lmstudio_server, openai_server)
+KIND = "server"
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the models of the server at an address. Raises `SourceError` without an answer."""
+    server = Server.at(target, context, KIND)
+    yield from server.notes()
+    kind = identify(server.client)
+    yield from kind.items(Server(kind.KIND, server.client, context))
 
 
 def identify(client: Client) -> ServerKind:
     """Return the kind of server that answers, after a few requests for lists of models.
 
-    Raises `SourceError` where nothing answers, a key is asked for, or no list is to be had.
+    Asks the kinds in the order of the registry: the last takes any server that lists models.
+    Raises `SourceError` if nothing answers, a key is required, or no list can be read.
     """
     listing: object = None
     fault = SourceError(
@@ -39,35 +45,13 @@ def identify(client: Client) -> ServerKind:
             raise
         if error.status != 404:
             fault = error
-    for kind in _KINDS:
+    for kind in _server_kinds():
         if kind.recognises(client, listing):
             return kind
     raise fault
 
 
-@dataclass(frozen=True, slots=True)
-class _Live:
-    """A source that reads a server: of one kind, or (None) of whichever kind answers."""
-
-    kind: ServerKind | None = None
-
-    @property
-    def KIND(self) -> str:  # noqa: N802 - the protocol of sources
-        """The kind of source."""
-        return self.kind.KIND if self.kind else "server"
-
-    def usual_places(self, context: Context) -> list[str]:
-        """Return the addresses where such a server usually listens."""
-        return self.kind.usual_places(context) if self.kind else []
-
-    def read(self, target: Target, context: Context) -> Iterator[Item]:
-        """Yield the models of the server at an address. Raises `SourceError` without an answer."""
-        address = Address.parse(target.text)
-        client = Client(address, context.timeout, context.api_key or None)
-        if client.api_key and address.scheme == "http" and not address.is_loopback:
-            yield Note(f"the API key goes to {address.url} unencrypted")
-        kind = self.kind or identify(client)
-        yield from kind.items(Server(kind.KIND, client, context))
-
-
-SOURCES = {source.KIND: source for source in (_Live(), *map(_Live, _KINDS))}
+def _server_kinds() -> Iterator[ServerKind]:
+    for kind, info in KINDS.items():
+        if info.is_server and kind != KIND:
+            yield cast("ServerKind", load(kind))

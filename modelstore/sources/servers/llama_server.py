@@ -8,17 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelstore.sources.configs.command_line import parse_arguments
-from modelstore.sources.files.record import count_or_none
 from modelstore.sources.servers.http import ReplyError
-from modelstore.sources.servers.served import ServerModel
-from modelstore.sources.values import array, mapping, text, texts
+from modelstore.sources.servers.server import Server, ServerModel
+from modelstore.sources.values import array, count_or_none, mapping, text, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.sources.base import Context, Item
+    from modelstore.sources.base import Context, Item, Target
     from modelstore.sources.servers.http import Client
-    from modelstore.sources.servers.served import Server
 
 KIND = "llama-server"
 
@@ -39,6 +37,13 @@ def recognises(client: Client, listing: object) -> bool:
         return any(mapping(model).get("owned_by") == "llamacpp" for model in models)
     props = client.optional("/props")
     return props.get("role") == "router" or "default_generation_settings" in props
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the models of the server at an address. Raises `SourceError` without an answer."""
+    server = Server.at(target, context, KIND)
+    yield from server.notes()
+    yield from items(server)
 
 
 def items(server: Server) -> Iterator[Item]:

@@ -9,19 +9,17 @@ import re
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from modelstore.sources.files.record import count_or_none
 from modelstore.sources.servers.http import ReplyError
-from modelstore.sources.servers.served import ServerModel
+from modelstore.sources.servers.server import Server, ServerModel
 from modelstore.sources.stores.ollama import KIND as STORE
 from modelstore.sources.stores.ollama import quantization, remote_locator
-from modelstore.sources.values import array, mapping, text, texts, utc
+from modelstore.sources.values import array, count_or_none, mapping, text, texts, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.sources.base import Context, Item
+    from modelstore.sources.base import Context, Item, Target
     from modelstore.sources.servers.http import Client
-    from modelstore.sources.servers.served import Server
 
 KIND = "ollama-server"
 
@@ -51,6 +49,13 @@ def recognises(client: Client, listing: object) -> bool:
     """Whether it lists models the way of Ollama."""
     del listing  # which looks like anybody's
     return "models" in client.optional("/api/tags")
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the models of the server at an address. Raises `SourceError` without an answer."""
+    server = Server.at(target, context, KIND)
+    yield from server.notes()
+    yield from items(server)
 
 
 def items(server: Server) -> Iterator[Item]:

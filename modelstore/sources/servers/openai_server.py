@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelstore.sources.files.record import count_or_none
-from modelstore.sources.servers.served import ServerModel
-from modelstore.sources.values import mapping, text
+from modelstore.sources.servers.server import Server, ServerModel
+from modelstore.sources.values import count_or_none, mapping, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.sources.base import Context, Item
+    from modelstore.sources.base import Context, Item, Target
     from modelstore.sources.servers.http import Client
-    from modelstore.sources.servers.served import Server
 
 KIND = "openai-server"
 
@@ -29,6 +27,13 @@ def usual_places(_context: Context) -> list[str]:
 def recognises(_client: Client, listing: object) -> bool:
     """Whether there is a list at all."""
     return isinstance(mapping(listing).get("data"), list)
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the models of the server at an address. Raises `SourceError` without an answer."""
+    server = Server.at(target, context, KIND)
+    yield from server.notes()
+    yield from items(server)
 
 
 def items(server: Server) -> Iterator[Item]:

@@ -11,23 +11,30 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from modelstore.model import Model, Place, Status, file_locator, model_id
-from modelstore.sources.base import Found, Skipped, Unchanged
+from modelstore.model import (
+    Found,
+    Model,
+    Place,
+    Skipped,
+    Status,
+    file_locator,
+    hub_locator,
+    model_id,
+)
+from modelstore.sources.base import Unchanged, at_place
 from modelstore.sources.files.grouping import describe, group_files, is_relevant
 from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged
-from modelstore.sources.files.record import parameters_json
+from modelstore.sources.paths import expand
 from modelstore.sources.stores.store_files import (
     UnreadableError,
-    at_place,
     entries,
-    expand,
     file_inside,
     open_store,
     read_object,
     read_text,
     walk,
 )
-from modelstore.sources.values import mapping
+from modelstore.sources.values import mapping, parameters_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +46,7 @@ PREFIX = "models--"
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".npz", ".tflite")
 """Endings of weights in formats of which nothing but their presence is read."""
 
+_MAX_LOOKED_AT = 20_000  # entries, to recognise a cache
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})(?:\.[0-9a-f]{8})?\.incomplete")
 
@@ -155,6 +163,26 @@ def usual_places(context: Context) -> list[str]:
         cache = environ.get("XDG_CACHE_HOME") or os.path.join(context.home, ".cache")
         home = os.path.join(cache, "huggingface")
     return [os.path.join(expand(home, context.home), "hub")]
+
+
+def recognises(path: str, names: set[str]) -> bool:
+    """Return True for a cache, the directory that holds it, or one repository of it."""
+    if any(name.startswith(PREFIX) for name in names):
+        return True
+    if "hub" in names and _has_repository(os.path.join(path, "hub")):
+        return True
+    return os.path.basename(path).startswith(PREFIX) and not names.isdisjoint(
+        ("blobs", "snapshots")
+    )
+
+
+def _has_repository(hub: str) -> bool:
+    try:
+        with os.scandir(hub) as listed:
+            first = (entry.name for entry, _ in zip(listed, range(_MAX_LOOKED_AT), strict=False))
+            return any(name.startswith(PREFIX) for name in first)
+    except OSError:
+        return False
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
@@ -275,10 +303,10 @@ class _Reader:
     def _whole(self, snapshot: Snapshot | None, status: Status) -> Found:
         """Return a repository as one model of which nothing is read."""
         name, place = self.repo.name, self.repo.path
-        source_id = name
+        source_id, locator = name, hub_locator(name)
         if snapshot is not None:
             source_id, place = f"{name}@{snapshot.commit}", snapshot.path
-        locator = f"hf:{source_id}"
+            locator = hub_locator(name, revision=snapshot.commit)
         model = Model(
             id=model_id(locator),
             name=name,

@@ -16,21 +16,19 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from modelstore.model import Place
-from modelstore.sources.base import Skipped
+from modelstore.model import Place, Skipped
 from modelstore.sources.files.grouping import describe, group_files, is_relevant
 from modelstore.sources.files.local_files import LocalFile, Origin
-from modelstore.sources.files.record import count_or_none
+from modelstore.sources.paths import expand
 from modelstore.sources.stores.huggingface import PREFIX, read_cache
 from modelstore.sources.stores.store_files import (
     UnreadableError,
     entries,
-    expand,
     file_inside,
     open_store,
     read_object,
 )
-from modelstore.sources.values import mapping, text
+from modelstore.sources.values import count_or_none, mapping, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +62,12 @@ def usual_places(context: Context) -> list[str]:
     if os.path.isdir(library := os.path.join(context.home, "Library", "Caches")):
         usual.append(os.path.join(library, "llama.cpp"))
     return usual
+
+
+def recognises(path: str, names: set[str]) -> bool:
+    """Return True for the flat layout; the other one is that of the hub."""
+    del path
+    return any(name.startswith("manifest=") or name.endswith(".gguf.etag") for name in names)
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:

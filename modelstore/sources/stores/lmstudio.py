@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from modelstore.model import Place
-from modelstore.sources.base import Skipped
+from modelstore.model import Place, Skipped
 from modelstore.sources.files.grouping import describe, group_files, is_relevant
 from modelstore.sources.files.local_files import LocalFile, Origin
+from modelstore.sources.paths import expand
 from modelstore.sources.stores.store_files import (
     UnreadableError,
-    expand,
     file_inside,
     folders,
     open_store,
@@ -36,6 +35,16 @@ def usual_places(context: Context) -> list[str]:
     """Return the folder that LM Studio's settings name, and where older versions had theirs."""
     places = [_models_of(home, context) for home in _homes(context)]
     return list(dict.fromkeys(places))
+
+
+def recognises(path: str, names: set[str]) -> bool:
+    """Return True for LM Studio's home directory or its folder of models."""
+    parts = path.replace(os.sep, "/").rstrip("/").split("/")
+    if parts[-1] in {".lmstudio", "lm-studio"}:
+        return True
+    if parts[-1] == "models" and parts[-2:-1] in (["lm-studio"], [".lmstudio"]):
+        return True
+    return ".internal" in names and "models" in names
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:

@@ -19,24 +19,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelstore.errors import SourceError
-from modelstore.model import FileRole, Model, Place, Status, file_locator, model_id
+from modelstore.model import FileRole, Found, Model, Place, Skipped, Status, file_locator, model_id
 from modelstore.sources.address import Address
-from modelstore.sources.base import Found, Skipped, Unchanged
+from modelstore.sources.base import Unchanged, at_place, fill_unknown
 from modelstore.sources.files.gguf_model import describe_gguf
 from modelstore.sources.files.local_files import LocalFile, Origin, local_file
-from modelstore.sources.files.record import count_or_none
+from modelstore.sources.paths import expand
 from modelstore.sources.stores.store_files import (
     UnreadableError,
-    at_place,
     contains,
-    expand,
     fault,
-    fill_unknown,
     open_store,
     read_object,
     walk,
 )
-from modelstore.sources.values import array, mapping, text, texts
+from modelstore.sources.values import array, count_or_none, mapping, text, texts
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -85,6 +82,13 @@ class _Tag:
     def of(self, *media: str) -> tuple[_Layer, ...]:
         """Return the layers of some media types."""
         return tuple(layer for layer in self.layers if layer.media in media)
+
+
+def recognises(path: str, names: set[str]) -> bool:
+    """Return True for the directory of manifests and blobs, or the one above it."""
+    if {"manifests", "blobs"} <= names:
+        return True
+    return "models" in names and os.path.isdir(os.path.join(path, "models", "manifests"))
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:

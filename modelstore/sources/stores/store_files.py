@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelstore.errors import SourceError
-from modelstore.sources.base import Found, Skipped, Unchanged
+from modelstore.model import Skipped
 from modelstore.sources.files.local_files import LocalFile, from_stat
 from modelstore.sources.values import parse_json
 from modelstore.text import visible
 from modelstore.wal.files import kind_of, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from modelstore.model import Place
 
 MAX_ENTRIES = 100_000  # of one directory of a store
 MAX_DEPTH = 16  # of directories below the one that is walked
@@ -150,19 +148,3 @@ def read_object(path: str, limit: int = MAX_TEXT) -> dict[str, object]:
     if not isinstance(value, dict):
         raise UnreadableError("holds no JSON object")
     return value
-
-
-def expand(path: str, home: str) -> str:
-    """Return `path` with a leading ``~`` replaced by the home directory."""
-    return home + path[1:] if path == "~" or path.startswith(("~/", "~\\")) else path
-
-
-def at_place(item: Found | Unchanged | Skipped, place: Place) -> Found | Unchanged | Skipped:
-    """Return what was read of a model once for a further place that shows the same files."""
-    return item if isinstance(item, Skipped) else replace(item, place=place)
-
-
-def fill_unknown(found: Found, columns: Mapping[str, Any]) -> Found:
-    """Fill in from a store's own notes what the model's files left open."""
-    told = {name: value for name, value in columns.items() if getattr(found.model, name) is None}
-    return replace(found, model=replace(found.model, **told))

@@ -11,7 +11,7 @@ import gguf
 import pytest
 from gguf.gguf_reader import GGUFReader
 
-from modelstore.sources.files.gguf import Elided, GgufHeader
+from modelstore.sources.files.gguf_header import Elided, GgufHeader
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TINY = REPOSITORY / "tests" / "data" / "models"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from modelstore.errors import SourceError
-from modelstore.sources.base import Context, Found, Item, KnownFile, Skipped, Target, Unchanged
-from modelstore.sources.files import directory, gguf
+from modelstore.model import Found, KnownFile, Skipped
+from modelstore.sources.base import Context, Item, Target, Unchanged
+from modelstore.sources.files import directory
 from modelstore.sources.files.grouping import group_files, is_relevant
 from modelstore.sources.files.local_files import LocalFile
 from tests.sources.files import hostile
@@ -29,7 +30,7 @@ needs_raw_names = pytest.mark.skipif(sys.platform != "linux", reason="needs name
 
 
 def read(root: Path, context: Context = CONTEXT) -> list[Item]:
-    return list(directory.read(Target(str(root)), context))
+    return list(directory.SOURCES["directory"].read(Target(str(root)), context))
 
 
 def names(items: list[Item]) -> list[str]:
@@ -314,7 +315,7 @@ def test_a_bad_file_is_skipped_and_the_rest_is_read(tmp_path: Path) -> None:
 def test_a_directory_that_goes_away_meanwhile_is_skipped(tmp_path: Path) -> None:
     put(tmp_path / "a" / "x.gguf")
     put(tmp_path / "b" / "y.gguf")
-    stream = directory.read(Target(str(tmp_path)), CONTEXT)
+    stream = directory.SOURCES["directory"].read(Target(str(tmp_path)), CONTEXT)
     first = next(stream)
     assert isinstance(first, Found)
     shutil.rmtree(tmp_path / "b")
@@ -381,7 +382,7 @@ def watch(event, arguments):
     elif event == "os.scandir":
         listed.append(str(arguments[0]))
 sys.addaudithook(watch)
-items = [type(item).__name__ for item in directory.read(Target(root), context)]
+items = [type(item).__name__ for item in directory.read_tree(root, context)]
 found = list(opened)
 print(json.dumps([items, found, listed]))
 """
@@ -448,7 +449,7 @@ def test_progress_tells_what_is_read(tmp_path: Path) -> None:
 
 def test_a_gguf_file_alone_brings_what_belongs_to_it(tmp_path: Path) -> None:
     shard = next((TINY / "tiny-qwen3").glob("*-00002-of-*"))
-    (item,) = gguf.read(Target(str(shard)), CONTEXT)
+    (item,) = directory.SOURCES["gguf"].read(Target(str(shard)), CONTEXT)
     assert isinstance(item, Found)
     assert [file.role for file in item.files] == ["shard"] * 3
     (whole,) = read(shard.parent)
@@ -456,20 +457,22 @@ def test_a_gguf_file_alone_brings_what_belongs_to_it(tmp_path: Path) -> None:
     assert item.model == whole.model
     for part in shard.parent.iterdir():
         (tmp_path / part.name).symlink_to(part)
-    (linked,) = gguf.read(Target(str(tmp_path / shard.name)), CONTEXT)
+    (linked,) = directory.SOURCES["gguf"].read(Target(str(tmp_path / shard.name)), CONTEXT)
     assert isinstance(linked, Found)
     assert linked.model == whole.model
     bad = hostile.write(tmp_path / "bad.gguf", b"GGUF")
-    assert list(gguf.read(Target(str(bad)), CONTEXT)) == [
+    assert list(directory.SOURCES["gguf"].read(Target(str(bad)), CONTEXT)) == [
         Skipped(str(bad), "ends within its header, at 4 bytes")
     ]
     unnamed = put(tmp_path / "blob")
-    (item,) = gguf.read(Target(str(unnamed)), CONTEXT)
+    (item,) = directory.SOURCES["gguf"].read(Target(str(unnamed)), CONTEXT)
     assert isinstance(item, Found)
     assert item.model.name == "blob"
     with pytest.raises(SourceError, match=os.strerror(errno.ENOENT)):
-        list(gguf.read(Target(str(tmp_path / "none.gguf")), CONTEXT))
-    assert "tiny-mistral" not in names(list(gguf.read(Target(str(TINY)), CONTEXT)))
+        list(directory.SOURCES["gguf"].read(Target(str(tmp_path / "none.gguf")), CONTEXT))
+    assert "tiny-mistral" not in names(
+        list(directory.SOURCES["gguf"].read(Target(str(TINY)), CONTEXT))
+    )
 
 
 @needs_posix
@@ -477,4 +480,4 @@ def test_a_gguf_file_alone_brings_what_belongs_to_it(tmp_path: Path) -> None:
 def test_a_fifo_as_the_target_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.gguf")
     with pytest.raises(SourceError, match="is a FIFO, not a file"):
-        list(gguf.read(Target(str(tmp_path / "fifo.gguf")), CONTEXT))
+        list(directory.SOURCES["gguf"].read(Target(str(tmp_path / "fifo.gguf")), CONTEXT))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelstore.sources.files.gguf import Elided, GgufError, GgufHeader, read_header
+from modelstore.sources.files.gguf_header import Elided, GgufError, GgufHeader, read_header
 from modelstore.wal.files import read_at
 from tests.sources.files import hostile
 from tests.sources.files.oracle import TINY, assert_agrees, real_files
@@ -140,7 +140,7 @@ def test_there_are_enough_kinds_of_hostile_file() -> None:
 
 _WITHIN_MEMORY = """
 import resource, sys
-from modelstore.sources.files.gguf import GgufError, read_header
+from modelstore.sources.files.gguf_header import GgufError, read_header
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     try:

@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from modelstore.errors import SourceError
-from modelstore.model import INTEGER_COLUMNS
-from modelstore.sources.base import Context, Found, Item, Skipped, Target
-from modelstore.sources.files import directory, safetensors
+from modelstore.model import INTEGER_COLUMNS, Found, Skipped
+from modelstore.sources.base import Context, Item, Target
+from modelstore.sources.files import directory
 from modelstore.sources.files.safetensors_header import (
     DTYPE_BITS,
     SafetensorsError,
@@ -35,7 +35,7 @@ quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scop
 
 
 def items(path: Path) -> list[Item]:
-    return list(directory.read(Target(str(path)), CONTEXT))
+    return list(directory.SOURCES["directory"].read(Target(str(path)), CONTEXT))
 
 
 def only(path: Path) -> Found:
@@ -501,20 +501,20 @@ def test_loose_files_are_models_of_their_own(tmp_path: Path) -> None:
 
 def test_a_file_alone_is_the_model_that_it_belongs_to(tmp_path: Path) -> None:
     shard = next(MISTRAL.glob("model-00002*"))
-    (item,) = safetensors.read(Target(str(shard)), CONTEXT)
+    (item,) = directory.SOURCES["safetensors"].read(Target(str(shard)), CONTEXT)
     assert isinstance(item, Found)
     assert item.model == only(MISTRAL).model
     blob = tmp_path / "blob"
     shutil.copy(shard, blob)
-    (item,) = safetensors.read(Target(str(blob)), CONTEXT)
+    (item,) = directory.SOURCES["safetensors"].read(Target(str(blob)), CONTEXT)
     assert isinstance(item, Found)
     assert item.model.parameter_count == 32 * 32 + 32
     with pytest.raises(SourceError, match="cannot be read"):
-        list(safetensors.read(Target(str(tmp_path / "none")), CONTEXT))
+        list(directory.SOURCES["safetensors"].read(Target(str(tmp_path / "none")), CONTEXT))
 
 
 def test_only_safetensors_are_taken_where_that_is_asked() -> None:
-    found = list(safetensors.read(Target(str(TINY)), CONTEXT))
+    found = list(directory.SOURCES["safetensors"].read(Target(str(TINY)), CONTEXT))
     assert [item.model.name for item in found if isinstance(item, Found)] == ["tiny-mistral"]
 
 

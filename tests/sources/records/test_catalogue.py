@@ -12,8 +12,8 @@ from modelstore.catalogue.staging import Staging
 from modelstore.database.connection import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import SourceError
-from modelstore.model import Model, Place, file_locator, model_id
-from modelstore.sources.base import Found, Rows, Target
+from modelstore.model import Found, Model, Place, file_locator, model_id
+from modelstore.sources.base import Rows, Target
 from modelstore.sources.detect import detect
 from modelstore.sources.files.directory import read_tree
 from modelstore.sources.records.catalogue import read

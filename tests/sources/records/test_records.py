@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from modelstore.errors import SourceError
 from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, model_id
+from modelstore.sources import text_input
 from modelstore.sources.base import Rows, Target
-from modelstore.sources.records import blocks
 from modelstore.sources.records.fields import BadRecordError
 from modelstore.sources.records.json_records import (
     Document,
@@ -291,7 +291,7 @@ def test_a_bad_line_is_skipped_with_its_number_and_the_others_are_read(
 
 
 def test_a_line_that_is_too_long_is_skipped_in_flat_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "MAX_RECORD", 1 << 20)
+    monkeypatch.setattr(text_input, "MAX_RECORD", 1 << 20)
     long = b'{"name": "' + b"x" * (20 << 20) + b'"}'
     content = b'{"name": "a"}\n' + long + b'\n{"name": "b"}\n' + long
     tracemalloc.start()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelstore.errors import SourceError
+from modelstore.model import Found, Skipped
 from modelstore.sources import kinds
 from modelstore.sources.address import Address
-from modelstore.sources.base import Found, Note, Skipped, Target, Unchanged
+from modelstore.sources.base import Note, Target, Unchanged
 from modelstore.sources.servers import live
 from modelstore.sources.servers.http import Client
 from tests.sources.servers.fake_server import FakeServer, raw, serving, status
@@ -46,7 +47,7 @@ def server() -> Iterator[FakeServer]:
 
 
 def read(server: FakeServer, ctx: Context | None = None, kind: str = "server") -> list[Item]:
-    return list(live.SOURCES[kind].read(Target(server.url), ctx or context()))
+    return list(kinds.load(kind).read(Target(server.url), ctx or context()))
 
 
 def models(items: list[Item]) -> dict[str, Found]:
@@ -250,7 +251,7 @@ def test_model_seen_on_disk_and_through_the_server_is_one(
     )
     [on_disk] = [
         one
-        for one in found(read_all(directory.read, tmp_path / "sub"))
+        for one in found(read_all(directory.SOURCES["directory"].read, tmp_path / "sub"))
         if one.model.type != "projector"
     ]
     served = models(read(server))
@@ -508,7 +509,7 @@ def test_openai(server: FakeServer) -> None:
 
 def test_address_with_v1_as_openai_clients_want_it(server: FakeServer) -> None:
     server.answers["/v1/models"] = {"data": [{"id": "m"}]}
-    [item] = found(list(live.SOURCES["server"].read(Target(f"{server.url}/v1/"), context())))
+    [item] = found(list(kinds.load("server").read(Target(f"{server.url}/v1/"), context())))
     assert item.model.locator == f"{server.url.replace('127.0.0.1', 'box')}#m"
 
 
@@ -516,7 +517,7 @@ def test_same_server_by_every_name_of_this_machine(server: FakeServer) -> None:
     server.answers["/v1/models"] = {"data": [{"id": "m"}]}
     by_name = server.url.replace("127.0.0.1", "localhost")
     [first] = found(read(server))
-    [second] = found(list(live.SOURCES["server"].read(Target(by_name), context())))
+    [second] = found(list(kinds.load("server").read(Target(by_name), context())))
     assert first.model == second.model
     assert first.model.host == "box"
 
@@ -567,7 +568,7 @@ def test_key_is_asked_for(server: FakeServer) -> None:
 
 
 def test_key_is_told_to_go_unencrypted_over_the_network() -> None:
-    source = live.SOURCES["openai-server"]
+    source = kinds.load("openai-server")
     reader = source.read(Target("http://192.0.2.1:1"), context(api_key=SECRET, timeout=0.1))
     note = next(reader)
     assert isinstance(note, Note)
@@ -674,7 +675,7 @@ def test_hostile_models_are_skipped_by_name(server: FakeServer, kind: str) -> No
 @pytest.mark.parametrize("address", ["http://u:p@127.0.0.1/", "http://127.0.0.1/?k=p"])
 def test_credentials_in_the_address_are_refused(address: str) -> None:
     with pytest.raises(SourceError, match="user name, a password or a query"):
-        list(live.SOURCES["server"].read(Target(address), context()))
+        list(kinds.load("server").read(Target(address), context()))
 
 
 # --- usual places --------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 
-from modelstore.sources.base import Context, Found, KnownFile, Skipped, Target, Unchanged
+from modelstore.model import Found, KnownFile, Skipped
+from modelstore.sources.base import Context, Target, Unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

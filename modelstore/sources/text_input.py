@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from modelstore.errors import SourceError
-from modelstore.sources.detect import UTF8_MARK, refuse_unreadable_text
 from modelstore.text import visible
 from modelstore.wal.files import open_regular
 
@@ -22,6 +21,17 @@ MAX_RECORD = 16 << 20  # bytes of one line or value
 
 # Where a JSON text holds none of these, its values hold no lone surrogate and no NUL character.
 _SUSPECT_MARKS = ("\0", "\\ud", "\\uD", "\\u0000")
+
+_COMPRESSED = (
+    (b"\x1f\x8b", "gzip", "gunzip -c"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstd -dc"),
+    (b"\xfd7zXZ\0", "xz", "xz -dc"),
+    (b"BZh", "bzip2", "bunzip2 -c"),
+    (b"PK\x03\x04", "a zip archive", "unzip -p"),
+)
+_OLD_GGML = (b"lmgg", b"tjgg", b"fmgg", b"algg")  # GGML, GGJT, GGMF, GGLA, little-endian
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF8_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,32 @@ def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
             data = data.removeprefix(UTF8_MARK)
             first = False
         yield data
+
+
+def refuse_unreadable_text(head: bytes, name: str) -> None:
+    """Raise `SourceError` for what begins as a compressed file, an old model, or UTF-16."""
+    for magic, what, tool in _COMPRESSED:
+        if head.startswith(magic):
+            raise SourceError(
+                f"{name} is compressed ({what})", hint=f"try: {tool} FILE | modelstore import -"
+            )
+    if head.startswith(_OLD_GGML):
+        raise SourceError(
+            f"{name} is a GGML model from before GGUF, which llama.cpp no longer reads",
+            hint="convert it, or get a GGUF of the model",
+        )
+    if head.startswith(_UTF16_MARKS) or _looks_utf16(head):
+        raise SourceError(
+            f"{name} is UTF-16 (or UTF-32), not UTF-8",
+            hint="try: iconv -f UTF-16 -t UTF-8 FILE | modelstore import -",
+        )
+
+
+def _looks_utf16(head: bytes) -> bool:
+    sample = head[:64]
+    return len(sample) >= 4 and (
+        not any(sample[1:40:2]) or (not any(sample[0:40:2]) and any(sample[1:40:2]))
+    )
 
 
 def decode(data: bytes) -> tuple[str, bool]:

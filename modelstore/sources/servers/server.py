@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modelstore.errors import SourceError
-from modelstore.model import Model, Place, model_id
-from modelstore.sources.base import Found, Skipped, Unchanged
+from modelstore.model import Found, Model, Place, Skipped, model_id
+from modelstore.sources.address import Address
+from modelstore.sources.base import Note, Unchanged, fill_unknown
 from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import Origin, local_file
-from modelstore.sources.files.record import parameters_json
-from modelstore.sources.stores.store_files import UnreadableError, entries, fill_unknown
-from modelstore.sources.values import text
+from modelstore.sources.servers.http import Client
+from modelstore.sources.stores.store_files import UnreadableError, entries
+from modelstore.sources.values import parameters_json, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from modelstore.sources.base import Context, Item
+    from modelstore.sources.base import Context, Item, Target
     from modelstore.sources.files.local_files import LocalFile
-    from modelstore.sources.servers.http import Client
 
 
 class ServerKind(Protocol):
@@ -68,10 +68,22 @@ class Server:
     context: Context
     _folders: dict[str, list[Group]] = field(default_factory=dict, repr=False)
 
+    @classmethod
+    def at(cls, target: Target, context: Context, kind: str) -> Server:
+        """Return the server at an address; nothing is asked yet. Raises `SourceError`."""
+        client = Client(Address.parse(target.text), context.timeout, context.api_key or None)
+        return cls(kind, client, context)
+
     @property
     def url(self) -> str:
         """The canonical address."""
         return self.client.address.url
+
+    def notes(self) -> Iterator[Note]:
+        """Yield a warning if the API key would cross the network unencrypted."""
+        address = self.client.address
+        if self.client.api_key and address.scheme == "http" and not address.is_loopback:
+            yield Note(f"the API key goes to {address.url} unencrypted")
 
     def models(
         self,
