@@ -19,10 +19,9 @@ from modelstore.text import visible
 from modelstore.wal.files import kind_of
 
 if TYPE_CHECKING:
-    from modelstore.sources.base import Context, Item, Target
     from collections.abc import Collection, Iterator, Mapping
 
-    from modelstore.sources.base import Source
+    from modelstore.sources.base import Context, Item, Source, Target
     from modelstore.sources.files.naming import Extension
 
 MAX_ENTRIES = 20_000_000  # of a tree, whatever they are

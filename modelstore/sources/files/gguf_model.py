@@ -26,9 +26,9 @@ from modelstore.sources.files.quantization import quantization_name
 from modelstore.sources.values import count_or_none, text_or_none
 
 if TYPE_CHECKING:
-    from modelstore.sources.base import Context, Unchanged
     from collections.abc import Mapping, Sequence
 
+    from modelstore.sources.base import Context, Unchanged
     from modelstore.sources.files.naming import FileName
 
 _EMBEDDING_ARCHITECTURES = frozenset(

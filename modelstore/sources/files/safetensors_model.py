@@ -30,8 +30,9 @@ from modelstore.text import visible
 from modelstore.wal.files import open_regular, read_at
 
 if TYPE_CHECKING:
-    from modelstore.sources.base import Context, Unchanged
     from collections.abc import Mapping, Sequence
+
+    from modelstore.sources.base import Context, Unchanged
 
 Json = dict[str, object]
 
