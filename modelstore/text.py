@@ -7,6 +7,7 @@ Whatever comes from a file, a database, a process or a server is hostile until i
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,16 @@ def human_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def utc_text(seconds: float) -> str:
+    """Return seconds since the epoch in ISO-8601, to the second and in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def utc_now() -> str:
+    """Return the present moment as `utc_text` does: ``2026-11-22T19:35:00Z``."""
+    return utc_text(time.time())
 
 
 def plural(count: int, noun: str, many: str | None = None) -> str:

@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from modelstore.cli.app import COMMANDS
-from modelstore.database.sqlite import sqlite3
-from modelstore.database.versions import has_wal_reset_bug
+from modelstore.database.sqlite import has_wal_reset_bug, sqlite3
 from modelstore.model import MODEL_COLUMNS
 from tests.cli.program import ROOT
 from tests.generate import readme_text, run_program

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from modelstore.database.sqlite import Database, sqlite3
+    from modelstore.database.handle import Database
+    from modelstore.database.sqlite import sqlite3
 
 APPLICATION_ID = 0x4D644C53  # "MdLS"
 
@@ -120,6 +121,14 @@ def check_readable(conn: sqlite3.Connection, path: str) -> Ownership:
             hint="upgrade modelstore",
         )
     return owner
+
+
+def is_catalogue(db: Database, path: str) -> bool:
+    """Tell whether a database just opened at a path is a catalogue: the check of our openings.
+
+    Raises `RefusedError` for a catalogue that is too new.
+    """
+    return check_readable(db.conn, path) == "catalogue"
 
 
 def create_or_migrate(opened: Writable, path: str) -> None:

@@ -26,7 +26,7 @@ def models_session(
     To read, another program's table of models will do.
     """
     from modelstore.cli.session import Session
-    from modelstore.database.connection import Purpose
+    from modelstore.database.open import Purpose
     from modelstore.database.sqlite import sqlite3
     from modelstore.database.sqlite_errors import translate_sqlite_error
 

@@ -84,13 +84,13 @@ def command(
     write_report(out.answer, _report(choice, checkpoint, discarded), form, screen=screen_of(out))
     if form != "table" or not out.stdout_is_terminal:
         tell_wal_line(out, checkpoint)
-    return _exit_code(checkpoint)
+    return checkpoint.exit_code("checkpoint")
 
 
 def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> Checkpoint:
     from modelstore.cli.session import Session
     from modelstore.database.checkpoint_modes import run_checkpoint
-    from modelstore.database.connection import Purpose
+    from modelstore.database.open import Purpose
 
     with (
         Session(out, choice, Purpose.WRITE, timeout=patience) as session,
@@ -102,9 +102,10 @@ def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> C
 
 
 def _discard(choice: DatabaseChoice, patience: float) -> tuple[Checkpoint, Discarded]:
+    from modelstore.catalogue.schema import is_catalogue
     from modelstore.database.discard import discard_damaged
 
-    discarded = discard_damaged(choice.path, timeout=patience)
+    discarded = discard_damaged(choice.path, timeout=patience, check=is_catalogue)
     return discarded.checkpoint, discarded
 
 
@@ -123,13 +124,6 @@ def _awaiting(out: Output, patience: float) -> Iterator[OnWait | None]:
 
     with status_line(out) as show:
         yield lambda blockers, waited: show(line(blockers, waited))
-
-
-def _exit_code(checkpoint: Checkpoint) -> ExitCode:
-    """0 where the main file alone holds everything, also where there is no log to fold."""
-    if checkpoint.left == 0 and checkpoint.in_main_file:
-        return ExitCode.OK
-    return ExitCode.FAILED if checkpoint.log_deleted else ExitCode.BUSY
 
 
 def _report(choice: DatabaseChoice, checkpoint: Checkpoint, discarded: Discarded | None) -> Report:
@@ -166,7 +160,7 @@ def _report(choice: DatabaseChoice, checkpoint: Checkpoint, discarded: Discarded
         )
         body.append(_verdict(choice, checkpoint))
     payload |= checkpoint.as_json()
-    payload["exit_code"] = int(_exit_code(checkpoint))
+    payload["exit_code"] = int(checkpoint.exit_code("checkpoint"))
     return Report(tuple(body), payload)
 
 
@@ -174,7 +168,7 @@ def _verdict(choice: DatabaseChoice, checkpoint: Checkpoint) -> Part:
     from modelstore.render.grid import Cell
     from modelstore.text import plural
 
-    code = _exit_code(checkpoint)
+    code = checkpoint.exit_code("checkpoint")
     if code is ExitCode.OK:
         return Cell(f"everything is in the main file alone: {choice}", "good")
     left = plural(checkpoint.left, "frame")

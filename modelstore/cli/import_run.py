@@ -16,7 +16,7 @@ from modelstore.cli.options import Format, confirm
 from modelstore.cli.output import current
 from modelstore.cli.progress import progress
 from modelstore.cli.session import DatabaseChoice, Session, choose_database, tell_wal_line
-from modelstore.database.connection import Purpose
+from modelstore.database.open import Purpose
 from modelstore.errors import ExitCode, LockedError, PartlyWrittenError, UsageError, worst
 from modelstore.importing.importer import Importer
 from modelstore.importing.result import ImportResult

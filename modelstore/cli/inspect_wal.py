@@ -132,7 +132,7 @@ def _close(
     Return what that did, or why it was not done, and whether that is damage which SQLite found.
     """
     from modelstore.cli.session import DatabaseChoice, Session
-    from modelstore.database.connection import Purpose
+    from modelstore.database.open import Purpose
     from modelstore.errors import DamageError, ModelstoreError
 
     if not fold:

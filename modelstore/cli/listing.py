@@ -54,7 +54,7 @@ def run_list(listing: Listing, db: str | None, *, timeout: float, fold: bool) ->
     except RefusedError as error:
         raise _meant_as_database(error, listing.text) from error
     tell_fold(session, on_stdout=form == "table" and not listing.count)
-    return session.exit_code(wrote=False)
+    return session.exit_code("read")
 
 
 def _query(listing: Listing) -> Query:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelstore.catalogue.tags import change_tags, check_tag, forget
@@ -16,7 +15,7 @@ from modelstore.errors import ExitCode
 from modelstore.render.columns import with_short_ids
 from modelstore.render.grid import Cell, Grid, Heading
 from modelstore.render.report import Report
-from modelstore.text import plural, visible
+from modelstore.text import plural, utc_now, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +48,7 @@ class Verb:
 
 
 def _tag(conn: sqlite3.Connection, change: Change, ids: Sequence[str]) -> int:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = utc_now()
     return change_tags(conn, ids, add=change.add, remove=change.remove, now=now)
 
 
@@ -90,7 +89,7 @@ def run_change(change: Change, verb: Verb, db: str | None, form: str | None) -> 
             session.stays = f"{plural(changed, 'model')} {verb.done}: that is committed"
         after = [find_model(conn, model) for model in found] if verb is tag_models else []
     tell_report(session, _report(session, verb, after or list(found.values()), changed), form)
-    return session.exit_code(wrote=True)
+    return session.exit_code("write")
 
 
 def _named(found: Sequence[Shown]) -> str:
@@ -126,7 +125,7 @@ def _report(session: Session, verb: Verb, found: Sequence[Shown], changed: int) 
             "unchanged": unchanged,
             "models": [{"id": model, "name": name, "tags": tags} for model, name, tags in rows],
             "checkpoint": checkpoint.as_json() if checkpoint else None,
-            "exit_code": int(session.exit_code(wrote=True)),
+            "exit_code": int(session.exit_code("write")),
         },
         columns=("id", "name", "tags"),
         rows=rows,

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from modelstore.cli.output import Output
-    from modelstore.database.checkpoint import Checkpoint
-    from modelstore.database.connection import OpenDatabase, Purpose
+    from modelstore.database.checkpoint import Checkpoint, Work
+    from modelstore.database.connection import OpenDatabase
+    from modelstore.database.open import Purpose
     from modelstore.wal.locks import Blocker
 
 ENVIRONMENT_VARIABLE = "MODELSTORE_DB"
@@ -73,7 +74,8 @@ class Session:
         timeout: float,
         fold: bool = True,
     ) -> None:
-        from modelstore.database.connection import Purpose, open_database
+        from modelstore.catalogue.schema import is_catalogue
+        from modelstore.database.open import Purpose, open_database
 
         if purpose is not Purpose.CREATE:
             refuse_absent(choice)
@@ -81,7 +83,7 @@ class Session:
         self.choice = choice
         try:
             self.opened: OpenDatabase = open_database(
-                choice.path, purpose=purpose, timeout=timeout, fold=fold
+                choice.path, purpose=purpose, timeout=timeout, fold=fold, check=is_catalogue
             )
         except RefusedError as error:
             if choice.origin != ENVIRONMENT_VARIABLE:
@@ -136,11 +138,11 @@ class Session:
         if self.checkpoint is not None:
             report_fold(self.out, self.checkpoint)
 
-    def exit_code(self, *, wrote: bool, allow_pending: bool = False) -> ExitCode:
+    def exit_code(self, work: Work, *, allow_pending: bool = False) -> ExitCode:
         """Return what the close adds to the command's exit code."""
         if self.checkpoint is None:
             return ExitCode.OK
-        return self.checkpoint.exit_code(wrote=wrote, allow_pending=allow_pending)
+        return self.checkpoint.exit_code(work, allow_pending=allow_pending)
 
 
 def tell_wal_line(out: Output, checkpoint: Checkpoint) -> None:

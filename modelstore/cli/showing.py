@@ -52,7 +52,7 @@ def run_show(
         tell_fold(session, on_stdout=False)
     else:
         tell_report(session, _report(session, shown), form)
-    return session.exit_code(wrote=False)
+    return session.exit_code("read")
 
 
 def find_model(conn: sqlite3.Connection, text: str) -> Shown:

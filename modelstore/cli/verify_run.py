@@ -17,7 +17,7 @@ from modelstore.cli.session import DatabaseChoice, choose_database, refuse_absen
 from modelstore.finding import Verification
 from modelstore.render.findings import findings_report
 from modelstore.render.report import ReportFormat, write_report
-from modelstore.text import human_seconds
+from modelstore.text import human_seconds, utc_now
 from modelstore.verify.run import verify
 from modelstore.verify.subject import VerifyOptions
 
@@ -111,11 +111,9 @@ def _verify(out: Output, choice: DatabaseChoice, request: Request) -> Verificati
 
 def _drill(out: Output, directory: str, origin: str, *, strict: bool) -> Verification:
     """Run the drill alone, its story told on stderr as it happens."""
-    from datetime import UTC, datetime
-
     from modelstore.verify.drill.run import run_drill
 
-    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    started = utc_now()
     result = run_drill(directory, tell=lambda step: out.message(str(step)))
     return Verification(
         database=directory,

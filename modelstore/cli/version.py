@@ -5,29 +5,19 @@ from __future__ import annotations
 import platform
 
 from modelstore import __version__
-from modelstore.database.versions import has_wal_reset_bug
+from modelstore.database.sqlite import HAS_WAL_RESET_BUG, IS_BUNDLED, SQLITE_VERSION
 
 
 def version_text() -> str:
     """Return the versions, one a line, with a warning where SQLite has the WAL-reset bug."""
-    version, origin = _sqlite_version()
+    origin = "bundled with pysqlite3" if IS_BUNDLED else "Python's own"
     lines = [
         f"modelstore {__version__}",
-        f"SQLite {version} ({origin}), Python {platform.python_version()}",
+        f"SQLite {SQLITE_VERSION} ({origin}), Python {platform.python_version()}",
     ]
-    if has_wal_reset_bug(version):
+    if HAS_WAL_RESET_BUG:
         lines.append(
             "warning: this SQLite has the WAL-reset bug (sqlite.org/wal.html#walresetbug); "
             "modelstore works around it, other programs on it may lose rows"
         )
     return "\n".join(lines) + "\n"
-
-
-def _sqlite_version() -> tuple[str, str]:
-    try:
-        from pysqlite3 import dbapi2
-    except ImportError:
-        import sqlite3
-
-        return sqlite3.sqlite_version, "Python's own"
-    return dbapi2.sqlite_version, "bundled with pysqlite3"

@@ -1,9 +1,9 @@
-"""What a checkpoint did, in numbers that are true, and what it says to the shell."""
+"""The result of a fold: true numbers, and the exit code that they mean for a command."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from modelstore.errors import ExitCode
@@ -13,22 +13,25 @@ if TYPE_CHECKING:
 
 Mode = Literal["truncate", "restart", "full", "passive", "none"]
 
+Work = Literal["read", "write", "checkpoint"]
+"""What a command did before the fold: it read, it committed rows, or the fold was its task."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What was folded from the -wal into the main file, over all of a command.
+    """The frames that one command moved from the -wal into the main file, and what is left.
 
-    `log`, `checkpointed`, `left` and `moved` count frames, which are pages as they were written;
-    sizes are bytes. `moved` is what this process copied, `checkpointed` includes what others had
-    copied of the same log. https://www.sqlite.org/wal.html#ckpt
+    `log`, `checkpointed`, `left` and `moved` count frames; a page that was written twice counts
+    twice. Sizes are bytes. `checkpointed` includes the frames of the same log that other processes
+    copied, `moved` does not. https://www.sqlite.org/wal.html#ckpt
     """
 
     mode: Mode
-    busy: bool = False  # what was asked for was not reached: somebody is in the way
+    busy: bool = False  # another process kept the mode from being done to its end
     log: int = 0
     checkpointed: int = 0
     left: int = 0
-    exact: bool = True  # no commit of another process slipped in between the counts
+    exact: bool = True  # no other process committed between the counts
     moved: int = 0
     bytes_moved: int = 0
     wal_size_before: int = 0
@@ -36,35 +39,39 @@ class Checkpoint:
     db_size_before: int = 0
     db_size_after: int = 0
     seconds: float = 0.0
-    blockers: tuple[Blocker, ...] = ()
+    in_main_file: bool = True  # every commit of ours is in the main file, which is synced
+    wal_synced: bool = False  # the rest is at least in a -wal that is synced
+    log_deleted: bool = False  # somebody deleted or replaced the -wal while it was in use
+    reason: str | None = None  # why nothing was folded, or why the fold stopped
     blockers_complete: bool = True
     blockers_note: str | None = None
-    in_main_file: bool = True  # everything that we committed is in the main file, and synced
-    wal_synced: bool = False  # what is not, is at least in a -wal that was synced
-    log_deleted: bool = False  # the -wal was deleted or replaced while it was in use
-    reason: str | None = None  # why nothing was folded, or why it stopped
+    blockers: tuple[Blocker, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether the main file alone holds everything, also what others committed."""
+        """True where the main file alone holds everything, commits of other processes included."""
         return self.in_main_file and self.left == 0
 
-    def exit_code(self, *, wrote: bool, allow_pending: bool = False) -> ExitCode:
-        """Return what this says to the shell about a command that `wrote`, or that only read.
+    def exit_code(self, work: Work, *, allow_pending: bool = False) -> ExitCode:
+        """Return the exit code that this fold gives to a command: the one policy for all of them.
 
-        4 while what was written is safe, but only in database and log together (0 with
-        `allow_pending`); 5 where the log was deleted under it, or could not even be synced.
+        A command that only read fails (5) where the log was deleted with frames in it. One that
+        wrote is busy (4) while its rows need database and log together, or 0 with `allow_pending`;
+        it fails where they are not even there. `checkpoint` must leave nothing in the log.
         """
-        if self.log_deleted and not (self.in_main_file if wrote else self.left == 0):
-            return ExitCode.FAILED
-        if not wrote or self.in_main_file:
+        if work == "checkpoint":
+            if self.complete:
+                return ExitCode.OK
+            return ExitCode.FAILED if self.log_deleted else ExitCode.BUSY
+        is_done = self.in_main_file if work == "write" else self.left == 0
+        if is_done or (work == "read" and not self.log_deleted):
             return ExitCode.OK
-        if not self.wal_synced:
+        if self.log_deleted or not self.wal_synced:
             return ExitCode.FAILED
         return ExitCode.OK if allow_pending else ExitCode.BUSY
 
     def after_closing(self, path: str) -> Checkpoint:
-        """Return the same for a database that was closed: the last connection removes its log."""
+        """Return the same for a database that is closed: the last connection removes the log."""
         try:
             size = os.stat(path + "-wal").st_size
         except OSError:
@@ -80,22 +87,10 @@ class Checkpoint:
         )
 
     def as_json(self) -> dict[str, object]:
-        """Return all of it for a machine; text from outside is raw."""
-        names = (
-            *("mode", "busy", "log", "checkpointed", "left", "exact", "moved", "bytes_moved"),
-            *("wal_size_before", "wal_size_after", "db_size_before", "db_size_after", "seconds"),
-            *("in_main_file", "wal_synced", "log_deleted", "reason"),
-            *("blockers_complete", "blockers_note"),
-        )
-        result: dict[str, object] = {name: getattr(self, name) for name in names}
+        """Return every field for a program to read; text from outside is not escaped."""
+        result = {field.name: getattr(self, field.name) for field in fields(self)}
+        keys = ("pid", "command", "lock", "frame", "blocks")
         result["blockers"] = [
-            {
-                "pid": blocker.pid,
-                "command": blocker.command,
-                "lock": blocker.lock,
-                "frame": blocker.frame,
-                "blocks": list(blocker.blocks),
-            }
-            for blocker in self.blockers
+            {key: getattr(blocker, key) for key in keys} for blocker in self.blockers
         ]
         return result

@@ -1,8 +1,8 @@
-"""The checkpoint that a person asks for: a mode of SQLite's, without its way of waiting.
+"""The checkpoint that a person asks for: SQLite's modes, without SQLite's way of waiting.
 
-SQLite's own FULL, RESTART and TRUNCATE hold the write lock while they wait for readers: every
-other writer waits as well. Here each attempt takes its locks for an instant, and the waiting is
-done in between.
+SQLite's own FULL, RESTART and TRUNCATE hold the write lock while they wait for readers, so every
+other writer waits as well. Here each attempt takes its locks for an instant, and we wait between
+the attempts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from modelstore.database.fold import (
     backfill,
     pauses,
     truncate,
-    without_fold,
 )
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG, sqlite3
 from modelstore.text import visible
@@ -26,11 +25,10 @@ from modelstore.text import visible
 if TYPE_CHECKING:
     from modelstore.database.checkpoint import Checkpoint, Mode
     from modelstore.database.connection import OpenDatabase
-    from modelstore.database.live_log import LiveLog
     from modelstore.wal.locks import Blocker
 
 OnWait = Callable[[tuple["Blocker", ...], float], None]
-"""Called now and then with who is in the way, and the seconds waited so far."""
+"""A call now and then with the processes in the way, and the seconds waited so far."""
 
 _TELL_EVERY = 0.5  # seconds
 
@@ -38,51 +36,48 @@ _TELL_EVERY = 0.5  # seconds
 def run_checkpoint(
     opened: OpenDatabase, mode: Mode, timeout: float, on_wait: OnWait | None = None
 ) -> Checkpoint:
-    """Try a mode until it is done or `timeout` (seconds) is over; passive tries but once.
+    """Try a mode until it is done or `timeout` (seconds) is over; try passive only once.
 
-    passive copies what readers let it; full copies all; restart moreover waits until no reader
-    needs the log; truncate then empties it. Each copies meanwhile what it can, so that the main
-    file alone may be a mixture until all is copied. `in_main_file` tells whether it now holds
-    everything, whoever committed it; `busy` whether the mode was not done to its end.
+    passive copies what readers allow; full copies all; restart also waits until no reader needs
+    the log; truncate then empties it. Each copies what it can meanwhile, so that the main file
+    alone may be a mixture until all is copied. In the result, `in_main_file` tells whether the
+    main file holds everything, whoever committed it, and `busy` that the mode was not done.
     """
-    log, account = opened.log, opened.account
-    if log is None or account is None or opened.access != "rw" or not opened.may_fold:
-        return without_fold(opened)
-    started = account.open(log)
+    totals = opened.totals
+    if totals is None or opened.why_not_fold() is not None:
+        return opened.without_fold()
+    started = totals.begin()
     done, reason = False, None
     try:
-        done = _until_done(log, account, mode, started + timeout, on_wait)
-        log.sync_database()
+        done = _until_done(totals, mode, started + timeout, on_wait)
+        totals.log.sync_database()
     except sqlite3.Error as error:
         reason = f"the checkpoint failed: {visible(str(error), 200)}"
     except OSError as error:
         reason = f"the main file could not be synced: {error.strerror}"
-    result = account.result(log, mode, started)
+    result = totals.result(mode, started)
     whole = result.left == 0 and reason is None
     result = replace(result, busy=not done, reason=reason, in_main_file=whole)
-    return add_blockers_and_sync(log, result, wrote=True)
+    return add_blockers_and_sync(totals.log, result, wrote=True)
 
 
-def _until_done(
-    log: LiveLog, account: FoldTotals, mode: Mode, deadline: float, on_wait: OnWait | None
-) -> bool:
+def _until_done(totals: FoldTotals, mode: Mode, deadline: float, on_wait: OnWait | None) -> bool:
     pause = pauses()
     began = told = time.monotonic()
     while True:
-        done = _attempt(log, account, mode)
+        done = _attempt(totals, mode)
         now = time.monotonic()
         if done or now >= deadline or (mode == "passive" and done is not None):
             return bool(done)
         if on_wait is not None and (now - told >= _TELL_EVERY or told == began):
-            on_wait(log.blockers()[0], now - began)
+            on_wait(totals.log.blockers()[0], now - began)
             told = now
         time.sleep(min(pause(), max(0.0, deadline - time.monotonic())))
 
 
-def _attempt(log: LiveLog, account: FoldTotals, mode: Mode) -> bool | None:
-    """Try once; return whether the mode was done to its end, None if another checkpoint ran."""
-    ledger = account.ledger
-    row, _ = backfill(log, ledger)
+def _attempt(totals: FoldTotals, mode: Mode) -> bool | None:
+    """Try once; return whether the mode is done, None if another checkpoint was at work."""
+    row, _ = backfill(totals)
     if row.is_other_checkpoint:
         return None
     if mode == "passive" or (mode == "full" and row.log == row.checkpointed):
@@ -90,8 +85,8 @@ def _attempt(log: LiveLog, account: FoldTotals, mode: Mode) -> bool | None:
     if HAS_WAL_RESET_BUG:
         return row.log == row.checkpointed  # copied under the write lock: more is not safe
     if mode == "truncate":
-        return truncate(log, ledger)
-    before = log.index()
-    row = log.run(mode.upper(), 0)
-    ledger.backfilled(before, row, log.index())
+        return truncate(totals)
+    before = totals.log.index()
+    row = totals.log.run(mode.upper())
+    totals.ledger.backfilled(before, row, totals.log.index())
     return not row.busy

@@ -1,17 +1,19 @@
-"""Giving up the damaged part of a log, or a log that is not the database's, after saving both."""
+"""Give up the damaged part of a log, or another database's log, after saving both files."""
 
 from __future__ import annotations
 
 import errno
 import os
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modelstore.database.checkpoint import Checkpoint
 from modelstore.database.checkpoint_modes import run_checkpoint
+from modelstore.database.connection import Check, Options
 from modelstore.database.files import HeldFiles, save_to, state_of, sync_directory
-from modelstore.database.open import connected, log_trouble
+from modelstore.database.open import connected
 from modelstore.database.probe import Probe, probe
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import translate_sqlite_error
@@ -19,18 +21,17 @@ from modelstore.errors import RefusedError
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from modelstore.database.connection import OpenDatabase
     from modelstore.wal.frames import WalScan
 
-_SAME_SECOND = 100  # copies of one second that are told apart
+_SAME_SECOND = 100  # copies of one second that get names of their own
 
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """What was saved, and what became of the log.
+    """The copies that were saved, and the fate of the log.
 
     `saved_log` is `saved_database` with ``-wal`` appended, so that SQLite opens the two together.
-    The `checkpoint` has mode ``none`` where the log was another database's and was set aside whole.
+    `checkpoint` has mode ``none`` if the log was another database's and was removed whole.
     """
 
     saved_database: str
@@ -41,11 +42,11 @@ class Discarded:
     checkpoint: Checkpoint
 
 
-def discard_damaged(path: str, *, timeout: float = 5.0) -> Discarded:
-    """Save the database and its log beside them, then fold what SQLite makes of the log.
+def discard_damaged(path: str, *, timeout: float = 5.0, check: Check | None = None) -> Discarded:
+    """Save the database and its log beside them, then fold the part of the log that SQLite keeps.
 
-    A log that belongs to another database is removed instead. Raises `RefusedError` where the log
-    is sound, where it is in use, and where the copies cannot be made.
+    Removes a log that belongs to another database. Raises `RefusedError` if the log is sound or in
+    use, and if the copies cannot be made.
     """
     found = probe(path)
     if found.attached:
@@ -53,43 +54,49 @@ def discard_damaged(path: str, *, timeout: float = 5.0) -> Discarded:
             f"{found.name} is in use: its log cannot be given up under those who use it",
             hint="`modelstore inspect-wal` names them; end them first",
         )
-    log = found.log
-    if log is None or not found.must_not_fold:
+    log, trouble = found.log, found.why_not_fold
+    if log is None or trouble is None:
         raise RefusedError(
             f"the log of {found.name} is sound: there is nothing to discard",
             hint="`modelstore checkpoint` folds it",
         )
-    held = HeldFiles(found.path)
-    opened: OpenDatabase | None = None
-    try:
+    options = Options(timeout=timeout, check=check)
+    with ExitStack() as stack:
+        held = stack.enter_context(HeldFiles.hold(found.path))
         saved = _save_unchanged(held, found)
-        if found.foreign is not None:
-            os.unlink(found.path + "-wal")
-            sync_directory(os.path.dirname(found.path))
-        else:
-            opened = connected(held, found, "rw", timeout=timeout)
-    except sqlite3.Error as error:
-        raise translate_sqlite_error(error, found.path) or error from error
-    finally:
-        if opened is None:
-            held.release()
-    checkpoint = Checkpoint(  # of the log of another database nothing is folded
+        is_foreign = found.foreign is not None
+        checkpoint = _remove_log(found) if is_foreign else _fold_rest(stack, held, found, options)
+    return Discarded(
+        saved,
+        saved + "-wal",
+        trouble,
+        dropped_commits=log.commit_count if is_foreign else _dropped(log),
+        kept_commits=0 if is_foreign else log.commit_count,
+        checkpoint=checkpoint,
+    )
+
+
+def _remove_log(found: Probe) -> Checkpoint:
+    """Remove the log of another database: nothing of it is folded."""
+    os.unlink(found.path + "-wal")
+    sync_directory(os.path.dirname(found.path))
+    return Checkpoint(
         mode="none",
         wal_size_before=found.wal_size or 0,
         db_size_before=found.size,
         db_size_after=found.size,
     )
-    if opened is not None:
-        with opened:
-            checkpoint = run_checkpoint(opened, "truncate", timeout)
-    return Discarded(
-        saved,
-        saved + "-wal",
-        log_trouble(found),
-        dropped_commits=log.commit_count if found.foreign is not None else _dropped(log),
-        kept_commits=0 if found.foreign is not None else log.commit_count,
-        checkpoint=checkpoint,
-    )
+
+
+def _fold_rest(stack: ExitStack, held: HeldFiles, found: Probe, options: Options) -> Checkpoint:
+    """Let SQLite recover the log, which drops the damaged part, and fold the rest."""
+    rest = replace(found, damaged=False)
+    try:
+        opened = connected(stack, held, rest, "rw", options)
+    except sqlite3.Error as error:
+        raise translate_sqlite_error(error, found.path) or error from error
+    with opened:
+        return run_checkpoint(opened, "truncate", options.timeout)
 
 
 def _dropped(log: WalScan) -> int:
@@ -99,7 +106,7 @@ def _dropped(log: WalScan) -> int:
 
 
 def _save_unchanged(held: HeldFiles, found: Probe) -> str:
-    """Save both files; refuse to go on where somebody wrote to them since they were looked at."""
+    """Save both files; refuse to go on if somebody wrote to them since the first look."""
     before = state_of(found.path)
     try:
         saved = _save(held, found.path)
@@ -118,7 +125,7 @@ def _save_unchanged(held: HeldFiles, found: Probe) -> str:
 
 
 def _save(held: HeldFiles, path: str) -> str:
-    """Copy database and log to new names beside them; return the database's."""
+    """Copy database and log to new names beside them; return the name of the database's copy."""
     status = os.fstat(held.db)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     wal = held.open("-wal")

@@ -1,15 +1,24 @@
-"""Copying a database's files byte by byte, and telling whether they held still meanwhile."""
+"""The files of a database on the disk: sync them, hold them open, copy them.
+
+POSIX drops all locks of a process on a file when the process closes any descriptor of that file
+(sqlite.org/howtocorrupt.html, section 2.2). So a raw look at a database that SQLite may have open
+in this process must keep its descriptors until SQLite is done: `HeldFiles` sees to that.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
+import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from modelstore.errors import RefusedError
+from modelstore.text import human_bytes, visible
 from modelstore.wal.files import open_or_refuse, read_at
 
 if TYPE_CHECKING:
@@ -26,11 +35,11 @@ _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EN
 
 
 def sync_file(descriptor: int | None, path: str) -> None:
-    """Bring the bytes of the file at `path`, open at `descriptor`, to the disk. Raises OSError.
+    """Sync the file at `path`, which is open at `descriptor`. Raises OSError.
 
-    A macOS fsync leaves them in the drive's cache; F_FULLFSYNC does not
+    A macOS fsync leaves the bytes in the drive's cache; F_FULLFSYNC does not
     (developer.apple.com/library/archive/documentation/System/Conceptual/ManPages_iPhoneOS/man2/fsync.2.html).
-    Windows syncs only what is open to be written, and knows no lock trap.
+    Windows syncs only a file that is open for writing, and has no lock trap.
     """
     if os.name == "nt":
         writable = os.open(path, os.O_RDWR)
@@ -45,17 +54,17 @@ def sync_file(descriptor: int | None, path: str) -> None:
         try:
             fcntl.fcntl(descriptor, _FULL_SYNC)
         except OSError:
-            pass  # a network volume cannot; an ordinary sync is what there is
+            pass  # a network volume cannot; fall back to an ordinary sync
         else:
             return
     os.fsync(descriptor)
 
 
 def sync_directory(path: str) -> None:
-    """Bring a directory's entries to the disk, where its file system can. Raises OSError.
+    """Sync the entries of a directory, where its file system can. Raises OSError.
 
-    One that may be searched but not listed cannot be synced but with everything else: SQLite
-    leaves it, and a database that was just created in it may be gone after a power cut.
+    A directory that may be searched but not listed can only be synced together with everything
+    else. SQLite does not do that: a database just created there may be gone after a power cut.
     """
     if os.name == "nt":
         return
@@ -84,15 +93,39 @@ def make_directories(path: str) -> None:
         sync_directory(os.path.dirname(directory))
 
 
+def unwritable(path: str) -> str | None:
+    """Return the file or directory that keeps SQLite from writing a database; None if none does.
+
+    The directory counts where SQLite must create a log or an index in it.
+    """
+    for name in (path, path + "-wal", path + "-shm"):
+        if os.path.lexists(name) and not os.access(name, os.W_OK):
+            return name
+    directory = os.path.dirname(path)
+    if not (os.path.lexists(path + "-wal") and os.path.lexists(path + "-shm")) and not os.access(
+        directory, os.W_OK | os.X_OK
+    ):
+        return directory
+    return None
+
+
 KEEPS_DESCRIPTORS = os.name != "nt"
-"""Windows has no such trap, but an open descriptor there keeps SQLite from deleting its files."""
+"""False on Windows: it has no lock trap, and cannot delete a file that has an open descriptor."""
 
 Identity = tuple[int, int]
 """st_dev and st_ino of a file."""
 
 
+def identity_of(status: os.stat_result) -> Identity:
+    """Return what tells a file from every other one: its device and inode."""
+    return status.st_dev, status.st_ino
+
+
 @dataclass(slots=True)
 class _Group:
+    """The descriptors of one database, shared by everything in this process that holds it."""
+
+    identity: Identity
     users: int = 0
     descriptors: dict[Identity, int] = field(default_factory=dict)
 
@@ -107,39 +140,56 @@ class _Group:
             self.descriptors[(-1, descriptor)] = descriptor
         return known
 
+    def close(self) -> None:
+        for descriptor in self.descriptors.values():
+            os.close(descriptor)
+        self.descriptors.clear()
+
 
 _groups: dict[Identity, _Group] = {}
 _guard = threading.RLock()
 
 
-def identity_of(status: os.stat_result) -> Identity:
-    """Return what tells a file from every other one: its device and inode."""
-    return status.st_dev, status.st_ino
-
-
 class HeldFiles:
-    """A database, and on demand its -wal and -shm, opened to read until `release`.
+    """A database, and on demand its -wal and -shm, open for raw reads during a ``with`` block.
 
-    `path` must be a real path. Raises FileNotFoundError where there is none, `RefusedError` where
-    it cannot be read.
+    `path` is a real path; `db` the database's descriptor, `identity` its device and inode.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, db: int, group: _Group) -> None:
         self.path = path
-        self._released = False
+        self.db = db
+        self.identity = group.identity
+        self._group = group
+
+    @classmethod
+    @contextmanager
+    def hold(cls, path: str) -> Iterator[Self]:
+        """Open the database at a real path; the block must outlast every connection to it.
+
+        Raises FileNotFoundError if it is absent, `RefusedError` if it cannot be read.
+        """
         with _guard:
             known = _groups.get(identity_of(os.stat(path)))
-            self.db = known.open(path) if known is not None else open_or_refuse(path)
-            self.identity = identity_of(os.fstat(self.db))
-            self._group = _groups.setdefault(self.identity, _Group())
-            self._group.users += 1
-            self.db = self._group.adopt(self.db)
+            db = known.open(path) if known is not None else open_or_refuse(path)
+            identity = identity_of(os.fstat(db))
+            group = _groups.setdefault(identity, _Group(identity))
+            group.users += 1
+            db = group.adopt(db)
+        try:
+            yield cls(path, db, group)
+        finally:
+            with _guard:
+                group.users -= 1
+                if not group.users:
+                    del _groups[identity]
+                    group.close()
 
     def open(self, suffix: str) -> int | None:
         """Return a descriptor on the path with ``-wal`` or ``-shm`` appended; None if absent.
 
         Each call looks the path up again: a file that replaced another gets a new descriptor.
-        Raises `RefusedError` where it is there and cannot be read.
+        Raises `RefusedError` for a file that cannot be read.
         """
         try:
             with _guard:
@@ -148,16 +198,11 @@ class HeldFiles:
             return None
 
     def knows(self, descriptor: int) -> bool:
-        """Tell whether a descriptor is one that is held here, not one of SQLite's."""
+        """Tell whether a descriptor is one of these, and not one of SQLite's."""
         return descriptor in self._group.descriptors.values()
 
-    @property
-    def shared(self) -> bool:
-        """Whether something else in this process uses the same database now."""
-        return self._group.users > 1
-
     def let_go(self, descriptor: int | None) -> None:
-        """Close one descriptor early, where that is harmless and keeping it is not: Windows."""
+        """Close one descriptor early on Windows, where keeping it does harm; elsewhere keep it."""
         if descriptor is None or KEEPS_DESCRIPTORS:
             return
         with _guard:
@@ -166,28 +211,15 @@ class HeldFiles:
                     del self._group.descriptors[identity]
                     os.close(descriptor)
 
-    def release(self) -> None:
-        """Say that this user is done, *after* its connection was closed; harmless to repeat."""
-        with _guard:
-            if self._released:
-                return
-            self._released = True
-            self._group.users -= 1
-            if self._group.users:
-                return
-            del _groups[self.identity]
-            for descriptor in self._group.descriptors.values():
-                os.close(descriptor)
-            self._group.descriptors.clear()
 
-
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes
+_COPY_ATTEMPTS = 3
 
 State = list[tuple[int, int, int, int] | None]
 
 
 def state_of(path: str) -> State:
-    """Return what changes when somebody writes to a database or its log, or replaces one."""
+    """Return numbers that change when somebody writes to, or replaces, a database or its log."""
     states: State = []
     for name in (path, path + "-wal"):
         try:
@@ -199,17 +231,71 @@ def state_of(path: str) -> State:
     return states
 
 
+@contextmanager
+def private_copy(held: HeldFiles) -> Iterator[str]:
+    """Copy a database and its log into a directory that nobody else can enter; yield the path.
+
+    Removes the copy after the block. Raises `RefusedError` if there is no room for it, or if the
+    files change during each of three attempts.
+    """
+    name = visible(held.path, 200)
+    _require_room(held.path, name)
+    directory = tempfile.mkdtemp(prefix="modelstore-")  # mode 0700
+    path = os.path.join(directory, "copy.db")
+    try:
+        try:
+            is_whole = any(_copy_both(held, path) for _ in range(_COPY_ATTEMPTS))
+        except OSError as error:
+            raise RefusedError(
+                f"{name} can only be read from a copy, and that failed: {error.strerror}",
+                hint="check the disk, and the room in the directory that TMPDIR names",
+            ) from error
+        if not is_whole:
+            raise RefusedError(
+                f"{name} changed again and again while it was copied",
+                hint="try again when nobody writes to it",
+            )
+        yield path
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _require_room(path: str, name: str) -> None:
+    needed = sum(status[2] for status in state_of(path) if status is not None)
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > free:
+        raise RefusedError(
+            f"{name} can only be read from a copy of {human_bytes(needed)}, and "
+            f"{tempfile.gettempdir()} has {human_bytes(free)} free",
+            hint="set TMPDIR to a directory with more room",
+        )
+
+
+def _copy_both(held: HeldFiles, target: str) -> bool:
+    """Copy database and log to `target`; return whether neither changed meanwhile."""
+    for name in (target, target + "-wal"):
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+    before = state_of(held.path)
+    copy_to(held.db, target)
+    wal = held.open("-wal")
+    if wal is not None:
+        copy_to(wal, target + "-wal")
+        held.let_go(wal)
+    return state_of(held.path) == before
+
+
 def copy_to(source: int, target: str) -> None:
     """Copy the file open at `source` to a path that must not exist yet, of mode 0600.
 
-    Raises OSError; what was written by then is removed.
+    Removes the part that is written before an error. Raises OSError.
     """
     with _new_copy(source, target):
         return
 
 
 def save_to(source: int, target: str, like: os.stat_result) -> None:
-    """Copy as `copy_to` does, and sync it; it gets the mode of `like`, from root its owner too."""
+    """Copy as `copy_to` does, and sync; the copy gets the mode of `like`, from root its owner."""
     with _new_copy(source, target) as copy:
         if os.name != "nt":
             if os.geteuid() == 0:
@@ -220,7 +306,7 @@ def save_to(source: int, target: str, like: os.stat_result) -> None:
 
 @contextmanager
 def _new_copy(source: int, target: str) -> Iterator[int]:
-    """Give the descriptor of a copy just made: by its name, another file could be found later."""
+    """Copy, and yield the copy's descriptor: its name may lead to another file later."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     copy = os.open(target, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:

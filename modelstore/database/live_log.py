@@ -1,11 +1,10 @@
-"""The log of a database that we have open: its wal-index, its file, and attempts to fold it."""
+"""The log of a database that this process has open: wal-index, file, locks, and checkpoints."""
 
 from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Self
 
 from modelstore.database.files import (
     KEEPS_DESCRIPTORS,
@@ -14,6 +13,7 @@ from modelstore.database.files import (
     sync_directory,
     sync_file,
 )
+from modelstore.database.ledger import OTHER_CHECKPOINT, CheckpointRow
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG, sqlite3
 from modelstore.database.sqlite_errors import SQLITE_LOCKED, is_busy, primary_code
 from modelstore.wal.index import WalIndex, read_index
@@ -21,124 +21,11 @@ from modelstore.wal.index import WalIndex, read_index
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from modelstore.wal.index import WalIndex
+    from modelstore.database.handle import Database
     from modelstore.wal.locks import Blocker, LockReport
-
-Generation = tuple[int, int] | None
-"""The salts of a log; None where the wal-index cannot be read."""
-
-
-class CheckpointRow(NamedTuple):
-    """What ``PRAGMA wal_checkpoint`` returns: frames, or -1 where SQLite could not even look."""
-
-    busy: int
-    log: int
-    checkpointed: int
-
-    @property
-    def is_other_checkpoint(self) -> bool:
-        """Whether another checkpoint was at work; SQLite does not wait for it."""
-        return self.log < 0
-
-
-@dataclass(slots=True)
-class GenerationFrames:
-    """Frames of one generation of the log, and how many of them are in the main file."""
-
-    log: int = 0
-    checkpointed: int = 0
-
-
-@dataclass(slots=True)
-class Ledger:
-    """The frames of each generation that a command met, and those that it `moved` itself.
-
-    `exact` ends when a commit slipped in that nobody counted.
-    """
-
-    generations: dict[Generation, GenerationFrames] = field(default_factory=dict)
-    moved: int = 0
-    exact: bool = True
-    _changes: int | None = None  # iChange at the last look
-    _current: Generation = None
-
-    @property
-    def log(self) -> int:
-        """Frames of all generations."""
-        return sum(count.log for count in self.generations.values())
-
-    @property
-    def checkpointed(self) -> int:
-        """Those of them that are in the main file."""
-        return sum(count.checkpointed for count in self.generations.values())
-
-    def see(self, index: WalIndex) -> None:
-        """Note what the wal-index says.
-
-        A log restarts only when all of it is folded, and with the first commit that follows: if
-        no more than that one happened since the last look, none escaped the count.
-        """
-        if index.salt != self._current:
-            self._fold_all()
-            if self._changes is not None and _since(self._changes, index) > 1:
-                self.exact = False
-            self._current = index.salt
-        self._changes = index.change_counter
-        self._raise(index.salt, index.max_frame, min(index.backfill, index.max_frame))
-
-    def backfilled(
-        self, before: WalIndex | None, row: CheckpointRow, after: WalIndex | None
-    ) -> None:
-        """Note the row of a checkpoint that left the log as it is."""
-        if before is None or after is None:
-            if not row.is_other_checkpoint:
-                self.moved += max(0, row.checkpointed - self._count(None).checkpointed)
-                self._raise(None, row.log, row.checkpointed)
-                self.exact = self.exact and row.log == 0
-            return
-        self.see(before)
-        if before.salt == after.salt:
-            self.moved += max(0, row.checkpointed - before.backfill)
-            self._raise(before.salt, row.log, row.checkpointed)
-        else:  # restarted before or after our row was made: what we moved of it is unknown
-            self.exact = False
-        self.see(after)
-
-    def truncated(self, before: WalIndex | None, after: WalIndex | None) -> None:
-        """Note a TRUNCATE that succeeded: all that the log held is in the main file."""
-        if before is None or after is None:
-            self.moved += self.log - self.checkpointed
-            self._fold_all()
-            return
-        self.see(before)
-        self.moved += before.pending
-        self._fold_all()
-        if _since(before.change_counter, after):
-            self.exact = False  # committed and folded between the two looks
-        self._changes, self._current = after.change_counter, after.salt
-        self._raise(after.salt, after.max_frame, after.backfill)
-
-    def _count(self, generation: Generation) -> GenerationFrames:
-        return self.generations.setdefault(generation, GenerationFrames())
-
-    def _raise(self, generation: Generation, log: int, checkpointed: int) -> None:
-        count = self._count(generation)
-        count.log = max(count.log, log)
-        count.checkpointed = max(count.checkpointed, checkpointed)
-
-    def _fold_all(self) -> None:
-        for count in self.generations.values():
-            count.checkpointed = count.log
-
-
-def _since(changes: int, index: WalIndex) -> int:
-    """Return how many commits there were since iChange was `changes`; it wraps."""
-    return (index.change_counter - changes) % (1 << 32)
-
 
 _OWN_DESCRIPTORS = "/proc/self/fd"
 _GATE_TIMEOUT = 20  # milliseconds to wait for the write lock; others wait no longer for us
-_OTHER_CHECKPOINT = CheckpointRow(1, -1, -1)
 
 LOG_DELETED = (
     "the log was deleted while in use; keep the processes that have it open running: "
@@ -148,40 +35,65 @@ DATABASE_REPLACED = "the database file was deleted or replaced while in use"
 
 
 class LiveLog:
-    """What folding needs to know of an open WAL database.
-
-    Made right after the first read on `conn`, when SQLite has its -wal and -shm open. `connect`
-    opens one more connection of the same kind.
-    """
+    """An open WAL: everything that a fold must know about it, and each way to checkpoint it."""
 
     def __init__(
         self,
-        conn: sqlite3.Connection,
+        db: Database,
         held: HeldFiles,
-        connect: Callable[[], sqlite3.Connection],
+        connect: Callable[[], Database],
+        *,
+        page_size: int,
+        wal: int | None,
+        shm: int | None,
     ) -> None:
-        self.conn = conn
-        self.held = held
+        self.page_size = page_size  # bytes
+        self._db = db
+        self._held = held
         self._connect = connect
-        self._gate: sqlite3.Connection | None = None
-        self.page_size = int(conn.execute("PRAGMA page_size").fetchone()[0])  # bytes
-        self._shm = held.open("-shm") if KEEPS_DESCRIPTORS else None
-        self._wal = held.open("-wal") if KEEPS_DESCRIPTORS else None
+        self._gate: Database | None = None
+        self._wal = wal
+        self._shm = shm
         self._was_replaced = KEEPS_DESCRIPTORS and not self._is_open_elsewhere()
 
+    @classmethod
+    @contextmanager
+    def follow(
+        cls, db: Database, held: HeldFiles, connect: Callable[[], Database]
+    ) -> Iterator[Self]:
+        """Watch the log during the block, which ends before `db` is closed.
+
+        Call it right after the first read on `db`, while SQLite has -wal and -shm open. `connect`
+        opens one more connection of the same kind.
+        """
+        log = cls(
+            db,
+            held,
+            connect,
+            page_size=int(db.execute("PRAGMA page_size").fetchone()[0]),
+            wal=held.open("-wal") if KEEPS_DESCRIPTORS else None,
+            shm=held.open("-shm") if KEEPS_DESCRIPTORS else None,
+        )
+        try:
+            yield log
+        finally:
+            if log._gate is not None:
+                with suppress(sqlite3.Error):
+                    log._gate.close()
+
     def _is_open_elsewhere(self) -> bool:
-        """Tell whether SQLite has open what we just opened by the path of the -wal."""
+        """Tell whether SQLite has the file open that the path of the -wal now names."""
         if self._wal is None:
             return False
         wanted = os.fstat(self._wal)
         try:
             names = os.listdir(_OWN_DESCRIPTORS)
         except OSError:
-            return True  # no such table here: believe the path
+            return True  # this system has no such table: believe the path
         for name in names:
             with suppress(OSError):
                 same = os.path.samestat(os.fstat(int(name)), wanted)
-                if same and not self.held.knows(int(name)):
+                if same and not self._held.knows(int(name)):
                     return True
         return False
 
@@ -195,7 +107,7 @@ class LiveLog:
         if self._wal is None:
             return self._was_replaced
         try:
-            now = os.stat(self.held.path + "-wal")
+            now = os.stat(self._held.path + "-wal")
         except OSError:
             return True
         return self._was_replaced or identity_of(now) != identity_of(os.fstat(self._wal))
@@ -203,7 +115,7 @@ class LiveLog:
     def database_is_gone(self) -> bool:
         """Tell whether the path of the database no longer names the file that SQLite has open."""
         try:
-            return identity_of(os.stat(self.held.path)) != self.held.identity
+            return identity_of(os.stat(self._held.path)) != self._held.identity
         except OSError:
             return True
 
@@ -216,30 +128,30 @@ class LiveLog:
     def sizes(self) -> tuple[int, int]:
         """Return the bytes of the -wal (0 if it is absent) and of the database."""
         try:
-            wal = os.stat(self.held.path + "-wal").st_size
+            wal = os.stat(self._held.path + "-wal").st_size
         except OSError:
             wal = 0
-        return wal, os.fstat(self.held.db).st_size
+        return wal, os.fstat(self._held.db).st_size
 
     def sync_database(self) -> None:
-        """Bring the main file to the disk. Raises OSError."""
-        sync_file(self.held.db, self.held.path)
+        """Sync the main file. Raises OSError."""
+        sync_file(self._held.db, self._held.path)
 
     def sync(self) -> None:
-        """Bring the -wal and its name to the disk. Raises OSError."""
-        sync_file(self._wal, self.held.path + "-wal")
-        sync_directory(os.path.dirname(self.held.path))
+        """Sync the -wal and its directory. Raises OSError."""
+        sync_file(self._wal, self._held.path + "-wal")
+        sync_directory(os.path.dirname(self._held.path))
 
     def locks(self) -> LockReport | None:
-        """Return who holds which lock of the log; None where there is no -shm to ask about."""
+        """Return the holders of the log's locks; None where there is no -shm to ask about."""
         if self._shm is None:
             return None
-        from modelstore.wal.locks import read_locks
+        from modelstore.wal.locks import read_locks  # a `list` of a folded database needs no locks
 
         return read_locks(self._shm)
 
     def blockers(self) -> tuple[tuple[Blocker, ...], bool, str | None]:
-        """Return who is in the way of folding, whether that is all of them, and if not, why."""
+        """Return the processes that block a fold, whether the list is complete, and why not."""
         index, report = self.index(), self.locks()
         if index is None or report is None:
             return (), False, "who holds locks is unknown here"
@@ -250,7 +162,7 @@ class LiveLog:
     def is_pinned(self, index: WalIndex) -> bool:
         """Tell whether a reader of an older frame would stop a checkpoint halfway.
 
-        Asked twice, for a reader may come and go between the look at its mark and at its lock.
+        Asks twice: a reader may come and go between the look at its mark and at its lock.
         """
         if not index.pending:
             return False
@@ -266,43 +178,42 @@ class LiveLog:
         return True
 
     def backfill(self) -> CheckpointRow:
-        """Copy what may be copied, without keeping any writer waiting; never truncates."""
+        """Copy what readers allow, without making any writer wait; never truncate."""
         if not HAS_WAL_RESET_BUG:
-            return self.run("PASSIVE", 0)
+            return self.run("PASSIVE")
         # On an affected SQLite a PASSIVE that overlaps a commit which restarts the log loses
         # frames. While a connection of ours holds the write lock, nobody commits.
         with self._write_lock() as is_held:
-            return self.run("PASSIVE", 0) if is_held else _OTHER_CHECKPOINT
+            return self.run("PASSIVE") if is_held else OTHER_CHECKPOINT
 
     def truncate(self) -> CheckpointRow | None:
-        """Try once to empty the log; None where an affected SQLite must not try.
+        """Try once to empty the log; return None on an affected SQLite, which must not try.
 
-        A TRUNCATE that misses the write lock turns into the PASSIVE that loses frames, and whoever
-        comes between a look at the locks and the TRUNCATE can make it miss it. SQLite empties the
-        log when the last connection is closed, with everybody else locked out.
+        A TRUNCATE that misses the write lock turns into the PASSIVE that loses frames, and somebody
+        who comes between a look at the locks and the TRUNCATE can make it miss. SQLite empties the
+        log when the last connection closes, with everybody else locked out.
         """
-        if HAS_WAL_RESET_BUG:
-            return None
-        return self.run("TRUNCATE", 0)
+        return None if HAS_WAL_RESET_BUG else self.run("TRUNCATE")
 
-    def run(self, mode: str, timeout: int) -> CheckpointRow:
-        """Run one checkpoint of a mode of SQLite's, waiting `timeout` milliseconds for locks.
+    def run(self, mode: str) -> CheckpointRow:
+        """Run one checkpoint in a mode of SQLite's, without waiting for any lock.
 
-        An open cursor of `conn` keeps it from checkpointing at all; another connection can.
+        An open cursor on a connection keeps it from checkpointing at all; another connection can.
         """
         try:
-            return _run(self.conn, mode, timeout)
+            return _run(self._db, mode)
         except sqlite3.OperationalError as error:
             if primary_code(error) != SQLITE_LOCKED:
                 raise
         other = self._connect()
         try:
-            return _run(other, mode, timeout)
+            return _run(other, mode)
         finally:
             other.close()
 
     @contextmanager
     def _write_lock(self) -> Iterator[bool]:
+        """Hold the write lock with a connection of its own; yield False if another has it."""
         if self._gate is None:
             self._gate = self._connect()
             self._gate.execute(f"PRAGMA busy_timeout = {_GATE_TIMEOUT}")
@@ -316,19 +227,14 @@ class LiveLog:
         try:
             yield True
         finally:
-            self._gate.execute("ROLLBACK")
-
-    def close(self) -> None:
-        """Close what was opened beside `conn`; before `conn` itself is closed."""
-        if self._gate is not None:
-            self._gate.close()
-            self._gate = None
+            self._gate.rollback()
 
 
-def _run(conn: sqlite3.Connection, mode: str, timeout: int) -> CheckpointRow:
-    before = conn.execute("PRAGMA busy_timeout").fetchone()[0]
-    conn.execute(f"PRAGMA busy_timeout = {timeout}")
+def _run(db: Database, mode: str) -> CheckpointRow:
+    # The C API's sqlite3_wal_checkpoint_v2 is out of reach, and sqlite-utils has no checkpoint.
+    before = db.execute("PRAGMA busy_timeout").fetchone()[0]
+    db.execute("PRAGMA busy_timeout = 0")
     try:
-        return CheckpointRow(*conn.execute(f"PRAGMA main.wal_checkpoint({mode})").fetchone())
+        return CheckpointRow(*db.execute(f"PRAGMA main.wal_checkpoint({mode})").fetchone())
     finally:
-        conn.execute(f"PRAGMA busy_timeout = {before}")
+        db.execute(f"PRAGMA busy_timeout = {before}")

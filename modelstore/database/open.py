@@ -1,15 +1,25 @@
-"""How a database is opened: to write, or to read in the best way that its files allow."""
+"""Open a database after a raw look at it: to write, or to read in the best way possible."""
 
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
-from modelstore.catalogue.schema import Ownership, check_readable
-from modelstore.database.access import Access, PrivateCopy, connect, unwritable, ways_to_read
-from modelstore.database.connection import OpenDatabase, set_wal, tune
-from modelstore.database.files import HeldFiles, identity_of, make_directories, sync_directory
+from modelstore.database.connection import Check, OpenDatabase, Options
+from modelstore.database.files import (
+    HeldFiles,
+    identity_of,
+    make_directories,
+    private_copy,
+    sync_directory,
+    unwritable,
+)
+from modelstore.database.fold import FoldTotals
+from modelstore.database.handle import connect_tuned, set_wal
+from modelstore.database.live_log import LiveLog
 from modelstore.database.probe import Probe, probe
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG, SQLITE_VERSION, sqlite3
 from modelstore.database.sqlite_errors import (
@@ -24,15 +34,48 @@ from modelstore.text import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modelstore.database.handle import Access, Database
+
 _INSPECT = "look first: `modelstore inspect-wal`; then `modelstore checkpoint --discard-damaged`"
 
 
-def open_to_write(path: str, *, timeout: float, create: bool) -> OpenDatabase:
-    """Open read-write, or refuse; see `modelstore.database.connection.open_database`."""
-    found = probe(path, create=create)
-    if found.must_not_fold:
+class Purpose(Enum):
+    """The reason for opening a database. Only CREATE makes a file where there is none."""
+
+    READ = "read"
+    WRITE = "write"
+    CREATE = "create"
+
+
+def open_database(
+    path: str,
+    *,
+    purpose: Purpose,
+    timeout: float = 5.0,
+    fold: bool = True,
+    check: Check | None = None,
+) -> OpenDatabase:
+    """Open a database after a raw look at it; the caller closes it, which folds its log.
+
+    `timeout` is the patience in seconds, for locks and for the fold alike. Without `fold`, no byte
+    of the database, or of a log with content, changes. Raises `RefusedError` for a database that
+    must not be opened, `LockedError`, and `DamageError`.
+    """
+    options = Options(timeout=timeout, fold=fold, create=purpose is Purpose.CREATE, check=check)
+    found = probe(path, create=options.create)
+    if purpose is Purpose.READ:
+        return _open(found, _ways_to_read(found, fold=fold), options)
+    if not fold:
+        raise RefusedError("a command that writes cannot do without the fold", hint=None)
+    _prepare_to_write(found)
+    return _open(found, ("rw",), options)
+
+
+def _prepare_to_write(found: Probe) -> None:
+    """Create a missing file; refuse a database that cannot be written or folded."""
+    if found.why_not_fold is not None:
         raise RefusedError(
-            f"{found.name}-wal must not be folded: {log_trouble(found)}", hint=_INSPECT
+            f"{found.name}-wal must not be folded: {found.why_not_fold}", hint=_INSPECT
         )
     if not found.exists:
         _create_file(found)
@@ -42,46 +85,70 @@ def open_to_write(path: str, *, timeout: float, create: bool) -> OpenDatabase:
             f"{visible(blocked, 200)} cannot be written by this user, so neither can the database",
             hint="check who owns the database, its -wal, its -shm and its directory",
         )
-    held = _hold(found)
+
+
+def _create_file(found: Probe) -> None:
+    """Create an empty file, and its directory; both outlive a power cut."""
+    directory = os.path.dirname(found.path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
     try:
-        return connected(held, found, "rw", timeout=timeout, create=create)
+        make_directories(directory)
+        with suppress(FileExistsError):
+            os.close(os.open(found.path, flags, 0o644))
+        sync_directory(directory)
+    except OSError as error:
+        raise RefusedError(
+            f"{found.name} cannot be created: {error.strerror}",
+            hint="choose another path with --db",
+        ) from error
+
+
+def _ways_to_read(found: Probe, *, fold: bool) -> tuple[Access, ...]:
+    """Return the ways to open a database for reading, the best first."""
+    if found.foreign is not None:
+        return ("immutable",)
+    if found.why_not_fold is not None:
+        return ("copy",)
+    last: Access = "copy" if found.wal_size else "immutable"
+    blocked = unwritable(found.path)
+    if blocked == found.path:
+        # A -wal or -shm that we made would be ours, and shut its owner out of the database.
+        return ("ro", last) if found.wal_size is not None and found.shm_size else (last,)
+    if not fold or blocked == found.path + "-wal":
+        return ("ro", last)
+    # A log and index that are there can be used in a directory that takes no new files.
+    return ("rw", "ro", last)
+
+
+def _open(found: Probe, ways: tuple[Access, ...], options: Options) -> OpenDatabase:
+    """Open in the first of these ways that works; explain the error of the last."""
+    *others, last = ways
+    with ExitStack() as stack:
+        try:
+            held = stack.enter_context(HeldFiles.hold(found.path))
+        except FileNotFoundError as error:
+            raise _deleted(found) from error
+        try:
+            for access in others:
+                with _another_way_on_no_access():
+                    return connected(stack, held, found, access, options)
+            return connected(stack, held, found, last, options)
+        except sqlite3.Error as error:
+            gone = _gone(held, found)
+            raise gone or translate_sqlite_error(error, found.path) or error from error
+
+
+@contextmanager
+def _another_way_on_no_access() -> Iterator[None]:
+    try:
+        yield
     except sqlite3.Error as error:
-        gone = _gone(held, found)
-        held.release()
-        raise gone or translate_sqlite_error(error, found.path) or error from error
-    except BaseException:
-        held.release()
-        raise
-
-
-def open_to_read(path: str, *, timeout: float, fold: bool) -> OpenDatabase:
-    """Open for reading in the first way that works."""
-    found = probe(path)
-    held = _hold(found)
-    *others, last = ways_to_read(found, fold=fold)
-    try:
-        for access in others:
-            with _another_way_on_no_access():
-                return connected(held, found, access, timeout=timeout, fold=fold)
-        return connected(held, found, last, timeout=timeout, fold=fold)
-    except sqlite3.Error as error:
-        gone = _gone(held, found)
-        held.release()
-        raise gone or translate_sqlite_error(error, found.path) or error from error
-    except BaseException:
-        held.release()
-        raise
-
-
-def _hold(found: Probe) -> HeldFiles:
-    try:
-        return HeldFiles(found.path)
-    except FileNotFoundError as error:
-        raise _deleted(found) from error
+        if not is_no_access(error):
+            raise
 
 
 def _gone(held: HeldFiles, found: Probe) -> RefusedError | None:
-    """Return what SQLite's error comes from, where the database went away under it."""
+    """Explain an error of SQLite's by a database that went away meanwhile, if it did."""
     try:
         same = identity_of(os.stat(found.path)) == held.identity
     except OSError:
@@ -95,84 +162,86 @@ def _deleted(found: Probe) -> RefusedError:
     )
 
 
-@contextmanager
-def _another_way_on_no_access() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        if not is_no_access(error):
-            raise
-
-
 def connected(
-    held: HeldFiles,
-    found: Probe,
-    access: Access,
-    *,
-    timeout: float,
-    create: bool = False,
-    fold: bool = True,
+    stack: ExitStack, held: HeldFiles, found: Probe, access: Access, options: Options
 ) -> OpenDatabase:
-    """Connect, and close again whatever was opened if that fails."""
-    copy = PrivateCopy(held) if access == "copy" else None
-    conn: sqlite3.Connection | None = None
-    try:
-        conn = connect(copy.path if copy is not None else found.path, access)
-        tune(conn, timeout)
-        if copy is not None:
-            conn.execute("PRAGMA query_only = ON")
-        warnings = list(_warnings(found, access))
-        owner = check_readable(conn, found.path)
-        if access == "rw" and (owner == "catalogue" or (create and owner == "empty")):
-            warnings += _use_wal(conn, owner)
+    """Connect; the result takes over the open files in `stack`. Raises `sqlite3.Error`.
+
+    After an error, `stack` is as it was.
+    """
+    with ExitStack() as attempt:
+        file = found.path
+        if access == "copy":
+            file = attempt.enter_context(private_copy(held))
+        again = partial(connect_tuned, file, access, options.timeout)
+        db = attempt.enter_context(_closing(again()))
+        if access == "copy":
+            db.execute("PRAGMA query_only = ON")
+        warnings = _warnings(found, access) + _check(db, found, access, options)
+        totals = None
+        if db.journal_mode == "wal" and access in {"rw", "ro"}:
+            totals = FoldTotals(attempt.enter_context(LiveLog.follow(db, held, again)))
         opened = OpenDatabase(
-            conn,
-            held=held,
-            probe=found,
-            access=access,
-            timeout=timeout,
-            may_fold=fold,
-            copy=copy,
+            db, found, held, access=access, options=options, totals=totals, connect_again=again
         )
-        opened.warnings += warnings
-        opened.follow_log()
-    except BaseException:
-        if conn is not None:
-            with suppress(sqlite3.Error):
-                conn.close()
-        if copy is not None:
-            copy.remove()
-        raise
+        stack.push(attempt.pop_all())
+    opened.take_over(stack)
+    opened.warnings += warnings
     return opened
 
 
-def _use_wal(conn: sqlite3.Connection, owner: Ownership) -> list[str]:
-    (mode,) = conn.execute("PRAGMA journal_mode").fetchone()
+@contextmanager
+def _closing(db: Database) -> Iterator[Database]:
     try:
-        why = set_wal(conn) if mode != "wal" else None
+        yield db
+    finally:
+        with suppress(sqlite3.Error):
+            db.close()
+
+
+def _check(db: Database, found: Probe, access: Access, options: Options) -> list[str]:
+    """Let the caller look; put a new database, or one of its own, into WAL mode."""
+    is_own = options.check is not None and options.check(db, found.path)
+    is_new = options.create and _is_blank(db)
+    if access != "rw" or not (is_own or is_new) or db.journal_mode == "wal":
+        return []
+    before = db.journal_mode
+    try:
+        why = set_wal(db)
     except sqlite3.Error as error:
-        if owner == "empty" or primary_code(error) != SQLITE_FULL:
+        if is_new or primary_code(error) != SQLITE_FULL:
             raise
-        why = str(error)  # it can be read as it is
+        why = str(error)  # it can be read in the mode that it has
     if why is None:
         return []
-    return [f"WAL mode could not be set ({visible(why, 200)}): the database stays in mode {mode}"]
+    return [f"WAL mode could not be set ({visible(why, 200)}): the database stays in mode {before}"]
+
+
+def _is_blank(db: Database) -> bool:
+    """Tell whether a database holds nothing: no table or view, and neither of the two marks."""
+    marks = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS)
+    return not (db.table_names() or db.view_names() or any(marks))
+
+
+_MARKS = ("application_id", "user_version")  # sqlite.org/fileformat.html#application_id
 
 
 def _warnings(found: Probe, access: Access) -> list[str]:
     warnings = []
-    if found.must_not_fold:
+    if found.why_not_fold is not None:
         what = "the database alone" if found.foreign else "a copy"
         warnings.append(
-            f"{found.name}-wal is not folded, {what} is read: {log_trouble(found)}; " + _INSPECT
+            f"{found.name}-wal is not folded, {what} is read: {found.why_not_fold}; {_INSPECT}"
         )
     elif access == "copy":
         warnings.append(
-            f"{found.name} and its log were read from a private copy, for SQLite cannot use them "
-            "where they are"
+            f"{found.name} and its log were read from a private copy, because SQLite cannot use "
+            "them where they are"
         )
     elif access == "immutable" and found.is_wal:
-        warnings.append(f"{found.name} was read without locks, for its log cannot be made there")
+        warnings.append(
+            f"{found.name} was read without locks, because its log cannot be made there"
+        )
     if HAS_WAL_RESET_BUG and access == "rw" and found.attached:
         warnings.append(
             f"other processes have {found.name} open, and this program runs on SQLite "
@@ -180,34 +249,3 @@ def _warnings(found: Probe, access: Access) -> list[str]:
             "install a newer SQLite"
         )
     return warnings
-
-
-def log_trouble(found: Probe) -> str:
-    """Say what is wrong with a log that must not be folded."""
-    if found.foreign is not None:
-        return f"it does not belong to this database: {found.foreign}"
-    log = found.log
-    if log is None:
-        return "it is damaged"
-    if log.fault is not None:
-        return f"{log.fault.value}, and SQLite would drop all of it ({log.later_commits:,} commits)"
-    return (
-        f"frame {log.valid + 1:,} is damaged, and SQLite would drop it and the "
-        f"{log.later_commits:,} commits that follow"
-    )
-
-
-def _create_file(found: Probe) -> None:
-    """Create an empty file, and its directory, so that both outlive a power cut."""
-    directory = os.path.dirname(found.path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-    try:
-        make_directories(directory)
-        with suppress(FileExistsError):
-            os.close(os.open(found.path, flags, 0o644))
-        sync_directory(directory)
-    except OSError as error:
-        raise RefusedError(
-            f"{found.name} cannot be created: {error.strerror}",
-            hint="choose another place with --db",
-        ) from error

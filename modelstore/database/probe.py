@@ -10,6 +10,7 @@ import os
 import stat
 import struct
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -126,9 +127,23 @@ class Probe:
         return self.header is not None and self.header.is_wal
 
     @property
-    def must_not_fold(self) -> bool:
-        """Whether replaying the log into the database would destroy something."""
-        return self.damaged or self.foreign is not None
+    def why_not_fold(self) -> str | None:
+        """The reason why folding the log would destroy something; None where it would not.
+
+        Everything that opens, folds or unlinks a log asks here, so a new kind of evidence belongs
+        here too.
+        """
+        if self.foreign is not None:
+            return f"it does not belong to this database: {self.foreign}"
+        if not self.damaged or self.log is None:
+            return None
+        fault, lost = self.log.fault, f"{self.log.later_commits:,} commits"
+        if fault is not None:
+            return f"{fault.value}, and SQLite would drop all of it ({lost})"
+        return (
+            f"frame {self.log.valid + 1:,} is damaged, and SQLite would drop it and the "
+            f"{lost} that follow"
+        )
 
 
 def probe(path: str, *, create: bool = False) -> Probe:
@@ -149,14 +164,12 @@ def probe(path: str, *, create: bool = False) -> Probe:
             hint="check the path, and who may enter its directory",
         ) from error
     _require_regular(status, name)
-    try:
-        held = HeldFiles(real)
-    except FileNotFoundError:
-        return _absent(real, name, create=create)
-    try:
+    with ExitStack() as stack:
+        try:
+            held = stack.enter_context(HeldFiles.hold(real))
+        except FileNotFoundError:
+            return _absent(real, name, create=create)
         return _look(held, name)
-    finally:
-        held.release()
 
 
 def real_path(path: str) -> str:

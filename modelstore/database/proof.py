@@ -1,4 +1,4 @@
-"""Counting what was promised in the main file alone, while nobody can change it."""
+"""Count the promised rows in the main file alone, while nobody can change it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelstore.database.access import connect
 from modelstore.database.fold import copy_whole, pauses
+from modelstore.database.handle import connect
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from modelstore.database.connection import OpenDatabase
+    from modelstore.database.handle import Database
 
 Kind = Literal["main file alone", "checkpoint evidence"]
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How it is known that rows are safe: `counted` in the main file alone, or the checkpoint.
+    """The evidence that rows are safe: they were `counted` in the main file alone, or folded.
 
-    Where they could not be counted in time, `counted` is None: then that our frames were copied
-    and the main file synced is the evidence.
+    `counted` is None where there was no time to count. Then the evidence is that all our frames
+    were copied and the main file synced.
     """
 
     kind: Kind
@@ -34,22 +35,19 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing speaks against the promise."""
+        """True unless the count contradicts the promise."""
         return self.counted is None or self.counted == self.expected
 
 
 def prove(
-    opened: OpenDatabase,
-    count: Callable[[sqlite3.Connection], int],
-    expected: int,
-    patience: float,
+    opened: OpenDatabase, count: Callable[[Database], int], expected: int, patience: float
 ) -> Proof:
-    """Count through a connection that sees the main file alone; `patience` in seconds.
+    """Count through a connection that sees the main file alone; wait `patience` seconds at most.
 
     A read transaction of ours that begins while the whole log is folded keeps every checkpoint
-    from writing to the main file; without it, a busy checkpointer makes such a look malformed
-    (sqlite.org/walformat.html#wal_locks). What is promised counts as written, changed or not: the
-    close waits for it. Raises `DamageError` where the main file is damaged.
+    from writing to the main file; without it, a checkpoint at work makes such a look malformed
+    (sqlite.org/walformat.html#wal_locks). Rows that were only confirmed count as written, so the
+    close waits for them. Raises `DamageError` for a damaged main file.
     """
     if not opened.has_written:
         opened.wrote()
@@ -68,28 +66,28 @@ def prove(
 
 
 @contextmanager
-def frozen_main(opened: OpenDatabase, patience: float) -> Iterator[sqlite3.Connection | None]:
-    """Keep the main file whole and still for a block; `patience` in seconds.
+def frozen_main(opened: OpenDatabase, patience: float) -> Iterator[Database | None]:
+    """Keep the main file whole and unchanged for a block; wait `patience` seconds at most.
 
-    Yields the connection that does so; its snapshot is what the main file must hold, whatever
-    others commit meanwhile. None where that could not be had in time.
+    Yields the connection that does so. The main file must hold the snapshot of that connection,
+    whatever others commit meanwhile. Yields None if there was no time.
     """
     with closing(opened.connect_again()) as holder:
         yield holder if _await_whole(opened, holder, patience) else None
         holder.rollback()
 
 
-def _await_whole(opened: OpenDatabase, holder: sqlite3.Connection, patience: float) -> bool:
-    """Fold until the main file is whole and frozen; return whether that was had in time."""
+def _await_whole(opened: OpenDatabase, holder: Database, patience: float) -> bool:
+    """Fold until the main file is whole and frozen; return False if time is up."""
     begun = time.monotonic()
     pause = pauses()
-    log, account = opened.log, opened.account
-    if log is not None and account is not None:
-        account.open(log)
+    totals = opened.totals
+    if totals is not None:
+        totals.begin()
     try:
         while True:
-            if log is not None and account is not None and opened.may_fold:
-                copy_whole(log, account.ledger)
+            if totals is not None and opened.why_not_fold() is None:
+                copy_whole(totals)
             if _freeze(opened, holder):
                 return True
             holder.rollback()
@@ -100,19 +98,19 @@ def _await_whole(opened: OpenDatabase, holder: sqlite3.Connection, patience: flo
     finally:
         waited = time.monotonic() - begun
         opened.spend(waited)
-        if account is not None:
-            account.seconds += waited
+        if totals is not None:
+            totals.seconds += waited
 
 
-def _freeze(opened: OpenDatabase, holder: sqlite3.Connection) -> bool:
+def _freeze(opened: OpenDatabase, holder: Database) -> bool:
     """Begin to read; return whether the main file is whole and stays as it is meanwhile.
 
-    Without a log, the shared lock of any reader sees to that. With one, either nothing is left
-    to copy, and our read mark keeps it so; or we hold READ0, the lock of those who read the
-    database file alone, which stops all copying.
+    Without a log, the shared lock of any reader freezes it. With a log, it is frozen if nothing is
+    left to copy, because our read mark keeps it so; or if we hold READ0, the lock of those who
+    read the database file alone, which stops all copying.
     """
-    holder.execute("BEGIN")
-    holder.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    holder.begin()
+    holder.execute("SELECT count(*) FROM sqlite_master").fetchone()  # takes the snapshot
     if opened.journal_mode != "wal":
         return True
     index = opened.log.index() if opened.log is not None else None

@@ -166,7 +166,7 @@ class Importer:
         """Count every row of this import in the main file alone, if that can be had now."""
         return prove(
             self._opened,
-            lambda conn: count_present(conn, self._staging),
+            lambda db: count_present(db.conn, self._staging),
             self._staging.expected(),
             self._opened.timeout,
         )

@@ -82,7 +82,7 @@ class ImportResult:
     @property
     def is_pending(self) -> bool:
         """True while rows are safe in database and log together, but not in the main file."""
-        return self.checkpoint.exit_code(wrote=True) is ExitCode.BUSY
+        return self.checkpoint.exit_code("write") is ExitCode.BUSY
 
     @property
     def in_main_file(self) -> bool:
@@ -100,7 +100,7 @@ class ImportResult:
         if self.total("skipped") or any(self.is_fault(tally) for tally in self.tallies):
             found.add(ExitCode.SKIPPED)
         if not self.dry_run:
-            found.add(self.checkpoint.exit_code(wrote=True, allow_pending=self.allow_pending))
+            found.add(self.checkpoint.exit_code("write", allow_pending=self.allow_pending))
             if self.proof is not None and not self.proof.holds:
                 found.add(ExitCode.FAILED)
         ordered = []

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
 from modelstore.sources.base import Context, Target
-from modelstore.text import visible
+from modelstore.text import utc_now, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +37,7 @@ def make_context(host: str | None, timeout: float, api_key_file: str | None) -> 
     """Return what every source of this import may use."""
     return Context(
         host=_host(host),
-        now=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        now=utc_now(),
         environ=dict(os.environ),
         home=os.path.expanduser("~"),
         timeout=timeout,

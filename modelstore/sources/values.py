@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from modelstore.text import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +125,7 @@ def iso_time(mtime_ns: int) -> str | None:
     seconds = mtime_ns // 1_000_000_000
     if not 0 < seconds < _YEAR_10000:
         return None
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return utc_text(seconds)
 
 
 def count_or_none(value: object) -> int | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.database import sqlite
-from modelstore.database.versions import has_wal_reset_bug
+from modelstore.database.sqlite import has_wal_reset_bug
 from modelstore.finding import Finding, findings_of
 from modelstore.text import human_bytes, plural
 from modelstore.verify.place import check_ownership, check_place, describe_place

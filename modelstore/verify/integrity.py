@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from modelstore.database.connection import CACHE_SIZE
+from modelstore.database.handle import CACHE_SIZE
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import (
     SQLITE_ERROR,

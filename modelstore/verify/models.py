@@ -11,7 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelstore.database.connection import Purpose, open_database
+from modelstore.catalogue.schema import is_catalogue
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text, whole_or_none
 from modelstore.errors import ExitCode, ModelstoreError, RefusedError
 from modelstore.finding import Finding, Severity
@@ -404,14 +405,16 @@ def record_hashes(path: str, hashes: list[NewHash], timeout: float) -> Finding |
     ]
     try:
         with (
-            open_database(path, purpose=Purpose.WRITE, timeout=timeout) as opened,
+            open_database(
+                path, purpose=Purpose.WRITE, timeout=timeout, check=is_catalogue
+            ) as opened,
             opened.write() as db,
         ):
             db.conn.executemany(_RECORD, rows)
         checkpoint = opened.checkpoint
     except ModelstoreError as error:
         return _not_recorded(f"{plural(len(rows), 'digest')} could not be recorded: {error}")
-    if checkpoint is None or checkpoint.exit_code(wrote=True) is not ExitCode.OK:
+    if checkpoint is None or checkpoint.exit_code("write") is not ExitCode.OK:
         return _not_recorded(
             f"{plural(len(rows), 'digest')} were recorded, but only in the log: "
             "somebody keeps it from being folded"

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.database.access import unwritable
+from modelstore.database.files import unwritable
 from modelstore.database.filesystem import mount_of, mount_table, ownership_warning
 from modelstore.finding import Finding, findings_of
 from modelstore.text import human_bytes, plural

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelstore.database.checkpoint import Checkpoint
-from modelstore.database.open import log_trouble
 from modelstore.finding import Check, Finding, findings_of
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ def why_not_fold(subject: Subject) -> str | None:
     """Return why folding would destroy something, as far as the raw files tell."""
     if subject.gone is not None:
         return "the log was deleted while in use"
-    if subject.probe is not None and subject.probe.must_not_fold:
-        return log_trouble(subject.probe)
+    if subject.probe is not None and subject.probe.why_not_fold is not None:
+        return subject.probe.why_not_fold
     if subject.log.is_damaged:
         return "the log is damaged"
     return "the wal-index is wrong" if unheld_pages(subject.log) else None

@@ -9,17 +9,17 @@ from __future__ import annotations
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from modelstore.catalogue.schema import ownership
-from modelstore.database.access import connect
-from modelstore.database.connection import Purpose, open_database
+from modelstore.catalogue.schema import is_catalogue, ownership
+from modelstore.database.handle import connect
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.proof import frozen_main
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 from modelstore.errors import DamageError, RefusedError
 from modelstore.finding import CHECKS, Check, Finding, Verification, findings_of
+from modelstore.text import utc_now
 from modelstore.verify.checkpoint import check_checkpoint, fold, not_folded
 from modelstore.verify.environment import check_environment
 from modelstore.verify.expectations import check_expectations
@@ -94,7 +94,7 @@ def verify(given: str, *, origin: str, orders: VerifyOptions) -> Verification:
 
     Raises `LockedError` where a lock of a rollback-mode database outlasts patience.
     """
-    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    started = utc_now()
     begun = time.monotonic()
     subject = look(given, deep=orders.deep)
     run = _Run(orders, subject, unfoldable=why_not_fold(subject))
@@ -134,6 +134,7 @@ def _look_inside(run: _Run) -> None:
             purpose=Purpose.READ,
             timeout=run.orders.timeout,
             fold=hot and run.orders.fold,
+            check=is_catalogue,
         ) as reader:
             _read(run, reader)
             left = None
@@ -196,7 +197,13 @@ def _leave(run: _Run) -> None:
 def _fold_and_compare(run: _Run, reader: OpenDatabase) -> str | None:
     """Fold, and look at the main file alone; return why that does not hold everything, if so."""
     orders, path = run.orders, run.subject.path
-    opened = open_database(path, purpose=Purpose.READ, timeout=orders.timeout, fold=orders.fold)
+    opened = open_database(
+        path,
+        purpose=Purpose.READ,
+        timeout=orders.timeout,
+        fold=orders.fold,
+        check=is_catalogue,
+    )
     with opened, reader:  # `opened` is closed last, which removes a log that is empty
         with run.timed("checkpoint"):
             run.checkpoint, stuck = fold(opened, orders)
@@ -233,7 +240,7 @@ def _compare(run: _Run, opened: OpenDatabase, reader: OpenDatabase, checkpoint: 
         with frozen_main(opened, run.orders.timeout) as holder:
             if holder is not None:
                 with closing(connect(opened.path, "immutable")) as alone:
-                    _compare_with(run, alone, holder, before)
+                    _compare_with(run, alone.conn, holder.conn, before)
                 return True
     except sqlite3.Error as error:
         if not is_busy(error):
@@ -260,7 +267,7 @@ def _expect_alone(run: _Run, view: sqlite3.Connection | None) -> None:
     """Hold a main file that does not have everything against what is expected of it."""
     if run.orders.expected is not None:
         with closing(connect(run.subject.path, "immutable")) as alone:
-            run.take(check_expectations(run.orders.expected, alone, view))
+            run.take(check_expectations(run.orders.expected, alone.conn, view))
 
 
 def _check_models(run: _Run, records: Records) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from modelstore.catalogue.merge import Merged, merge
 from modelstore.catalogue.schema import create_or_migrate
 from modelstore.catalogue.staging import Staging, model_row
-from modelstore.database.sqlite import Database, sqlite3
+from modelstore.database.handle import Database
+from modelstore.database.sqlite import sqlite3
 from modelstore.model import Found, Model, ModelFile, Place, file_locator, model_id
 
 if TYPE_CHECKING:

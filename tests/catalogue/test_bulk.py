@@ -11,7 +11,7 @@ import pytest
 
 from modelstore.catalogue.merge import count_present, merge
 from modelstore.catalogue.staging import Staging, model_row
-from modelstore.database.sqlite import Database
+from modelstore.database.handle import Database
 from modelstore.model import Model
 from tests.catalogue.making import LATER, NOW, Opened, catalogue, counts, model, table, take_rows
 

@@ -7,9 +7,15 @@ import pytest
 
 from modelstore.catalogue import schema
 from modelstore.catalogue.merge import count_present, merge
-from modelstore.catalogue.schema import APPLICATION_ID, SCHEMA_VERSION, create_or_migrate, ownership
+from modelstore.catalogue.schema import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    create_or_migrate,
+    is_catalogue,
+    ownership,
+)
 from modelstore.catalogue.staging import Staging
-from modelstore.database.connection import Purpose, open_database
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
 from modelstore.model import MODEL_COLUMNS
@@ -84,6 +90,15 @@ def test_a_newer_catalogue_is_refused(tmp_path: Path) -> None:
     opened.conn.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     with pytest.raises(RefusedError, match=f"schema {SCHEMA_VERSION + 1}"):
         create_or_migrate(opened, opened.path)
+
+
+@pytest.mark.parametrize("purpose", list(Purpose))
+def test_a_newer_catalogue_is_not_even_opened(tmp_path: Path, purpose: Purpose) -> None:
+    opened = catalogue(tmp_path)
+    opened.conn.execute("PRAGMA user_version = 999")
+    opened.conn.close()
+    with pytest.raises(RefusedError, match="schema 999"):
+        open_database(opened.path, purpose=purpose, check=is_catalogue)
 
 
 def test_an_older_catalogue_is_brought_forward_step_by_step(

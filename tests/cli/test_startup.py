@@ -81,7 +81,7 @@ def test_what_needs_no_database_loads_none(
     assert top_levels(names) <= _COMMAND_LINE | version
     ours = {name for name in names if name.startswith("modelstore")} - _OF_OURS
     allowed = {"modelstore.cli", *(f"modelstore.cli.{name}" for name in _OF_CLI)}
-    allowed |= {"modelstore.database", "modelstore.database.versions"} if version else set()
+    allowed |= {"modelstore.database", "modelstore.database.sqlite"} if version else set()
     assert ours <= allowed
     assert not names & {"sqlite3", "asyncio", "email", "http.client", "ssl", "logging"}
 

@@ -50,7 +50,7 @@ for package in (modelstore.database, modelstore.wal):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):
         if not module.name.endswith('vector'):
             importlib.import_module(module.name)
-from modelstore.database.connection import Purpose, open_database
+from modelstore.database.open import Purpose, open_database
 from modelstore.errors import ModelstoreError
 os.setgroups([])
 os.setgid({NOBODY})

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from modelstore.database import checkpoint_modes
-from modelstore.database.checkpoint import Checkpoint, Mode
+from modelstore.database.checkpoint import Checkpoint, Mode, Work
 from modelstore.database.checkpoint_modes import run_checkpoint
-from modelstore.database.connection import Purpose, open_database
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG
 from modelstore.errors import ExitCode
 from modelstore.wal.locks import Blocker
@@ -33,25 +33,29 @@ BLOCKER = Blocker(4121, "python app.py", "READ1", 1, 127, ("backfill", "reset", 
 
 
 @pytest.mark.parametrize(
-    ("result", "wrote", "allow_pending", "code"),
+    ("result", "work", "allow_pending", "code"),
     [
-        (FOLDED, True, False, ExitCode.OK),
-        (FOLDED, False, False, ExitCode.OK),
-        (PENDING, True, False, ExitCode.BUSY),
-        (PENDING, True, True, ExitCode.OK),
-        (PENDING, False, False, ExitCode.OK),
-        (replace(PENDING, wal_synced=False), True, False, ExitCode.FAILED),
-        (replace(PENDING, wal_synced=False), True, True, ExitCode.FAILED),
-        (replace(PENDING, log_deleted=True), True, True, ExitCode.FAILED),
-        (replace(PENDING, log_deleted=True), False, False, ExitCode.FAILED),
-        (replace(FOLDED, log_deleted=True), True, False, ExitCode.OK),
-        (replace(FOLDED, busy=True), True, False, ExitCode.OK),  # kept, but nothing is missing
+        (FOLDED, "write", False, ExitCode.OK),
+        (FOLDED, "read", False, ExitCode.OK),
+        (PENDING, "write", False, ExitCode.BUSY),
+        (PENDING, "write", True, ExitCode.OK),
+        (PENDING, "read", False, ExitCode.OK),
+        (replace(PENDING, wal_synced=False), "write", False, ExitCode.FAILED),
+        (replace(PENDING, wal_synced=False), "write", True, ExitCode.FAILED),
+        (replace(PENDING, log_deleted=True), "write", True, ExitCode.FAILED),
+        (replace(PENDING, log_deleted=True), "read", False, ExitCode.FAILED),
+        (replace(FOLDED, log_deleted=True), "write", False, ExitCode.OK),
+        (replace(FOLDED, busy=True), "write", False, ExitCode.OK),  # kept, but nothing is missing
+        (FOLDED, "checkpoint", False, ExitCode.OK),
+        (PENDING, "checkpoint", False, ExitCode.BUSY),
+        (replace(FOLDED, in_main_file=False), "checkpoint", False, ExitCode.BUSY),  # not synced
+        (replace(PENDING, log_deleted=True), "checkpoint", False, ExitCode.FAILED),
     ],
 )
-def test_what_it_says_to_the_shell(
-    result: Checkpoint, wrote: bool, allow_pending: bool, code: ExitCode
+def test_a_fold_gives_each_kind_of_command_its_exit_code(
+    result: Checkpoint, work: Work, allow_pending: bool, code: ExitCode
 ) -> None:
-    assert result.exit_code(wrote=wrote, allow_pending=allow_pending) is code
+    assert result.exit_code(work, allow_pending=allow_pending) is code
 
 
 def test_the_line_that_every_command_shows() -> None:
@@ -81,7 +85,7 @@ def test_each_mode_brings_everything_into_the_main_file(tmp_path: Path, mode: Mo
         result = run_checkpoint(opened, mode, 1.0)
         assert (result.mode, result.log, result.checkpointed, result.left) == (mode, 5, 5, 0)
         assert (result.busy, result.exact, result.in_main_file) == (False, True, True)
-        assert result.exit_code(wrote=True) is ExitCode.OK
+        assert result.exit_code("write") is ExitCode.OK
         assert (result.wal_size_after == 0) is (mode == "truncate")
         assert rows_in_main_alone(path) == 5
 
@@ -99,7 +103,7 @@ def test_an_old_reader_is_named_while_it_is_waited_for(tmp_path: Path, mode: Mod
         assert (result.log, result.checkpointed, result.left) == (6, 5, 1)
         assert result.busy
         assert not result.in_main_file
-        assert result.exit_code(wrote=True) is ExitCode.BUSY
+        assert result.exit_code("write") is ExitCode.BUSY
         assert [blocker.pid for blocker in result.blockers] == [other.pid]
         assert result.wal_synced
     assert bool(waits) is (mode != "passive")
@@ -121,11 +125,11 @@ def test_a_reader_of_the_newest_frame_does_not_make_it_fail(tmp_path: Path) -> N
     path = crashed(tmp_path / "app.db")
     with reader(path), open_database(str(path), purpose=Purpose.WRITE) as opened:
         full = run_checkpoint(opened, "full", 0.1)
-        assert (full.busy, full.left, full.exit_code(wrote=True)) == (False, 0, ExitCode.OK)
+        assert (full.busy, full.left, full.exit_code("write")) == (False, 0, ExitCode.OK)
         result = run_checkpoint(opened, "truncate", 0.1)
     assert result.busy is not HAS_WAL_RESET_BUG  # then it is not even tried
     assert result.left == 0
-    assert result.exit_code(wrote=True) is ExitCode.OK
+    assert result.exit_code("write") is ExitCode.OK
 
 
 @pytest.mark.parametrize("mode", ["full", "restart", "truncate"])
@@ -165,7 +169,7 @@ def test_a_database_without_a_log_has_nothing_to_fold(tmp_path: Path) -> None:
         result = run_checkpoint(opened, "truncate", 1.0)
     assert result.mode == "none"
     assert result.reason is not None
-    assert result.exit_code(wrote=True) is ExitCode.OK
+    assert result.exit_code("write") is ExitCode.OK
 
 
 def test_the_close_after_it_counts_no_frame_twice(tmp_path: Path) -> None:

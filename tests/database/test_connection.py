@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.catalogue.schema import create_or_migrate
-from modelstore.database.connection import OpenDatabase, Purpose, open_database
+from modelstore.database.connection import OpenDatabase
+from modelstore.database.handle import Database
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import primary_code
 from modelstore.errors import DamageError, ExitCode, LockedError, RefusedError
@@ -28,12 +30,6 @@ from tests.database.outside import (
 from tests.database.test_probe import CRASH_WITH_PAGE_1, flip
 
 root_only = pytest.mark.skipif(not IS_ROOT, reason="only root can act as another user")
-
-
-def catalogue(path: Path) -> Path:
-    with open_database(str(path), purpose=Purpose.CREATE) as opened:
-        create_or_migrate(opened, opened.path)
-    return path
 
 
 def insert(opened: OpenDatabase, value: str = "new") -> None:
@@ -81,7 +77,7 @@ def test_only_create_makes_a_file(tmp_path: Path, purpose: Purpose) -> None:
 def test_any_path_is_opened_as_it_is(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     with open_database(str(path), purpose=Purpose.CREATE) as opened:
-        create_or_migrate(opened, opened.path)
+        opened.db.table("t").create({"v": str})
         assert {os.fsencode(n) for n in os.listdir(tmp_path)} == {
             os.fsencode(name + suffix) for suffix in ("", "-wal", "-shm")
         }
@@ -103,19 +99,33 @@ def test_another_program_keeps_its_journal_mode(tmp_path: Path, purpose: Purpose
     assert "journal mode delete" in (opened.checkpoint.reason or "")
 
 
-def test_a_catalogue_goes_back_to_wal_mode(tmp_path: Path) -> None:
-    path = catalogue(tmp_path / "models.db")
-    run("c = connect(); c.execute('pragma journal_mode = delete')", path)
-    with open_database(str(path), purpose=Purpose.READ) as opened:
-        assert opened.journal_mode == "wal"
+@pytest.mark.parametrize(("own", "mode"), [(True, "wal"), (False, "delete")])
+def test_only_a_database_of_the_callers_own_is_put_into_wal_mode(
+    tmp_path: Path, own: bool, mode: str
+) -> None:
+    path = tmp_path / "app.db"
+    run("c = connect(); c.execute('create table t (v)')", path)
+    asked = []
+
+    def check(db: Database, asked_path: str) -> bool:
+        asked.append((db.table_names(), asked_path))
+        return own
+
+    with open_database(str(path), purpose=Purpose.READ, check=check) as opened:
+        assert opened.journal_mode == mode
+    assert asked == [(["t"], str(path))]
 
 
-def test_a_catalogue_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    path = catalogue(tmp_path / "models.db")
-    run("c = connect(); c.execute('pragma user_version = 999')", path)
-    for purpose in Purpose:
-        with pytest.raises(RefusedError, match="schema 999"):
-            open_database(str(path), purpose=purpose)
+@pytest.mark.parametrize("purpose", list(Purpose))
+def test_what_the_callers_check_refuses_is_not_opened(tmp_path: Path, purpose: Purpose) -> None:
+    path = crashed(tmp_path / "app.db")
+
+    def refuse(_db: Database, _path: str) -> bool:
+        raise RefusedError("not this one")
+
+    with pytest.raises(RefusedError, match="not this one"):
+        open_database(str(path), purpose=purpose, check=refuse)
+    assert descriptors_below(tmp_path) == []
 
 
 def test_reading_folds_what_others_left(tmp_path: Path) -> None:
@@ -124,7 +134,7 @@ def test_reading_folds_what_others_left(tmp_path: Path) -> None:
     with open_database(str(path), purpose=Purpose.READ) as opened:
         assert count(opened) == 5
     assert opened.checkpoint is not None
-    assert opened.checkpoint.exit_code(wrote=False) is ExitCode.OK
+    assert opened.checkpoint.exit_code("read") is ExitCode.OK
     assert rows_in_main_alone(path) == 5
     assert os.listdir(tmp_path) == ["app.db"]
 
@@ -442,7 +452,7 @@ def test_a_copy_that_fails_is_told_and_removed(
     flip(path, 6)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr("modelstore.database.access.copy_to", fail)
+    monkeypatch.setattr("modelstore.database.files.copy_to", fail)
     with pytest.raises(RefusedError, match=os.strerror(errno.ENOSPC)) as caught:
         open_database(str(path), purpose=Purpose.READ)
     assert caught.value.hint
@@ -502,15 +512,19 @@ def test_opening_again_in_this_process_drops_no_lock(tmp_path: Path) -> None:
     assert rows_in_main_alone(path) == 7
 
 
+def descriptors_below(directory: Path) -> list[str]:
+    """The files below a directory that this process has open, where the system tells."""
+    names = []
+    if os.path.isdir("/proc/self/fd"):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                names.append(os.readlink(f"/proc/self/fd/{name}"))
+    return [name for name in names if name.startswith(str(directory))]
+
+
 def test_descriptors_are_closed_in_the_end(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
     with open_database(str(path), purpose=Purpose.READ):
-        pass
-    if os.path.isdir("/proc/self/fd"):
-        names = []
-        for name in os.listdir("/proc/self/fd"):
-            try:
-                names.append(os.readlink(f"/proc/self/fd/{name}"))
-            except OSError:
-                continue
-        assert [name for name in names if name.startswith(str(tmp_path))] == []
+        if os.path.isdir("/proc/self/fd"):
+            assert descriptors_below(tmp_path)
+    assert descriptors_below(tmp_path) == []

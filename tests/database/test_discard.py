@@ -35,7 +35,7 @@ def test_both_files_are_saved_before_the_rest_of_the_log_is_given_up(tmp_path: P
     assert (result.kept_commits, result.dropped_commits) == (5, 25)
     assert (result.checkpoint.log, result.checkpoint.left) == (5, 0)
     assert rows_in_main_alone(path) == 5
-    assert not probe(str(path)).must_not_fold
+    assert probe(str(path)).why_not_fold is None
 
 
 def test_the_copies_are_no_more_open_than_the_database(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from modelstore.database import fold
 from modelstore.database.checkpoint import Checkpoint
-from modelstore.database.connection import OpenDatabase, Purpose, open_database
+from modelstore.database.connection import OpenDatabase
 from modelstore.database.live_log import LOG_DELETED
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG
 from modelstore.errors import ExitCode
 from tests.database.outside import (
@@ -81,7 +82,7 @@ def write(path: Path, rows: int = 1, timeout: float = 0.3) -> Checkpoint:
 def test_what_was_written_is_in_the_main_file(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
     result = write(path, 3)
-    assert result.exit_code(wrote=True) is ExitCode.OK
+    assert result.exit_code("write") is ExitCode.OK
     assert (result.log, result.checkpointed, result.left, result.busy) == (8, 8, 0, False)
     assert (result.moved, result.bytes_moved, result.exact) == (8, 8 * 4096, True)
     assert (result.wal_size_before, result.wal_size_after) == (32 + 8 * (24 + 4096), 0)
@@ -132,9 +133,9 @@ def test_an_older_snapshot_elsewhere_is_busy_and_named(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
     with reader(path) as other:
         result = write(path, 2)
-        assert result.exit_code(wrote=True) is ExitCode.BUSY
-        assert result.exit_code(wrote=True, allow_pending=True) is ExitCode.OK
-        assert result.exit_code(wrote=False) is ExitCode.OK
+        assert result.exit_code("write") is ExitCode.BUSY
+        assert result.exit_code("write", allow_pending=True) is ExitCode.OK
+        assert result.exit_code("read") is ExitCode.OK
         assert (result.log, result.checkpointed, result.left) == (7, 0, 7)
         assert result.busy
         assert result.wal_synced
@@ -169,7 +170,7 @@ def test_a_frame_that_nbackfill_has_passed_may_still_be_missing(tmp_path: Path) 
         assert run(STRANGER, path) == [[0, 7, 6]]  # our frame is the sixth
         assert rows_in_main_alone(path) == 0
         result = opened.close()
-        assert result.exit_code(wrote=True) is ExitCode.BUSY
+        assert result.exit_code("write") is ExitCode.BUSY
         assert (result.log, result.checkpointed, result.left) == (7, 6, 1)
 
 
@@ -206,7 +207,7 @@ def test_a_reader_of_the_newest_frame_keeps_the_log_but_not_the_rows(tmp_path: P
     insert(opened)
     with reader(path):
         result = opened.close()
-    assert result.exit_code(wrote=True) is ExitCode.OK
+    assert result.exit_code("write") is ExitCode.OK
     assert (result.log, result.checkpointed, result.left) == (6, 6, 0)
     assert result.wal_size_after > 0
     if not HAS_WAL_RESET_BUG:  # else it is not even tried
@@ -225,7 +226,7 @@ def test_no_writer_waits_while_we_wait_for_a_reader(
         committed = commit_at_each_pause(monkeypatch, fold, writer, held)
         result = opened.close()
     assert committed == [[True]] * PAUSES
-    assert result.exit_code(wrote=True) is ExitCode.OK
+    assert result.exit_code("write") is ExitCode.OK
     assert rows_in_main_alone(path) == 6
 
 
@@ -234,7 +235,7 @@ def test_strangers_commits_are_not_waited_for(tmp_path: Path) -> None:
     with child(IMPATIENT_WRITER, path, 60.0) as writer:
         writer.hear()
         results = [write(path, timeout=60.0) for _ in range(10)]
-        assert [result.exit_code(wrote=True) for result in results] == [ExitCode.OK] * 10
+        assert [result.exit_code("write") for result in results] == [ExitCode.OK] * 10
         assert rows_in_main_alone(path) == 15
         writer.tell()
         assert writer.hear()[1] == 0
@@ -249,7 +250,7 @@ def test_another_checkpoint_is_waited_for(tmp_path: Path, monkeypatch: pytest.Mo
         at_each_pause(monkeypatch, fold, other.end)
         result = opened.close()
         assert other.process.poll() == 0
-    assert result.exit_code(wrote=True) is ExitCode.OK
+    assert result.exit_code("write") is ExitCode.OK
     assert (result.log, result.left) == (6, 0)
 
 
@@ -260,7 +261,7 @@ def test_a_checkpoint_without_end_is_busy_and_named(tmp_path: Path) -> None:
     with child(LOCK_HOLDER, path, CHECKPOINT_LOCK) as other:
         other.hear()
         result = opened.close()
-        assert result.exit_code(wrote=True) is ExitCode.BUSY
+        assert result.exit_code("write") is ExitCode.BUSY
         assert (result.log, result.checkpointed, result.left) == (6, 0, 6)
         assert [(b.pid, b.lock) for b in result.blockers] == [(other.pid, "CHECKPOINT")]
         assert result.wal_synced
@@ -273,7 +274,7 @@ def test_a_reader_has_no_patience_with_another_checkpoint(tmp_path: Path) -> Non
         other.hear()
         result = opened.close()
     assert (result.left, result.busy) == (5, True)
-    assert result.exit_code(wrote=False) is ExitCode.OK
+    assert result.exit_code("read") is ExitCode.OK
 
 
 def test_what_another_process_folded_is_not_folded_again(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_a_log_that_another_process_restarted_was_folded(tmp_path: Path) -> None
     ) as other:
         other.hear()
         result = opened.close()
-    assert result.exit_code(wrote=True) is ExitCode.OK
+    assert result.exit_code("write") is ExitCode.OK
     assert (result.log, result.left) == (7, 0)
 
 
@@ -310,7 +311,7 @@ def test_a_log_deleted_in_use_is_folded_while_that_is_possible(tmp_path: Path) -
     result = opened.close()
     assert result.log_deleted
     assert result.in_main_file
-    assert result.exit_code(wrote=True) is ExitCode.OK
+    assert result.exit_code("write") is ExitCode.OK
     assert rows_in_main_alone(path) == 6
 
 
@@ -329,7 +330,7 @@ def test_a_log_deleted_in_use_that_cannot_be_folded_is_a_loss(
     assert result.log_deleted
     assert not result.wal_synced
     assert result.reason == LOG_DELETED
-    assert result.exit_code(wrote=True, allow_pending=True) is ExitCode.FAILED
+    assert result.exit_code("write", allow_pending=True) is ExitCode.FAILED
 
 
 def test_a_database_replaced_in_use_is_no_success(tmp_path: Path) -> None:
@@ -341,7 +342,7 @@ def test_a_database_replaced_in_use_is_no_success(tmp_path: Path) -> None:
     result = opened.close()
     assert not result.in_main_file
     assert "replaced" in (result.reason or "")
-    assert result.exit_code(wrote=True, allow_pending=True) is ExitCode.FAILED
+    assert result.exit_code("write", allow_pending=True) is ExitCode.FAILED
 
 
 def test_killed_after_the_end_nothing_is_missing(tmp_path: Path) -> None:
@@ -349,7 +350,7 @@ def test_killed_after_the_end_nothing_is_missing(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
     code = """
 import os, signal, sys
-from modelstore.database.connection import Purpose, open_database
+from modelstore.database.open import Purpose, open_database
 opened = open_database(sys.argv[1], purpose=Purpose.WRITE, timeout=0.1)
 with opened.write() as db:
     db.conn.executemany("insert into t (v) values (?)", [("x" * 500,) for _ in range(995)])
@@ -405,7 +406,7 @@ def test_a_full_disk_keeps_the_rows_in_the_log_and_says_so(tmp_path: Path) -> No
         room = os.statvfs(target)
         (target / "ballast").write_bytes(bytes(room.f_bavail * room.f_frsize))
         result = opened.close()
-        assert result.exit_code(wrote=True) is ExitCode.BUSY
+        assert result.exit_code("write") is ExitCode.BUSY
         assert result.wal_synced
         assert "the checkpoint failed" in (result.reason or "")
         (target / "ballast").unlink()
@@ -427,10 +428,10 @@ if not door.HAS_WAL_RESET_BUG:
     say('not affected', door.SQLITE_VERSION)
     sys.exit()
 from modelstore.database import live_log
-from modelstore.database.connection import Purpose, open_database
+from modelstore.database.open import Purpose, open_database
 calls = []
 run = live_log._run
-def noted(conn, mode, timeout):
+def noted(db, mode):
     import subprocess
     probe = (
         "import sqlite3, sys; conn = sqlite3.connect(sys.argv[1], timeout=0); "
@@ -438,13 +439,13 @@ def noted(conn, mode, timeout):
     )
     held = subprocess.run([sys.executable, '-ISc', probe, path], capture_output=True).returncode
     calls.append((mode, bool(held)))
-    return run(conn, mode, timeout)
+    return run(db, mode)
 live_log._run = noted
 opened = open_database(path, purpose=Purpose.WRITE, timeout=float(sys.argv[2]))
 with opened.write() as db:
     db.execute("insert into t (v) values ('x')")
 result = opened.close()
-code = int(result.exit_code(wrote=True))
+code = int(result.exit_code("write"))
 say(code, result.log, result.left, result.exact, calls, opened.warnings)
 """
 

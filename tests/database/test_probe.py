@@ -268,7 +268,7 @@ def test_a_sound_log_is_found_sound_and_left_alone(tmp_path: Path) -> None:
     assert contents(path) == before
     assert found.log is not None
     assert found.log.max_frame == 9
-    assert not found.must_not_fold
+    assert found.why_not_fold is None
     assert found.attached is False
 
 
@@ -307,7 +307,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     found = probe(str(path))
     assert found.log is not None
     assert (found.log.max_frame, found.log.stale) == (1, 29)
-    assert not found.must_not_fold
+    assert found.why_not_fold is None
 
 
 def test_a_broken_header_before_commits_is_damage(tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     for seed in range(6):
         run(code, path, seed)
         found = probe(str(path))
-        assert not found.must_not_fold, (seed, found.foreign)
+        assert found.why_not_fold is None, (seed, found.foreign)
         logs += found.log is not None and found.log.max_frame > 0
     assert logs >= 3  # else nothing was tried
 

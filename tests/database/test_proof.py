@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.database.connection import Purpose, open_database
 from modelstore.database.live_log import DATABASE_REPLACED
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.proof import Proof, prove
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import DamageError, ExitCode
@@ -89,7 +89,7 @@ def test_one_patience_serves_proof_and_close(tmp_path: Path) -> None:
         assert not prove(opened, count, 6, 3600.0).counted
         assert opened.patience == 0.0
     assert opened.checkpoint is not None
-    assert opened.checkpoint.exit_code(wrote=True) is ExitCode.BUSY
+    assert opened.checkpoint.exit_code("write") is ExitCode.BUSY
 
 
 def test_rows_that_were_there_already_are_promised_too(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_rows_that_were_there_already_are_promised_too(tmp_path: Path) -> None:
             prove(opened, count, 6, 0.1)
     assert opened.checkpoint is not None
     assert opened.checkpoint.wal_synced
-    assert opened.checkpoint.exit_code(wrote=True) is ExitCode.BUSY
+    assert opened.checkpoint.exit_code("write") is ExitCode.BUSY
 
 
 def test_the_look_holds_beside_a_busy_checkpointer(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_where_the_log_is_deleted_before_the_proof_the_fold_saves_the_rows(tmp_p
         assert prove(opened, count, 6, 1.0).holds
     assert opened.checkpoint is not None
     assert opened.checkpoint.log_deleted
-    assert opened.checkpoint.exit_code(wrote=True) is ExitCode.OK
+    assert opened.checkpoint.exit_code("write") is ExitCode.OK
     assert rows_in_main_alone(path) == 6
 
 
@@ -174,7 +174,7 @@ def test_where_the_database_is_gone_before_the_proof_the_close_says_so(
         assert prove(opened, count, 6, 1.0).counted != 6
     assert opened.checkpoint is not None
     assert opened.checkpoint.reason == DATABASE_REPLACED
-    assert opened.checkpoint.exit_code(wrote=True) is ExitCode.FAILED
+    assert opened.checkpoint.exit_code("write") is ExitCode.FAILED
 
 
 def test_what_fails_because_the_log_was_deleted_is_said_to(tmp_path: Path) -> None:

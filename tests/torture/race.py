@@ -54,7 +54,7 @@ def _salt(descriptor: int) -> bytes:
 def fold_ours(which: str, path: str) -> dict[str, object]:
     """Fold as the package folds, again and again."""
     version = _sql(which).sqlite_version
-    from modelstore.database.connection import Purpose, open_database
+    from modelstore.database.open import Purpose, open_database
 
     opened = open_database(path, purpose=Purpose.READ, timeout=5.0)
     return {"sqlite": version, **_checkpointing(opened.conn, path, opened.fold_now, opened.close)}
@@ -113,7 +113,7 @@ def write_plain(which: str, path: str) -> dict[str, object]:
 def write_ours(which: str, path: str) -> dict[str, object]:
     """Commit and fold row after row, as the package does."""
     version = _sql(which).sqlite_version
-    from modelstore.database.connection import Purpose, open_database
+    from modelstore.database.open import Purpose, open_database
 
     opened = open_database(path, purpose=Purpose.WRITE, timeout=10.0)
     _say("ready")

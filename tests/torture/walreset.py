@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelstore.database.versions import has_wal_reset_bug
+from modelstore.database.sqlite import has_wal_reset_bug
 from tests.cli.program import ROOT, environment
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
 from tests.torture.looks import in_memory

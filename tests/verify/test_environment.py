@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from modelstore.database.filesystem import Mount
-from modelstore.database.sqlite import sqlite3
-from modelstore.database.versions import has_wal_reset_bug
+from modelstore.database.sqlite import has_wal_reset_bug, sqlite3
 from modelstore.verify import place
 from tests.cli.program import environment as clean_environment
 from tests.cli.program import modelstore, python, reader

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelstore.catalogue.schema import APPLICATION_ID
-from modelstore.database.connection import Purpose, open_database
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import LockedError, RefusedError
 from modelstore.verify.integrity import check_constraints

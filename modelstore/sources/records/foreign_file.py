@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from modelstore.catalogue.schema import ownership
-from modelstore.database.access import connect
-from modelstore.database.connection import Purpose, open_database
+from modelstore.catalogue.schema import is_catalogue, ownership
+from modelstore.database.handle import connect
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import DamageError, LockedError, RefusedError, SourceError
 from modelstore.model import Skipped
@@ -28,7 +28,9 @@ def opened_source(path: str, timeout: float = 5.0) -> Iterator[OpenDatabase]:
     for whatever must not or cannot be opened, and for an error while it is read.
     """
     try:
-        opened = open_database(path, purpose=Purpose.READ, timeout=timeout, fold=False)
+        opened = open_database(
+            path, purpose=Purpose.READ, timeout=timeout, fold=False, check=is_catalogue
+        )
     except (RefusedError, DamageError, LockedError) as error:
         raise SourceError(error.message, hint=error.hint) from None
     with opened:
@@ -66,7 +68,7 @@ def log_notes(opened: OpenDatabase, total: int) -> Iterator[Note | Skipped]:
     """
     log = f"{opened.probe.name}-wal"
     for warning in opened.warnings:
-        if opened.probe.must_not_fold and warning.startswith(f"{log} is not folded"):
+        if opened.probe.why_not_fold is not None and warning.startswith(f"{log} is not folded"):
             yield Skipped(log, warning.removeprefix(f"{log} is "))
         else:
             yield Note(warning)

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from modelstore.database.access import connect
+from modelstore.database.handle import connect
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import ExitCode
 from modelstore.text import human_bytes, human_seconds, plural

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 
-from modelstore.database.access import connect
+from modelstore.database.handle import connect
 
 
 def main() -> None:

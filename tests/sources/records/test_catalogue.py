@@ -9,7 +9,7 @@ import pytest
 from modelstore.catalogue.merge import merge
 from modelstore.catalogue.schema import SCHEMA_VERSION, create_or_migrate
 from modelstore.catalogue.staging import Staging
-from modelstore.database.connection import Purpose, open_database
+from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import SourceError
 from modelstore.model import Found, Model, Place, file_locator, model_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelstore.database.live_log import CheckpointRow, Ledger
+from modelstore.database.ledger import CheckpointRow, Ledger
 from modelstore.wal.index import ReadMark, WalIndex
 
 

@@ -1,0 +1,156 @@
+"""The sqlite-utils handle: import the library, connect in one of four ways, set our pragmas.
+
+`Database` is the handle that the program passes around. Its API introspects, quotes, registers
+functions and runs ordinary statements; sqlite-utils has no API for other pragmas than
+``journal_mode``, so those are SQL.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote_from_bytes
+
+from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite_errors import SQLITE_FULL, is_busy, primary_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlite_utils import Database
+
+
+class _Later(ModuleType):
+    """A module that is imported when something asks for one of its names."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the module has
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+@contextmanager
+def _quick_import() -> Iterator[None]:
+    """Keep sqlite-utils from importing what this program seldom or never needs.
+
+    MEASURED
+    """
+    click = _Later("click")
+    click.Group = object  # type: ignore[attr-defined]  # for an annotation
+    dateutil = _Later("dateutil")
+    dateutil.parser = _Later("dateutil.parser")  # type: ignore[attr-defined]
+    wanted = {
+        "numpy": None,  # Python documents None: such an import fails
+        "pandas": None,
+        "click": click,
+        "dateutil": dateutil,
+        "sqlite3": sqlite3,
+    }
+    replaced = {name: module for name, module in wanted.items() if name not in sys.modules}
+    sys.modules.update(replaced)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name, module in replaced.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+if not TYPE_CHECKING:
+    with _quick_import():
+        from sqlite_utils import Database
+
+__all__ = ["CACHE_SIZE", "Access", "Database", "connect", "set_wal", "tune", "uri"]
+
+Access = Literal["rw", "ro", "immutable", "copy"]
+"""rw: read and write; ro: read database and log; immutable: read the main file alone, without
+locks; copy: read and write a private copy of database and log."""
+
+_QUERIES: dict[Access, str] = {
+    "rw": "mode=rw",
+    "ro": "mode=ro",
+    "immutable": "immutable=1&mode=ro",
+    "copy": "mode=rw",
+}
+
+CACHE_SIZE = -64000
+"""The page cache, in KiB because it is negative."""
+
+_PRAGMAS = (
+    "wal_autocheckpoint = 0",  # we run and count every checkpoint ourselves
+    "synchronous = NORMAL",
+    f"cache_size = {CACHE_SIZE}",
+    "temp_store = MEMORY",
+    "foreign_keys = ON",
+)
+_MACOS_PRAGMAS = ("fullfsync = ON", "checkpoint_fullfsync = ON")
+
+
+def uri(path: str, access: Access) -> str:
+    """Return the URI of a path, whatever bytes it holds (sqlite.org/uri.html)."""
+    if os.name == "nt":
+        path = "/" + path.replace("\\", "/")
+    return f"file:{quote_from_bytes(os.fsencode(path))}?{_QUERIES[access]}"
+
+
+def connect(path: str, access: Access) -> Database:
+    """Connect; never create a file, and never begin a transaction on Python's own accord."""
+    conn = sqlite3.connect(uri(path, access), uri=True, isolation_level=None, timeout=0)
+    return Database(conn, recursive_triggers=False, execute_plugins=False)
+
+
+def tune(db: Database, timeout: float) -> None:
+    """Set our pragmas, with a busy timeout of `timeout` seconds, and read the schema's version.
+
+    The read opens the files: every error that SQLite has about opening them is raised here.
+    """
+    db.execute(f"PRAGMA busy_timeout = {milliseconds(timeout)}")
+    for pragma in (*_PRAGMAS, *(_MACOS_PRAGMAS if sys.platform == "darwin" else ())):
+        db.execute(f"PRAGMA {pragma}")
+    db.execute("PRAGMA schema_version").fetchone()
+
+
+def connect_tuned(path: str, access: Access, timeout: float) -> Database:
+    """Connect and set our pragmas; the caller closes it. `timeout` is in seconds."""
+    db = connect(path, access)
+    try:
+        tune(db, timeout)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a timeout in SQLite's unit, within SQLite's range."""
+    return max(0, min(int(seconds * 1000), 2**31 - 1))
+
+
+def set_wal(db: Database) -> str | None:
+    """Put a database into WAL mode; return why that is impossible, None on success.
+
+    SQLite notices a file system without shared memory only when it first uses the WAL. Such a
+    database goes back to a rollback journal, which works there. Raises `sqlite3.OperationalError`
+    for a full disk.
+    """
+    try:
+        db.enable_wal()
+        db.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if is_busy(error):
+            return "another process is using it"
+        if primary_code(error) == SQLITE_FULL:
+            raise
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # WAL without shared memory
+        db.disable_wal()
+        db.execute("PRAGMA locking_mode = NORMAL")
+        db.execute("PRAGMA schema_version").fetchone()
+        return f"the file system lacks what it needs ({error})"
+    mode = db.journal_mode
+    return None if mode == "wal" else f"SQLite keeps it in mode {mode}"
