@@ -1,9 +1,12 @@
-"""What the checks of a database found, and what that says to the shell."""
+"""The findings of a verification, and their summary.
+
+`verify` makes these values and `render` shows them; the two packages do not know each other.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from modelstore.errors import ExitCode
 from modelstore.text import plural
@@ -14,94 +17,48 @@ if TYPE_CHECKING:
     from modelstore.database.checkpoint import Checkpoint
 
 Severity = Literal["pass", "note", "warn", "fail"]
-"""pass: measured, and as it should be; note: good to know, or why something was not checked;
-warn: a risk, or what this run repaired; fail: damage, loss, or an expectation not met."""
-
-Check = Literal[
-    "file",
-    "log",
-    "integrity",
-    "checkpoint",
-    "persistence",
-    "environment",
-    "models",
-    "drill",
-    "expectations",
-]
-
-CHECKS: tuple[Check, ...] = (
-    *("file", "log", "integrity", "checkpoint", "persistence"),
-    *("environment", "models", "drill", "expectations"),
-)
-"""All checks, in the order in which they are told."""
+"""pass: measured, and sound. note: good to know, or the reason why a check was not made.
+warn: a risk, or a fault that this run repaired. fail: damage, loss, or an expectation not met."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a check found.
+    """One result of one check.
 
-    `code` is stable, for programs: the check's name, a dot, and a word. `measured` and `advice`
-    are one sentence each, without a full stop; `where` is a path, a table, a process or "".
-    All three, and `data`, may hold outside text, raw: whoever shows them makes them safe.
-    `data` are the figures for programs: JSON's own types alone, sizes in bytes, text raw.
+    `code` is stable, for programs: the check's name, a dot and a word. `measured` and `advice` are
+    one sentence each, without a full stop. `where` is a path, a table, a process or "". `data`
+    holds figures as JSON values, sizes in bytes. All texts may hold outside text, raw: whoever
+    shows them escapes them.
     """
 
     code: str
-    check: Check
     severity: Severity
     measured: str
     where: str = ""
     advice: str | None = None
     data: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def check(self) -> str:
+        """The name of the check."""
+        return self.code.partition(".")[0]
 
-class Maker(Protocol):
-    """Makes the findings of one check."""
-
-    def __call__(
-        self,
-        word: str,
-        severity: Severity,
-        measured: str,
-        where: str = "",
-        advice: str | None = None,
-        data: Mapping[str, object] | None = None,
-    ) -> Finding:
-        """Return a finding; `word` is the second part of its code."""
-        ...
-
-
-def findings_of(check: Check) -> Maker:
-    """Return what makes the findings of a check."""
-
-    def make(
-        word: str,
-        severity: Severity,
-        measured: str,
-        where: str = "",
-        advice: str | None = None,
-        data: Mapping[str, object] | None = None,
-    ) -> Finding:
-        return Finding(
-            code=f"{check}.{word}",
-            check=check,
-            severity=severity,
-            measured=measured,
-            where=where,
-            advice=advice,
-            data=data or {},
-        )
-
-    return make
+    def as_json(self) -> dict[str, object]:
+        """Return the fields as JSON values; the severity is called ``result`` there."""
+        values = asdict(self)
+        code, result = values.pop("code"), values.pop("severity")
+        values["where"] = self.where or None
+        return {"check": self.check, "code": code, "result": result, **values}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """The result of one run: its findings, in the order of `CHECKS`.
+    """The result of one run, its findings in the order of the checks.
 
-    `database` is the path as it was given (the directory, in a drill without a database), `origin`
-    where that choice came from. `started` is ISO-8601 UTC; `seconds` and `timings` (one for each
-    check that ran) are durations. `checkpoint` is what was folded, None where nothing was tried.
+    `database` is the path as it was given (the directory, for a drill without a database), and
+    `origin` says who chose it. `started` is ISO-8601 UTC. `seconds` and `timings` (one for each
+    check that ran) are durations. `checkpoint` is None where no fold was tried. `titles` has a
+    title for people for each check that was chosen.
     """
 
     database: str
@@ -110,21 +67,29 @@ class Verification:
     started: str
     seconds: float
     timings: Mapping[str, float] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     checkpoint: Checkpoint | None = None
 
     def count(self, severity: Severity) -> int:
-        """Return how many findings are of a severity."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
+
+    def by_check(self) -> dict[str, list[Finding]]:
+        """Return the findings of each check that has any."""
+        found: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            found.setdefault(finding.check, []).append(finding)
+        return found
 
     @property
     def failed(self) -> bool:
-        """Whether a check failed; with `strict`, a warning is a failure too."""
+        """True if a check failed; with `strict`, a warning is a failure too."""
         return bool(self.count("fail") or (self.strict and self.count("warn")))
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the run says to the shell."""
+        """The exit code of the run."""
         return ExitCode.FAILED if self.failed else ExitCode.OK
 
     @property

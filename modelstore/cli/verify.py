@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,22 +20,13 @@ from modelstore.cli.options import (
 from modelstore.errors import ExitCode, UsageError  # Typer reads the signature
 
 if TYPE_CHECKING:
-    from modelstore.finding import Check
     from modelstore.verify.expected import Expected
 
 
-class CheckName(StrEnum):
-    """The checks, as --only and --skip take them."""
+def _complete_check(incomplete: str) -> list[str]:
+    from modelstore.verify.checks import check_names
 
-    FILE = "file"
-    LOG = "log"
-    INTEGRITY = "integrity"
-    CHECKPOINT = "checkpoint"
-    PERSISTENCE = "persistence"
-    ENVIRONMENT = "environment"
-    MODELS = "models"
-    DRILL = "drill"
-    EXPECTATIONS = "expectations"
+    return [name for name in check_names() if name.startswith(incomplete)]
 
 
 def command(
@@ -106,12 +96,24 @@ def command(
         bool, typer.Option("--strict", help="Warnings fail too.", show_default=False)
     ] = False,
     only: Annotated[
-        list[CheckName] | None,
-        typer.Option("--only", metavar="CHECK", help="Only this check.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="CHECK",
+            help="Only this check.",
+            autocompletion=_complete_check,
+            show_default=False,
+        ),
     ] = None,
     skip: Annotated[
-        list[CheckName] | None,
-        typer.Option("--skip", metavar="CHECK", help="Not this check.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            "--skip",
+            metavar="CHECK",
+            help="Not this check.",
+            autocompletion=_complete_check,
+            show_default=False,
+        ),
     ] = None,
     db: DbOption = None,
     output_format: FormatOption = None,
@@ -160,18 +162,23 @@ def command(
     )
 
 
-def _checks(
-    only: list[CheckName] | None, skip: list[CheckName] | None, *, drill: bool
-) -> frozenset[Check]:
-    """Return the checks to make; the drill only where it was asked for."""
-    chosen = {name.value for name in only or CheckName}
-    if not drill and (only is None or CheckName.DRILL not in only):
-        chosen.discard("drill")
+def _checks(only: list[str] | None, skip: list[str] | None, *, drill: bool) -> frozenset[str]:
+    """Return the checks to make; those on request only if they are named."""
+    from modelstore.text import visible
+    from modelstore.verify.checks import all_checks
+
+    checks = {check.name: check for check in all_checks()}
+    for name in (*(only or ()), *(skip or ())):
+        if name not in checks:
+            raise UsageError(
+                f"there is no check '{visible(name, 80)}'", hint=f"one of {', '.join(checks)}"
+            )
+    chosen = set(only or (name for name, check in checks.items() if not check.on_request))
     chosen |= {"drill"} if drill else set()
-    chosen -= {name.value for name in skip or ()}
+    chosen -= set(skip or ())
     if not chosen:
         raise UsageError("no check is left to make", hint="give fewer of --skip and --only")
-    return cast("frozenset[Check]", frozenset(chosen))
+    return frozenset(chosen)
 
 
 def _expected(

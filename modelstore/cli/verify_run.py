@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -14,18 +14,17 @@ from modelstore.cli.output import Output, current
 from modelstore.cli.progress import progress, status_line
 from modelstore.cli.result_files import ResultFile
 from modelstore.cli.session import DatabaseChoice, choose_database, refuse_absent, tell_wal_line
-from modelstore.finding import Verification
 from modelstore.render.findings import findings_report
 from modelstore.render.report import ReportFormat, write_report
-from modelstore.text import human_seconds, utc_now
+from modelstore.text import human_seconds, process_name
+from modelstore.verify.check import VerifyOptions
 from modelstore.verify.run import verify
-from modelstore.verify.subject import VerifyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from modelstore.errors import ExitCode
-    from modelstore.finding import Check
+    from modelstore.finding import Verification
     from modelstore.verify.expected import Expected
     from modelstore.wal.locks import Blocker
 
@@ -36,7 +35,7 @@ class Request:
 
     option: str | None
     positional: str | None
-    checks: frozenset[Check]
+    checks: frozenset[str]
     quick: bool
     deep: bool
     hash_files: bool
@@ -78,16 +77,14 @@ def run_verification(request: Request) -> ExitCode:
 
 
 def _verify(out: Output, choice: DatabaseChoice, request: Request) -> Verification:
-    """Make the checks, the drill last; a directory has nothing but the drill."""
-    wants_drill = "drill" in request.checks
-    if wants_drill and os.path.isdir(choice.path):
-        return _drill(out, choice.path, choice.origin, strict=request.strict)
-    refuse_absent(choice)
+    """Make the checks; a directory is allowed for the drill alone."""
+    if not ("drill" in request.checks and os.path.isdir(choice.path)):
+        refuse_absent(choice)
     with _awaiting(out, request.timeout) as on_wait:
-        verification = verify(
+        return verify(
             choice.path,
             origin=choice.origin,
-            orders=VerifyOptions(
+            options=VerifyOptions(
                 checks=request.checks,
                 quick=request.quick,
                 deep=request.deep,
@@ -99,42 +96,9 @@ def _verify(out: Output, choice: DatabaseChoice, request: Request) -> Verificati
                 expected=request.expected,
                 watching=partial(progress, out),
                 on_wait=on_wait,
+                tell=out.message,
             ),
         )
-    if wants_drill:
-        directory = os.path.dirname(os.path.realpath(choice.path))
-        verification = _together(
-            verification, _drill(out, directory, choice.origin, strict=request.strict)
-        )
-    return verification
-
-
-def _drill(out: Output, directory: str, origin: str, *, strict: bool) -> Verification:
-    """Run the drill alone, its story told on stderr as it happens."""
-    from modelstore.verify.drill.run import run_drill
-
-    started = utc_now()
-    result = run_drill(directory, tell=lambda step: out.message(str(step)))
-    return Verification(
-        database=directory,
-        origin=origin,
-        findings=result.findings,
-        started=started,
-        seconds=result.seconds,
-        timings={"drill": result.seconds},
-        strict=strict,
-    )
-
-
-def _together(checks: Verification, drill: Verification) -> Verification:
-    before = tuple(f for f in checks.findings if f.check != "expectations")
-    after = tuple(f for f in checks.findings if f.check == "expectations")
-    return replace(
-        checks,
-        findings=before + drill.findings + after,
-        seconds=checks.seconds + drill.seconds,
-        timings={**checks.timings, **drill.timings},
-    )
 
 
 @contextmanager
@@ -145,7 +109,7 @@ def _awaiting(
     with status_line(out) as show:
 
         def tell(blockers: tuple[Blocker, ...], waited: float) -> None:
-            names = ", ".join(f"pid {b.pid or 'unknown'} ({b.command})" for b in blockers)
+            names = ", ".join(process_name(b.pid, b.command) for b in blockers)
             of = f"{human_seconds(waited)} of {human_seconds(patience)}"
             show(f"{of}: waiting for {names or 'another checkpoint'}")
 

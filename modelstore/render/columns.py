@@ -1,4 +1,4 @@
-"""How each column of a model is shown to a person: heading, human figure, side, how it gives way.
+"""The columns of a model for a person: heading, human figure, alignment, and shrinking.
 
 Machine formats use none of this: they carry the raw value (`modelstore.render.rows`).
 """
@@ -28,13 +28,13 @@ TABLE_COLUMNS = (
     "context_length",
     "file_size",
 )
-"""What a table shows unless other columns are asked for."""
+"""The default columns of a table."""
 
 PLAIN_COLUMNS = (*TABLE_COLUMNS, "status", "path")
-"""What CSV and TSV carry unless other columns are asked for: a script wants the path too."""
+"""The default columns of CSV and TSV: a script needs the path too."""
 
 UNKNOWN = "-"
-_SHORT_ID = 7  # characters; more where the rows shown would clash
+_SHORT_ID = 7  # characters; more if two rows would show the same
 _STATUS_TONES: dict[str, Tone] = {
     "missing": "bad",
     "incomplete": "warn",
@@ -45,7 +45,7 @@ _STATUS_TONES: dict[str, Tone] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of the models as a person sees it."""
+    """One column of the models for a person."""
 
     name: str
     header: str
@@ -58,7 +58,7 @@ class Column:
 def human_time(value: str, now: datetime | None = None) -> str:
     """Return an ISO-8601 time as an age: ``just now``, ``5 min ago``, ``2 h ago``, ``3 d ago``.
 
-    From 60 days on, in the future, or where it is no such time, what is written is kept.
+    From 60 days on and in the future it is the date. A text that is no time stays as it is.
     """
     try:
         moment = datetime.fromisoformat(value)
@@ -87,12 +87,12 @@ def human_tags(value: str) -> str:
 
 
 def _number(human: Callable[[int], str]) -> Callable[[Any], str]:
-    """Let `human` meet only numbers: another program's table may hold a text in their place."""
+    """Apply `human` to numbers only: another program's table may hold a text instead."""
     return lambda value: human(value) if isinstance(value, int) else str(value)
 
 
 def _text(human: Callable[[str], str]) -> Callable[[Any], str]:
-    """Let `human` meet only texts."""
+    """Apply `human` to texts only."""
     return lambda value: human(value) if isinstance(value, str) else str(value)
 
 
@@ -131,11 +131,11 @@ _COLUMNS = (
 COLUMNS: dict[str, Column] = {column.name: column for column in _COLUMNS}
 
 HEADED: dict[str, str] = {column.header: column.name for column in _COLUMNS}
-"""The column under each heading of a table."""
+"""The column of each heading of a table."""
 
 
 def cell(name: str, value: object) -> str | Cell:
-    """Return one value as a table shows it; what is unknown is a dash."""
+    """Return one value for a table; an unknown value is a dash."""
     if value is None:
         return Cell(UNKNOWN, "dim")
     text = COLUMNS[name].human(value)
@@ -147,7 +147,7 @@ def cell(name: str, value: object) -> str | Cell:
 def with_short_ids(
     names: Sequence[str], rows: Sequence[Sequence[str | Cell]]
 ) -> Sequence[Sequence[str | Cell]]:
-    """Return the rows with their ids as short as they can be told apart."""
+    """Return the rows with the shortest ids that differ from each other."""
     if "id" not in names:
         return rows
     place = names.index("id")
@@ -156,7 +156,7 @@ def with_short_ids(
 
 
 def headings(names: Sequence[str]) -> tuple[Heading, ...]:
-    """Return the top of each column."""
+    """Return the heading of each column."""
     return tuple(
         Heading(column.header, right=column.right, shrink=column.shrink, least=column.least)
         for column in (COLUMNS[name] for name in names)
@@ -164,7 +164,7 @@ def headings(names: Sequence[str]) -> tuple[Heading, ...]:
 
 
 def short_ids(ids: Sequence[str]) -> list[str]:
-    """Return the ids cut to the same length, 7 or more, at which no two of them are alike."""
+    """Return the ids cut to the least length, 7 or more, at which all of them differ."""
     distinct = sorted(set(ids))
     length = _SHORT_ID
     for one, other in pairwise(distinct):

@@ -1,4 +1,4 @@
-"""What a fold of the WAL did, as tables."""
+"""A fold of the WAL, and the processes in its way, as tables."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _wal_file(checkpoint: Checkpoint) -> str | Cell:
 
 
 def blocker_grid(blockers: tuple[Blocker, ...]) -> Grid:
-    """Return who is in the way, one process a row."""
+    """Return the processes that are in the way, one a row."""
     rows = [
         (
             f"pid {blocker.pid}" if blocker.pid else "unknown",
@@ -69,7 +69,7 @@ def blocker_grid(blockers: tuple[Blocker, ...]) -> Grid:
 
 
 def fold_parts(checkpoint: Checkpoint) -> list[str | Cell | Grid]:
-    """Return everything that a person should know of a fold: numbers, blockers, reasons."""
+    """Return a fold for a person: numbers, blockers, reasons."""
     parts: list[str | Cell | Grid] = [fold_grid(checkpoint)]
     if checkpoint.left and checkpoint.blockers:
         parts.append(blocker_grid(checkpoint.blockers))

@@ -1,8 +1,8 @@
 """A verification as GitHub Actions shows it: annotations in the log, and the job's summary.
 
-The runner takes lines that begin with ``::`` for commands, and ``##[`` anywhere in one, and
-everything in the summary for Markdown with HTML. Names from databases and disks are outside text
-there too. https://docs.github.com/actions/reference/workflow-commands-for-github-actions and
+The runner obeys lines that begin with ``::`` and lines that contain ``##[``, and reads the summary
+as Markdown with HTML. Names from databases and disks are outside text there too.
+https://docs.github.com/actions/reference/workflow-commands-for-github-actions and
 https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs
 """
 
@@ -17,16 +17,15 @@ from modelstore.text import human_seconds, plural, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.render.findings import FindingShape, VerificationShape
+    from modelstore.finding import Finding, Verification
 
-_SHOWN = 10  # annotations of a kind and step that GitHub shows; the rest it drops silently
-_ROWS = 80  # findings in the summary, which GitHub drops whole above 1 MiB
+_SHOWN = 10  # annotations of a kind and step; GitHub drops the rest silently
+_ROWS = 80  # findings in the summary; GitHub drops a summary above 1 MiB
 _MESSAGE, _PROPERTY = 600, 200  # characters; escaping makes at most three of one
 _SIGNS = {"pass": "✅", "note": "💬", "warn": "⚠️", "fail": "❌"}
 
 _ACTIVE = re.compile(r"[@#$`*_~\\\[\]]|://|www\.|:[\w+-]+:|[0-9a-f]{7}")
-"""What GitHub makes links, names, pictures or formulas of, outside of ``<code>``."""
-
+"""Text that GitHub turns into links, names, pictures or formulas outside of ``<code>``."""
 
 _COMMAND = re.compile(r"(?:\A|(?<=[\r\n]))(\s*)::")
 
@@ -34,7 +33,7 @@ _COMMAND = re.compile(r"(?:\A|(?<=[\r\n]))(\s*)::")
 def without_commands(text: str, *, begins_line: bool) -> str:
     r"""Return output in which the runner finds no command: ``\x3a:error::``, ``#\x23[error]``.
 
-    `begins_line` tells whether `text` begins a line, or goes on with one.
+    `begins_line` tells if `text` begins a line; otherwise it continues one.
     """
     if "##[" in text:
         text = text.replace("##[", r"#\x23[")
@@ -44,11 +43,11 @@ def without_commands(text: str, *, begins_line: bool) -> str:
     return _COMMAND.sub(r"\1\\x3a:", begin + text).removeprefix(begin)
 
 
-def annotation_lines(verification: VerificationShape) -> Iterator[str]:
+def annotation_lines(verification: Verification) -> Iterator[str]:
     """Yield one line, a workflow command, for each failure and each warning; without newlines.
 
-    A warning is an error where warnings fail. Where there are more than GitHub shows, the last
-    one that it does show says how many there are.
+    With `strict`, a warning is an error. If there are more than GitHub shows, the last one that it
+    shows counts the others.
     """
     severities = {"fail": "error", "warn": "error" if verification.strict else "warning"}
     for level in ("error", "warning"):
@@ -61,8 +60,8 @@ def annotation_lines(verification: VerificationShape) -> Iterator[str]:
             yield _command(level, "modelstore verify", f"{rest:,} more: see the job summary")
 
 
-def _sentence(finding: FindingShape) -> str:
-    """Return what was measured, where, and what to do, on one line."""
+def _sentence(finding: Finding) -> str:
+    """Return the measurement, its place and the advice on one line."""
     place = f" ({finding.where})" if finding.where and finding.where not in finding.measured else ""
     advice = f": {finding.advice}" if finding.advice else ""
     return f"{finding.measured}{place}{advice}"
@@ -80,15 +79,16 @@ def _percent(text: str, signs: str) -> str:
     return "".join(f"%{ord(char):02X}" if char in signs else char for char in text)
 
 
-def job_summary(verification: VerificationShape) -> str:
+def job_summary(verification: Verification) -> str:
     """Return the text for the file GITHUB_STEP_SUMMARY, in Markdown.
 
-    The table is HTML: in it, nothing is Markdown, and a hostile name has only HTML to escape.
-    Where there are too many findings, the worst are told.
+    The table is HTML: nothing in it is Markdown, so a hostile name needs only HTML escapes. If
+    there are too many findings, the worst remain.
     """
     findings = verification.findings
     if len(findings) > _ROWS:
-        findings = sorted(findings, key=lambda finding: -list(_SIGNS).index(finding.severity))
+        ranks = list(_SIGNS)
+        findings = tuple(sorted(findings, key=lambda finding: -ranks.index(finding.severity)))
     rows = "".join(map(_row, findings[:_ROWS]))
     more = len(findings) - _ROWS
     if more > 0:
@@ -110,7 +110,7 @@ def job_summary(verification: VerificationShape) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(finding: FindingShape) -> str:
+def _row(finding: Finding) -> str:
     cell = _inert(finding.measured)
     if finding.severity in ("warn", "fail"):
         if finding.where and finding.where not in finding.measured:

@@ -1,6 +1,6 @@
-"""A small table of words: its value, how it fits a width, and how it reads without a terminal.
+"""A small table of words: its value, its layout in a width, and its lines without a terminal.
 
-Every cell is outside text until it went through `shown`: the one place where cells are made safe.
+Every cell is outside text until `shown` makes it safe: that is the only place.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Tone = Literal["", "good", "warn", "bad", "dim", "strong"]
-"""What a text means to its reader; a terminal may colour it."""
+"""The meaning of a text for its reader; a terminal may colour it."""
 
 Shrink = Literal["never", "middle", "end", "wrap"]
-"""How a cell gives way where the table is too wide: cut, or continued on the next line."""
+"""The way in which a cell gives way in a table that is too wide: cut, or wrapped."""
 
-_CELL_LIMIT = 4000  # characters of one cell that are looked at at all: a name may have a million
+_CELL_LIMIT = 4000  # characters of one cell: a name may have a million
 _CHUNK = 512  # rows
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A text that means more than its words."""
+    """A text with a tone."""
 
     text: str
     tone: Tone = ""
@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """The top of one column, and how the column behaves."""
+    """The heading of one column, and the column's behaviour."""
 
     text: str
     right: bool = False
@@ -46,19 +46,19 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Headings, and rows of as many cells. Where no heading has a text, none is shown."""
+    """Headings, and rows of as many cells. If no heading has a text, none is shown."""
 
     headings: tuple[Heading, ...]
     rows: Sequence[Sequence[str | Cell]]
 
     @property
     def has_header(self) -> bool:
-        """Whether there is a line of headings to show."""
+        """True if a line of headings is shown."""
         return any(heading.text for heading in self.headings)
 
 
 def facts(pairs: Iterable[tuple[str, str | Cell]]) -> Grid:
-    """Return names and their values, one pair a line; a long value goes on below itself."""
+    """Return a table of names and values, one pair a line; a long value wraps."""
     return Grid((Heading(""), Heading("", shrink="wrap")), tuple(pairs))
 
 
@@ -72,12 +72,12 @@ def shown(cell: str | Cell) -> str:
 
 
 def tone(cell: str | Cell) -> Tone:
-    """Return what the cell means to its reader."""
+    """Return the tone of a cell."""
     return "" if isinstance(cell, str) else cell.tone
 
 
 def text_width(text: str) -> int:
-    """Return how many columns of a terminal `text` takes: wide characters take two, marks none."""
+    """Return the columns that `text` takes on a terminal: wide characters two, marks none."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
@@ -86,7 +86,7 @@ def text_width(text: str) -> int:
 
 
 def fit(text: str, width: int, shrink: Shrink) -> str:
-    """Return `text` in at most `width` columns, an ellipsis where something was left out."""
+    """Return `text` in at most `width` columns, with an ellipsis in place of a part left out."""
     if text_width(text) <= width or shrink in ("never", "wrap"):
         return text
     tail_width = (width - 1) // 2 if shrink == "middle" else 0
@@ -95,7 +95,7 @@ def fit(text: str, width: int, shrink: Shrink) -> str:
 
 
 def _take(text: str, width: int) -> str:
-    """Return as much of the start of `text` as `width` columns hold."""
+    """Return the start of `text` that fits `width` columns."""
     if text.isascii():
         return text[:width]
     taken = 0
@@ -107,7 +107,7 @@ def _take(text: str, width: int) -> str:
 
 
 def natural_widths(headings: Sequence[Heading], rows: Iterable[Sequence[str]]) -> list[int]:
-    """Return how wide each column would be with nothing cut."""
+    """Return the width of each column with nothing cut."""
     widths = [text_width(heading.text) for heading in headings]
     for row in rows:
         for place, text in enumerate(row):
@@ -118,7 +118,7 @@ def natural_widths(headings: Sequence[Heading], rows: Iterable[Sequence[str]]) -
 def fitted_widths(headings: Sequence[Heading], natural: Sequence[int], room: int) -> list[int]:
     """Return widths whose sum is at most `room`: the widest that may shrink gives way first.
 
-    A column cut in the middle (a name, a path) is worth two others. An empty list where even
+    A column cut in the middle (a name, a path) counts as two others. Returns an empty list if even
     the least widths do not fit.
     """
     floors = [
@@ -147,9 +147,9 @@ def fitted_widths(headings: Sequence[Heading], natural: Sequence[int], room: int
 def plain_lines(
     headings: Sequence[Heading], rows: Iterable[Sequence[str | Cell]], *, header: bool = True
 ) -> Iterator[str]:
-    """Yield the lines of a table for what is no terminal: aligned, nothing cut, no end in sight.
+    """Yield the lines of a table for a pipe or file: aligned, nothing cut.
 
-    Rows are laid out a chunk at a time, so that a million of them need no memory: a later chunk
+    Rows are laid out a chunk at a time, so that a million rows need little memory. A later chunk
     with longer texts is a little wider.
     """
     widths = [text_width(heading.text) for heading in headings]
@@ -166,7 +166,7 @@ def plain_lines(
 
 
 def _joiner(headings: Sequence[Heading], widths: Sequence[int]) -> Callable[[list[str]], str]:
-    """Return what makes one line of a row; padded by the format where every text is ASCII."""
+    """Return a function that makes one line of a row; the format pads a line of ASCII."""
     form = " " + "  ".join(
         f"%{'' if heading.right else '-'}{width}s"
         for heading, width in zip(headings, widths, strict=True)

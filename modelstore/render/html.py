@@ -1,7 +1,7 @@
 """A verification as one HTML file: no script, nothing to load, light and dark, wide and narrow.
 
-The document is built as a tree and written by the standard library, so that no text of others can
-become markup; its policy forbids the browser to load or run anything whatever it holds.
+The standard library writes the document from a tree, so that no outside text can become markup.
+Its policy forbids the browser to load or run anything.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from xml.etree import ElementTree as ET
 
 import modelstore
 from modelstore.render.rows import dump_json
-from modelstore.text import human_bytes, human_seconds, plural, visible
+from modelstore.text import human_bytes, human_seconds, plural, process_name, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modelstore.render.findings import CheckpointShape, FindingShape, VerificationShape
+    from modelstore.database.checkpoint import Checkpoint
+    from modelstore.finding import Finding, Severity, Verification
 
 STYLE = """
 :root {
@@ -135,20 +136,9 @@ _SHOWN = 200  # findings of one check that are written out
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _TONES = {"pass": "good", "note": "note", "warn": "warn", "fail": "bad"}
 _RANK = ("pass", "note", "warn", "fail")
-_TITLES = {
-    "file": "whether the database file is whole and readable",
-    "log": "what the WAL held before anything was folded",
-    "integrity": "pages, indexes and references, as SQLite checks them",
-    "checkpoint": "folding the WAL into the main file",
-    "persistence": "whether the main file alone holds everything",
-    "environment": "what the database stands on, and who else uses it",
-    "models": "the model files of the catalogue",
-    "drill": "tried out on a scratch catalogue",
-    "expectations": "what was asked for",
-}
 
 
-def html_report(verification: VerificationShape) -> str:
+def html_report(verification: Verification) -> str:
     """Return the whole document; text from outside is escaped in it."""
     page = ET.Element("html", lang="en")
     head = ET.SubElement(page, "head")
@@ -163,7 +153,7 @@ def html_report(verification: VerificationShape) -> str:
     ET.SubElement(head, "style").text = STYLE
     main = ET.SubElement(ET.SubElement(page, "body"), "main")
     _verdict(main, verification)
-    _tiles(main, verification.findings)
+    _tiles(main, verification)
     _todo(main, verification.findings)
     if verification.checkpoint is not None:
         _wal(main, verification.checkpoint)
@@ -179,7 +169,7 @@ def _add(parent: ET.Element, tag: str, text: str = "", kind: str = "") -> ET.Ele
     return child
 
 
-def _verdict(main: ET.Element, verification: VerificationShape) -> None:
+def _verdict(main: ET.Element, verification: Verification) -> None:
     warned = any(finding.severity == "warn" for finding in verification.findings)
     tone = "bad" if verification.failed else "warn" if warned else "good"
     box = _add(main, "header", kind=f"card verdict {tone}")
@@ -199,22 +189,23 @@ def _verdict(main: ET.Element, verification: VerificationShape) -> None:
         _add(facts, "span", fact)
 
 
-def _tiles(main: ET.Element, findings: Sequence[FindingShape]) -> None:
+def _tiles(main: ET.Element, verification: Verification) -> None:
     row = _add(main, "div", kind="tiles")
-    for severity, word in (
-        ("fail", "failure"),
-        ("warn", "warning"),
-        ("note", "note"),
-        ("pass", "passed"),
-    ):
-        count = sum(finding.severity == severity for finding in findings)
+    words: dict[Severity, str] = {
+        "fail": "failure",
+        "warn": "warning",
+        "note": "note",
+        "pass": "passed",
+    }
+    for severity, word in words.items():
+        count = verification.count(severity)
         tile = _add(row, "div", kind=f"card tile {_TONES[severity]}{'' if count else ' none'}")
         number = _add(tile, "b", f"{count:,}")
         number.tail = word if count == 1 or severity == "pass" else word + "s"
 
 
-def _todo(main: ET.Element, findings: Sequence[FindingShape]) -> None:
-    """List what to do, failures first, each advice once."""
+def _todo(main: ET.Element, findings: Sequence[Finding]) -> None:
+    """List the advice, failures first, each sentence once."""
     advised = {
         finding.advice: finding
         for severity in ("warn", "fail")
@@ -230,50 +221,41 @@ def _todo(main: ET.Element, findings: Sequence[FindingShape]) -> None:
         _add(item, "p", f"{finding.check}: {finding.measured}")
 
 
-def _wal(main: ET.Element, checkpoint: CheckpointShape) -> None:
-    """Show how much of the log was folded, and who was in the way."""
-    numbers = checkpoint.as_json()
-
-    def number(name: str) -> int:
-        value = numbers.get(name)
-        return value if isinstance(value, int) else 0
-
+def _wal(main: ET.Element, checkpoint: Checkpoint) -> None:
+    """Show how much of the log was folded, and the processes in the way."""
     _add(main, "h2", "The write-ahead log")
     box = _add(main, "div", kind="card wal")
-    total = number("checkpointed") + number("left")
+    total = checkpoint.checkpointed + checkpoint.left
     if total:
         bar = _add(box, "div", kind="bar")
-        for name in ("checkpointed", "left"):
-            ET.SubElement(bar, "i", style=f"width: {number(name) / total:.2%}")
+        for part in (checkpoint.checkpointed, checkpoint.left):
+            ET.SubElement(bar, "i", style=f"width: {part / total:.2%}")
     row = _add(box, "dl", kind="numbers")
-    before, after = (human_bytes(number(f"wal_size_{when}")) for when in ("before", "after"))
+    before = human_bytes(checkpoint.wal_size_before)
+    after = human_bytes(checkpoint.wal_size_after)
     for name, value in (
-        ("pages in the log", f"{number('log'):,}"),
-        ("checkpointed", f"{number('checkpointed'):,}"),
-        ("left", f"{number('left'):,}"),
-        ("busy", "yes" if numbers.get("busy") else "no"),
+        ("pages in the log", f"{checkpoint.log:,}"),
+        ("checkpointed", f"{checkpoint.checkpointed:,}"),
+        ("left", f"{checkpoint.left:,}"),
+        ("busy", "yes" if checkpoint.busy else "no"),
         ("-wal file", f"{before}, kept" if before == after else f"{before} → {after}"),
     ):
         pair = _add(row, "div")
         _add(pair, "dt", name)
         _add(pair, "dd", value)
-    blockers = numbers.get("blockers")
-    for blocker in blockers[:_SHOWN] if isinstance(blockers, list) else ():
-        _add(box, "p", f"in the way: pid {blocker['pid'] or 'unknown'} ({blocker['command']})")
-    if numbers.get("reason"):
-        _add(box, "p", str(numbers["reason"]))
+    for blocker in checkpoint.blockers[:_SHOWN]:
+        _add(box, "p", f"in the way: {process_name(blocker.pid, blocker.command)}")
+    if checkpoint.reason:
+        _add(box, "p", checkpoint.reason)
 
 
-def _checks(main: ET.Element, verification: VerificationShape) -> None:
-    checks: dict[str, list[FindingShape]] = {}
-    for finding in verification.findings:
-        checks.setdefault(finding.check, []).append(finding)
+def _checks(main: ET.Element, verification: Verification) -> None:
     _add(main, "h2", "Checks")
-    for name, findings in checks.items():
+    for name, findings in verification.by_check().items():
         box = _add(main, "section", kind="card check")
         header = _add(box, "header")
         _add(header, "h3", name)
-        _add(header, "p", _TITLES.get(name, ""))
+        _add(header, "p", verification.titles.get(name, ""))
         if name in verification.timings:
             _add(header, "time", human_seconds(verification.timings[name]))
         findings.sort(key=lambda finding: -_RANK.index(finding.severity))
@@ -286,7 +268,7 @@ def _checks(main: ET.Element, verification: VerificationShape) -> None:
             _add(more, "p", plural(len(findings) - _SHOWN, "more finding"))
 
 
-def _finding(items: ET.Element, finding: FindingShape, database: str) -> None:
+def _finding(items: ET.Element, finding: Finding, database: str) -> None:
     item = _add(items, "li", kind=_TONES[finding.severity])
     _add(item, "span", finding.severity, "badge")
     body = _add(item, "div")

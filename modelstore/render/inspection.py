@@ -1,4 +1,4 @@
-"""What a WAL holds, as words for a tired operator first and evidence below."""
+"""The content of a WAL for a tired operator: words first, and the evidence below."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FATES = {
 
 
 def state_lines(found: Inspection) -> Iterator[tuple[str, Tone]]:
-    """Yield what the log means, the worst first, in words that need no explanation."""
+    """Yield the meaning of the log in plain sentences, the worst first."""
     scan, loss = found.scan, found.loss
     if loss.raced:
         yield "The files changed while they were read, again and again: figures may be off.", "warn"
@@ -300,7 +300,7 @@ def _lock_parts(found: Inspection) -> Iterator[Part]:
 
 
 def lock_grid(found: Inspection) -> Grid:
-    """Return who holds which lock; without an entry in BLOCKS, nobody is held up by it."""
+    """Return the lock holders; one without an entry in BLOCKS holds up nobody."""
     blocking = {(b.pid, b.lock): b for b in found.blockers}
     marks = {f"READ{m.slot}": m.frame for m in found.index.read_marks} if found.index else {}
     rows = [

@@ -1,4 +1,4 @@
-"""What a WAL holds, as one JSON object: counts of frames and rows, sizes in bytes, raw text."""
+"""The content of a WAL as one JSON object: counts of frames and rows, sizes in bytes, raw text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def inspection_payload(found: Inspection) -> dict[str, object]:
-    """Return everything that an inspection found."""
+    """Return all results of an inspection."""
     scan, loss = found.scan, found.loss
     return {
         "database": found.database if found.has_database else None,

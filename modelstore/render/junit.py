@@ -1,7 +1,7 @@
 """A verification as JUnit XML, which every CI system reads.
 
-There is no official schema. What is written is valid against both that are in use, Ant's and
-the Jenkins xUnit plugin's: https://github.com/windyroad/JUnit-Schema and
+There is no official schema. The document is valid against both that are in use, Ant's and the
+Jenkins xUnit plugin's: https://github.com/windyroad/JUnit-Schema and
 https://github.com/jenkinsci/xunit-plugin (junit-10.xsd).
 """
 
@@ -14,21 +14,19 @@ from xml.etree import ElementTree as ET
 from modelstore.text import plural, visible
 
 if TYPE_CHECKING:
-    from modelstore.render.findings import FindingShape, VerificationShape
+    from modelstore.finding import Finding, Verification
 
 _LIMIT = 2000  # characters of one sentence
 _LINES = 500  # findings that are written out for one check
 
 
-def junit_xml(verification: VerificationShape) -> str:
+def junit_xml(verification: Verification) -> str:
     """Return the document: one test case for each check, so that its history can be followed.
 
-    A check of which nothing but notes is known is skipped. What only warns passes, and is told
-    in the suite's output. Characters that XML cannot carry are written as escapes.
+    A check with nothing but notes is skipped. A check that only warns passes, and its warnings are
+    in the suite's output. Characters that XML cannot carry become escapes.
     """
-    checks: dict[str, list[FindingShape]] = {}
-    for finding in verification.findings:
-        checks.setdefault(finding.check, []).append(finding)
+    checks = verification.by_check()
     checks |= {name: [] for name in verification.timings if name not in checks}
     bad = {"fail", "warn"} if verification.strict else {"fail"}
     suite = ET.Element("testsuite")
@@ -49,7 +47,7 @@ def junit_xml(verification: VerificationShape) -> str:
         elif findings and all(finding.severity == "note" for finding in findings):
             skipped += 1
             ET.SubElement(case, "skipped", message=_text(findings[0].measured))
-    ET.SubElement(suite, "system-out").text = _told(verification)
+    ET.SubElement(suite, "system-out").text = _as_words(verification)
     ET.SubElement(suite, "system-err")
     suite.attrib = {
         "name": "modelstore verify",
@@ -71,7 +69,7 @@ def junit_xml(verification: VerificationShape) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
-def _add_properties(suite: ET.Element, verification: VerificationShape) -> None:
+def _add_properties(suite: ET.Element, verification: Verification) -> None:
     properties = suite[0]
     for name, value in (
         ("database", verification.database),
@@ -81,7 +79,7 @@ def _add_properties(suite: ET.Element, verification: VerificationShape) -> None:
         ET.SubElement(properties, "property", name=name, value=_text(value))
 
 
-def _fail(case: ET.Element, wrong: list[FindingShape]) -> None:
+def _fail(case: ET.Element, wrong: list[Finding]) -> None:
     more = f" (and {plural(len(wrong) - 1, 'other')})" if len(wrong) > 1 else ""
     failure = ET.SubElement(
         case, "failure", type=wrong[0].code, message=_text(wrong[0].measured) + more
@@ -92,15 +90,15 @@ def _fail(case: ET.Element, wrong: list[FindingShape]) -> None:
     failure.text = "\n".join(lines)
 
 
-def _told(verification: VerificationShape) -> str:
-    """Return everything that was found, as words."""
+def _as_words(verification: Verification) -> str:
+    """Return all findings as words."""
     lines = [_line(finding) for finding in verification.findings[:_LINES]]
     if verification.checkpoint is not None:
         lines.append(verification.checkpoint.wal_line())
     return "\n".join([*lines, verification.verdict])
 
 
-def _line(finding: FindingShape) -> str:
+def _line(finding: Finding) -> str:
     place = f" [{_text(finding.where)}]" if finding.where else ""
     advice = f" -> {_text(finding.advice)}" if finding.advice else ""
     return f"{finding.check}: {finding.severity}: {_text(finding.measured)}{place}{advice}"

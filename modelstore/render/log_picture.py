@@ -1,4 +1,4 @@
-"""A picture of a log in a few lines: commits, what is folded, where readers stand, damage."""
+"""A picture of a log in a few lines: commits, folded frames, the marks of readers, damage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modelstore.wal.frames import FrameState
 if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
 
-# A column of the picture may stand for many frames: the sign that matters most wins.
+# A column of the picture may stand for many frames: the most important sign wins.
 _SIGNS = {
     FrameState.DAMAGED: "X",
     FrameState.IGNORED: "i",
@@ -34,7 +34,7 @@ _PROBES = 64  # frames looked at for one column: enough to find what is not rare
 
 
 def log_picture(found: Inspection, width: int) -> list[str | Cell]:
-    """Return lines of at most `width` columns; none where the log holds nothing."""
+    """Return lines of at most `width` columns; none for an empty log."""
     scan = found.scan
     total = len(scan.marks)
     if not total or scan.header is None:

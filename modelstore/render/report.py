@@ -1,7 +1,7 @@
-"""What a command has to say, once, and its writing in every format.
+"""The result of a command, said once, and written in every format.
 
 A report is words and tables for a person, one JSON object for a program, and rows for CSV, TSV
-and JSON lines. Without a terminal the words and tables stay, uncut and without styles.
+and JSON lines. Without a terminal the words and tables are neither cut nor styled.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from modelstore.render.formats import FORMAT_VERSION
+from modelstore.render.formats import FORMAT_VERSION, Format
 from modelstore.render.grid import Cell, Grid, plain_lines, shown
 from modelstore.render.rows import dump_json, write_rows
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from modelstore.render.rows import Write
 
-ReportFormat = Literal["table", "json", "jsonl", "csv", "tsv"]
+ReportFormat = Format | Literal["table", "json", "jsonl", "csv", "tsv"]
 _NESTED = (list, tuple, dict)
 Part = str | Cell | Grid
 
@@ -28,16 +28,16 @@ class Screen:
     """The terminal that is written to."""
 
     width: int  # columns
-    color: bool  # whether escape sequences may be written at all
+    color: bool  # True if escape sequences may be written
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """The result of a command.
 
-    `body` is lines and tables, in order. `payload` is the JSON object, ``format_version`` aside.
-    `columns` and `rows` are its records as raw values, in a report that has records; in one that
-    has none, the flat values of `payload` are the only one.
+    `body` has lines and tables, in order. `payload` is the JSON object, from `envelope`. `columns`
+    and `rows` are its records as raw values; in a report without records, the flat values of
+    `payload` are the only record.
     """
 
     body: tuple[Part, ...]
@@ -54,13 +54,14 @@ def write_report(
     screen: Screen | None = None,
     header: bool = True,
 ) -> None:
-    """Write `report` in the format `form`; `screen` is None where stdout is no terminal."""
+    """Write `report` in the format `form`; `screen` is None if stdout is no terminal."""
+    form = Format(form)
     payload = {"format_version": FORMAT_VERSION, **report.payload}
-    if form == "table":
+    if form is Format.TABLE:
         write_body(write, report.body, screen)
-    elif form == "json":
+    elif form is Format.JSON:
         write(dump_json(payload, indent=2) + "\n")
-    elif form == "jsonl":
+    elif form is Format.JSONL:
         if report.columns:
             write_rows(write, form, report.columns, report.rows)
         else:
@@ -94,5 +95,5 @@ def write_body(write: Write, body: Sequence[Part], screen: Screen | None) -> Non
 
 
 def _in_cell(value: object) -> object:
-    """Return a value as a cell of CSV or TSV holds it: truth and what is nested as in JSON."""
+    """Return a value as a cell of CSV or TSV: truth values and nested values become JSON."""
     return dump_json(value) if isinstance(value, (bool, *_NESTED)) else value

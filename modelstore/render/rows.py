@@ -1,16 +1,16 @@
 r"""Rows written as JSON, JSON lines, CSV or TSV: raw values, a chunk at a time, in flat memory.
 
-* JSON round-trips every text exactly. What a terminal would act on (control characters, bidi
-  overrides, zero-width characters, line separators, lone surrogates) is written ``\uXXXX``
+* JSON round-trips every text exactly. Characters that a terminal acts on (control characters,
+  bidi overrides, zero-width characters, line separators, lone surrogates) become ``\uXXXX``
   (RFC 8259, section 7), which every parser reads back.
-* TSV is one line a row: tab, newline, carriage return and backslash are ``\t \n \r \\`` and
-  whatever else a terminal would act on is ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``: reversible. A
-  ``\xNN`` above 7f is a byte that was no text.
+* TSV is one line a row: tab, newline, carriage return and backslash become ``\t \n \r \\``, and
+  the other characters that a terminal acts on become ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``. All
+  of it is reversible. A ``\xNN`` above 7f is a byte that was no text.
 * CSV (RFC 4180, with line feeds) has the same escapes but leaves a backslash alone, so that
   Windows paths stay as they are. A text that a spreadsheet would run as a formula gets an
   apostrophe in front (owasp.org/www-community/attacks/CSV_Injection).
 
-What is unknown is ``null``, and an empty cell.
+An unknown value is ``null`` in JSON and an empty cell elsewhere.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from modelstore.render.formats import Format
 from modelstore.text import is_safe, spell_unsafe, visible
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     Row = Sequence[object]
 
 T = TypeVar("T")
-RowFormat = Literal["json", "jsonl", "csv", "tsv"]
+RowFormat = Format | Literal["json", "jsonl", "csv", "tsv"]
 
 BETWEEN: Mapping[str, str] = {"json": ",\n", "jsonl": "\n"}
-"""What stands between two rows of JSON."""
+"""The separator of two rows of JSON."""
 
 # Rows written at once: some 70 KB of JSON. Texts of 300 KB cost 50 % more processor time, most
 # of it in the system: malloc maps and unmaps each of them.
@@ -83,8 +84,8 @@ def write_cell_blocks(
 ) -> None:
     r"""Write CSV or TSV from rows as JSON arrays that are joined by ``,\n`` already.
 
-    What `write_rows` would write, sooner: cells are only looked at where JSON had to escape
-    something.
+    The result is that of `write_rows`, but faster: only blocks in which JSON escaped something
+    are taken apart.
     """
     if header:
         write_rows(write, form, columns, (), formulas=formulas)
@@ -100,7 +101,7 @@ def write_cell_blocks(
 
 
 def _is_simple(block: str, columns: int) -> bool:
-    """Tell whether no cell of rows as JSON holds a separator, a quote, or what is to be escaped."""
+    """Tell if no cell of rows as JSON holds a separator, a quote or an escape."""
     return (
         "\\" not in block
         and block.isascii()
@@ -111,7 +112,7 @@ def _is_simple(block: str, columns: int) -> bool:
 
 
 def _is_inert(block: str) -> bool:
-    """Tell whether no cell of rows as JSON begins like a formula."""
+    """Tell if no cell of rows as JSON begins like a formula."""
     return not any(sign in block and f'"{sign}' in block for sign in "=+-@")
 
 
@@ -125,7 +126,7 @@ def write_json(write: Write, form: RowFormat, lines: Iterable[str]) -> None:
 
 
 def write_json_blocks(write: Write, form: RowFormat, blocks: Iterable[str]) -> None:
-    """Write JSON texts that are joined already, by what `BETWEEN` has for `form`."""
+    """Write JSON texts that are joined already, by the separator of `BETWEEN`."""
     begin, end, none = ("", "\n", "") if form == "jsonl" else ("[\n", "\n]\n", "[]\n")
     before = begin
     for block in blocks:
@@ -135,9 +136,9 @@ def write_json_blocks(write: Write, form: RowFormat, blocks: Iterable[str]) -> N
 
 
 def harmless_json(text: str) -> str:
-    """Return JSON that means the same, with nothing in it that a terminal would act on."""
-    # GitHub's runner obeys ``##[command]`` wherever it stands in a line. One character is found
-    # a hundred times sooner than three.
+    """Return JSON of the same meaning in which a terminal finds nothing to act on."""
+    # GitHub's runner obeys ``##[command]`` anywhere in a line. To find one character is a hundred
+    # times faster than to find three.
     if "#" in text and "##[" in text:
         text = text.replace("##[", r"#\u0023[")
     if _is_plain_json(text):
@@ -146,7 +147,7 @@ def harmless_json(text: str) -> str:
 
 
 def dump_json(value: object, *, indent: int | None = None) -> str:
-    """Return `value` as harmless JSON; a number that JSON has none for (NaN) becomes null."""
+    """Return `value` as harmless JSON; a number that JSON cannot express (NaN) becomes null."""
     return harmless_json(_dumps(value, indent))
 
 
@@ -158,14 +159,14 @@ def _dumps(value: object, indent: int | None = None) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a terminal would act on nothing but tabs and newlines: the quickest way."""
+    """Tell if a terminal would act on nothing but tabs and newlines: the quickest way."""
     if text.isascii():
         return not text.encode("ascii").translate(None, _PLAIN)
     return is_safe(text.replace("\n", "").replace("\t", ""))
 
 
 def _is_plain_json(text: str) -> bool:
-    """Tell the same of JSON, in which all of ASCII that is not printable but DEL is escaped."""
+    """Tell the same of JSON, which escapes all control characters of ASCII but DEL."""
     return "\x7f" not in text if text.isascii() else _is_plain(text)
 
 
@@ -247,7 +248,7 @@ def _csv_with_formulas(chunk: Sequence[Row]) -> str:
 
 
 def _csv_text(text: str, chunk: Sequence[Row], safe: Callable[[object], object]) -> str:
-    """Return rows as CSV; `text` is their cells as joined, `safe` what makes one harmless."""
+    """Return rows as CSV; `text` has their joined cells, and `safe` makes a cell harmless."""
     if "\t" in text or text.count("\n") != len(chunk) or not _is_plain(text):
         return _csv_written(chunk, safe)
     columns = len(chunk[0])

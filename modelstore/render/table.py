@@ -1,7 +1,7 @@
 """Tables and lines for a terminal, drawn by Rich: the only module here that imports it.
 
-Rich escapes markup but passes raw ESC bytes on, so every text is made safe first, and handed
-over as ``Text``, never as markup.
+Rich escapes markup but passes raw ESC bytes on. So every text is made safe first, and goes to
+Rich as ``Text``, never as markup.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PADDING = 2  # columns: one on each side of a cell
 
 
 def draw_grid(grid: Grid, width: int, *, color: bool) -> str:
-    """Return the table in `width` columns; record by record where its columns do not fit."""
+    """Return the table in `width` columns; record by record if its columns do not fit."""
     texts = [[shown(cell) for cell in row] for row in grid.rows]
     natural = natural_widths(grid.headings, texts)
     room = width - _PADDING * len(grid.headings)
@@ -77,7 +77,7 @@ def draw_records(grid: Grid, width: int, *, color: bool) -> str:
 
 
 def draw_line(cell: str | Cell, width: int, *, color: bool) -> str:
-    """Return one line of words, continued on the next where it is wider than the terminal."""
+    """Return one line of words; it wraps if it is wider than the terminal."""
     text = shown(cell)
     if not color and cell_len(text) <= width:
         return text + "\n"
@@ -85,7 +85,7 @@ def draw_line(cell: str | Cell, width: int, *, color: bool) -> str:
 
 
 def _drawn(what: RenderableType, width: int, *, color: bool) -> str:
-    """Let Rich draw into a string; the environment has no say in it, only `width` and `color`."""
+    """Let Rich draw into a string. The environment has no influence, only `width` and `color`."""
     target = io.StringIO()
     console = Console(
         file=target,

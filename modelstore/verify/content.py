@@ -1,4 +1,8 @@
-"""The rows of tables as counts and digests, so that two views of a database can be compared."""
+"""Tables as counts of rows and digests, so that two views of a database can be compared.
+
+sqlite-utils names and quotes tables here, but plain SQL reads them: `Database.query` makes a dict
+of each row, and its introspection decodes names that may be no text.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sqlite_utils.db import quote_identifier
+
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_ERROR, primary_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from modelstore.verify.subject import Tick
+    from modelstore.database.handle import Database
+    from modelstore.verify.check import Tick
 
-_BIG = 256  # bytes of a value, from which on it is cheaper to digest it as it is
+_BIG = 256  # bytes; it is cheaper to digest a value of that size as it is
 _TELL_EVERY = 2000  # rows
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name, tbl_name"
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
@@ -26,7 +33,7 @@ Wanted = frozenset[str] | None
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a table holds: how many rows, and a digest of them in the order of their keys."""
+    """The number of rows of a table, and a digest of them in the order of their keys."""
 
     rows: int
     digest: str
@@ -34,10 +41,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a view of a database holds: its schema, and the tables that were wanted by name.
+    """The content of a database: a digest of its schema, and the tables that were wanted.
 
-    Virtual tables are no tables of their own: what they keep is in ordinary ones. `unread` are
-    tables whose rows this SQLite cannot ask for, with the reason.
+    `names` are all tables but virtual ones, which keep their rows in ordinary tables. `unread` has
+    the tables that this SQLite cannot read, with the reason.
     """
 
     schema: str
@@ -47,25 +54,23 @@ class Content:
 
     @property
     def rows(self) -> int:
-        """Rows of all tables that were read."""
+        """The rows of all tables that were read."""
         return sum(table.rows for table in self.tables.values())
 
 
-def read_content(conn: sqlite3.Connection, wanted: Wanted, tick: Tick) -> Content:
+def read_content(db: Database, wanted: Wanted, tick: Tick) -> Content:
     """Read the schema and the wanted tables. Raises `sqlite3.Error` for damage."""
     digest = hashlib.blake2b(digest_size=16)
-    with _exact_text(conn):
-        for row in conn.execute(_SCHEMA):
+    with _exact_text(db.conn):
+        for row in db.execute(_SCHEMA):
             digest.update(repr(row).encode())
-        names = [
-            bytes(name).decode("utf-8", "surrogateescape") for (name,) in conn.execute(_TABLES)
-        ]
+        names = [bytes(name).decode("utf-8", "surrogateescape") for (name,) in db.execute(_TABLES)]
         content = Content(digest.hexdigest(), tuple(names))
         for name in names:
             if wanted is not None and name.lower() not in wanted:
                 continue
             try:
-                content.tables[name] = _read_table(conn, name, tick)
+                content.tables[name] = _read_table(db, name, tick)
             except UnicodeEncodeError:
                 content.unread[name] = "its name is no text"
             except sqlite3.OperationalError as error:
@@ -77,7 +82,7 @@ def read_content(conn: sqlite3.Connection, wanted: Wanted, tick: Tick) -> Conten
 
 @contextmanager
 def _exact_text(conn: sqlite3.Connection) -> Iterator[None]:
-    """Read text as bytes that are not taken for a blob's, so that every byte counts."""
+    """Read text as a bytearray: every byte counts, and no text equals a blob of the same bytes."""
     before: Callable[[bytes], object] = conn.text_factory
     conn.text_factory = bytearray
     try:
@@ -86,12 +91,13 @@ def _exact_text(conn: sqlite3.Connection) -> Iterator[None]:
         conn.text_factory = before
 
 
-def _read_table(conn: sqlite3.Connection, name: str, tick: Tick) -> Table:
+def _read_table(db: Database, name: str, tick: Tick) -> Table:
     digest = hashlib.blake2b(digest_size=16)
     update = digest.update
     rows = 0
-    # NOT INDEXED: in the order of the table's own b-tree, whatever indexes there are.
-    for row in conn.execute(f"SELECT {_columns(conn, name)} FROM {quoted(name)} NOT INDEXED"):
+    # NOT INDEXED: in the order of the table's own b-tree, whatever its indexes are.
+    select = f"SELECT {_columns(db, name)} FROM {quote_identifier(name)} NOT INDEXED"
+    for row in db.execute(select):
         rows += 1
         if any(value.__class__ in (bytes, bytearray) and len(value) > _BIG for value in row):
             for value in row:
@@ -107,28 +113,23 @@ def _read_table(conn: sqlite3.Connection, name: str, tick: Tick) -> Table:
     return Table(rows, digest.hexdigest())
 
 
-def _columns(conn: sqlite3.Connection, name: str) -> str:
-    """Return what is stored of a row: its rowid if it has one, and no column that is computed."""
-    info = conn.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall()
+def _columns(db: Database, name: str) -> str:
+    """Return the columns that are stored: the rowid if there is one, and no generated column."""
+    info = db.execute(f"PRAGMA table_xinfo({quote_identifier(name)})").fetchall()
     stored = [bytes(row[1]).decode("utf-8", "surrogateescape") for row in info if row[6] in (0, 3)]
     taken = {bytes(row[1]).lower() for row in info}
-    columns = [quoted(column) for column in stored]
+    columns = [quote_identifier(column) for column in stored]
     alias = next((a for a in ("rowid", "_rowid_", "oid") if a.encode() not in taken), None)
-    if alias is not None and _has_rowid(conn, name, alias):
+    if alias is not None and _has_rowid(db, name, alias):
         columns.insert(0, alias)
     return ", ".join(columns)
 
 
-def _has_rowid(conn: sqlite3.Connection, name: str, alias: str) -> bool:
+def _has_rowid(db: Database, name: str, alias: str) -> bool:
     try:
-        conn.execute(f"SELECT {alias} FROM {quoted(name)} LIMIT 0").fetchall()
+        db.execute(f"SELECT {alias} FROM {quote_identifier(name)} LIMIT 0").fetchall()
     except sqlite3.OperationalError as error:
         if primary_code(error) != SQLITE_ERROR:
             raise
         return False
     return True
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL has it, whatever it holds."""
-    return '"' + name.replace('"', '""') + '"'

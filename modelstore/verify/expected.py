@@ -1,4 +1,4 @@
-"""What the caller says that the database must hold: counts of rows, models, the size of the log."""
+"""The expectations of the caller: counts of rows, models, the size of the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYS = ("id", "locator", "name")
 
 @dataclass(frozen=True, slots=True)
 class RowCount:
-    """A table must have `number` rows, or with `at_least` that many or more."""
+    """The number of rows that a table must have; with `at_least`, it may have more."""
 
     table: str
     number: int
@@ -33,7 +33,7 @@ class RowCount:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Everything that is expected; `models` are fields and values, each with one of `KEYS`."""
+    """All expectations. Each of `models` has fields with values, one of `KEYS` among them."""
 
     counts: tuple[RowCount, ...] = ()
     models: tuple[Mapping[str, object], ...] = ()
@@ -52,9 +52,9 @@ def parse_count(text: str, option: str, *, at_least: bool) -> RowCount:
 
 
 def read_models(path: str) -> tuple[Mapping[str, object], ...]:
-    """Return the models that a file lists: names, one a line, or JSON objects, one a line.
+    """Return the models of a file: a name or JSON object on each line, or a JSON array.
 
-    An array of JSON objects will do too, as ``list --json`` writes it. Raises `UsageError`.
+    ``list --json`` and ``list -f jsonl`` write such files. Raises `UsageError`.
     """
     name = visible(path, 200)
     raw = _read(path, name)

@@ -1,11 +1,11 @@
-"""What a loss report says, in one sentence and as figures."""
+"""A loss report as one phrase for people, and as figures for programs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from modelstore.text import plural
-from modelstore.verify.subject import NAMED
+from modelstore.verify.check import NAMED
 from modelstore.wal.loss_report import Fate
 from modelstore.wal.main_file import MainState
 
@@ -18,7 +18,7 @@ TORN = (MainState.MIXED, MainState.TORN)
 
 
 def at_risk(found: Inspection) -> str | None:
-    """Return what is only in the log, such as ``18 rows``; None where it is certainly nothing."""
+    """Return the content that only the log has, such as ``18 rows``; None if it has nothing."""
     loss = found.loss
     if not found.scan.max_frame or loss.is_harmless:
         return None
@@ -34,13 +34,13 @@ def at_risk(found: Inspection) -> str | None:
 
 
 def is_many(found: Inspection) -> bool:
-    """Return whether what `at_risk` says takes a plural verb."""
+    """Tell if the phrase of `at_risk` takes a plural verb."""
     phrase = at_risk(found) or ""
     return not phrase.startswith("1 ") or " and " in phrase
 
 
 def where_lost(found: Inspection) -> str:
-    """Return the tables and the names behind `at_risk`, such as ``models: a, b``; "" if unknown."""
+    """Return the tables and names behind `at_risk`, such as ``models: a, b``; "" if unknown."""
     parts = []
     for table in found.loss.tables:
         total = table.lost.count + table.reverted.count + table.returning.count
@@ -62,7 +62,7 @@ def where_lost(found: Inspection) -> str:
 
 
 def loss_data(loss: LossReport) -> dict[str, object]:
-    """Return the figures of a loss for a program."""
+    """Return the figures of a loss as JSON values."""
     return {
         "lost": loss.lost,
         "reverted": loss.reverted,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.database.files import unwritable
 from modelstore.database.filesystem import mount_of, mount_table, ownership_warning
-from modelstore.finding import Finding, findings_of
+from modelstore.finding import Finding
 from modelstore.text import human_bytes, plural
 
 if TYPE_CHECKING:
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
     from modelstore.verify.subject import Subject
 
-_finding = findings_of("environment")
-
 _READ, _WRITE, _ENTER = 4, 2, 1
+_IN_MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs"))
+_SPARE = 1 << 20  # bytes that should be free beside what the fold takes
+_SIBLINGS = 20_000  # names in the directory that are looked at
+_ST_RDONLY = 1
 
 
 def check_ownership(subject: Subject) -> Iterator[Finding]:
-    """Yield each file that the owner of the database, or this program, cannot use."""
+    """Yield each file that the database's owner or this process cannot use."""
     if os.name == "nt":
         return
     path = subject.path
@@ -34,8 +36,8 @@ def check_ownership(subject: Subject) -> Iterator[Finding]:
         return
     who = f"the database's owner (uid {database.st_uid})"
     if not _may(database, database, _READ | _WRITE):
-        yield _finding(
-            "read-only",
+        yield Finding(
+            "environment.read-only",
             "warn",
             f"mode {stat.S_IMODE(database.st_mode):04o} keeps {who} from writing to the database",
             path,
@@ -44,8 +46,8 @@ def check_ownership(subject: Subject) -> Iterator[Finding]:
     for suffix in ("-wal", "-shm"):
         yield from _check_companion(path + suffix, database, who)
     if not _may(directory, database, _WRITE | _ENTER):
-        yield _finding(
-            "directory",
+        yield Finding(
+            "environment.directory",
             "warn",
             f"{who} cannot create a log or a journal in the directory (uid {directory.st_uid}, "
             f"mode {stat.S_IMODE(directory.st_mode):04o})",
@@ -54,10 +56,10 @@ def check_ownership(subject: Subject) -> Iterator[Finding]:
         )
     blocked = unwritable(path)
     if blocked is not None:
-        yield _finding(
-            "this-user",
+        yield Finding(
+            "environment.this-user",
             "warn",
-            "this user cannot write there, so that nothing can be folded",
+            "this user cannot write there, so nothing can be folded",
             blocked,
             "verify as the user that the application runs as",
         )
@@ -70,8 +72,8 @@ def _check_companion(name: str, database: os.stat_result, who: str) -> Iterator[
         return
     difference = ownership_warning(os.path.basename(name), database, status)
     if not _may(status, database, _READ | _WRITE):
-        yield _finding(
-            "owner",
+        yield Finding(
+            "environment.owner",
             "fail",
             f"{who} cannot use {os.path.basename(name)} (uid {status.st_uid}, mode "
             f"{stat.S_IMODE(status.st_mode):04o}): the application is locked out",
@@ -80,8 +82,8 @@ def _check_companion(name: str, database: os.stat_result, who: str) -> Iterator[
             f"{stat.S_IMODE(database.st_mode):04o}",
         )
     elif difference is not None:
-        yield _finding(
-            "mode",
+        yield Finding(
+            "environment.mode",
             "warn",
             difference,
             name,
@@ -90,7 +92,7 @@ def _check_companion(name: str, database: os.stat_result, who: str) -> Iterator[
 
 
 def _may(status: os.stat_result, database: os.stat_result, rights: int) -> bool:
-    """Tell whether the owner of the database has rights on a file."""
+    """Tell if the owner of the database has all of `rights` on a file."""
     user, mode = database.st_uid, stat.S_IMODE(status.st_mode)
     if user == 0:
         return True
@@ -103,17 +105,9 @@ def _may(status: os.stat_result, database: os.stat_result, rights: int) -> bool:
     return granted & rights == rights
 
 
-_place_finding = findings_of("environment")
-
-_IN_MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs"))
-_SPARE = 1 << 20  # bytes that should be free beside what the fold takes
-_SIBLINGS = 20_000  # names in the directory that are looked at
-_ST_RDONLY = 1
-
-
 @dataclass(frozen=True, slots=True)
 class MountFacts:
-    """Where a file lies; `free` is in bytes. None is unknown."""
+    """The mount that a file lies on; `free` is in bytes. None is unknown."""
 
     type: str | None
     mount_point: str | None
@@ -122,7 +116,7 @@ class MountFacts:
 
 
 def describe_place(path: str) -> MountFacts:
-    """Return what the system says of the place of a file."""
+    """Return the mount of a file, and the room on it."""
     mount = mount_of(path, mount_table() or ())
     free, read_only = None, False
     if hasattr(os, "statvfs"):
@@ -138,7 +132,7 @@ def describe_place(path: str) -> MountFacts:
 
 
 def check_place(subject: Subject) -> Iterator[Finding]:
-    """Yield each risk of the place."""
+    """Yield each risk of the mount, the links, the room, and of files left beside the database."""
     place = describe_place(subject.path)
     yield from _mounts(subject.path, place)
     yield from _room(subject, place)
@@ -151,8 +145,8 @@ def _mounts(path: str, place: MountFacts) -> Iterator[Finding]:
     mounts = mount_table() or ()
     mount = mount_of(path, mounts)
     if mount is not None and mount.is_risky:
-        yield _place_finding(
-            "file-system",
+        yield Finding(
+            "environment.file-system",
             "warn",
             f"{mount.type} ({mount.point}): processes on different machines or in containers do "
             "not share WAL's memory and locks through it",
@@ -160,8 +154,8 @@ def _mounts(path: str, place: MountFacts) -> Iterator[Finding]:
             "let one machine alone open it, or move it to a local disk",
         )
     if mount is not None and mount.type in _IN_MEMORY:
-        yield _place_finding(
-            "volatile",
+        yield Finding(
+            "environment.volatile",
             "warn",
             f"{mount.type} ({mount.point}): the database lies in memory and is gone with the next "
             "restart",
@@ -169,8 +163,8 @@ def _mounts(path: str, place: MountFacts) -> Iterator[Finding]:
             "move it to a disk",
         )
     if mount is not None and mount.point == path:
-        yield _place_finding(
-            "mount-point",
+        yield Finding(
+            "environment.mount-point",
             "fail",
             "the database file is itself a mount point: its -wal lies on another file system, and "
             "is lost with that",
@@ -180,16 +174,16 @@ def _mounts(path: str, place: MountFacts) -> Iterator[Finding]:
     for suffix in ("-wal", "-shm"):
         other = mount_of(path + suffix, mounts)
         if other is not None and other.point == path + suffix:
-            yield _place_finding(
-                "device",
+            yield Finding(
+                "environment.device",
                 "fail",
                 f"the database's {suffix} is a mount point of its own ({other.type})",
                 path + suffix,
                 "keep the database, its -wal and its -shm in one directory of one file system",
             )
     if place.is_read_only:
-        yield _place_finding(
-            "read-only-mount",
+        yield Finding(
+            "environment.read-only-mount",
             "warn",
             "the file system is mounted read-only: nothing can be written or folded",
             path,
@@ -207,8 +201,8 @@ def _room(subject: Subject, place: MountFacts) -> Iterator[Finding]:
     words = f"{human_bytes(place.free)} free"
     if place.free < needed:
         words += f", and the fold takes {human_bytes(needed)}"
-    yield _place_finding(
-        "space",
+    yield Finding(
+        "environment.space",
         "fail" if place.free < needed else "warn",
         words,
         os.path.dirname(subject.path),
@@ -227,8 +221,8 @@ def _hard_links(path: str) -> Iterator[Finding]:
     others = _other_names(path, status)
     logs = [name for name in others if _size(name + "-wal")]
     named = f": {', '.join(os.path.basename(name) for name in others)}" if others else ""
-    yield _place_finding(
-        "hard-link",
+    yield Finding(
+        "environment.hard-link",
         "fail" if logs else "warn",
         f"the database file has {plural(status.st_nlink, 'name')}{named}"
         + (
@@ -264,8 +258,8 @@ def _symbolic_link(subject: Subject) -> Iterator[Finding]:
         return
     log = subject.given + "-wal"
     has_log = bool(_size(log)) and os.path.realpath(log) != subject.log_path
-    yield _place_finding(
-        "symlink",
+    yield Finding(
+        "environment.symlink",
         "fail" if has_log else "warn",
         f"the path is a symbolic link to {subject.path}"
         + (
@@ -283,8 +277,8 @@ def _leftovers(subject: Subject) -> Iterator[Finding]:
     if journal is not None and journal.is_hot:
         yield _hot_journal(subject)
     elif journal is not None and journal.size and subject.is_wal:
-        yield _place_finding(
-            "journal",
+        yield Finding(
+            "environment.journal",
             "note",
             f"a rollback journal of {human_bytes(journal.size)} lies beside a database in WAL "
             "mode; it is not hot",
@@ -298,8 +292,8 @@ def _leftovers(subject: Subject) -> Iterator[Finding]:
         and found.attached is False
         and not knows_more  # told with the log
     ):
-        yield _place_finding(
-            "shm",
+        yield Finding(
+            "environment.shm",
             "warn",
             f"a -shm of {human_bytes(found.shm_size)} was left without a -wal, and nobody has the "
             "database open: SQLite removes both or none",
@@ -312,16 +306,16 @@ def _hot_journal(subject: Subject) -> Finding:
     journal = subject.journal
     size = human_bytes(journal.size) if journal is not None else ""
     if subject.is_wal:
-        return _place_finding(
-            "hot-journal",
+        return Finding(
+            "environment.hot-journal",
             "fail",
             f"a hot rollback journal of {size} lies beside a database in WAL mode: SQLite would "
             "write what it holds into the database",
             subject.path + "-journal",
             "it was not opened; if the journal is not this database's, move it away",
         )
-    return _place_finding(
-        "hot-journal",
+    return Finding(
+        "environment.hot-journal",
         "warn",
         f"a hot rollback journal of {size}: a program was killed in a transaction, which the "
         "next opening takes back",

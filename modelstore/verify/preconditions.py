@@ -1,22 +1,27 @@
-"""What keeps a database from being opened or folded, and how that is told."""
+"""The reasons why a database must not be opened or folded, as far as its raw files tell."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from modelstore.database.checkpoint import Checkpoint
-from modelstore.finding import Check, Finding, findings_of
 
 if TYPE_CHECKING:
-    from modelstore.errors import ModelstoreError
-    from modelstore.verify.subject import Subject, VerifyOptions
+    from modelstore.verify.check import VerifyOptions
+    from modelstore.verify.subject import Subject
     from modelstore.wal.inspection import Inspection
 
-DAMAGED = "the database with its log is damaged"
+
+def why_not_open(subject: Subject, options: VerifyOptions) -> str | None:
+    """Return the reason why not even a reader may open it: that would use up evidence."""
+    if subject.gone is not None:
+        return "the log was deleted while in use"
+    hot = subject.journal is not None and subject.journal.is_hot
+    return "a hot journal lies beside it" if hot and (subject.is_wal or not options.fold) else None
 
 
 def why_not_fold(subject: Subject) -> str | None:
-    """Return why folding would destroy something, as far as the raw files tell."""
+    """Return the reason why folding would destroy something."""
     if subject.gone is not None:
         return "the log was deleted while in use"
     if subject.probe is not None and subject.probe.why_not_fold is not None:
@@ -27,11 +32,11 @@ def why_not_fold(subject: Subject) -> str | None:
 
 
 def unheld_pages(log: Inspection) -> int:
-    """Return how many pages the wal-index calls folded that the main file lacks.
+    """Return the number of pages that the wal-index calls folded but the main file lacks.
 
-    That is what the WAL-reset bug leaves behind: the next restart of the log loses these pages,
-    while a recovery would still find them (sqlite.org/wal.html#walresetbug). Only while a process
-    is attached does the index count.
+    The WAL-reset bug leaves that behind: the next restart of the log loses these pages, while a
+    recovery still finds them (sqlite.org/wal.html#walresetbug). The index counts only while a
+    process is attached.
     """
     index, held = log.index, log.loss.held
     if index is None or not log.locks.attached or log.loss.raced or not log.has_database:
@@ -42,41 +47,8 @@ def unheld_pages(log: Inspection) -> int:
     )
 
 
-def why_not_open(subject: Subject, orders: VerifyOptions) -> str | None:
-    """Return why not even a reader may open it: that would use up what can still be saved."""
-    if subject.gone is not None:
-        return "the log was deleted while in use"
-    hot = subject.journal is not None and subject.journal.is_hot
-    return "a hot journal lies beside it" if hot and (subject.is_wal or not orders.fold) else None
-
-
-def not_opened(subject: Subject, orders: VerifyOptions, why: str) -> list[Finding]:
-    """Return what is left to say of a database that was not opened."""
-    found = []
-    if subject.gone is None:
-        found.append(
-            findings_of("persistence")(
-                "hot-journal",
-                "fail",
-                "the main file alone may be in the middle of a transaction, which only its journal "
-                "takes back",
-                subject.path,
-                "never delete the journal; the next opening of the database uses it up",
-            )
-        )
-    checks: list[Check] = ["integrity", "checkpoint"]
-    checks += ["persistence"] if subject.gone is not None else []
-    checks += ["expectations"] if orders.expected is not None else []
-    return found + [not_checked(check, why) for check in checks]
-
-
-def not_checked(check: Check, why: str) -> Finding:
-    """Return that a check was not made."""
-    return findings_of(check)("not-checked", "note", f"not checked: {why}")
-
-
 def nothing_folded(subject: Subject, why: str) -> Checkpoint:
-    """Return the numbers of a log that is left as it is."""
+    """Return the figures of a log that is left as it is, for the reason `why`."""
     log = subject.log
     return Checkpoint(
         mode="none",
@@ -92,12 +64,3 @@ def nothing_folded(subject: Subject, why: str) -> Checkpoint:
         in_main_file=not log.pending,
         reason=f"nothing was folded: {why}",
     )
-
-
-def unreadable(subject: Subject, orders: VerifyOptions, error: ModelstoreError) -> list[Finding]:
-    """Return that SQLite cannot read the database at all."""
-    found = [findings_of("file")("unreadable", "fail", error.message, subject.path, error.hint)]
-    if orders.expected is not None:
-        words = "what is expected cannot be found: the database cannot be read"
-        found.append(findings_of("expectations")("unreadable", "fail", words, subject.path))
-    return found

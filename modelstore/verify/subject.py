@@ -1,80 +1,46 @@
-"""What is known of a database before SQLite opens it, and what the checks are told to do.
+"""A database as its raw files show it, before SQLite opens it in this process.
 
-Everything here is read from the raw files, which are closed again: no SQLite of this process may
-have the database open meanwhile (sqlite.org/howtocorrupt.html, section 2.2).
+Every file is closed again: no SQLite of this process may have the database open meanwhile
+(sqlite.org/howtocorrupt.html, section 2.2).
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from modelstore.database.probe import Probe, probe, real_path
 from modelstore.errors import DamageError, RefusedError
-from modelstore.finding import CHECKS, Check
 from modelstore.wal.files import open_or_refuse, read_at
-from modelstore.wal.inspection import Inspection, inspect_log
+from modelstore.wal.inspection import inspect_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from modelstore.verify.expected import Expected
-    from modelstore.wal.locks import Blocker
-
-NAMED = 20
-"""Rows, files or processes that a sentence names; the data have more."""
+    from modelstore.wal.inspection import Inspection
 
 _NAMES_KEPT = 1000
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
-class Tick(Protocol):
-    """Takes what is being done, how many are done, and of how many where that is known."""
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A rollback journal beside a database; its size in bytes.
 
-    def __call__(self, what: str, done: int, total: int | None = None) -> None:
-        """Show it; cheap enough to be called often."""
-        ...
-
-
-def _silent(what: str, done: int, total: int | None = None) -> None:
-    del what, done, total
-
-
-def unwatched(unit: str) -> AbstractContextManager[Tick]:
-    """Return a progress that nobody sees."""
-    del unit
-    return nullcontext(_silent)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyOptions:
-    """What a run is to do. Durations are in seconds, sizes in bytes.
-
-    `watching` gives a progress that counts what it is told; `on_wait` is called now and then with
-    who is in the way of the fold, and the seconds waited so far.
+    A hot journal belongs to a transaction that nobody will end. SQLite takes that transaction back
+    at the next opening. https://www.sqlite.org/lockingv3.html#how_to_find_hot_journals
     """
 
-    checks: frozenset[Check] = frozenset(CHECKS)
-    quick: bool = False
-    deep: bool = False
-    hash_files: bool = False
-    fold: bool = True
-    strict: bool = False
-    timeout: float = 5.0
-    host: str | None = None  # the name of this machine, as imports record it
-    expected: Expected | None = None
-    watching: Callable[[str], AbstractContextManager[Tick]] = unwatched
-    on_wait: Callable[[tuple[Blocker, ...], float], None] | None = None
+    path: str
+    size: int
+    is_hot: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A database as it lies there. `given` is the path as it was given, `path` the real one.
+    """The raw files of a database. `given` is the path as it was given, `path` the real one.
 
-    `probe` is None where the log was deleted while in use: `gone` says so.
+    If the log was deleted while in use, `gone` says so and `probe` is None.
     """
 
     given: str
@@ -91,25 +57,12 @@ class Subject:
 
     @property
     def is_wal(self) -> bool:
-        """Whether the header of the main file says WAL mode."""
+        """True if the header of the main file says WAL mode."""
         return self.probe is not None and self.probe.is_wal
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
-    """A rollback journal beside a database; its size in bytes.
-
-    It is hot when it belongs to a transaction that nobody will end: SQLite takes that back at the
-    next opening. https://www.sqlite.org/lockingv3.html#how_to_find_hot_journals
-    """
-
-    path: str
-    size: int
-    is_hot: bool
-
-
 def look(given: str, *, deep: bool = False) -> Subject:
-    """Read the raw files. Raises `RefusedError` for what must not be opened, or is absent."""
+    """Read the raw files. Raises `RefusedError` for a file that is absent or must not be opened."""
     path = real_path(given)
     found, gone = None, None
     try:
@@ -121,7 +74,7 @@ def look(given: str, *, deep: bool = False) -> Subject:
 
 
 def look_at_log(path: str, *, deep: bool = False) -> Inspection:
-    """Return what the log holds, with the names of models in it."""
+    """Return the content of the log, with the names of models in it."""
     return inspect_log(path, names=("models", "name"), limit=_NAMES_KEPT, deep=deep)
 
 
@@ -140,7 +93,7 @@ def _journal(path: str) -> Journal | None:
 
 
 def _is_reserved(path: str) -> bool:
-    """Tell whether a writer is at work on a rollback-mode database, which then owns the journal."""
+    """Tell if a writer is at work on a rollback-mode database, so that the journal is its own."""
     if not sys.platform.startswith("linux"):  # its struct flock is laid out otherwise, or absent
         return False
     import fcntl

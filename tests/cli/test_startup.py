@@ -107,7 +107,7 @@ def test_a_listing_loads_neither_sources_nor_what_draws(tmp_path: Path) -> None:
         f"modelstore.cli.{name}" for name in _OF_LIST
     }
     assert {name for name in ours if name.startswith("modelstore.render.")} <= {
-        "modelstore.render.rows"
+        *("modelstore.render.formats", "modelstore.render.rows"),
     }
     # Of a log's bytes no more than the index is looked at, where the log is empty.
     assert {name for name in ours if name.startswith("modelstore.wal.")} <= {

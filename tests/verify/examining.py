@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from modelstore.database.sqlite import sqlite3
-from modelstore.finding import Check, Finding, Verification
+from modelstore.finding import Finding, Verification
+from modelstore.verify.check import VerifyOptions
 from modelstore.verify.run import verify
-from modelstore.verify.subject import VerifyOptions
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
-def examine(path: Path, *checks: Check, **orders: Any) -> Verification:
-    """Verify with the given orders, all checks or only some."""
+def examine(path: Path, *checks: str, **options: Any) -> Verification:
+    """Verify with the given options, all checks or only some."""
     if checks:
-        orders["checks"] = frozenset(checks)
-    return verify(str(path), origin="test", orders=VerifyOptions(**{"timeout": 0.3, **orders}))
+        options["checks"] = frozenset(checks)
+    return verify(str(path), origin="test", options=VerifyOptions(**{"timeout": 0.3, **options}))
 
 
 def severities(found: Verification) -> dict[str, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from modelstore.database.checkpoint import Checkpoint
-from modelstore.finding import Check, Finding, Severity, Verification
+from modelstore.finding import Finding, Severity, Verification
 from modelstore.wal.locks import Blocker
 
 
 def finding(
-    check: Check,
+    check: str,
     severity: Severity,
     measured: str,
     *,
@@ -19,15 +19,7 @@ def finding(
     word: str = "x",
     data: dict[str, object] | None = None,
 ) -> Finding:
-    return Finding(
-        code=f"{check}.{word}",
-        check=check,
-        severity=severity,
-        measured=measured,
-        where=where,
-        advice=advice,
-        data=data or {},
-    )
+    return Finding(f"{check}.{word}", severity, measured, where, advice, data or {})
 
 
 def verification(*findings: Finding, **changes: Any) -> Verification:

@@ -14,8 +14,9 @@ from modelstore.catalogue.schema import APPLICATION_ID
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import LockedError, RefusedError
-from modelstore.verify.integrity import check_constraints
-from modelstore.verify.subject import VerifyOptions, look
+from modelstore.verify.check import VerifyOptions
+from modelstore.verify.checks.integrity import check_constraints
+from modelstore.verify.subject import look
 from tests.cli.program import python
 from tests.verify.examining import (
     TABLE,

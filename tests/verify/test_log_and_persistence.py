@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from modelstore.database.handle import Database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
-from modelstore.verify import persistence
+from modelstore.verify.check import VerifyOptions, unwatched
+from modelstore.verify.checks import persistence
+from modelstore.verify.checks.persistence import compare
 from modelstore.verify.content import read_content
-from modelstore.verify.persistence import compare
-from modelstore.verify.subject import VerifyOptions, unwatched
 from tests.cli.program import alone, python, reader
 from tests.verify.examining import (
     TABLE,
@@ -298,7 +299,7 @@ def test_a_main_file_that_lacks_rows_differs(tmp_path: Path) -> None:
     conn.execute("DELETE FROM models WHERE id > 390")
     conn.execute("UPDATE models SET note = 'other' WHERE id = 1")
     conn.close()
-    view, main = connect(whole, "delete"), connect(lacking, "delete")
+    view, main = Database(connect(whole, "delete")), Database(connect(lacking, "delete"))
     with unwatched("rows") as tick:
         before = read_content(view, None, tick)
     for snapshot in (before, None):
@@ -326,7 +327,7 @@ def test_one_changed_byte_one_type_and_one_key_are_seen(tmp_path: Path) -> None:
     with unwatched("rows") as tick:
         for change in ["SELECT 1", *changes]:
             conn.execute(change)
-            seen.add(read_content(conn, None, tick).tables["t"].digest)
+            seen.add(read_content(Database(conn), None, tick).tables["t"].digest)
     assert len(seen) == len(changes) + 1
 
 

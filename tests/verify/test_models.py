@@ -12,9 +12,9 @@ import pytest
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.finding import Verification
-from modelstore.verify import models
-from modelstore.verify.models import hash_files
-from modelstore.verify.subject import unwatched
+from modelstore.verify.check import unwatched
+from modelstore.verify.checks import models
+from modelstore.verify.hashing import hash_files
 from tests.cli.program import DATA, modelstore
 from tests.verify.examining import codes, contents, examine, severities, the
 

@@ -8,21 +8,20 @@ import shutil
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from modelstore.database.handle import connect
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import ExitCode
 from modelstore.text import human_bytes, human_seconds, plural
-from modelstore.verify.drill.story import DrillFailure
+from modelstore.verify.drill.processes import DrillFailure
 from modelstore.wal.format import DATABASE_HEADER_SIZE, DatabaseHeader
 from modelstore.wal.scan import scan_wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modelstore.verify.drill.children import Child, Outcome, Program
-    from modelstore.verify.drill.story import Story
+    from modelstore.verify.drill.processes import Child, Outcome, Program
 
 _FIRST = ("Model-Test-1", "Model-Test-2")
 _MORE = ("Model-Test-3", "Model-Test-4")
@@ -36,31 +35,85 @@ _LOCKS = (
     "process alone open them"
 )
 _RECOVERY = "a crash loses committed rows here: keep no database in WAL mode in this place"
+_PREFIXES = {"did": "", "good": "ok: ", "bad": "FAILED: "}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One sentence of the story, without a full stop; it may hold outside text, raw.
+
+    `act` counts the questions from 1; steps before and after them have 0.
+    """
+
+    act: int
+    kind: Literal["question", "did", "good", "bad"]
+    text: str
+
+    def __str__(self) -> str:
+        """Return it as a line: a question, and what belongs to it indented below."""
+        if self.kind == "question":
+            return f"{self.act}. {self.text}"
+        return ("   " if self.act else "") + _PREFIXES[self.kind] + self.text
+
+
+class Story:
+    """Passes on each step as it happens, and keeps all of them."""
+
+    def __init__(self, tell: Callable[[Step], None]) -> None:
+        self.steps: list[Step] = []
+        self._tell = tell
+        self._act = 0
+
+    def ask(self, act: int, question: str) -> None:
+        """Begin an act."""
+        self._act = act
+        self._add("question", question)
+
+    def end(self) -> None:
+        """Leave the last act."""
+        self._act = 0
+
+    def did(self, text: str) -> None:
+        """Tell a fact."""
+        self._add("did", text)
+
+    def good(self, text: str) -> None:
+        """Tell a success."""
+        self._add("good", text)
+
+    def bad(self, text: str) -> None:
+        """Tell a failure."""
+        self._add("bad", text)
+
+    def _add(self, kind: Literal["question", "did", "good", "bad"], text: str) -> None:
+        step = Step(act=self._act, kind=kind, text=text)
+        self.steps.append(step)
+        self._tell(step)
 
 
 @dataclass(slots=True)
 class Stage:
-    """Where the drill happens; `figures` are those of the question at hand, for programs."""
+    """The place of the drill; `figures` belong to the question at hand, for programs."""
 
     scratch: str
     program: Program
     story: Story
     figures: dict[str, object] = field(default_factory=dict)
-    has_wal: bool = True  # whether a catalogue in this place is in WAL mode at all
+    has_wal: bool = True  # False if no catalogue in this place can be in WAL mode
 
     @property
     def first(self) -> str:
-        """The catalogue of the first question, which the others begin with a copy of."""
+        """The catalogue of the first question; the other questions begin with a copy of it."""
         return os.path.join(self.scratch, "models.db")
 
     def copy(self, source: str, name: str) -> str:
-        """Copy a main file, and nothing beside it, to a directory of its own."""
+        """Copy a main file without its log to a new directory."""
         directory = os.path.join(self.scratch, name)
         os.mkdir(directory, 0o700)
         return shutil.copyfile(source, os.path.join(directory, "models.db"))
 
     def count(self, database: str) -> int:
-        """Return how many models a new process finds, which must be the first of all."""
+        """Return the number of models that a new process finds; they must be the first ones."""
         outcome = self.program.run(
             *("the process that counts", "list", "--json", "-c", "name", "-s", "name"),
             *("--db", database),
@@ -73,7 +126,7 @@ class Stage:
         return len(names)
 
     def fold(self, database: str) -> None:
-        """Let a new process fold what is in the log, and tell how much that was."""
+        """Let a new process fold the log, and tell how many frames it folded."""
         outcome = self.program.run("a checkpoint", "checkpoint", "--json", "--db", database)
         if outcome.code:
             raise DrillFailure(f"the WAL cannot be folded: {trouble(outcome)}", _RECOVERY)
@@ -81,7 +134,7 @@ class Stage:
         self.story.did(f"a new process finds the WAL and folds it: {folded} of {log} frames")
 
     def delete_log(self, database: str) -> str:
-        """Delete the ``-wal``; return what there was of it."""
+        """Delete the ``-wal``; return a sentence about it."""
         try:
             size = os.stat(database + "-wal").st_size
             os.unlink(database + "-wal")
@@ -90,7 +143,7 @@ class Stage:
         return f"its WAL of {human_bytes(size)} was deleted"
 
     def expect_all(self, database: str, wanted: int) -> None:
-        """Delete the log, and let a new process count what the main file has then."""
+        """Delete the log, and let a new process count the models in the main file."""
         deleted = self.delete_log(database)
         found = self.figures["found"] = self.count(database)
         told = f"a new process counts {found} of {wanted} models in the main file alone"
@@ -102,7 +155,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One question; `play` returns what was measured, or raises `DrillFailure`."""
+    """One question; `play` returns the measurement, or raises `DrillFailure`."""
 
     code: str
     question: str
@@ -110,7 +163,7 @@ class Act:
 
 
 def trouble(outcome: Outcome) -> str:
-    """Return in words how a process ended that should have ended otherwise."""
+    """Return the unexpected end of a process in words."""
     return f"exit {outcome.code}" + (f", {outcome.error}" if outcome.error else "")
 
 
@@ -175,7 +228,7 @@ def _survive_kill(stage: Stage) -> str:
 
 
 def _await_commit(stage: Stage, database: str, importer: Child) -> None:
-    """Wait until another process would see the rows that are being imported."""
+    """Wait until another process sees the rows of the import."""
     deadline = time.monotonic() + stage.program.patience()
     with closing(connect(database, "ro")) as conn:
         while time.monotonic() < deadline:

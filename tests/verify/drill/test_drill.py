@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.verify.drill.run import DrillResult, Step, run_drill
-from modelstore.verify.drill.scratch import one_interruption, scratch_directory, undisturbed
+from modelstore.verify.checks.drill import DrillResult, run_drill, scratch_directory
+from modelstore.verify.drill.acts import Step
+from modelstore.verify.signals import one_interruption, signals_held
 from tests.cli.program import modelstore, records
 from tests.waiting import PATIENCE
 
@@ -134,7 +135,7 @@ def test_the_scratch_directory_is_private_and_gone_afterwards(
         (
             "walless",
             [("drill.deletion", "pass"), ("drill.untried", "warn")],
-            "WAL mode cannot be had here",
+            "WAL mode does not work here",
         ),
         (
             "unwilling",
@@ -249,7 +250,7 @@ def test_settings_and_files_of_the_caller_do_not_reach_the_children(tmp_path: Pa
     for name in ("modelstore/__init__.py", "json.py", "sqlite3.py"):
         (trap / name).write_text("raise SystemExit('trapped')")
     code = (
-        "import os, sys; from modelstore.verify.drill.run import run_drill; "
+        "import os, sys; from modelstore.verify.checks.drill import run_drill; "
         f"os.environ.update({HOSTILE_SETTINGS!r}); os.chdir({str(trap)!r}); "
         f"result = run_drill({str(place)!r}, tell=lambda step: print(step)); "
         "sys.exit(sum(finding.severity != 'pass' for finding in result.findings))"
@@ -312,7 +313,7 @@ def test_a_signal_waits_until_what_must_not_be_disturbed_is_done() -> None:
     done = []
 
     def work() -> None:
-        with undisturbed():
+        with signals_held():
             signal.raise_signal(signal.SIGINT)
             done.append("still here")
 

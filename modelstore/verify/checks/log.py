@@ -1,20 +1,20 @@
-"""The log before anything is folded: whether it is whole, and what is in it alone."""
+"""The log before anything is folded: its faults, and the content that it alone holds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelstore.finding import Finding, findings_of
+from modelstore.finding import Finding
 from modelstore.text import human_bytes, plural
+from modelstore.verify.check import Check, Run
 from modelstore.verify.loss_summary import TORN, at_risk, is_many, loss_data, where_lost
 from modelstore.verify.preconditions import unheld_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.verify.subject import Subject, VerifyOptions
-
-_finding = findings_of("log")
+    from modelstore.verify.check import VerifyOptions
+    from modelstore.verify.subject import Subject
 
 _KEEP = (
     "fold nothing and delete nothing: keep copies of the database and its -wal; see `modelstore "
@@ -22,33 +22,31 @@ _KEEP = (
 )
 
 
-def check_log(subject: Subject, orders: VerifyOptions) -> Iterator[Finding]:
-    """Yield what the log holds, the worst first."""
+def _check(run: Run) -> Iterator[Finding]:
+    """Yield the faults of the log, or else its content."""
+    subject = run.subject
     if subject.gone is not None:
-        yield _finding("deleted", "fail", subject.gone.message, subject.log_path, subject.gone.hint)
+        gone = subject.gone
+        yield Finding("log.deleted", "fail", gone.message, subject.log_path, gone.hint)
         return
     problems = [*_damage(subject), *_wrong_index(subject), *_gone_frames(subject)]
-    yield from problems
-    if not problems:
-        yield from _content(subject, orders)
-    if orders.expected is not None and orders.expected.max_wal_size is not None:
-        yield _size(subject, orders.expected.max_wal_size)
+    yield from problems or _content(subject, run.options)
 
 
 def _damage(subject: Subject) -> Iterator[Finding]:
     found = subject.log
     scan, foreign = found.scan, subject.probe.foreign if subject.probe is not None else None
     if foreign is not None:
-        yield _finding(
-            "foreign",
+        yield Finding(
+            "log.foreign",
             "fail",
             f"the log does not belong to this database: {foreign}",
             subject.log_path,
             "it was not folded; move it away, or bring back the database that it belongs to",
         )
     elif found.is_damaged and found.loss.live_problem is not None and not scan.is_damaged:
-        yield _finding(
-            "unreadable",
+        yield Finding(
+            "log.unreadable",
             "fail",
             f"the database with its log cannot be read: {found.loss.live_problem}",
             subject.log_path,
@@ -63,8 +61,8 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             else f"frame {scan.valid + 1:,} of the log is damaged: SQLite would silently drop it "
             f"and the {commits} that follow"
         )
-        yield _finding(
-            "damaged",
+        yield Finding(
+            "log.damaged",
             "fail",
             what,
             subject.log_path,
@@ -81,8 +79,8 @@ def _damage(subject: Subject) -> Iterator[Finding]:
 def _wrong_index(subject: Subject) -> Iterator[Finding]:
     pages = unheld_pages(subject.log)
     if pages:
-        yield _finding(
-            "wrong-index",
+        yield Finding(
+            "log.wrong-index",
             "fail",
             f"the wal-index says that all up to frame {subject.log.checkpointed:,} is folded, but "
             f"the main file lacks {plural(pages, 'page')} of it: the next restart of the log loses "
@@ -95,15 +93,15 @@ def _wrong_index(subject: Subject) -> Iterator[Finding]:
 
 
 def _gone_frames(subject: Subject) -> Iterator[Finding]:
-    """Say what a -shm knows of frames whose -wal is gone."""
+    """Yield the frames that the -shm knows of, if their -wal is gone."""
     found = subject.probe
     if found is None or found.wal_size or found.attached is not False or found.index is None:
         return
     index = found.index
     if not (index.is_settled and index.pending):
         return
-    yield _finding(
-        "gone",
+    yield Finding(
+        "log.gone",
         "fail",
         f"the -shm knows of {plural(index.max_frame, 'frame')}, of which {index.backfill:,} were "
         f"folded; the -wal that held them is {'absent' if found.wal_size is None else 'empty'}: "
@@ -119,7 +117,7 @@ def _gone_frames(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _content(subject: Subject, orders: VerifyOptions) -> Iterator[Finding]:
+def _content(subject: Subject, options: VerifyOptions) -> Iterator[Finding]:
     found = subject.log
     scan, loss = found.scan, found.loss
     if not scan.max_frame:
@@ -129,8 +127,8 @@ def _content(subject: Subject, orders: VerifyOptions) -> Iterator[Finding]:
     risk = at_risk(found)
     frames = plural(scan.max_frame, "frame")
     if risk is None:
-        yield _finding(
-            "folded",
+        yield Finding(
+            "log.folded",
             "pass",
             f"{frames}, all of them in the main file already",
             subject.log_path,
@@ -140,12 +138,12 @@ def _content(subject: Subject, orders: VerifyOptions) -> Iterator[Finding]:
         return
     only = f"{risk} {'are' if is_many(found) else 'is'} only in the WAL ({frames})"
     lost = ""  # persistence names them where they stay there
-    if orders.fold:
+    if options.fold:
         verb = "were" if is_many(found) else "was"
         only = f"{risk} {verb} only in the WAL before this run ({frames})"
         lost = where_lost(found)
-    yield _finding(
-        "pending",
+    yield Finding(
+        "log.pending",
         "warn",
         only + (f": {lost}" if lost else ""),
         subject.log_path,
@@ -154,16 +152,16 @@ def _content(subject: Subject, orders: VerifyOptions) -> Iterator[Finding]:
         data,
     )
     if loss.main.state in TORN:
-        yield _finding(
-            "torn",
+        yield Finding(
+            "log.torn",
             "warn",
             "the main file is whole only together with its -wal: a checkpoint was cut short",
             subject.log_path,
             "never delete the -wal: that would corrupt the database, not merely lose rows",
         )
     if loss.raced:
-        yield _finding(
-            "raced",
+        yield Finding(
+            "log.raced",
             "note",
             "the files changed while they were read: figures may be off",
             subject.log_path,
@@ -175,28 +173,20 @@ def _nothing(subject: Subject) -> Finding:
     left = scan.torn + scan.stale + scan.uncommitted
     if scan.size and scan.fault is not None and scan.header is not None:
         reason = f"nothing can be read from it ({scan.fault.value}), and no commit is behind that"
-        return _finding("empty", "note", f"{human_bytes(scan.size)}; {reason}", subject.log_path)
+        return Finding("log.empty", "note", f"{human_bytes(scan.size)}; {reason}", subject.log_path)
     if left:
         what = f"no committed frame, {plural(left, 'frame')} left over from before"
-        return _finding("empty", "pass", what, subject.log_path)
+        return Finding("log.empty", "pass", what, subject.log_path)
     if found is not None and not found.is_wal and found.header is not None:
-        return _finding("none", "pass", "no log: the database is not in WAL mode", subject.log_path)
-    return _finding("empty", "pass", "the log is empty", subject.log_path)
+        return Finding(
+            "log.none", "pass", "no log: the database is not in WAL mode", subject.log_path
+        )
+    return Finding("log.empty", "pass", "the log is empty", subject.log_path)
 
 
-def _size(subject: Subject, limit: int) -> Finding:
-    size = subject.log.scan.size
-    is_over = size > limit
-    return Finding(
-        code="expectations.wal-size",
-        check="expectations",
-        severity="fail" if is_over else "pass",
-        measured=f"the -wal had {human_bytes(size)} before this run, "
-        f"{'more than' if is_over else 'within'} {human_bytes(limit)}",
-        where=subject.log_path,
-        advice="a long reader or a missing checkpoint lets it grow: `modelstore inspect-wal` names "
-        "who is in the way"
-        if is_over
-        else None,
-        data={"size": size, "limit": limit},
-    )
+CHECK = Check(
+    name="log",
+    title="what the WAL held before anything was folded",
+    order=20,
+    raw=_check,
+)

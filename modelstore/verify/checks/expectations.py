@@ -1,42 +1,43 @@
-"""Whether the main file alone holds the rows and the models that the caller expects."""
+"""Expectations: the main file alone must hold the rows and models that the caller names."""
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from modelstore.database.handle import connect
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy
 from modelstore.database.sqlite_text import from_sqlite_text
-from modelstore.finding import Finding, findings_of
-from modelstore.text import plural
-from modelstore.verify.content import quoted
+from modelstore.finding import Finding
+from modelstore.text import human_bytes, listed, plural
+from modelstore.verify.check import NAMED, Check, Run
 from modelstore.verify.expected import DEFAULT_TABLE, KEYS, Expected, RowCount, key_of
-from modelstore.verify.subject import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_finding = findings_of("expectations")
+    from modelstore.database.handle import Database
+    from modelstore.verify.check import MainFile
 
-_VALUE = 80  # characters of a value that a sentence shows
-_KEPT = 1000  # problems that the data name
 _HAS_TABLE = (
     "SELECT 1 FROM sqlite_master WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE"
 )
+_VALUE = 80  # characters of a value that a sentence shows
+_KEPT = 1000  # problems that the data name
 
 
 def check_expectations(
     expected: Expected,
-    alone: sqlite3.Connection,
-    view: sqlite3.Connection | None,
+    alone: Database,
+    view: Database | None,
     seen: str = "in the main file alone",
 ) -> Iterator[Finding]:
-    """Yield whether what is expected is there; `seen` says where `alone` looks.
+    """Compare the expectations with the rows that `alone` sees; `seen` says where that is.
 
-    `view` sees the log as well, where that may make a difference: a failure then says what is in
-    the log.
+    `view` sees the log as well, if that may make a difference: a failure then tells what is in the
+    log.
     """
     for wanted in expected.counts:
         yield _count(wanted, alone, view, seen)
@@ -44,9 +45,7 @@ def check_expectations(
         yield _models(expected.models, alone, seen)
 
 
-def _count(
-    wanted: RowCount, alone: sqlite3.Connection, view: sqlite3.Connection | None, seen: str
-) -> Finding:
+def _count(wanted: RowCount, alone: Database, view: Database | None, seen: str) -> Finding:
     found = _rows(alone, wanted.table)
     is_met = isinstance(found, int) and (
         found >= wanted.number if wanted.at_least else found == wanted.number
@@ -60,8 +59,8 @@ def _count(
     with_log = _rows(view, wanted.table) if view is not None and not is_met else None
     if isinstance(with_log, int) and with_log != found:
         measured += f" ({with_log:,} together with its -wal)"
-    return _finding(
-        "count",
+    return Finding(
+        "expectations.count",
         "pass" if is_met else "fail",
         measured,
         wanted.table,
@@ -76,32 +75,28 @@ def _count(
     )
 
 
-def _rows(conn: sqlite3.Connection, table: str) -> int | str:
-    """Return how many rows a table has, or why that cannot be told."""
+def _rows(db: Database, table: str) -> int | str:
+    """Return the number of rows of a table, or the reason why that is unknown."""
     try:
-        if conn.execute(_HAS_TABLE, (table,)).fetchone() is None:
+        if not list(db.query(_HAS_TABLE, [table])):
             return "there is no such table"
-        return int(conn.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0])
+        return db[table].count_where()
     except (sqlite3.Error, UnicodeEncodeError) as error:
         if isinstance(error, sqlite3.Error) and is_busy(error):
             raise
         return f"it cannot be read ({error})"
 
 
-def _models(
-    models: tuple[Mapping[str, object], ...], alone: sqlite3.Connection, seen: str
-) -> Finding:
+def _models(models: tuple[Mapping[str, object], ...], alone: Database, seen: str) -> Finding:
     best = _Best(models)
     try:
-        rows = alone.execute(f"SELECT * FROM {DEFAULT_TABLE}")
-        columns = [str(column[0]) for column in rows.description]
-        for values in rows:
-            best.take(dict(zip(columns, values, strict=True)))
+        for row in alone.query(f"SELECT * FROM {DEFAULT_TABLE}"):
+            best.take(row)
     except sqlite3.Error as error:
         if is_busy(error):
             raise
-        return _finding(
-            "models",
+        return Finding(
+            "expectations.models",
             "fail",
             f"the models cannot be read: {error}",
             DEFAULT_TABLE,
@@ -112,12 +107,12 @@ def _models(
     met = len(models) - len(missing) - len(different)
     measured = f"{met:,} of {plural(len(models), 'expected model')} {seen}"
     if missing:
-        measured += f"; missing: {_listed(missing)}"
+        measured += f"; missing: {listed(missing, NAMED)}"
     if different:
-        measured += f"; different: {_listed(different)}"
+        measured += f"; different: {listed(different, NAMED)}"
     is_met = not (missing or different)
-    return _finding(
-        "models",
+    return Finding(
+        "expectations.models",
         "pass" if is_met else "fail",
         measured,
         DEFAULT_TABLE,
@@ -131,13 +126,8 @@ def _models(
     )
 
 
-def _listed(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
-
-
 class _Best:
-    """For each expected model the row that fits it best, found in one pass over the rows."""
+    """The row that fits each expected model best, found in one pass over the rows."""
 
     def __init__(self, models: tuple[Mapping[str, object], ...]) -> None:
         self._models = models
@@ -147,7 +137,7 @@ class _Best:
             self._by_key.setdefault(key_of(model), []).append(place)
 
     def take(self, row: dict[str, object]) -> None:
-        """Hold one row against the models that it may be."""
+        """Compare one row with the models that it may be."""
         for key in KEYS:
             value = row.get(key)
             if not isinstance(value, str):
@@ -160,7 +150,7 @@ class _Best:
                         self._differences[place] = found
 
     def missing(self) -> list[str]:
-        """Return the models of which there is no row."""
+        """Return the models without a row."""
         return [
             key_of(model)[1]
             for place, model in enumerate(self._models)
@@ -168,7 +158,7 @@ class _Best:
         ]
 
     def different(self) -> list[str]:
-        """Return the models whose row has other values, with these."""
+        """Return the models whose row has other values, and these values."""
         return [
             f"{key_of(self._models[place])[1]}: {'; '.join(found)}"
             for place, found in sorted(self._differences.items())
@@ -193,3 +183,53 @@ def _differences(model: Mapping[str, object], row: Mapping[str, object]) -> Iter
 def _short(value: object) -> str:
     text = "unknown" if value is None else str(value)
     return text if len(text) <= _VALUE else text[: _VALUE - 1] + "…"
+
+
+def _check_log_size(run: Run) -> Iterator[Finding]:
+    expected = run.options.expected
+    if expected is None or expected.max_wal_size is None or run.subject.gone is not None:
+        return
+    size, limit = run.subject.log.scan.size, expected.max_wal_size
+    is_over = size > limit
+    yield Finding(
+        "expectations.wal-size",
+        "fail" if is_over else "pass",
+        f"the -wal had {human_bytes(size)} before this run, "
+        f"{'more than' if is_over else 'within'} {human_bytes(limit)}",
+        run.subject.log_path,
+        "a long reader or a missing checkpoint lets it grow: `modelstore inspect-wal` names who is "
+        "in the way"
+        if is_over
+        else None,
+        {"size": size, "limit": limit},
+    )
+
+
+def _check(run: Run, main: MainFile) -> Iterator[Finding]:
+    expected = run.options.expected
+    if expected is None:
+        return
+    if main.alone is not None:
+        yield from check_expectations(expected, main.alone, None)
+    elif main.is_moving and main.with_log is not None:
+        seen = "in database and log together"
+        yield from check_expectations(expected, main.with_log, None, seen)
+    else:
+        with closing(connect(run.subject.path, "immutable")) as alone:
+            yield from check_expectations(expected, alone, main.with_log)
+
+
+def _tell_unreadable(run: Run) -> Iterator[Finding]:
+    words = "the expectations cannot be checked: the database cannot be read"
+    yield Finding("expectations.unreadable", "fail", words, run.subject.path)
+
+
+CHECK = Check(
+    name="expectations",
+    title="the rows and models that the caller expects",
+    order=90,
+    raw=_check_log_size,
+    main_file=_check,
+    unreadable=_tell_unreadable,
+    applies=lambda options: options.expected is not None,
+)

@@ -1,33 +1,32 @@
-"""The main file: whether it is a database, of the size that it says, with a sane header."""
+"""The main file: a database of the size that its header says, with a sound header."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelstore.finding import Finding, findings_of
+from modelstore.finding import Finding
 from modelstore.text import human_bytes, plural
+from modelstore.verify.check import Check, Run
 from modelstore.verify.loss_summary import TORN
 from modelstore.verify.preconditions import why_not_fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modelstore.database.connection import OpenDatabase
     from modelstore.verify.subject import Subject
     from modelstore.wal.format import DatabaseHeader
-
-_finding = findings_of("file")
 
 _ENCODINGS = (0, 1, 2, 3)  # 0: nothing was stored yet
 
 
-def check_file(subject: Subject) -> Iterator[Finding]:
-    """Yield what the header and the size of the main file say."""
-    found = subject.probe
+def _check(run: Run) -> Iterator[Finding]:
+    subject, found = run.subject, run.subject.probe
     if found is None:
         return
     if found.header is None:
-        yield _finding(
-            "empty", "note", "the file is empty: a database without any table", subject.path
+        yield Finding(
+            "file.empty", "note", "the file is empty: a database without any table", subject.path
         )
         return
     problems = [*_size_problems(subject, found.header), *_header_problems(subject, found.header)]
@@ -43,8 +42,8 @@ def check_file(subject: Subject) -> Iterator[Finding]:
         if 3_000_000 <= version < 4_000_000
         else ""
     )
-    yield _finding(
-        "sane",
+    yield Finding(
+        "file.sane",
         "pass",
         f"{size} of {header.page_size:,} bytes, {mode}{by}",
         subject.path,
@@ -57,6 +56,13 @@ def check_file(subject: Subject) -> Iterator[Finding]:
             "application_id": header.application_id,
         },
     )
+
+
+def _opening_notes(run: Run, reader: OpenDatabase) -> Iterator[Finding]:
+    """Yield what was noticed only when SQLite opened the database."""
+    del run
+    for warning in reader.warnings[len(reader.probe.warnings) :]:
+        yield Finding("file.opened", "note", warning, reader.path)
 
 
 def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding]:
@@ -73,8 +79,8 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
         held_by_log = is_torn and why_not_fold(subject) is None
         missing = plural(-(-(expected - size) // header.page_size), "page")
         if held_by_log:
-            yield _finding(
-                "short",
+            yield Finding(
+                "file.short",
                 "warn",
                 f"not in the main file yet: {missing} of {header.page_count:,}; "
                 "a checkpoint was cut short, and the log holds what is missing",
@@ -83,18 +89,18 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
                 data,
             )
         elif subject.journal is not None and subject.journal.is_hot and not subject.is_wal:
-            yield _finding(
-                "short",
+            yield Finding(
+                "file.short",
                 "warn",
-                f"{missing} of {header.page_count:,} were not written any more; a transaction was "
+                f"{missing} of {header.page_count:,} are not written yet; a transaction was "
                 "cut short, and its journal takes it back",
                 subject.path,
                 "never delete the journal: the next opening of the database uses it up",
                 data,
             )
         else:
-            yield _finding(
-                "truncated",
+            yield Finding(
+                "file.truncated",
                 "fail",
                 f"{human_bytes(size)}, but its header says {header.page_count:,} pages of "
                 f"{header.page_size:,} bytes: {missing} are cut off",
@@ -103,8 +109,8 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
                 data,
             )
     elif size % header.page_size:
-        yield _finding(
-            "ragged",
+        yield Finding(
+            "file.ragged",
             "warn",
             f"{size % header.page_size:,} bytes at the end of the file are no whole page",
             subject.path,
@@ -112,11 +118,11 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
             data,
         )
     elif header.has_valid_page_count and size > expected and not subject.log.scan.max_frame:
-        yield _finding(
-            "long",
+        yield Finding(
+            "file.long",
             "note",
             f"{plural((size - expected) // header.page_size, 'page')} lie behind the "
-            f"{header.page_count:,} that the header counts: space set aside, or a cut VACUUM",
+            f"{header.page_count:,} that the header counts: reserved space, or a cut VACUUM",
             subject.path,
             data=data,
         )
@@ -134,10 +140,19 @@ def _header_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Findi
     if header.write_version not in (1, 2) or header.read_version not in (1, 2):
         wrong.append(f"file format {header.write_version}, {header.read_version}")
     if wrong:
-        yield _finding(
-            "header",
+        yield Finding(
+            "file.header",
             "fail",
             f"the header holds what no SQLite writes: {', '.join(wrong)}",
             subject.path,
             "restore it from a backup; keep this copy and its -wal",
         )
+
+
+CHECK = Check(
+    name="file",
+    title="whether the database file is whole and readable",
+    order=10,
+    raw=_check,
+    reading=_opening_notes,
+)

@@ -1,4 +1,8 @@
-"""The processes of a drill: the real program, and a reader, away from the caller's settings."""
+"""The processes of a drill: the real program, and a reader, both without the caller's settings.
+
+Run as a module with the path of a database, this is the reader: it prints the number of models
+that it sees and keeps that snapshot until its stdin ends, as it does if its parent is gone.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from modelstore.database.handle import connect
 from modelstore.text import human_seconds
-from modelstore.verify.drill.scratch import undisturbed
-from modelstore.verify.drill.story import DrillFailure
+from modelstore.verify.signals import signals_held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,18 +30,27 @@ _TEMPORARY = ("TMPDIR", "TEMP", "TMP", "SQLITE_TMPDIR")
 _HANGS = "something here hangs: look for a network share that does not answer, or a full machine"
 
 
+class DrillFailure(Exception):  # noqa: N818  # a result of the drill, not an error of ours
+    """A promise that does not hold here, and its meaning for a database in this place."""
+
+    def __init__(self, text: str, meaning: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.meaning = meaning
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a process ended: `answer` is its JSON, None where it gave none."""
+    """The end of a process; `answer` is its JSON, or None."""
 
     pid: int
     code: int  # as the shell sees it
     answer: Any
-    error: str  # what it said on stderr of what went wrong
+    error: str  # the first error on its stderr
     seconds: float
 
     def get(self, *keys: str) -> Any:  # noqa: ANN401  # whatever JSON holds
-        """Return what the answer has under nested keys; None where it has nothing."""
+        """Return the answer's value under nested keys; None if there is none."""
         value = self.answer
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
@@ -45,7 +58,7 @@ class Outcome:
 
 
 class Child:
-    """One process that was started; its streams are pipes."""
+    """One process; its streams are pipes."""
 
     def __init__(self, process: subprocess.Popen[str], what: str) -> None:
         self.what = what
@@ -55,11 +68,11 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether it is gone already."""
+        """True if it is gone already."""
         return self.process.poll() is not None
 
     def first_line(self, patience: float) -> str:
-        """Return its first line of output; "" where none comes within `patience` seconds."""
+        """Return its first line of output; "" if none comes within `patience` seconds."""
         lines: list[str] = []
         stream = self.process.stdout
         if stream is None:
@@ -70,7 +83,7 @@ class Child:
         return lines[0].strip() if lines else ""
 
     def outcome(self, patience: float) -> Outcome:
-        """Wait until it ends. Raises `DrillFailure` when patience (seconds) ends before."""
+        """Wait until it ends. Raises `DrillFailure` after `patience` seconds."""
         try:
             out, err = self.process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
@@ -97,17 +110,17 @@ class Child:
                 stream.close()
 
     def kill(self) -> None:
-        """End it as a crash would: SIGKILL, or what Windows has for that."""
+        """End it as a crash would: SIGKILL, or TerminateProcess on Windows."""
         self.process.kill()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=5)
 
 
 class Program:
-    """Starts processes, and sees to it that none outlives the drill.
+    """Starts processes, and lets none of them outlive the drill.
 
-    They find the modules that this process finds, and have none of its settings. Their scratch
-    files go where the drill is: what is tried is this place alone.
+    They find the modules that this process finds, but have none of its settings. Their temporary
+    files lie where the drill is, so that it tries this place alone.
     """
 
     def __init__(self, command: Sequence[str] | None, directory: str, *, deadline: float) -> None:
@@ -131,7 +144,7 @@ class Program:
 
     def start_reader(self, database: str) -> Child:
         """Start a process that reads a database; it holds its snapshot when this returns."""
-        command = [*_python(), "modelstore.verify.drill.reader", database]
+        command = [*_python(), "modelstore.verify.drill.processes", database]
         child = self._spawn("a reader", command)
         if not child.first_line(self.patience()):
             child.kill()
@@ -143,14 +156,14 @@ class Program:
         return child
 
     def patience(self) -> float:
-        """Return the seconds that the next thing may take. Raises `DrillFailure` at the end."""
+        """Return the seconds that the next process may take. Raises `DrillFailure` at the end."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise DrillFailure("the time for the drill is over", _HANGS)
         return min(left, _LONGEST)
 
     def _spawn(self, what: str, command: Sequence[str]) -> Child:
-        with undisturbed():
+        with signals_held():
             process = subprocess.Popen(  # noqa: S603  # this very program
                 command,
                 stdin=subprocess.PIPE,
@@ -177,7 +190,7 @@ class Program:
         trace: TracebackType | None,
     ) -> None:
         """Kill whatever still runs."""
-        with undisturbed():
+        with signals_held():
             for child in self._children:
                 child.kill()
                 for stream in (child.process.stdin, child.process.stdout, child.process.stderr):
@@ -187,7 +200,7 @@ class Program:
 
 
 def _python() -> tuple[str, ...]:
-    """Return this interpreter, which is to run a module, but none from the current directory."""
+    """Return this interpreter, about to run a module that is not in the current directory."""
     return (sys.executable, "-P", "-m")
 
 
@@ -205,3 +218,18 @@ def _environment(directory: str) -> dict[str, str]:
         "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+
+
+def hold_reader(database: str) -> None:
+    """Hold a read transaction on a database until stdin ends."""
+    with closing(connect(database, "ro")) as conn:
+        conn.execute("PRAGMA busy_timeout = 5000")
+        conn.execute("BEGIN")
+        (count,) = conn.execute("SELECT count(*) FROM models").fetchone()
+        sys.stdout.write(f"{count}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    hold_reader(sys.argv[1])

@@ -1,16 +1,19 @@
-"""The drill: whether rows survive in one directory, tried out on a scratch catalogue.
+"""The drill: try out on a scratch catalogue if rows survive in this directory.
 
-What a volume, a network share or a container's file system makes of syncs, locks and shared memory
-cannot be looked up; it can be tried. Three questions, each with a catalogue of its own: does an
-import survive the loss of its WAL, what does a kill cost, and does an import admit that a reader
-keeps its rows in the WAL? Whatever imports, counts or folds is a process of the real program.
-A power cut cannot be tried.
+Nobody can look up what a volume, a network share or a container's file system makes of syncs,
+locks and shared memory; but it can be tried. Three questions, each with a catalogue of its own:
+does an import survive the loss of its WAL, what does a kill cost, and does an import admit that a
+reader keeps its rows in the WAL? Processes of the real program import, count and fold. A power cut
+cannot be tried.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,22 +21,22 @@ from modelstore.database.filesystem import mount_of, mount_table
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
 from modelstore.finding import Finding
-from modelstore.verify.drill.acts import ACTS, Act, Stage
-from modelstore.verify.drill.children import Program
-from modelstore.verify.drill.scratch import one_interruption, scratch_directory
-from modelstore.verify.drill.story import DrillFailure, Step, Story
+from modelstore.verify.check import Check, Run
+from modelstore.verify.drill.acts import ACTS, Act, Stage, Step, Story
+from modelstore.verify.drill.processes import DrillFailure, Program
+from modelstore.verify.signals import one_interruption, signals_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from modelstore.finding import Severity
 
-__all__ = ["DrillResult", "Step", "run_drill"]
+_PREFIX = ".modelstore-drill-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrillResult:
-    """What a drill found, in the order of its questions, and the whole story."""
+    """The findings of a drill, in the order of its questions, and the whole story."""
 
     directory: str
     findings: tuple[Finding, ...]
@@ -48,11 +51,11 @@ def run_drill(
     limit: float = 90.0,
     command: Sequence[str] | None = None,
 ) -> DrillResult:
-    """Try in `directory` whether rows survive; each step is told as it happens.
+    """Try out if rows survive in `directory`; `tell` takes each step as it happens.
 
-    Everything happens in a private directory within, which is removed whatever comes. `limit` is
-    in seconds, for all of it. `command` is the program, this very one by default. Trouble is a
-    finding, never an exception.
+    All files lie in a private directory within, which is removed whatever comes. `limit` is in
+    seconds, for the whole drill. `command` is the program, by default this very one. Trouble
+    becomes a finding, never an exception.
     """
     started = time.monotonic()
     story = Story(tell)
@@ -82,8 +85,29 @@ def run_drill(
     )
 
 
+@contextmanager
+def scratch_directory(parent: str) -> Iterator[str]:
+    """Yield a new directory in `parent` for this user alone, under a random name.
+
+    It is removed whatever comes but SIGKILL and a power cut; a failure to remove it is no error
+    here. Raises `OSError` if it cannot be made.
+    """
+    path = None
+    try:
+        with signals_held():
+            path = tempfile.mkdtemp(prefix=_PREFIX, dir=os.path.abspath(parent))  # mode 0700
+        yield path
+    finally:
+        if path is not None:
+            try:
+                with signals_held():
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:  # where a signal came just before the line above
+                shutil.rmtree(path, ignore_errors=True)
+
+
 def _play(stage: Stage, directory: str) -> Iterator[Finding]:
-    """Try one question after the other; the later ones begin with the catalogue of the first."""
+    """Try one question after the other; the later ones begin with a copy of the first catalogue."""
     for number, act in enumerate(ACTS, 1):
         stage.story.ask(number, act.question)
         finding = _answer(stage, act, directory)
@@ -94,13 +118,13 @@ def _play(stage: Stage, directory: str) -> Iterator[Finding]:
             yield _untried("note", "without a sound catalogue", directory)
             return
         if not stage.has_wal:
-            stage.story.bad("WAL mode cannot be had here; a rollback journal serves instead")
-            yield _untried("warn", "as WAL mode cannot be had", directory)
+            stage.story.bad("WAL mode does not work here; a rollback journal takes its place")
+            yield _untried("warn", "because WAL mode does not work", directory)
             return
 
 
 def _answer(stage: Stage, act: Act, directory: str) -> Finding:
-    """Try one question; its finding has the figures, also where it went wrong."""
+    """Try one question; its finding has the figures even if it failed."""
     begun = time.monotonic()
     stage.figures = {}
     severity: Severity = "pass"
@@ -111,36 +135,35 @@ def _answer(stage: Stage, act: Act, directory: str) -> Finding:
         severity, measured, advice = "fail", failure.text, failure.meaning
     except (OSError, sqlite3.Error, RefusedError) as error:
         severity, measured = "fail", f"the files cannot be used as they must: {error}"
-        advice = "see what the disk, the network share or its permissions have to say"
+        advice = "look at the disk, the network share and its permissions"
     if severity == "fail":
         stage.story.bad(f"{measured}; {advice}")
-    return Finding(
-        code=act.code,
-        check="drill",
-        severity=severity,
-        measured=measured,
-        where=directory,
-        advice=advice,
-        data={**stage.figures, "seconds": round(time.monotonic() - begun, 3)},
-    )
+    figures = {**stage.figures, "seconds": round(time.monotonic() - begun, 3)}
+    return Finding(act.code, severity, measured, directory, advice, figures)
 
 
 def _untried(severity: Severity, why: str, directory: str) -> Finding:
     text = f"a kill and a reader in the way were not tried, {why}"
-    advice = "WAL wants memory that processes share: a local disk has it"
-    return Finding(
-        code="drill.untried",
-        check="drill",
-        severity=severity,
-        measured=text,
-        where=directory,
-        advice=advice if severity == "warn" else None,
-    )
+    advice = "WAL needs memory that processes share: a local disk has it"
+    is_warning = severity == "warn"
+    return Finding("drill.untried", severity, text, directory, advice if is_warning else None)
 
 
 def _bad(story: Story, code: str, text: str, where: str, advice: str) -> Finding:
-    """Tell of a fault of the drill's own place."""
+    """Report that the drill's own directory fails."""
     story.bad(f"{text} ({where})")
-    return Finding(
-        code=code, check="drill", severity="fail", measured=text, where=where, advice=advice
-    )
+    return Finding(code, "fail", text, where, advice)
+
+
+def _check(run: Run) -> Sequence[Finding]:
+    directory = os.path.dirname(run.subject.path)
+    return run_drill(directory, tell=lambda step: run.options.tell(str(step))).findings
+
+
+CHECK = Check(
+    name="drill",
+    title="tried out on a scratch catalogue",
+    order=80,
+    closed=_check,
+    on_request=True,
+)

@@ -1,11 +1,11 @@
-"""A private directory that is gone afterwards, whatever comes but SIGKILL and a power cut."""
+"""Signals held back for a block: Ctrl-C, SIGTERM and SIGHUP, as far as they interrupt Python.
+
+Only the main thread is ever interrupted; in another thread these blocks change nothing.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import tempfile
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,33 +16,20 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int, FrameType | None], Any]
 
-_PREFIX = ".modelstore-drill-"
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextmanager
-def scratch_directory(parent: str) -> Iterator[str]:
-    """Yield a new directory in `parent`, its name unguessable, for this user alone.
-
-    Raises `OSError` where it cannot be made. That it cannot be removed is no error here.
-    """
-    path = None
-    try:
-        with undisturbed():
-            path = tempfile.mkdtemp(prefix=_PREFIX, dir=os.path.abspath(parent))  # mode 0700
-        yield path
-    finally:
-        if path is not None:
-            try:
-                with undisturbed():
-                    shutil.rmtree(path, ignore_errors=True)
-            finally:  # where a signal came just before the line above
-                shutil.rmtree(path, ignore_errors=True)
+def signals_held() -> Iterator[list[int]]:
+    """Let signals wait until the block is done; yield the list of those that arrived so far."""
+    arrived: list[int] = []
+    with _handled(lambda number, _: arrived.append(number), {}, arrived):
+        yield arrived
 
 
 @contextmanager
 def one_interruption() -> Iterator[None]:
-    """Let the first signal interrupt the block; later ones wait until that has been unwound."""
+    """Let the first signal interrupt the block; later ones wait until the block is unwound."""
     former: dict[int, Handler] = {}
     waiting: list[int] = []
     was_interrupted = False
@@ -60,19 +47,8 @@ def one_interruption() -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let signals wait until the block is done."""
-    waiting: list[int] = []
-    with _handled(lambda number, _: waiting.append(number), {}, waiting):
-        yield
-
-
-@contextmanager
 def _handled(handler: Handler, former: dict[int, Handler], waiting: list[int]) -> Iterator[None]:
-    """Let `handler` have Ctrl-C, SIGTERM and SIGHUP for a block, then raise what is `waiting`.
-
-    Only signals that interrupt Python are taken, and only the main thread is ever interrupted.
-    """
+    """Install `handler` for a block and keep the `former` ones; then raise what is `waiting`."""
     try:
         if threading.current_thread() is threading.main_thread():
             for number in (getattr(signal, name, None) for name in _SIGNALS):

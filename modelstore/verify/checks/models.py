@@ -1,112 +1,29 @@
-"""Keeping digests in the catalogue, so that the next look has something to compare with."""
+"""The model files of the catalogue: present, whole, and still of the recorded content."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
-import threading
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelstore.catalogue.schema import is_catalogue
+from modelstore.catalogue.schema import is_catalogue, ownership
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text, whole_or_none
-from modelstore.errors import ExitCode, ModelstoreError, RefusedError
+from modelstore.errors import ExitCode, ModelstoreError
 from modelstore.finding import Finding, Severity
 from modelstore.sources.files.naming import parse_name
 from modelstore.text import human_bytes, plural
-from modelstore.wal.files import open_or_refuse
+from modelstore.verify.check import Check, Run, not_checked
+from modelstore.verify.hashing import Hashed, hash_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
+    from modelstore.database.connection import OpenDatabase
     from modelstore.database.sqlite import sqlite3
-    from modelstore.verify.subject import Tick, VerifyOptions
-
-_CHUNK = 1 << 20  # bytes
-_LOOK = 0.2  # seconds between two looks at the progress
-_WORKERS = 8  # beyond that a disk gains nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Hashed:
-    """A file's SHA-256 in lower-case hex, or why there is none. Bytes, and ns since the epoch."""
-
-    size: int = 0
-    mtime_ns: int = 0
-    sha256: str | None = None
-    problem: str | None = None
-
-
-def hash_files(paths: Iterable[str], total: int, tick: Tick) -> dict[str, Hashed]:
-    """Return what each file hashes to; `total` bytes are expected. Ctrl-C stops all of it.
-
-    Two names of one file are read once. Nothing is kept from one run to the next: a bit that
-    flips on the disk changes neither size nor time.
-    """
-    stop = threading.Event()
-    done = [0]
-    guard = threading.Lock()
-
-    def told(count: int) -> bool:
-        with guard:
-            done[0] += count
-        return not stop.is_set()
-
-    by_identity: dict[object, list[str]] = {}
-    for path in paths:
-        by_identity.setdefault(_identity(path), []).append(path)
-    found: dict[str, Hashed] = {}
-    workers = min(_WORKERS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers, thread_name_prefix="hash") as pool:
-        try:
-            waiting = {pool.submit(_hash, names[0], told): names for names in by_identity.values()}
-            pending = set(waiting)
-            while pending:
-                finished, pending = wait(pending, timeout=_LOOK, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    found.update(dict.fromkeys(waiting[future], future.result()))
-                tick(f"{len(found):,} files hashed", done[0] >> 20, total >> 20)
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return found
-
-
-def _identity(path: str) -> object:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return path
-    return status.st_dev, status.st_ino
-
-
-def _hash(path: str, told: Callable[[int], bool]) -> Hashed:
-    digest = hashlib.sha256()
-    buffer = bytearray(_CHUNK)
-    view = memoryview(buffer)
-    try:
-        descriptor = open_or_refuse(path)
-    except (OSError, RefusedError) as error:
-        return Hashed(problem=str(error))
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        before = os.fstat(descriptor)
-        try:
-            while count := file.readinto(buffer):
-                digest.update(view[:count])
-                if not told(count):
-                    return Hashed(problem="interrupted")
-        except OSError as error:
-            return Hashed(problem=f"cannot be read: {error.strerror}")
-        after = os.fstat(descriptor)
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        return Hashed(problem="it changed while it was read")
-    return Hashed(after.st_size, after.st_mtime_ns, digest.hexdigest())
-
+    from modelstore.verify.check import VerifyOptions
 
 _TOLD = 50  # findings of one kind; the rest are counted
 _DIGEST = re.compile(r"(?:sha256[-:])?([0-9a-f]{64})")
@@ -118,7 +35,7 @@ ON m.id = f.model_id WHERE m.host IS NOT ?"""
 
 
 class FileRecord(NamedTuple):
-    """What the catalogue says of one file of a model. Size in bytes, None if unknown."""
+    """The catalogue's record of one file of a model. `size` in bytes, None if unknown."""
 
     model: str  # id
     name: str
@@ -132,13 +49,13 @@ class FileRecord(NamedTuple):
 
     @property
     def known_sha256(self) -> str | None:
-        """The digest that the file's own name tells, as in the stores of others; it never ages."""
+        """The digest in the file's own name, as content-addressed stores have it."""
         match = _DIGEST.fullmatch(os.path.basename(self.path))
         return match[1] if match else None
 
 
 class NewHash(NamedTuple):
-    """A digest that the catalogue did not know, of a file as it was then."""
+    """A digest that the catalogue lacks, with the size and time of the file when it was read."""
 
     sha256: str
     model: str
@@ -150,7 +67,7 @@ class NewHash(NamedTuple):
 
 @dataclass(slots=True)
 class Records:
-    """The files of a catalogue that should be on this machine, and how many models are not."""
+    """The files that should be on this machine, and the number of models of other machines."""
 
     files: list[FileRecord]
     elsewhere: int
@@ -158,7 +75,7 @@ class Records:
 
 @dataclass(slots=True)
 class _Tally:
-    """Findings by their code, so that a thousand missing files do not fill the screen."""
+    """Findings by their code: a thousand missing files do not fill the screen."""
 
     findings: dict[str, list[Finding]] = field(default_factory=dict)
 
@@ -170,16 +87,15 @@ class _Tally:
             yield from found[:_TOLD]
             if found[_TOLD:]:
                 yield Finding(
-                    code=code,
-                    check="models",
-                    severity=found[0].severity,
-                    measured=f"and {len(found) - _TOLD:,} more files like these",
+                    code,
+                    found[0].severity,
+                    f"and {len(found) - _TOLD:,} more files like these",
                     data={"paths": [finding.where for finding in found[_TOLD:]]},
                 )
 
 
 def read_records(conn: sqlite3.Connection, host: str | None) -> Records:
-    """Return what a catalogue recorded of the files on this machine."""
+    """Return the catalogue's records of the files on this machine."""
     files = [
         FileRecord(
             *(
@@ -199,8 +115,8 @@ def read_records(conn: sqlite3.Connection, host: str | None) -> Records:
     return Records(files, elsewhere)
 
 
-def check_models(records: Records, orders: VerifyOptions) -> tuple[list[Finding], list[NewHash]]:
-    """Return what was found of the files, and the digests that are to be recorded."""
+def check_models(records: Records, options: VerifyOptions) -> tuple[list[Finding], list[NewHash]]:
+    """Return the findings, and the digests to record."""
     tally = _Tally()
     there = _Present(tally)
     for record in records.files:
@@ -208,8 +124,8 @@ def check_models(records: Records, orders: VerifyOptions) -> tuple[list[Finding]
     there.judge_shards(records.files)
     new: list[NewHash] = []
     read = 0
-    if orders.hash_files:
-        new, read = _check_hashes(there.whole, orders, tally)
+    if options.hash_files:
+        new, read = _check_hashes(there.whole, options, tally)
     findings = list(tally.told())
     models = len({record.model for record in records.files})
     bad = sum(len(found) for found in tally.findings.values())
@@ -218,16 +134,15 @@ def check_models(records: Records, orders: VerifyOptions) -> tuple[list[Finding]
         summary = "the catalogue records no model file of this machine"
     elif not bad:
         summary += ", all as recorded"
-    if orders.hash_files:
+    if options.hash_files:
         summary += f", {human_bytes(read)} hashed ({len(new):,} for the first time)"
     if records.elsewhere:
         summary += f"; {plural(records.elsewhere, 'model')} of other hosts not looked at"
     findings.append(
         Finding(
-            code="models.files",
-            check="models",
-            severity="note" if bad else "pass",
-            measured=summary,
+            "models.files",
+            "note" if bad else "pass",
+            summary,
             data={
                 "models": models,
                 "files": len(records.files),
@@ -242,23 +157,20 @@ def check_models(records: Records, orders: VerifyOptions) -> tuple[list[Finding]
 
 
 class _Present:
-    """The looks at the files themselves; `whole` ones have the recorded size."""
+    """Compares records with the files themselves; `whole` files have the recorded size."""
 
     def __init__(self, tally: _Tally) -> None:
         self._tally = tally
         self.whole: list[tuple[FileRecord, os.stat_result]] = []
-        self._seen: set[tuple[str, str]] = set()  # model, weights: copies with their weights
 
     def look(self, record: FileRecord) -> None:
-        """Hold one record against the file."""
+        """Compare one record with its file."""
         try:
             status = os.stat(record.path)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no path"
             self._missing(record, reason)
             return
-        if record.path == record.weights:
-            self._seen.add((record.model, record.weights))
         if not stat.S_ISREG(status.st_mode):
             self._tally.add(_problem("kind", "fail", record, "is no regular file", _IMPORT))
         elif record.size is not None and status.st_size != record.size:
@@ -298,7 +210,7 @@ class _Present:
             self._tally.add(_problem("missing", "fail", record, words, _FORGET))
 
     def judge_shards(self, records: list[FileRecord]) -> None:
-        """Find sets of shards in which a number was never recorded."""
+        """Report each set of shards that lacks a number."""
         shards: dict[tuple[str, str], dict[tuple[str, int], set[int]]] = {}
         some: dict[tuple[str, str], FileRecord] = {}
         for record in records:
@@ -326,11 +238,11 @@ _FORGET = (
 
 
 def _check_hashes(
-    files: list[tuple[FileRecord, os.stat_result]], orders: VerifyOptions, tally: _Tally
+    files: list[tuple[FileRecord, os.stat_result]], options: VerifyOptions, tally: _Tally
 ) -> tuple[list[NewHash], int]:
-    """Hash the files and judge them; return the digests to record, and the bytes read."""
+    """Hash the files and compare them; return the digests to record, and the bytes read."""
     sizes = {record.path: status.st_size for record, status in files}
-    with orders.watching("MiB") as tick:
+    with options.watching("MiB") as tick:
         hashes = hash_files(sizes, sum(sizes.values()), tick)
     new = []
     for record, _ in files:
@@ -346,7 +258,7 @@ def _check_hashes(
 
 
 def _judge(record: FileRecord, found: Hashed, sha256: str, tally: _Tally) -> NewHash | None:
-    """Compare one digest; return it where the catalogue has none for the file as it is."""
+    """Compare one digest; return it if the catalogue has none for the file as it is."""
     is_as_recorded = (found.size, found.mtime_ns) == (record.size, record.mtime_ns)
     wanted = record.known_sha256 or (record.sha256 if is_as_recorded else None)
     if wanted is not None and wanted != sha256:
@@ -376,13 +288,12 @@ def _problem(
     data: dict[str, object] | None = None,
 ) -> Finding:
     return Finding(
-        code=f"models.{word}",
-        check="models",
-        severity=severity,
-        measured=f"{record.name}: {record.path} {words}",
-        where=record.path,
-        advice=advice,
-        data={"model": record.model, "name": record.name, "path": record.path, **(data or {})},
+        f"models.{word}",
+        severity,
+        f"{record.name}: {record.path} {words}",
+        record.path,
+        advice,
+        {"model": record.model, "name": record.name, "path": record.path, **(data or {})},
     )
 
 
@@ -391,7 +302,7 @@ AND size = ? AND mtime_ns = ? AND sha256 IS NULL"""
 
 
 def record_hashes(path: str, hashes: list[NewHash], timeout: float) -> Finding | None:
-    """Write digests in one short transaction, and fold; return what went wrong, if anything."""
+    """Write digests in one short transaction, and fold; return a finding if that failed."""
     rows = [
         (
             new.sha256,
@@ -417,16 +328,41 @@ def record_hashes(path: str, hashes: list[NewHash], timeout: float) -> Finding |
     if checkpoint is None or checkpoint.exit_code("write") is not ExitCode.OK:
         return _not_recorded(
             f"{plural(len(rows), 'digest')} were recorded, but only in the log: "
-            "somebody keeps it from being folded"
+            "another process keeps it from being folded"
         )
     return None
 
 
 def _not_recorded(words: str) -> Finding:
-    return Finding(
-        code="models.not-recorded",
-        check="models",
-        severity="warn",
-        measured=words,
-        advice="run it again with --hash when nobody holds the database",
-    )
+    advice = "run it again with --hash when nobody holds the database"
+    return Finding("models.not-recorded", "warn", words, advice=advice)
+
+
+def _read(run: Run, reader: OpenDatabase) -> Iterator[Finding]:
+    """Keep the records for later, if the database is a catalogue that can be read."""
+    with run.tolerating_damage():
+        if ownership(reader.conn) == "catalogue":
+            run.kept["models"] = read_records(reader.conn, run.options.host)
+    if run.options.hash_files and "models" not in run.kept:
+        yield not_checked("models", "there is no catalogue of models that can be read")
+
+
+def _check(run: Run) -> Iterator[Finding]:
+    """Look at the files while no connection is open, however long that takes."""
+    records: Records | None = run.kept.get("models")
+    if records is None:
+        return
+    found, new = check_models(records, run.options)
+    yield from found
+    if new and run.options.fold and run.unfoldable is None:
+        trouble = record_hashes(run.subject.path, new, run.options.timeout)
+        yield from [trouble] if trouble is not None else []
+
+
+CHECK = Check(
+    name="models",
+    title="the model files of the catalogue",
+    order=70,
+    reading=_read,
+    closed=_check,
+)
