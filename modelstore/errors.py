@@ -1,19 +1,19 @@
-"""The exit codes and the exception tree.
+"""Exit codes and exceptions.
 
 ::
 
     ModelstoreError
     ├── UsageError              2  the call itself is wrong
     │   └── AmbiguousModelError 2  a name or id prefix fits several models
-    ├── RefusedError            3  a database that is missing, unreadable, or must not be opened
+    ├── RefusedError            3  a database that is missing, unreadable, or unsafe to open
     ├── SourceError             3  a source that is missing or unreadable as a whole
     ├── ModelNotFoundError      3  no model of that id or name
-    ├── LockedError             7  patience ran out before anything could be written
-    ├── PartlyWrittenError      4  patience ran out when only a part was written
-    └── DamageError             5  damage or loss was found where the command cannot go on
+    ├── LockedError             7  the timeout passed before anything was written
+    ├── PartlyWrittenError      4  the timeout passed when only a part was written
+    └── DamageError             5  damage or loss that keeps the command from going on
 
-What is merely *part* of a result (a skipped file, a busy checkpoint, a failed check) is not an
-exception: it is a value that the command renders, together with its exit code.
+A *part* of a result (a skipped file, a busy checkpoint, a failed check) is a value, not an
+exception: the command renders it, and its exit code says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the process says to the shell; `text` documents each."""
+    """The exit codes of every command; `text` documents each."""
 
     OK = 0
     BUG = 1
@@ -75,12 +75,12 @@ _PRECEDENCE = (
 
 
 def worst(*codes: ExitCode) -> ExitCode:
-    """Return the code that wins where several apply: a signal, then 1, 2, 3, 7, 5, 4, 6, 0."""
+    """Return the code that wins if several apply: a signal, then 1, 2, 3, 7, 5, 4, 6, 0."""
     return min(codes, key=_PRECEDENCE.index, default=ExitCode.OK)
 
 
 class ModelstoreError(Exception):
-    """One sentence that names the thing, and one hint that says what to do about it."""
+    """An error for the user: a sentence that names the thing, and a hint that says what to do."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
 
@@ -101,7 +101,7 @@ class AmbiguousModelError(UsageError):
 
 
 class RefusedError(ModelstoreError):
-    """A database that is missing, unreadable, no database, too new, or unsafe to open."""
+    """A database that is missing, unreadable, too new or unsafe to open, or a file that is none."""
 
     exit_code = ExitCode.REFUSED
 
@@ -119,13 +119,13 @@ class ModelNotFoundError(ModelstoreError):
 
 
 class LockedError(ModelstoreError):
-    """Patience ran out before anything could be written; nothing was."""
+    """The timeout passed before anything was written."""
 
     exit_code = ExitCode.LOCKED
 
 
 class PartlyWrittenError(ModelstoreError):
-    """Patience ran out when only a part was written: that is safe, and the rest is not there."""
+    """The timeout passed when only a part was written: this part is safe, the rest is missing."""
 
     exit_code = ExitCode.BUSY
 

@@ -1,7 +1,7 @@
-"""Making outside text safe to show, and numbers readable; parsing durations and sizes.
+"""Safe outside text, readable numbers, and the parsers of durations and sizes.
 
-Whatever comes from a file, a database, a process or a server is hostile until it went through
-`visible`. Rich's own escaping is not enough: its ``Text`` passes raw ESC bytes on.
+Text from a file, a database, a process or a server is hostile until `visible` has escaped it.
+Rich's own escaping is not enough: its ``Text`` passes raw ESC bytes on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _MAX_MARKS = 4  # a longer run draws over the lines above and below, or hides text
-_MARKS = ("Mn", "Me")  # not all of them have a combining class: variation selectors have none
-_BLANKS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by category, nothing to see
+_MARKS = ("Mn", "Me")  # variation selectors have no combining class
+_BLANKS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by category, but invisible
 _MAYBE_UNSAFE = re.compile(  # or five characters in a row of blocks that hold marks
     f"[{_BLANKS}]|"
     "[^\\x00-\u02ff\u0370-\u0482\u048a-\u052f\u3041-\u3096\u309b-\u30ff"
@@ -28,12 +28,12 @@ _SIMPLE_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def visible(text: str, limit: int | None = None) -> str:
-    r"""Return `text` with everything that a terminal would act on written as an escape.
+    r"""Return `text` with escapes for all characters that a terminal would act on.
 
     Control characters, ANSI and OSC sequences, bidi overrides, zero-width and unassigned
-    characters and lone surrogates become ``\n``, ``\x1b``, ``\u202e`` and the like; a byte that
-    was no text (``surrogateescape``) becomes ``\xNN``. Printable text is returned as it is.
-    With `limit` (characters of the result, at least 1), the end is cut with an ellipsis.
+    characters and lone surrogates become ``\n``, ``\x1b``, ``\u202e`` and the like; an invalid
+    byte (``surrogateescape``) becomes ``\xNN``. Printable text stays as it is. A result of more
+    than `limit` characters (at least 1) is cut and ends with an ellipsis.
     """
     if limit is not None and len(text) > limit:
         text = text[: limit + 1]
@@ -45,15 +45,15 @@ def visible(text: str, limit: int | None = None) -> str:
 
 
 def is_safe(text: str) -> bool:
-    """Tell quickly whether `text` surely holds nothing that a terminal would act on.
+    """Return True if `text` certainly holds no character that a terminal would act on.
 
-    False may be a false alarm: some scripts (Arabic, Devanagari) need the look at each character.
+    Fast; may return False for safe text in some scripts (Arabic, Devanagari).
     """
     return text.isprintable() and (text.isascii() or not _MAYBE_UNSAFE.search(text))
 
 
 def spell_unsafe(text: str, spell: Callable[[str], str]) -> str:
-    """Return `text` with each character that a terminal would act on put through `spell`."""
+    """Return `text`; `spell` replaces each character that a terminal would act on."""
     parts: list[str] = []
     marks = 0
     for char in text:
@@ -77,7 +77,7 @@ def _escape_one(char: str) -> str:
 
 
 def human_bytes(count: int) -> str:
-    """Return a size in bytes as ``0 B``, ``165 KiB``, ``4.1 GiB``: binary units."""
+    """Return a size in bytes in binary units: ``0 B``, ``165 KiB``, ``4.1 GiB``."""
     if abs(count) < 1024:
         return f"{count} B"
     size = float(count)
@@ -89,7 +89,7 @@ def human_bytes(count: int) -> str:
 
 
 def human_count(count: int) -> str:
-    """Return a number of parameters in three digits: ``8.03B``, ``30.5B``, ``494M``."""
+    """Return a count of parameters in three digits: ``8.03B``, ``30.5B``, ``494M``."""
     if abs(count) < 1000:
         return str(count)
     size = float(count)
@@ -102,7 +102,7 @@ def human_count(count: int) -> str:
 
 
 def human_context(tokens: int) -> str:
-    """Return a context length as ``256k`` where it is a multiple of 1024, else as it is."""
+    """Return a context length: ``256k`` for a multiple of 1024, otherwise the plain number."""
     if tokens >= 1024 and tokens % (1024 * 1024) == 0:
         return f"{tokens // (1024 * 1024)}M"
     if tokens >= 1024 and tokens % 1024 == 0:
@@ -135,7 +135,7 @@ def utc_now() -> str:
 
 
 def plural(count: int, noun: str, many: str | None = None) -> str:
-    """Return ``1 row``, ``2 rows``, ``0 rows``."""
+    """Return the count with its noun: ``1 row``, ``2 rows``, ``0 rows``."""
     return f"{count:,} {noun if count == 1 else (many or noun + 's')}"
 
 
@@ -160,7 +160,10 @@ _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of ``5s``, ``250ms``, ``2m``, ``1h`` or a bare number of seconds."""
+    """Return the seconds of ``5s``, ``250ms``, ``2m``, ``1h`` or a bare number of seconds.
+
+    Raises `UsageError`.
+    """
     match = _DURATION.fullmatch(text.strip().lower()) if len(text) <= 40 else None
     if match is None:
         raise UsageError(
@@ -174,7 +177,10 @@ _SIZE_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of ``4GB`` (10^9), ``4GiB`` (2^30), ``512k`` (10^3) or a bare number."""
+    """Return the bytes of ``4GB`` (10^9), ``4GiB`` (2^30), ``512k`` (10^3) or a bare number.
+
+    Raises `UsageError`.
+    """
     match = _SIZE.fullmatch(text.strip().lower()) if len(text) <= 40 else None
     if match is None:
         raise UsageError(

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from modelstore.database.probe import Probe, probe, real_path
 from modelstore.errors import DamageError, RefusedError
 from modelstore.wal.files import open_or_refuse, read_at
+from modelstore.wal.format import RESERVED_BYTE
 from modelstore.wal.inspection import inspect_log
+from modelstore.wal.locks import conflicting_lock
 
 if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
@@ -93,20 +95,11 @@ def _journal(path: str) -> Journal | None:
 
 
 def _is_reserved(path: str) -> bool:
-    """Tell if a writer is at work on a rollback-mode database, so that the journal is its own."""
-    if not sys.platform.startswith("linux"):  # its struct flock is laid out otherwise, or absent
+    """Return True if a writer is at work on a rollback-mode database: it owns the journal."""
+    if not sys.platform.startswith("linux"):
         return False
-    import fcntl
-    import struct
-
-    reserved_byte = 0x40000001  # https://www.sqlite.org/lockingv3.html
-    lock = struct.Struct("@hhqqi4x")
     descriptor = open_or_refuse(path)
     try:
-        question = lock.pack(fcntl.F_WRLCK, os.SEEK_SET, reserved_byte, 1, 0)
-        answer: bytes = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
-        return bool(lock.unpack(answer)[0] != fcntl.F_UNLCK)
-    except OSError:
-        return False
+        return conflicting_lock(descriptor, RESERVED_BYTE) is not None
     finally:
         os.close(descriptor)

@@ -1,1 +1,22 @@
-"""The write-ahead log as bytes: no SQLite, no terminal."""
+"""The bytes of a database and its write-ahead log, read without SQLite.
+
+From the file up:
+
+- `files` opens regular files and reads at an offset; `format` has the headers, constants and
+  checksums of the database and ``-wal`` files; `index` reads the wal-index in the ``-shm`` file.
+- `frames` checks frames and names their states; `vector` does the same check with numpy for large
+  logs; `scan` reads a whole ``-wal`` into a `WalScan`.
+- `pages` is the database seen through its log: page versions, b-trees, cells, overflow chains.
+  `record` decodes records, `schema` the schema table and CREATE TABLE.
+- `page_owners` finds the table or index of each page in the log; `main_file` compares the log with
+  the main file; `rows` reads the rows of a table; `difference` compares tables and rows; `loss`
+  puts it together and `loss_report` holds the answer.
+- `processes` describes a process, `locks` lists lock holders and what each of them blocks.
+- `inspection` combines the loss report, the locks and the blockers for one database.
+
+The package imports `errors` and `text`, the standard library, and numpy in `vector` alone. It never
+imports SQLite, a sibling package or anything that writes to a terminal. Every byte it reads is
+hostile: a new reader checks each offset, size and count before it uses them, bounds its work by the
+file's size, and gets a property-based test with damaged input. Frame numbers and page numbers begin
+at 1, as in SQLite.
+"""

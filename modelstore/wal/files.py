@@ -1,7 +1,7 @@
-"""Reading at an offset, and opening what may be anything, without ever blocking.
+"""Open regular files without ever blocking, and read them at an offset.
 
-``pread`` and never ``mmap``: another process may truncate the file at any moment, which turns the
-touch of a mapped page into a SIGBUS.
+Uses ``pread``, never ``mmap``: another process may truncate the file at any moment, and then the
+touch of a mapped page is a SIGBUS.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ def require_regular(fd: int, name: str) -> None:
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
-    """Return up to `size` bytes from `offset`; fewer only where the file ends."""
+    """Return `size` bytes from `offset`; fewer only at the end of the file."""
     buffer = bytearray(size)
     return bytes(buffer[: read_into(fd, memoryview(buffer), offset)])
 
 
 def read_into(fd: int, view: memoryview, offset: int) -> int:
-    """Fill `view` (bytes) from `offset` and return how many bytes there were before the end."""
+    """Fill `view` from `offset` and return the bytes read: fewer only at the end of the file."""
     done = 0
     while done < len(view):
         got = _read_once(fd, view[done:], offset + done)
@@ -122,7 +122,7 @@ elif hasattr(os, "pread"):
         view[: len(data)] = data
         return len(data)
 
-else:  # Windows: the descriptor's position is ours alone, as nobody else has the descriptor
+else:  # Windows: nobody else has the descriptor, so nobody else moves its position
 
     def _read_once(fd: int, view: memoryview, offset: int) -> int:
         os.lseek(fd, offset, os.SEEK_SET)

@@ -1,4 +1,7 @@
-"""The 32 bytes at the start of a ``-wal``: a value that parses and validates itself."""
+"""The file formats of a database, its ``-wal`` and its ``-shm``: constants, headers, checksums.
+
+https://www.sqlite.org/fileformat2.html, https://www.sqlite.org/walformat.html
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,17 @@ PAGE_SIZES = tuple(1 << bits for bits in range(9, 17))
 MIN_USABLE_SIZE = 480
 NEWEST_FILE_FORMAT = 2
 PAYLOAD_FRACTIONS = bytes((64, 32, 32))
+PENDING_BYTE = 0x40000000
+"""The first lock byte of the main file; the page that holds it never has content."""
+RESERVED_BYTE = PENDING_BYTE + 1
+SHARED_FIRST = PENDING_BYTE + 2
+SHARED_SIZE = 510
+"""Bytes from SHARED_FIRST on that readers lock. https://www.sqlite.org/lockingv3.html"""
 _DATABASE_HEADER = struct.Struct(">16sHBBB3s12I20xII")
 
 # -- the -wal file -----------------------------------------------------------------------------
 
-WAL_MAGIC = 0x377F0682  # its lowest bit is set where the checksum words are big-endian
+WAL_MAGIC = 0x377F0682  # the lowest bit is set if checksums read big-endian words
 WAL_VERSION = 3007000
 WAL_HEADER_SIZE = 32
 FRAME_HEADER_SIZE = 24
@@ -39,7 +48,7 @@ INDEX_COPY = struct.Struct("=IIIBBHIIII8sII")
 INDEX_INFO = struct.Struct("=6I8xI")  # at 96: nBackfill, five read marks, nBackfillAttempted
 READ_MARK_UNUSED = 0xFFFFFFFF
 
-LOCK_OFFSET = 120
+LOCK_OFFSET = 120  # of the first lock byte in the -shm; the others follow in this order
 LOCK_NAMES = (
     "WRITE",
     "CHECKPOINT",
@@ -59,17 +68,17 @@ def frame_size(page_size: int) -> int:
 
 
 def page_offset(frame: int, page_size: int) -> int:
-    """Return where in the ``-wal`` the page image of 1-based `frame` begins."""
+    """Return the offset in the ``-wal`` of the page image in `frame` (1 is the first)."""
     return WAL_HEADER_SIZE + (frame - 1) * frame_size(page_size) + FRAME_HEADER_SIZE
 
 
 def is_page_size(size: int) -> bool:
-    """Return whether SQLite takes `size` for a page size: a power of two, 512 to 65536."""
+    """Return True for a power of two from 512 to 65536."""
     return MIN_PAGE_SIZE <= size <= MAX_PAGE_SIZE and size & (size - 1) == 0
 
 
 class DatabaseFault(Enum):
-    """What is wrong with the first bytes of a database file; the value says it in words."""
+    """A fault in the first bytes of a database file; the value is the clause that reports use."""
 
     EMPTY = "the file is empty"
     SHORT = "the file ends inside the 100-byte header"
@@ -80,7 +89,7 @@ class DatabaseFault(Enum):
 
 
 class DatabaseHeaderError(RefusedError):
-    """The first 100 bytes are not those of a database that SQLite opens; `fault` says why."""
+    """The first 100 bytes are no header that SQLite accepts, because of `fault`."""
 
     def __init__(self, fault: DatabaseFault) -> None:
         super().__init__(
@@ -93,8 +102,8 @@ class DatabaseHeaderError(RefusedError):
 class DatabaseHeader:
     """The first 100 bytes of a database file, as they are on disk.
 
-    Sizes are in bytes but for `page_count` and `freelist_count` (pages). While a ``-wal`` holds a
-    newer page 1, that one counts instead. https://www.sqlite.org/fileformat2.html#the_database_header
+    `page_count` and `freelist_count` count pages; sizes are in bytes. A newer page 1 in the log
+    replaces this header. https://www.sqlite.org/fileformat2.html#the_database_header
     """
 
     page_size: int
@@ -118,7 +127,7 @@ class DatabaseHeader:
 
     @classmethod
     def parse(cls, raw: bytes) -> DatabaseHeader:
-        """Return the header in `raw`, at least 100 bytes; raise `DatabaseHeaderError` if none."""
+        """Return the header in the first 100 bytes of `raw`. Raises `DatabaseHeaderError`."""
         if not raw:
             raise DatabaseHeaderError(DatabaseFault.EMPTY)
         if raw[:16] != DATABASE_MAGIC[: len(raw)]:
@@ -157,22 +166,22 @@ class DatabaseHeader:
 
     @property
     def is_wal(self) -> bool:
-        """Whether the database is in WAL mode, whose readers and writers both want version 2."""
+        """True in WAL mode: both the read and the write version are 2."""
         return self.read_version == NEWEST_FILE_FORMAT and self.write_version == NEWEST_FILE_FORMAT
 
     @property
     def is_too_new(self) -> bool:
-        """Whether SQLite refuses even to read it: a file format that came after WAL."""
+        """True if SQLite refuses to read the file: its format is newer than WAL."""
         return self.read_version > NEWEST_FILE_FORMAT
 
     @property
     def usable_size(self) -> int:
-        """The bytes of each page that hold content."""
+        """Bytes of each page that can hold content."""
         return self.page_size - self.reserved
 
     @property
     def has_valid_page_count(self) -> bool:
-        """Whether `page_count` can be trusted; else the file's size says how many pages it has."""
+        """True if `page_count` is valid; otherwise the file's size gives the number of pages."""
         return self.page_count > 0 and self.change_counter == self.version_valid_for
 
 
@@ -183,7 +192,10 @@ _PAIRS = {False: struct.Struct("<II"), True: struct.Struct(">II")}
 def checksum(
     data: bytes | bytearray | memoryview, s0: int = 0, s1: int = 0, *, big_endian: bool
 ) -> tuple[int, int]:
-    """Return the checksum of `data`, a multiple of 8 bytes, carried on from (`s0`, `s1`)."""
+    """Return the checksum of `data`, a multiple of 8 bytes, continued from (`s0`, `s1`).
+
+    https://www.sqlite.org/fileformat2.html#checksum_algorithm
+    """
     for even, odd in _PAIRS[big_endian].iter_unpack(data):
         s0 = (s0 + even + s1) & _MASK
         s1 = (s1 + odd + s0) & _MASK
@@ -192,10 +204,10 @@ def checksum(
 
 @lru_cache(maxsize=8)
 def weights(size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return by what each 32-bit word of `size` bytes counts in s0 and in s1, modulo 2^32.
+    """Return the factors of each 32-bit word of `size` bytes in s0 and in s1, modulo 2^32.
 
-    Of W words, the one at index w counts F(W-w-1) times in s0 and F(W-w) times in s1. With a and
-    b, the first of each, a state (s0, s1) before them adds a·s0 + b·s1 and b·s0 + (a + b)·s1.
+    Of W words, word w has the Fibonacci numbers F(W-w-1) in s0 and F(W-w) in s1 as factors. With
+    the first of each, a and b, an earlier state (s0, s1) adds a·s0 + b·s1 and b·s0 + (a + b)·s1.
     """
     fibonacci = [0, 1]
     for _ in range(size // 4 - 1):
@@ -204,7 +216,7 @@ def weights(size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 class WalFault(Enum):
-    """Why a ``-wal`` has no header that SQLite accepts; the value says it in words."""
+    """A fault in the header of a ``-wal``; the value is the clause that reports use."""
 
     ABSENT = "there is no -wal file"
     EMPTY = "the -wal file is empty"
@@ -216,17 +228,17 @@ class WalFault(Enum):
 
     @property
     def is_normal(self) -> bool:
-        """Whether a healthy database may look like this: no log, or one just truncated."""
+        """True if a healthy database may look like this: no log, or a truncated one."""
         return self in {WalFault.ABSENT, WalFault.EMPTY}
 
     @property
     def is_damage(self) -> bool:
-        """Whether the header's bytes are wrong, which makes SQLite ignore the whole log."""
+        """True if the header's bytes are wrong: SQLite then ignores the whole log."""
         return self in {WalFault.BAD_MAGIC, WalFault.BAD_PAGE_SIZE, WalFault.BAD_CHECKSUM}
 
 
 class WalHeaderError(RefusedError):
-    """The bytes are no header of a log that SQLite accepts; `fault` says why."""
+    """The bytes are no header of a log that SQLite accepts, because of `fault`."""
 
     def __init__(self, fault: WalFault) -> None:
         super().__init__(fault.value, hint="inspect the log before anything opens the database")
@@ -235,10 +247,9 @@ class WalHeaderError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalHeader:
-    """The header of a log. `page_size` is in bytes, `sequence` counts the log's restarts.
+    """The header of a log. `page_size` is in bytes; `sequence` counts the log's restarts.
 
-    `big_endian` tells how the checksums read their words, the magic number's lowest bit; every
-    field of the file is big-endian. https://www.sqlite.org/fileformat2.html#walformat
+    https://www.sqlite.org/fileformat2.html#walformat
     """
 
     magic: int
@@ -248,11 +259,11 @@ class WalHeader:
     salt: tuple[int, int]
     checksum: tuple[int, int]
     fault: WalFault | None
-    """What SQLite finds wrong with it, in the order in which SQLite looks."""
+    """The first fault in SQLite's own order of checks."""
 
     @classmethod
     def parse(cls, raw: bytes) -> WalHeader:
-        """Return the header in the first 32 bytes of `raw`; raise `WalHeaderError` if not sound."""
+        """Return the header in the first 32 bytes of `raw`. Raises `WalHeaderError`."""
         header = cls.unpack(raw)
         if header.fault is not None:
             raise WalHeaderError(header.fault)
@@ -260,7 +271,7 @@ class WalHeader:
 
     @classmethod
     def unpack(cls, raw: bytes) -> WalHeader:
-        """Return the fields in `raw` whatever they hold, any `fault` noted; raise if too short."""
+        """Return the header, whatever its `fault`. Raises `WalHeaderError` if `raw` is short."""
         if len(raw) < WAL_HEADER_SIZE:
             raise WalHeaderError(WalFault.SHORT if raw else WalFault.EMPTY)
         magic, version, page_size, sequence, *rest = WAL_HEADER.unpack_from(raw)
@@ -286,5 +297,5 @@ class WalHeader:
 
     @property
     def big_endian(self) -> bool:
-        """Whether the checksums read their words big-endian."""
+        """True if checksums read big-endian words; every field is big-endian anyway."""
         return bool(self.magic & 1)

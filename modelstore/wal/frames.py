@@ -1,4 +1,8 @@
-"""Checking a run of frames, in plain Python; `vector` does the same with numpy, 100 × faster."""
+"""Frames of a log: their check in plain Python, their states, and the scan that holds them.
+
+`vector` does the same check with numpy, 100 times faster.
+https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,17 @@ from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from modelstore.wal.format import FRAME_HEADER, FRAME_HEADER_SIZE, checksum, frame_size, page_offset
+from modelstore.wal.files import read_at
+from modelstore.wal.format import (
+    FRAME_HEADER,
+    FRAME_HEADER_SIZE,
+    PAGE_SIZES,
+    WAL_HEADER,
+    WAL_HEADER_SIZE,
+    checksum,
+    frame_size,
+    page_offset,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,34 +30,39 @@ if TYPE_CHECKING:
     from modelstore.wal.format import WalFault, WalHeader
     from modelstore.wal.index import WalIndex
 
-# One byte for each frame, so that a million of them are counted and searched at the speed of C.
-FOREIGN = 0  # the salts are not the header's
-BROKEN = 1  # the salts are, the checksum does not follow from the frame before
-PAGE_ZERO = 2  # the salts are, but page 0 does not exist
+# The mark of a frame is one byte, so that bytes methods count and search a million of them fast.
+FOREIGN = 0  # its salt is not the header's
+BROKEN = 1  # its salt is right; its checksum does not follow from the frame before
+PAGE_ZERO = 2  # its salt is right; page 0 does not exist
 INTACT = 3
-BLANK = 4  # page number, size, salts and checksum are all zero: never written
-PENDING = 5  # salts and checksum are zero: to be filled in when the transaction commits
-COMMIT = 8  # added where the frame ends a transaction
+BLANK = 4  # the whole header is zero: never written
+PENDING = 5  # salt and checksum are zero: SQLite fills them in when the transaction commits
+COMMIT = 8  # added to the mark of a frame that ends a transaction
 
 GOOD = bytes((INTACT, INTACT | COMMIT))
 ELSEWHERE = bytes((FOREIGN, FOREIGN | COMMIT, BLANK))
 COMMITS = bytes((BROKEN | COMMIT, PAGE_ZERO | COMMIT, INTACT | COMMIT))
 
+_FRAMES_TRIED = 64
+
+Checksum = tuple[int, int]
+"""The two 32-bit words of a running checksum."""
+
 
 class FrameState(Enum):
-    """What SQLite makes of a frame; the value is the word that reports use."""
+    """The state of a frame to SQLite; the value is the word in reports."""
 
     COMMITTED = "committed"
-    UNCOMMITTED = "uncommitted"  # good, but no commit follows
+    UNCOMMITTED = "uncommitted"  # valid, but no commit follows
     DAMAGED = "damaged"  # invalid, and a commit of this generation follows
-    IGNORED = "ignored"  # intact and part of such a commit, but beyond a damaged frame
+    IGNORED = "ignored"  # intact and committed, but beyond a damaged frame
     TORN = "torn"  # of a transaction that never ended: under way, rolled back, or cut by a crash
-    STALE = "stale"  # left over from before the log restarted
+    STALE = "stale"  # left from before the log restarted
     BLANK = "blank"  # zeros
 
 
 class StopReason(Enum):
-    """Why SQLite reads no further than the last valid frame; the value says it in words."""
+    """The reason why SQLite stops after the last valid frame; the value is the phrase for it."""
 
     EOF = "end of the file"
     SALT = "a frame with other salts"
@@ -53,9 +72,9 @@ class StopReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame. `number` is 1-based; `offset` is where its page image begins in the file.
+    """One frame. `number` counts from 1; its page image begins at byte `offset` of the file.
 
-    `page_count` is the size of the database in pages after the commit, 0 where it is no commit.
+    `page_count` is the size of the database in pages after a commit, 0 in every other frame.
     """
 
     number: int
@@ -66,13 +85,13 @@ class Frame:
 
     @property
     def is_commit(self) -> bool:
-        """Whether the frame ends a transaction."""
+        """True if the frame ends a transaction."""
         return self.page_count != 0
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One commit: frames `first` to `last` (1-based), and the database's pages after it."""
+    """One commit: frames `first` to `last`, and the size of the database in pages after it."""
 
     number: int
     first: int
@@ -82,35 +101,35 @@ class Transaction:
 
     @property
     def frames(self) -> int:
-        """How many frames it wrote."""
+        """The number of frames."""
         return self.last - self.first + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalScan:
-    """What a ``-wal`` holds. Sizes are in bytes, the rest counts frames; frame 1 is the first.
+    """The content of a ``-wal``. Sizes are in bytes; other numbers count frames.
 
-    `valid` is the leading run of good frames, `max_frame` the last commit in it.
-    `page_numbers`, `commit_sizes` (pages after the commit, or 0) and `marks` have one item for
-    each frame, the first at index 0; a blank tail may be left out.
+    `valid` counts the valid frames at the start; `max_frame` (SQLite's mxFrame) is the last commit
+    among them. `page_numbers`, `commit_sizes` (pages after the commit, or 0) and `marks` hold one
+    item for each frame: frame 1 at index 0. They may omit blank frames at the end.
     https://www.sqlite.org/fileformat2.html#walformat
     """
 
     size: int
     fault: WalFault | None
     header: WalHeader | None = None
-    """As it is in the file, also where `fault` says what is wrong with it."""
+    """The header as it is in the file, even if it has a `fault`."""
     page_size: int = 0
-    """The page size of the frames; if the header lies, the one with which they hang together."""
+    """Bytes of a page: from the header, or from the frames if the header is damaged."""
     frame_slots: int = 0
     tail_bytes: int = 0
-    """What is left at the end of the file and is no whole frame."""
+    """Bytes after the last whole frame."""
     unexamined: int = 0
-    """Frames beyond a run of zeros too long to be a log of SQLite's."""
+    """Frames after a run of zeros that is longer than SQLite ever leaves; nothing read them."""
     valid: int = 0
     max_frame: int = 0
     page_count: int = 0
-    """The size of the database in pages, as of `max_frame`."""
+    """The size of the database in pages after frame `max_frame`."""
     commit_count: int = 0
     stop_reason: StopReason = StopReason.EOF
     torn: int = 0
@@ -118,48 +137,47 @@ class WalScan:
     blank: int = 0
     damaged: int = 0
     ignored_frames: int = 0
-    """Intact frames of committed transactions that SQLite will silently drop."""
+    """Intact frames of commits that SQLite silently drops."""
     ignored_commits: int = 0
     later_commits: int = 0
     """Commits of this generation beyond the first invalid frame, intact or not."""
     damage_end: int = 0
-    """The last of these commits; `valid` where there is none."""
+    """The last frame of these commits; `valid` if there are none."""
     torn_end: int = 0
-    """The last frame of this generation, good or not; only beyond it can frames be stale."""
+    """The last frame of this generation, valid or not; stale frames come after it."""
     page_numbers: array[int] = field(default_factory=lambda: array("I"), repr=False)
     commit_sizes: array[int] = field(default_factory=lambda: array("I"), repr=False)
     marks: bytes = field(default=b"", repr=False)
     changed_while_reading: bool = False
-    """The log was restarted, replaced or cut while it was read, again and again."""
+    """True if the log restarted, or was replaced or cut, during every attempt to read it."""
 
     @property
     def uncommitted(self) -> int:
-        """Good frames after the last commit."""
+        """Valid frames after the last commit."""
         return self.valid - self.max_frame
 
     @property
     def is_damaged(self) -> bool:
-        """Whether SQLite would silently drop commits that are in the file.
+        """True if SQLite would silently drop commits that are in the file.
 
-        That is: a commit of this generation lies beyond the first invalid frame, or the header
-        is broken and there are commits behind it. A stale tail, or an invalid tail without later
-        commits, is what any crash leaves behind. While processes have the log open, ask
-        `is_damaged_for`, which knows better.
+        A commit of this generation follows the first invalid frame, or follows a damaged header.
+        Any crash leaves a stale tail, or an invalid tail without commits: neither is damage.
+        If processes have the log open, `is_damaged_for` is more exact.
         """
         return self.later_commits > 0
 
     def is_damaged_for(self, index: WalIndex | None) -> bool:
-        """Return `is_damaged` as the processes attached to the log would have it.
+        """Return `is_damaged` for the processes that share the wal-index `index`.
 
-        `index` is the wal-index that they share, read *before* this scan: up to its max_frame
-        every frame must be good, and what lies beyond may be under way (or is what a writer left
-        that was killed). Without an attached process it proves nothing: pass None.
+        Read `index` *before* the scan. Every frame up to its max_frame must be valid; later frames
+        may belong to a transaction under way. Pass None if no process has the log open: the index
+        then proves nothing.
         """
         if index is None or self.header is None or self.fault or not index.is_settled:
             return self.is_damaged
         if index.salt == self.header.salt:
             return self.valid < index.max_frame
-        # A restart of the log changes the index first, the file with the next frame.
+        # A restart of the log changes the index at once, the file with the next frame.
         return self.is_damaged and index.max_frame > 0
 
     def state(self, number: int) -> FrameState:
@@ -174,16 +192,16 @@ class WalScan:
         return FrameState.BLANK if mark == BLANK else FrameState.STALE
 
     def offset(self, number: int) -> int:
-        """Return where in the file the page image of frame `number` begins."""
+        """Return the offset in the file of the page image in frame `number`."""
         return page_offset(number, self.page_size)
 
     def latest(self, upto: int | None = None) -> dict[int, int]:
-        """Return page number → last frame that holds it, of frames 1 to `upto` (`max_frame`)."""
+        """Return the last frame of each page number in frames 1 to `upto` (default `max_frame`)."""
         end = self.max_frame if upto is None else min(upto, len(self.page_numbers))
         return dict(zip(self.page_numbers[:end], range(1, end + 1), strict=True))
 
     def frames(self, first: int = 1, last: int | None = None) -> Iterator[Frame]:
-        """Yield frames `first` to `last`, one at a time, from memory; a blank tail is left out."""
+        """Yield frames `first` to `last`; blank frames at the end of the log are omitted."""
         end = len(self.marks) if last is None else min(last, len(self.marks))
         for number in range(max(first, 1), end + 1):
             yield Frame(
@@ -195,7 +213,7 @@ class WalScan:
             )
 
     def transactions(self) -> Iterator[Transaction]:
-        """Yield every commit of the committed prefix, then those that SQLite will ignore."""
+        """Yield the commits that SQLite sees, then the commits that it ignores."""
         first = 1
         numbers = (
             frame
@@ -209,7 +227,7 @@ class WalScan:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What it takes to check frames: the page size, how checksums read words, and whose salts."""
+    """The facts needed to check frames: page size, byte order of checksums, and salt."""
 
     page_size: int
     big_endian: bool
@@ -218,21 +236,25 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Frames as columns, as in `frames.WalScan`; `last` is the stored checksum of the last one."""
+    """Checked frames as columns of `WalScan`; `last` is the stored checksum of the last frame."""
 
     page_numbers: array[int]
     commit_sizes: array[int]
     marks: bytes
-    last: tuple[int, int]
+    last: Checksum
 
     @property
     def is_blank(self) -> bool:
-        """Whether no frame here was ever written."""
+        """True if no frame here was ever written."""
         return self.marks.count(BLANK) == len(self.marks)
 
 
-def check_frames(buffer: bytearray, count: int, geometry: Geometry, last: tuple[int, int]) -> Chunk:
-    """Check the first `count` frames in `buffer`; `last` is the stored checksum before them."""
+def check_frames(buffer: bytearray, count: int, geometry: Geometry, last: Checksum) -> Chunk:
+    """Check the first `count` frames in `buffer` and return their columns.
+
+    The checksum of a frame goes on from the one stored in the frame before, so that frames behind
+    damage can be checked too; `last` is the stored checksum before the first frame.
+    """
     view = memoryview(buffer)
     stride = frame_size(geometry.page_size)
     page_numbers, commit_sizes = array("I"), array("I")
@@ -254,3 +276,57 @@ def check_frames(buffer: bytearray, count: int, geometry: Geometry, last: tuple[
         commit_sizes.append(commit)
         marks.append(mark | COMMIT if commit else mark)
     return Chunk(page_numbers, commit_sizes, bytes(marks), last)
+
+
+def guess_geometry(fd: int, header: WalHeader) -> tuple[Geometry, Checksum] | None:
+    """Find the geometry of a log with a damaged header; return it with the checksum before frame 1.
+
+    Two neighbouring frames with one salt prove it if the second checksum follows from the first.
+    So does a first frame that follows from the header's stored or recomputed checksum. Only the
+    first 64 frames are tried. Returns None if nothing fits.
+    """
+    for page_size in PAGE_SIZES:
+        for number, starts in _candidates(fd, page_size, header):
+            offset = WAL_HEADER_SIZE + number * frame_size(page_size)
+            frame = bytearray(read_at(fd, frame_size(page_size), offset))
+            if len(frame) < frame_size(page_size):
+                break
+            salt = FRAME_HEADER.unpack_from(frame)[2:4]
+            for big_endian in (False, True):
+                geometry = Geometry(page_size, big_endian, salt)
+                for start in starts:
+                    if check_frames(frame, 1, geometry, start).marks[0] & ~COMMIT == INTACT:
+                        return geometry, header.checksum if number else start
+    return None
+
+
+def _candidates(
+    fd: int, page_size: int, header: WalHeader
+) -> Iterator[tuple[int, tuple[Checksum, ...]]]:
+    """Yield indexes of frames (from 0) to check, each with the checksums that may precede it."""
+    last: tuple[int, ...] = ()
+    for number in range(_FRAMES_TRIED):
+        offset = WAL_HEADER_SIZE + number * frame_size(page_size)
+        raw = read_at(fd, FRAME_HEADER_SIZE, offset)
+        if len(raw) < FRAME_HEADER_SIZE:
+            return
+        fields = FRAME_HEADER.unpack(raw)
+        if number == 0:
+            yield number, (header.checksum, *_recomputed(header))
+        elif fields[0] and fields[2:4] == last[2:4] and any(fields[2:4]):
+            yield number, ((last[4], last[5]),)
+        last = fields
+
+
+def _recomputed(header: WalHeader) -> Iterator[Checksum]:
+    """Yield the checksum of the header's fields in both byte orders."""
+    raw = WAL_HEADER.pack(
+        header.magic,
+        header.version,
+        header.page_size,
+        header.sequence,
+        *header.salt,
+        *header.checksum,
+    )
+    for big_endian in (False, True):
+        yield checksum(raw[:-8], big_endian=big_endian)

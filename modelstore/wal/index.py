@@ -1,7 +1,7 @@
-"""The wal-index, the shared memory in the ``-shm`` file, as far as it concerns the whole log.
+"""The header of the wal-index, the shared memory in the ``-shm`` file.
 
-Callers pass a descriptor: a process that opens and closes a ``-shm`` (or the database) while its
-own SQLite has the database open loses SQLite's locks on it.
+Callers pass a descriptor: closing any descriptor on a ``-shm`` or database drops the locks that
+SQLite in the same process holds on it.
 https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
 """
 
@@ -23,14 +23,14 @@ from modelstore.wal.format import (
 )
 
 _TRIES = 50
-_PAUSE = 0.001  # seconds; a writer replaces both copies within microseconds
+_PAUSE = 0.001  # seconds; a writer replaces both copies in microseconds
 
 
 @dataclass(frozen=True, slots=True)
 class ReadMark:
-    """A read mark: its readers see at least the log up to `frame`; None where it is not in use.
+    """A read mark: its readers see the log up to `frame` at least; None if it is not in use.
 
-    Whether anyone reads there is told by the lock READ0 to READ4 of its `slot`, not by the mark.
+    Only a lock on READ0 to READ4, by the number of the `slot`, proves that somebody reads there.
     """
 
     slot: int
@@ -39,12 +39,11 @@ class ReadMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalIndex:
-    """The header of the wal-index, and what checkpoints and readers note behind it.
+    """The header of the wal-index, with the notes of checkpoints and readers behind it.
 
-    `max_frame` is mxFrame, the last committed frame; `page_count` the size of the database in
-    pages; `change_counter` iChange, which every commit changes; `backfill` nBackfill, the frames
-    that are already in the database file; `backfill_attempted` is set before the database is
-    written. https://www.sqlite.org/walformat.html#the_wal_index_file_format
+    `max_frame` is mxFrame, the last committed frame; `page_count` nPage, the size of the database
+    in pages; `change_counter` iChange, which every commit changes; `backfill` nBackfill, the number
+    of frames in the database file; a checkpoint sets `backfill_attempted` before it writes. https://www.sqlite.org/walformat.html#the_wal_index_file_format
     """
 
     version: int
@@ -60,11 +59,11 @@ class WalIndex:
     backfill_attempted: int
     read_marks: tuple[ReadMark, ...]
     is_settled: bool
-    """Both copies of the header agree and their checksum is right."""
+    """True if both copies of the header agree and their checksum is right."""
 
     @classmethod
     def parse(cls, raw: bytes) -> WalIndex:
-        """Return the index in `raw`, at least 136 bytes; raise ValueError if it is shorter."""
+        """Return the index in the first 136 bytes of `raw`. Raises ValueError if it is shorter."""
         if len(raw) < INDEX_SIZE:
             raise ValueError(f"a wal-index has {INDEX_SIZE} bytes or more, not {len(raw)}")
         fields = INDEX_COPY.unpack_from(raw)
@@ -95,15 +94,15 @@ class WalIndex:
 
     @property
     def pending(self) -> int:
-        """Committed frames that no checkpoint has copied into the database file yet."""
+        """Committed frames that no checkpoint has copied into the database file."""
         return max(0, self.max_frame - self.backfill)
 
 
 def read_index(fd: int) -> WalIndex | None:
-    """Return the wal-index in the ``-shm`` open at `fd`, or None where none was set up.
+    """Return the wal-index in the ``-shm`` open at `fd`, or None if the file holds none.
 
-    Reads again, for 50 ms at most, until both copies of the header agree; where they never do
-    (a process died between the two, or the file is no wal-index), `is_settled` is False.
+    Reads again, for 50 ms at most, until both copies of the header agree. If they never do, a
+    process died between the two writes or the file is no wal-index: `is_settled` is False.
     """
     index = None
     for attempt in range(_TRIES):

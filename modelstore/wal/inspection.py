@@ -1,7 +1,7 @@
-"""Everything that can be known of a log from the raw files, before SQLite opens anything.
+"""Inspection of a log through its raw files: loss report, locks and blockers.
 
-Read the warning of `modelstore.wal.loss` first: this opens and closes the database and its
-``-shm``, so no SQLite of this process may have the database open.
+Read the warning of `modelstore.wal.loss` first: `inspect_log` opens and closes the database and its
+``-shm``, so this process must not have the database open in SQLite.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOBODY = LockReport((), complete=True)
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A log, what would be lost without it, and who uses it. Paths are as they were given."""
+    """A log, the loss without it, and its users. Paths are as the caller gave them."""
 
     database: str
     log: str
@@ -39,44 +39,44 @@ class Inspection:
 
     @property
     def scan(self) -> WalScan:
-        """The frames."""
+        """The scan of the log."""
         return self.loss.scan
 
     @property
     def index(self) -> WalIndex | None:
-        """The wal-index, where it belongs to this log."""
+        """The wal-index; None if there is none, or it belongs to another log."""
         return self.loss.index
 
     @property
     def checkpointed(self) -> int:
-        """Frames that are surely in the main file: by the wal-index, else by the pages."""
+        """Frames that are surely in the main file, by the wal-index or else by the pages."""
         if self.index is not None:
             return self.index.backfill
         return self.scan.max_frame if self.has_database and not self.loss.differing else 0
 
     @property
     def pending(self) -> int:
-        """Committed frames that are not known to be in the main file."""
+        """Committed frames that may be missing from the main file."""
         return max(0, self.scan.max_frame - self.checkpointed)
 
     @property
     def is_busy(self) -> bool:
-        """Whether somebody keeps frames from being copied into the main file."""
+        """True if a process keeps frames from being copied into the main file."""
         return any(blocker.holds_up_folding for blocker in self.blockers)
 
     @property
     def is_damaged(self) -> bool:
-        """Whether SQLite would hide damage: drop commits, or read a log that does not fit."""
+        """True if SQLite would hide damage: drop commits, or read a log that does not fit."""
         index = self.index if self.locks.attached else None
         unreadable = self.has_database and self.loss.live_problem is not None
         return self.scan.is_damaged_for(index) or unreadable
 
     @property
     def main_problem(self) -> str | None:
-        """Why the main file cannot be read, where nothing beside it would mend that.
+        """The reason why the main file cannot be read, if no other file would mend it.
 
-        Neither frames in the log, nor a rollback journal: with one, a transaction that was cut
-        short leaves fewer pages than the header counts. None where it can be read.
+        Frames in the log may mend it, and so may a rollback journal: with one, an interrupted
+        transaction leaves fewer pages than the header counts. None if the file can be read.
         """
         main = self.loss.main
         is_alone = self.has_database and not self.loss.pages and not self.has_journal
@@ -86,12 +86,12 @@ class Inspection:
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """Return the paths of the database and of its log, whichever of the two was given."""
+    """Return the paths of the database and its log; `path` may be either of them."""
     if path.endswith("-wal") and _is_log(path):
         return path[:-4], path
     if _is_log(path):
-        return path + ".no-database", path  # a log under a name of its own
-    real = os.path.realpath(path)  # SQLite puts the log beside the file that a link leads to
+        return path + ".no-database", path  # a log under another name
+    real = os.path.realpath(path)  # SQLite puts the log beside the target of a link
     return path, real + "-wal"
 
 
@@ -109,10 +109,13 @@ def _is_log(path: str) -> bool:
 def inspect_log(
     path: str, *, names: tuple[str, str] | None = None, limit: int = 10, deep: bool = False
 ) -> Inspection:
-    """Look at the log of a database, or at a log alone. Raises as `loss.analyse_loss` does."""
+    """Inspect the log of a database, or a log alone; the options are those of `loss.analyse_loss`.
+
+    Raises `RefusedError` if both the database and the log are missing, or cannot be read.
+    """
     database, log = split_path(path)
     loss = analyse_loss(database, wal_path=log, names=names, limit=limit, deep=deep)
-    report, index = look_at_locks(database)
+    report, index = _read_locks(database)
     return Inspection(
         database,
         log,
@@ -124,8 +127,8 @@ def inspect_log(
     )
 
 
-def look_at_locks(database: str) -> tuple[LockReport, WalIndex | None]:
-    """Return who holds which lock of a database's log, and the wal-index as it is now."""
+def _read_locks(database: str) -> tuple[LockReport, WalIndex | None]:
+    """Return the lock holders of a database's log, and the wal-index as it is now."""
     try:
         shm = open_or_refuse(os.path.realpath(database) + "-shm")
     except FileNotFoundError:

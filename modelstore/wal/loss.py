@@ -1,8 +1,8 @@
-"""What would be lost if the ``-wal`` vanished now, and what the main file would be without it.
+"""Loss report: the rows that would be lost if the ``-wal`` vanished now.
 
-The newest committed version of each page in the log is laid over the main file; interior b-tree
-pages tell which table each page belongs to; the rows of the pages that differ are compared. That
-costs as much as the log and the interior pages, however large the tables are.
+Lays the newest committed version of each page in the log over the main file, finds the table of
+each page through the interior b-tree pages, and compares the rows of the pages that differ. The
+cost grows with the log and the interior pages, not with the tables.
 
 `analyse_loss` opens and closes descriptors on the database, its ``-wal`` and its ``-shm``. If this
 process has the database open in SQLite meanwhile, that drops SQLite's locks and can lose data
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.errors import ModelstoreError, RefusedError
 from modelstore.text import visible
+from modelstore.wal.difference import TableComparison, schema_changes
 from modelstore.wal.files import open_or_refuse, read_at
 from modelstore.wal.format import (
     DATABASE_HEADER_SIZE,
@@ -29,17 +30,8 @@ from modelstore.wal.format import (
     DatabaseHeader,
     DatabaseHeaderError,
 )
-from modelstore.wal.index import WalIndex, read_index
-from modelstore.wal.loss_report import (
-    Fate,
-    LossReport,
-    ObjectPages,
-    RowSet,
-    SchemaChange,
-    TableComparison,
-    TableLoss,
-    schema_changes,
-)
+from modelstore.wal.index import read_index
+from modelstore.wal.loss_report import LossReport, ObjectPages
 from modelstore.wal.main_file import MainFile, MainState, compare_main_file
 from modelstore.wal.page_owners import PageOwners, PageRole, ReadBudget
 from modelstore.wal.pages import DatabaseView, PageVersions
@@ -52,180 +44,10 @@ if TYPE_CHECKING:
     from modelstore.wal.frames import WalScan
     from modelstore.wal.index import WalIndex
 
-_BUDGET = 65_536  # pages read beyond the log and interior pages, unless `deep`
-
-
-class Analysis:
-    """The database as it is with its log (live) and without (main), and the difference."""
-
-    def __init__(
-        self, main: int | None, log: int | None, found: WalScan, index: WalIndex | None
-    ) -> None:
-        self._main = main
-        self._log = log
-        self._scan = found
-        self._index = index
-        self._pages = PageVersions(found.page_numbers[: found.max_frame], found.page_size)
-        self._comparison = compare_main_file(main, log, found, self._pages)
-        self._main_view: DatabaseView | None = None
-        self._main_schema: Schema = {}
-
-    def report(
-        self, attempt: int, *, deep: bool, names: tuple[str, str] | None, limit: int
-    ) -> LossReport:
-        """Return the report; `LossReport.raced` is for the caller to decide."""
-        main_file = self._open_main()
-        report = LossReport(
-            scan=self._scan,
-            index=self._index,
-            main=main_file,
-            raced=False,
-            attempts=attempt,
-            pages=len(self._pages),
-            differing=self._comparison.differing_count,
-            held=self._comparison.held,
-            pages_read=self._comparison.reads,
-        )
-        if not self._pages:
-            return report
-        try:
-            live = self._live_view(main_file)
-            schema = read_schema(live)
-        except ModelstoreError as error:
-            return replace(report, unattributed=len(self._pages), live_problem=error.message)
-        budget = ReadBudget(None if deep else _BUDGET)
-        compared = self._comparison
-        owners = PageOwners(
-            live, self._pages, schema.values(), compared.differing, compared.unlike_trees
-        )
-        owners.attribute(budget)
-        if main_file.readable or main_file.state is MainState.ABSENT:
-            differ = TableComparison(owners, self._main_view, self._main_schema, budget)
-            report = replace(
-                report,
-                tables=tuple(differ.tables(names, limit)),
-                schema_changes=tuple(schema_changes(schema, self._main_schema)),
-            )
-        main_reads = self._main_view.reads if self._main_view else 0
-        return replace(
-            report,
-            main=self._with_problem(main_file),
-            unattributed=owners.remaining,
-            objects=tuple(self._objects(owners)),
-            live_problem=live.problem,
-            pages_read=report.pages_read + live.reads + main_reads,
-            owners=owners,
-        )
-
-    def _live_view(self, main_file: MainFile) -> DatabaseView:
-        page_size = self._scan.page_size
-        has_pages_of_log = main_file.page_size in (None, page_size)
-        main = self._main if has_pages_of_log else None
-        return DatabaseView(main, page_size, self._scan.page_count, self._log, self._pages)
-
-    # -- the main file alone ---------------------------------------------------------------------
-
-    def _open_main(self) -> MainFile:
-        """Look at the main file as if there were no log, as far as its schema."""
-        if self._main is None:
-            return MainFile(MainState.ABSENT, readable=False, problem="there is no such file")
-        size = os.fstat(self._main).st_size
-        found = MainFile(MainState.EMPTY, size=size, held_pages=self._comparison.held_pages)
-        if size <= 1:  # SQLite takes a file of one byte for an empty one too
-            return found
-        try:
-            header = DatabaseHeader.parse(read_at(self._main, DATABASE_HEADER_SIZE, 0))
-        except DatabaseHeaderError as error:
-            state = MainState.TORN if error.fault is DatabaseFault.SHORT else MainState.FOREIGN
-            return replace(found, state=state, readable=False, problem=error.fault.value)
-        found = replace(found, page_size=header.page_size)
-        problem = None
-        if self._pages and header.page_size != self._scan.page_size:
-            problem = f"its pages have {header.page_size} bytes, not {self._scan.page_size}"
-        elif header.is_too_new:
-            problem = f"it has file format {header.read_version}, which is too new"
-        if problem is not None:
-            return replace(found, state=MainState.FOREIGN, readable=False, problem=problem)
-        return self._open_view(self._main, header, self._judge(found))
-
-    def _judge(self, found: MainFile) -> MainFile:
-        folded = self._folded()
-        state, commit = self._comparison.judge(folded)
-        is_proven = folded is not None and state is not MainState.MIXED
-        return replace(found, state=state, commit=commit, is_proven=is_proven)
-
-    def _open_view(self, main: int, header: DatabaseHeader, found: MainFile) -> MainFile:
-        """Read the schema; the number of pages is what SQLite takes it for."""
-        in_file = -(-found.size // header.page_size)
-        count = header.page_count if header.has_valid_page_count else in_file
-        found = replace(found, page_count=count)
-        if count > in_file:
-            if found.state is MainState.CONSISTENT:
-                found = replace(found, state=MainState.TORN, commit=None)
-            problem = f"it ends after page {in_file} of {count}"
-            return replace(found, readable=False, problem=problem)
-        try:
-            self._main_view = DatabaseView(main, header.page_size, count)
-            self._main_schema = read_schema(self._main_view)
-        except ModelstoreError as error:
-            return replace(found, readable=False, problem=error.message)
-        return found
-
-    def _folded(self) -> int | None:
-        """Return how many frames the wal-index proves to be in the main file; None if it cannot."""
-        index = self._index
-        if index is None or index.backfill != index.backfill_attempted:
-            return None
-        return index.backfill if index.backfill <= self._scan.max_frame else None
-
-    def _with_problem(self, main_file: MainFile) -> MainFile:
-        """Return `main_file` with what came to light while its tables were compared."""
-        problem = self._main_view.problem if self._main_view else None
-        if problem is None or not main_file.readable:
-            return main_file
-        return replace(main_file, readable=False, problem=problem)
-
-    # -- the pages in the log --------------------------------------------------------------------
-
-    def _objects(self, owners: PageOwners) -> Iterator[ObjectPages]:
-        """Yield what each object has in the log, then each role of the pages of no object."""
-        differing = self._comparison.differing
-        totals: defaultdict[tuple[bool, int], Counter[str]] = defaultdict(Counter)
-        roles: defaultdict[tuple[bool, int], Counter[PageRole]] = defaultdict(Counter)
-        for index, number in enumerate(self._pages):
-            place, role = owners.place_and_role(index)
-            key = (place is None, role if place is None else place)
-            total = totals[key]
-            total["frames"] += self._pages.frame_count(index)
-            total["pages"] += 1
-            total["differing"] += number in differing
-            roles[key][role] += 1
-        for key, total in sorted(totals.items()):
-            is_list, place = key
-            yield ObjectPages(
-                object=None if is_list else owners.objects[place],
-                frames=total["frames"],
-                pages=total["pages"],
-                differing=total["differing"],
-                roles=dict(roles[key]),
-            )
-
-
-__all__ = [
-    "Fate",
-    "LossReport",
-    "MainFile",
-    "MainState",
-    "ObjectPages",
-    "RowSet",
-    "SchemaChange",
-    "TableLoss",
-    "analyse_loss",
-]
-
+_BUDGET = 65_536  # pages to read beyond the log and the interior pages, unless `deep`
 _ATTEMPTS = 12
-_PATIENCE = 5.0  # seconds after which a look that was disturbed is the last
-_PAUSE = 0.002  # seconds before another look, longer each time
+_PATIENCE = 5.0  # seconds; no further attempt begins after them
+_PAUSE = 0.002  # seconds before the second attempt; grows with each one
 _CLOCK_TICK = 0.02  # seconds; file times are no finer than the kernel's clock tick
 
 
@@ -237,14 +59,15 @@ def analyse_loss(
     names: tuple[str, str] | None = None,
     limit: int = 10,
 ) -> LossReport:
-    """Return what would be lost if the ``-wal`` of the database at `db_path` vanished now.
+    """Report the loss if the ``-wal`` of the database at `db_path` vanished now.
 
-    `names` is a table and a column whose text values are wanted of lost and reverted rows, such
-    as ``("models", "name")``; `limit` is how many keys and texts to keep of each kind. `deep`
-    reads as much of the database as exact figures may take; otherwise figures that would cost
-    more than some 65,000 pages beyond the log are lower bounds, marked as such. A missing
-    database, ``-wal`` or ``-shm`` is an answer; `RefusedError` is raised where both files are
-    missing, and for what is no regular file or cannot be read. Read the module's warning first.
+    Read the module's warning first. `names` is a table and a column, such as ``("models",
+    "name")``, whose texts the report keeps for lost and reverted rows; `limit` is how many keys and
+    texts of each kind it keeps. `deep` reads as much of the database as exact figures need;
+    otherwise figures that cost more than some 65,000 pages beyond the log are lower bounds.
+
+    A missing database, ``-wal`` or ``-shm`` is a valid answer. Raises `RefusedError` if both the
+    database and the log are missing, or if one is not a regular file or cannot be read.
     """
     path = os.path.realpath(db_path)
     log_path = wal_path or path + "-wal"
@@ -255,20 +78,23 @@ def analyse_loss(
         with ExitStack() as stack:
             files = _Files.open(path, log_path, stack)
             before = files.stamp()
-            found = scan_wal(log_path if files.log is None else files.log)
-            analysis = Analysis(files.main, files.log, found, before.index)
+            scan = scan_wal(log_path if files.log is None else files.log)
+            analysis = _Analysis(files.main, files.log, scan, before.index)
             report = analysis.report(attempt, deep=deep, names=names, limit=limit)
-            settled = before.settles(files.stamp()) and not found.changed_while_reading
+            settled = before.settles(files.stamp()) and not scan.changed_while_reading
         if settled or attempt == _ATTEMPTS or time.monotonic() > deadline:
             return replace(report, raced=not settled)
         time.sleep(_PAUSE * attempt)
 
 
+# -- the files, and changes to them --------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class _Stamp:
-    """What changes when a checkpoint writes the main file, or the log starts anew.
+    """The facts that change when a checkpoint writes the main file or the log restarts.
 
-    New commits change nothing here and do no harm: frames that are committed stay as they are.
+    New commits change none of them, and do no harm: committed frames stay as they are.
     https://www.sqlite.org/walformat.html#the_checkpoint_algorithm
     """
 
@@ -276,15 +102,15 @@ class _Stamp:
     header: bytes
     main: tuple[int, int, int, int] | None
     log: tuple[int, int] | None
-    age: float  # seconds since the main file was written
+    age: float  # seconds since the last write to the main file
 
     def settles(self, after: _Stamp) -> bool:
-        """Return whether nothing that matters happened between this stamp and `after`."""
+        """Return True if nothing that matters happened between this stamp and `after`."""
         if self._key() != after._key():
             return False
         if self.index is not None and self.index.backfill == self.index.backfill_attempted:
-            return True  # the attempt is noted before the main file is written
-        return self.age > _CLOCK_TICK  # else a later write may have left the time as it was
+            return True  # a checkpoint notes its attempt before it writes the main file
+        return self.age > _CLOCK_TICK  # otherwise a later write may have the same time
 
     def _key(self) -> object:
         index = self.index
@@ -298,7 +124,7 @@ class _Stamp:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The open files of one look; None where there is none."""
+    """Descriptors of the main file, the log and the wal-index; None for a missing file."""
 
     paths: tuple[str, str]
     main: int | None
@@ -307,7 +133,7 @@ class _Files:
 
     @classmethod
     def open(cls, path: str, log_path: str, stack: ExitStack) -> _Files:
-        """Open them until `stack` ends."""
+        """Open the files until `stack` ends."""
 
         def opened(name: str) -> int | None:
             try:
@@ -351,3 +177,167 @@ def _stat(path: str) -> os.stat_result | None:
 
 def _salt(header: bytes) -> tuple[int, int]:
     return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+
+
+# -- one look ------------------------------------------------------------------------------------
+
+
+class _Analysis:
+    """The database with its log (live) and without it (main), and the difference."""
+
+    def __init__(
+        self, main: int | None, log: int | None, scan: WalScan, index: WalIndex | None
+    ) -> None:
+        self._main = main
+        self._log = log
+        self._scan = scan
+        self._index = index
+        self._pages = PageVersions(scan.page_numbers[: scan.max_frame], scan.page_size)
+        self._comparison = compare_main_file(main, log, scan, self._pages)
+        self._main_view: DatabaseView | None = None
+        self._main_schema: Schema = {}
+
+    def report(
+        self, attempt: int, *, deep: bool, names: tuple[str, str] | None, limit: int
+    ) -> LossReport:
+        """Return the report; the caller sets `LossReport.raced`."""
+        main_file = self._open_main()
+        report = LossReport(
+            scan=self._scan,
+            index=self._index,
+            main=main_file,
+            raced=False,
+            attempts=attempt,
+            pages=len(self._pages),
+            differing=self._comparison.differing_count,
+            held=self._comparison.held,
+            pages_read=self._comparison.reads,
+        )
+        if not self._pages:
+            return report
+        try:
+            live = self._live_view(main_file)
+            schema = read_schema(live)
+        except ModelstoreError as error:
+            return replace(report, unattributed=len(self._pages), live_problem=error.message)
+        budget = ReadBudget(None if deep else _BUDGET)
+        owners = self._find_owners(live, schema, budget)
+        if main_file.readable or main_file.state is MainState.ABSENT:
+            tables = TableComparison(owners, self._main_view, self._main_schema, budget)
+            report = replace(
+                report,
+                tables=tuple(tables.tables(names, limit)),
+                schema_changes=tuple(schema_changes(schema, self._main_schema)),
+            )
+        main_reads = self._main_view.reads if self._main_view else 0
+        return replace(
+            report,
+            main=self._with_problem(main_file),
+            unattributed=owners.remaining,
+            objects=tuple(self._objects(owners)),
+            live_problem=live.problem,
+            pages_read=report.pages_read + live.reads + main_reads,
+            owners=owners,
+        )
+
+    def _live_view(self, main_file: MainFile) -> DatabaseView:
+        page_size = self._scan.page_size
+        has_same_size = main_file.page_size in (None, page_size)
+        main = self._main if has_same_size else None
+        return DatabaseView(main, page_size, self._scan.page_count, self._log, self._pages)
+
+    def _find_owners(self, live: DatabaseView, schema: Schema, budget: ReadBudget) -> PageOwners:
+        compared = self._comparison
+        owners = PageOwners(
+            live, self._pages, schema.values(), compared.differing, compared.unlike_trees
+        )
+        owners.find(budget)
+        return owners
+
+    def _objects(self, owners: PageOwners) -> Iterator[ObjectPages]:
+        """Yield the pages of each object in the log, then those of no object by role."""
+        differing = self._comparison.differing
+        totals: defaultdict[tuple[bool, int], Counter[str]] = defaultdict(Counter)
+        roles: defaultdict[tuple[bool, int], Counter[PageRole]] = defaultdict(Counter)
+        for index, number in enumerate(self._pages):
+            place, role = owners.place_and_role(index)
+            key = (place is None, role if place is None else place)
+            total = totals[key]
+            total["frames"] += self._pages.frame_count(index)
+            total["pages"] += 1
+            total["differing"] += number in differing
+            roles[key][role] += 1
+        for key, total in sorted(totals.items()):
+            has_no_object, place = key
+            yield ObjectPages(
+                object=None if has_no_object else owners.objects[place],
+                frames=total["frames"],
+                pages=total["pages"],
+                differing=total["differing"],
+                roles=dict(roles[key]),
+            )
+
+    # -- the main file alone ---------------------------------------------------------------------
+
+    def _open_main(self) -> MainFile:
+        """Describe the main file as if there were no log, and read its schema."""
+        if self._main is None:
+            return MainFile(MainState.ABSENT, readable=False, problem="there is no such file")
+        size = os.fstat(self._main).st_size
+        found = MainFile(MainState.EMPTY, size=size, held_pages=self._comparison.held_pages)
+        if size <= 1:  # SQLite treats a file of one byte as empty too
+            return found
+        try:
+            header = DatabaseHeader.parse(read_at(self._main, DATABASE_HEADER_SIZE, 0))
+        except DatabaseHeaderError as error:
+            state = MainState.TORN if error.fault is DatabaseFault.SHORT else MainState.FOREIGN
+            return replace(found, state=state, readable=False, problem=error.fault.value)
+        found = replace(found, page_size=header.page_size)
+        problem = self._why_foreign(header)
+        if problem is not None:
+            return replace(found, state=MainState.FOREIGN, readable=False, problem=problem)
+        return self._open_main_view(self._main, header, self._judge(found))
+
+    def _why_foreign(self, header: DatabaseHeader) -> str | None:
+        if self._pages and header.page_size != self._scan.page_size:
+            return f"its pages have {header.page_size} bytes, not {self._scan.page_size}"
+        if header.is_too_new:
+            return f"it has file format {header.read_version}, which is too new"
+        return None
+
+    def _judge(self, found: MainFile) -> MainFile:
+        backfill = self._proven_backfill()
+        state, commit = self._comparison.judge(backfill)
+        is_proven = backfill is not None and state is not MainState.MIXED
+        return replace(found, state=state, commit=commit, is_proven=is_proven)
+
+    def _proven_backfill(self) -> int | None:
+        """Return nBackfill if the wal-index proves that no checkpoint is under way."""
+        index = self._index
+        if index is None or index.backfill != index.backfill_attempted:
+            return None
+        return index.backfill if index.backfill <= self._scan.max_frame else None
+
+    def _open_main_view(self, main: int, header: DatabaseHeader, found: MainFile) -> MainFile:
+        """Read the schema; count the pages as SQLite does."""
+        in_file = -(-found.size // header.page_size)
+        count = header.page_count if header.has_valid_page_count else in_file
+        found = replace(found, page_count=count)
+        if count > in_file:
+            if found.state is MainState.CONSISTENT:
+                found = replace(found, state=MainState.TORN, commit=None)
+            problem = f"it ends after page {in_file} of {count}"
+            return replace(found, readable=False, problem=problem)
+        try:
+            self._main_view = DatabaseView(main, header.page_size, count)
+            self._main_schema = read_schema(self._main_view)
+        except ModelstoreError as error:
+            return replace(found, readable=False, problem=error.message)
+        return found
+
+    def _with_problem(self, main_file: MainFile) -> MainFile:
+        """Return `main_file` with the first fault that the comparison of its tables met."""
+        problem = self._main_view.problem if self._main_view else None
+        if problem is None or not main_file.readable:
+            return main_file
+        return replace(main_file, readable=False, problem=problem)

@@ -1,7 +1,7 @@
-"""The main file beside its log: which frames it holds, and of which commit it is the state.
+"""Comparison of the main file with its log: the frames it holds, and the commit whose state it is.
 
-A checkpoint copies the newest versions of pages into the main file. While it runs, and for good
-if it is killed, the file holds pages of different commits and is whole only with its log.
+A checkpoint copies the newest versions of pages into the main file. While it runs, or after it was
+killed, the file holds pages of different commits and is whole only with its log.
 https://www.sqlite.org/walformat.html
 """
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 
 class MainState(Enum):
-    """What the main file is when the log is taken away; the value is the word of reports."""
+    """The state of the main file without its log; the value is the word in reports."""
 
-    CONSISTENT = "consistent"  # exactly the state after one commit
-    MIXED = "mixed"  # of different commits: a checkpoint is running, was cut short or held up
-    TORN = "torn"  # it lacks pages, or holds what no commit wrote where one must have been copied
+    CONSISTENT = "consistent"  # the state after one commit
+    MIXED = "mixed"  # pages of several commits: a checkpoint runs, was killed or was held up
+    TORN = "torn"  # pages are missing, or have content that no commit wrote
     EMPTY = "empty"  # 0 bytes: SQLite takes it for a new database
     ABSENT = "absent"
-    FOREIGN = "foreign"  # no database, or one whose page size is not the log's
+    FOREIGN = "foreign"  # no database, or its page size differs from the log's
 
 
 @dataclass(frozen=True, slots=True)
 class MainFile:
-    """The main file alone. `size` and `page_size` are in bytes; None where it has no header.
+    """The main file alone. `size` and `page_size` are in bytes; None without a valid header.
 
-    `commit` is the commit of the log whose state it is: 0 is the state before the log, None is
-    unknown. `is_proven` tells that the wal-index says so too, and not the pages alone. Of the
-    pages in the log, `held_pages` are there in some version of the log's. `readable` tells
-    whether SQLite could open it without the log, as far as it was read; `problem` why not.
+    `commit` is the commit of the log whose state the file has: 0 is the state before the log, None
+    is unknown. `is_proven` is True if the wal-index confirms the state that the pages show.
+    `held_pages` counts the pages of the log that the file holds in any version of the log.
+    `readable` is True if SQLite could open the file without the log; otherwise `problem` says why.
     """
 
     state: MainState
@@ -57,14 +57,14 @@ class MainFile:
 
 @dataclass(frozen=True, slots=True)
 class MainComparison:
-    """The committed frames against the main file.
+    """The committed frames compared with the main file.
 
-    `commits` are the commit frames, `sizes` the database's pages after each, `fitting` the
-    commits (0: before the log) of which the main file may be the state, ascending. `held` has one
-    byte a frame: 1 where the main file holds that very version of the page. `differing` are the
-    pages whose newest version it does not hold, `differing_count` their number; `held_pages`
-    counts the pages of which it holds some version that is in the log. The pages `unlike_trees`
-    do not begin as those of b-trees do. `reads` counts the pages read from both files.
+    `commits` are the commit frames, `sizes` the database's pages after each; `fitting` are the
+    commits (0: before the log) whose state the main file may have, ascending. `held` has one byte
+    for each frame: 1 if the main file holds this version of the page. `differing` are the pages
+    whose newest version it lacks, `differing_count` their number; `held_pages` counts the pages
+    that it holds in any version of the log. `unlike_trees` are the pages that do not begin like
+    b-tree pages. `reads` counts the pages read from both files.
     """
 
     pages: PageVersions
@@ -78,37 +78,37 @@ class MainComparison:
     held_pages: int
     reads: int
 
-    def judge(self, folded: int | None) -> tuple[MainState, int | None]:
-        """Return of which commit the main file is the state, as the pages in the log tell.
+    def judge(self, backfill: int | None) -> tuple[MainState, int | None]:
+        """Return the state of the main file, and the commit it shows if it is CONSISTENT.
 
-        `folded` is nBackfill where a wal-index of this log proves that no checkpoint is under
-        way. Even then the file may be MIXED: a checkpoint that a reader holds up leaves out the
-        pages that have newer versions in the log, as the next one will copy those.
+        `backfill` is nBackfill if a wal-index of this log proves that no checkpoint is under way.
+        Even then the file may be MIXED: a checkpoint that a reader holds up skips the pages with
+        newer versions in the log, because the next checkpoint copies those.
         """
-        last = len(self.held) if folded is None else folded
-        if folded is not None and not self._has_all_of(folded):
+        last = len(self.held) if backfill is None else backfill
+        if backfill is not None and not self._has_all_of(backfill):
             return MainState.TORN, None
         commit = self.fitting[bisect_right(self.fitting, bisect_right(self.commits, last)) - 1]
         if self._looks_copied_beyond(commit, last):
             return MainState.MIXED, None
         return MainState.CONSISTENT, commit
 
-    def _has_all_of(self, folded: int) -> bool:
-        """Return whether the main file holds each page whose newest version was folded."""
-        sizes = self.sizes[max(bisect_right(self.commits, folded) - 1, 0) :]
+    def _has_all_of(self, backfill: int) -> bool:
+        """Return True if the main file holds each page whose newest version was copied."""
+        sizes = self.sizes[max(bisect_right(self.commits, backfill) - 1, 0) :]
         smallest = min(sizes, default=0)
         return all(
             self.held[frame - 1]
             for index, number in enumerate(self.pages)
-            if (frame := self.pages.last_frame(index)) <= folded and number <= smallest
+            if (frame := self.pages.last_frame(index)) <= backfill and number <= smallest
         )
 
     def _looks_copied_beyond(self, commit: int, last: int) -> bool:
-        """Return whether a checkpoint copied frames of later commits than `commit`, up to `last`.
+        """Return True if a checkpoint copied frames up to `last` of commits after `commit`.
 
-        A page that the main file holds in such a version may just as well have been written with
-        the content that it had before. But checkpoints copy in the order of page numbers: then
-        some lower page lacks a version that was the newest for at least as long.
+        A page in a later version does not prove it: a commit may write a page with the content it
+        had before. But checkpoints copy in the order of page numbers, so without a checkpoint some
+        lower page lacks a version that was the newest for at least as long.
         """
         start = self.commits[commit - 1] if commit else 0
         lacking = _Longest(len(self.commits) + 1)
@@ -125,24 +125,24 @@ class MainComparison:
         return False
 
     def _commit_of(self, frame: int) -> int:
-        """Return which commit frame `frame` is part of, 1 being the first."""
+        """Return the number of the commit, from 1, that frame `frame` belongs to."""
         return bisect_left(self.commits, frame) + 1
 
 
 class _Longest:
-    """Spans of commits, of which it is asked whether one covers another (a Fenwick tree)."""
+    """Spans of commits, with a fast test if one of them covers another span (a Fenwick tree)."""
 
     def __init__(self, size: int) -> None:
         self._ends = array("I", bytes(4 * (size + 1)))
 
     def add(self, first: int, end: int) -> None:
-        """Put in the span from `first` (1 or more) up to `end`."""
+        """Add the span from `first` (1 or more) up to `end`."""
         while first < len(self._ends):
             self._ends[first] = max(self._ends[first], end)
             first += first & -first
 
     def covers(self, first: int, end: int) -> bool:
-        """Return whether some span that begins at `first` or before reaches `end`."""
+        """Return True if a span that begins at `first` or before reaches `end`."""
         while first > 0:
             if self._ends[first] >= end:
                 return True
@@ -153,7 +153,7 @@ class _Longest:
 def compare_main_file(
     main: int | None, log: int | None, scan: WalScan, pages: PageVersions
 ) -> MainComparison:
-    """Compare every committed frame in `log` with the page in `main` (descriptors)."""
+    """Compare every committed frame in `log` with its page in `main` (descriptors)."""
     size = pages.page_size
     held = bytearray(scan.max_frame)
     differing, unlike_trees = PageSet(), PageSet()
@@ -189,10 +189,10 @@ def compare_main_file(
 
 
 class _Timeline:
-    """Counts, for each commit, the pages whose content in the main file fits it.
+    """For each commit, the number of pages whose content in the main file fits it.
 
-    Before the first frame of a page, whatever the main file holds there fits: that version is in
-    no log. Pages must come in ascending order.
+    Any content fits a commit before the first frame of the page: no log has that version. Add
+    pages in ascending order.
     """
 
     def __init__(self, scan: WalScan) -> None:
@@ -200,14 +200,14 @@ class _Timeline:
         self.commits = array("I", (f for f in range(1, scan.max_frame + 1) if sizes[f - 1]))
         self._steps = [0] * (len(self.commits) + 2)
         self._pages = 0
-        # Commits by the size of the database: those that are too small to have a page do not care
-        # what the main file holds there. A page that comes back is always written again.
+        # Commits by the size of the database. Any content fits a commit whose database is too small
+        # to have the page; a page that comes back is always written again.
         self.sizes = array("I", (sizes[frame - 1] for frame in self.commits))
         self._by_size = sorted(range(1, len(self.sizes) + 1), key=lambda k: self.sizes[k - 1])
         self._smaller: list[int] = []
 
     def allow(self, number: int, frames: Sequence[int], held: bytes | bytearray) -> None:
-        """Note for which commits the main file's page `number` is as it must be."""
+        """Count the main file's page `number` for the commits that it fits."""
         self._pages += 1
         for commit in islice(self._by_size, len(self._smaller), None):
             if self.sizes[commit - 1] >= number:
@@ -221,7 +221,7 @@ class _Timeline:
         self._allow_range(first, len(self.commits) + 1, fits=fits)
 
     def _allow_range(self, first: int, end: int, *, fits: bool) -> None:
-        """Allow commits `first` up to `end`, or those of them after the page was cut off."""
+        """Allow commits `first` up to `end`, or only those without the page unless it `fits`."""
         if not fits:
             at = bisect_left(self._smaller, first)
             first = self._smaller[at] if at < len(self._smaller) else end

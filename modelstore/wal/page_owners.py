@@ -1,8 +1,7 @@
-"""Which table, index or list each page of a log belongs to.
+"""Owners of the pages in a log: the table, index, freelist or pointer map of each page.
 
-Only interior pages are read to learn it, and the pages that are in the log anyway. An overflow
-page whose row is elsewhere is found through the pointer map of an auto-vacuum database, else by
-reading rows, as far as the budget goes.
+Reads interior pages, and the pages in the log. Finds an overflow page whose row is not in the log
+through the pointer map of an auto-vacuum database, else by reading rows within a budget.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from modelstore.wal.format import PENDING_BYTE
 from modelstore.wal.pages import (
     BtreePage,
     CorruptPageError,
@@ -26,17 +26,19 @@ from modelstore.wal.pages import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from modelstore.wal.pages import DatabaseView
     from modelstore.wal.schema import SchemaObject
 
-# Types of pages in a pointer map; 2 is a page of the freelist.
+# Types in a pointer map; 2 is a page of the freelist.
+# https://www.sqlite.org/fileformat2.html#pointer_map_or_ptrmap_pages
 ROOT, FIRST_OVERFLOW, LATER_OVERFLOW, BTREE = 1, 3, 4, 5
-_PENDING_BYTE = 0x40000000  # the page with this byte is for locks and never holds content
 _ENTRY = struct.Struct(">BI")
 
 
 def freelist(view: DatabaseView) -> Iterator[tuple[int, list[int]]]:
-    """Yield each trunk page of the freelist with the leaf pages that it lists."""
+    """Yield each trunk page of the freelist with the leaf pages that it lists.
+
+    https://www.sqlite.org/fileformat2.html#the_freelist
+    """
     seen = PageSet()
     number = view.header.freelist_trunk
     while number:
@@ -51,16 +53,16 @@ def freelist(view: DatabaseView) -> Iterator[tuple[int, list[int]]]:
 
 
 def pointer_map_page(view: DatabaseView, number: int) -> int:
-    """Return the pointer-map page that has the entry of page `number`; 0 if there is none."""
+    """Return the pointer-map page with the entry of page `number`; 0 if there is none."""
     if not view.header.largest_root or number < 2:
         return 0
     span = view.usable // 5 + 1
     page = (number - 2) // span * span + 2
-    return page + 1 if page == _PENDING_BYTE // view.page_size + 1 else page
+    return page + 1 if page == PENDING_BYTE // view.page_size + 1 else page
 
 
 def pointer_map_entry(view: DatabaseView, number: int) -> tuple[int, int]:
-    """Return type and parent of page `number`, as its pointer map has it; 0, 0 if it has none."""
+    """Return type and parent of page `number` from the pointer map; 0, 0 without an entry."""
     map_page = pointer_map_page(view, number)
     at = _ENTRY.size * (number - map_page - 1)
     if map_page == 0 or not 0 <= at <= view.usable - _ENTRY.size:
@@ -73,7 +75,7 @@ _OF_NOBODY = -1
 
 
 class PageRole(IntEnum):
-    """What a page is for. The name in lower case is what reports use."""
+    """The role of a page; reports use the name in lower case."""
 
     UNKNOWN = 0
     LEAF = 1
@@ -82,30 +84,30 @@ class PageRole(IntEnum):
     TRUNK = 4  # of the freelist
     FREE = 5
     POINTER_MAP = 6
-    BEYOND = 7  # the database ends before it
+    BEYOND = 7  # after the end of the database
 
     @property
     def text(self) -> str:
-        """The word that reports use."""
+        """The word in reports."""
         return self.name.lower().replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
 class PageOwner:
-    """What a page belongs to: an object of the schema, or None, and its role there."""
+    """The owner of a page: an object of the schema, or None, and the page's role in it."""
 
     object: SchemaObject | None
     role: PageRole
 
 
 class ReadBudget:
-    """How many pages may be read beyond those in the log and the interior ones; None: any."""
+    """The number of pages to read beyond the log and the interior pages; None is no limit."""
 
     def __init__(self, limit: int | None) -> None:
         self._left = limit
 
     def spend(self) -> bool:
-        """Take one page; return False where there is none left."""
+        """Spend one page; return False if none is left."""
         if self._left is not None:
             if self._left <= 0:
                 return False
@@ -114,12 +116,12 @@ class ReadBudget:
 
 
 class PageOwners:
-    """The owners of the pages in `log`, as `view`, the database with its log, has them.
+    """The owners of the pages in `log`, found in `view`, the database with its log.
 
-    `differing` are the pages whose newest version is not in the main file.
-    `pages_with_changed_overflow` collects
-    the pages with rows that differ from the main file in nothing but an overflow page. The pages
-    `unlike_trees` do not begin as those of b-trees do: overflow pages are most likely among them.
+    `differing` are the pages whose newest version the main file lacks. `find` collects in
+    `pages_with_changed_overflow` the pages whose rows differ from the main file in an overflow page
+    alone, and counts in `remaining` the pages without an owner. `unlike_trees` are the pages that
+    do not begin like b-tree pages: most of them are overflow pages.
     """
 
     def __init__(
@@ -146,19 +148,19 @@ class PageOwners:
     # -- answers ---------------------------------------------------------------------------------
 
     def place_and_role(self, index: int) -> tuple[int | None, PageRole]:
-        """Return the owner of the page at `index` of the log's pages: its place in `objects`."""
+        """Return the owner (its index in `objects`) and the role of the log's page at `index`."""
         owner = self._owners[index]
         return None if owner == _OF_NOBODY else owner, PageRole(self._roles[index])
 
     def owner(self, number: int) -> PageOwner | None:
-        """Return the owner of page `number`, None if it is not in the log."""
+        """Return the owner of page `number`; None if the page is not in the log."""
         if number not in self.log:
             return None
         place, role = self.place_and_role(self.log.index(number))
         return PageOwner(None if place is None else self.objects[place], role)
 
     def owners_of_differing(self) -> set[int]:
-        """Return the places in `objects` of those that own a page the main file does not have."""
+        """Return the indexes in `objects` of the owners of pages that the main file lacks."""
         return {
             self._owners[index]
             for index, number in enumerate(self.log)
@@ -167,7 +169,7 @@ class PageOwners:
 
     @property
     def chains_differ(self) -> bool:
-        """Whether an overflow page, or one that may be one, differs from the main file."""
+        """True if an overflow page, or a page of unknown role, differs from the main file."""
         suspects = (PageRole.OVERFLOW, PageRole.UNKNOWN)
         return any(
             self._roles[index] in suspects and number in self.differing
@@ -175,7 +177,7 @@ class PageOwners:
         )
 
     def is_broken(self, place: int) -> bool:
-        """Return whether the pages of the object at `place` are corrupt."""
+        """Return True if the pages of the object at `place` are corrupt."""
         return place in self._broken
 
     def tree(self, place: int) -> Tree:
@@ -184,28 +186,28 @@ class PageOwners:
             raise CorruptPageError(self._broken[place])
         return self._trees.get(place) or self.view.tree(self.objects[place].root, PageSet())
 
-    # -- the work --------------------------------------------------------------------------------
+    # -- the search ------------------------------------------------------------------------------
 
-    def attribute(self, budget: ReadBudget) -> None:
+    def find(self, budget: ReadBudget) -> None:
         """Find the owners, cheapest first, and stop as soon as every page has one."""
-        self._attribute_by_number()
-        with suppress(CorruptPageError):  # the view keeps the reason; the rest can still be told
-            self._attribute_freelist()
+        self._claim_by_number()
+        with suppress(CorruptPageError):  # the view keeps the reason; the trees may be sound
+            self._claim_freelist()
         seen = PageSet()
         places = range(len(self.objects))
         for place in sorted(places, key=lambda at: self.objects[at].root not in self.log):
             if not self.remaining:
                 return
-            self._attribute_tree(place, seen)
+            self._claim_tree(place, seen)
         if self.remaining and self.view.header.largest_root:
-            self._attribute_by_pointer_map()
+            self._claim_by_pointer_map()
         for place in tuple(self._trees) if self.remaining else ():
-            self._attribute_chains(place, budget, in_log=True)
+            self._claim_chains(place, budget, in_log=True)
         for place in places if self.remaining else ():
-            self._attribute_chains(place, budget, in_log=False)
+            self._claim_chains(place, budget, in_log=False)
 
     def _claim(self, number: int, place: int, role: PageRole) -> bool:
-        """Give page `number` its owner; return whether it is in the log."""
+        """Record the owner of page `number`; return False if the page is not in the log."""
         if number not in self.log:
             return False
         index = self.log.index(number)
@@ -216,21 +218,21 @@ class PageOwners:
             self._chained_left -= number in self._unlike_trees
         return True
 
-    def _attribute_by_number(self) -> None:
+    def _claim_by_number(self) -> None:
         for number in self.log:
             if number > self.view.page_count:
                 self._claim(number, _OF_NOBODY, PageRole.BEYOND)
             elif pointer_map_page(self.view, number) == number:
                 self._claim(number, _OF_NOBODY, PageRole.POINTER_MAP)
 
-    def _attribute_freelist(self) -> None:
+    def _claim_freelist(self) -> None:
         for trunk, leaves in freelist(self.view):
             self._claim(trunk, _OF_NOBODY, PageRole.TRUNK)
             for leaf in leaves:
                 self._claim(leaf, _OF_NOBODY, PageRole.FREE)
 
-    def _attribute_tree(self, place: int, seen: PageSet) -> None:
-        """Claim the pages of a b-tree, and the new overflow pages of its pages in the log."""
+    def _claim_tree(self, place: int, seen: PageSet) -> None:
+        """Claim the pages of a b-tree, and the new overflow pages of its rows in the log."""
         item = self.objects[place]
         before = self.remaining
         try:
@@ -242,12 +244,12 @@ class PageOwners:
             if self.remaining == before:
                 return
             self._trees[place] = tree
-            self._attribute_new_chains(place, tree)
+            self._claim_new_chains(place, tree)
         except CorruptPageError as error:
             self._broken[place] = error.message
 
-    def _attribute_new_chains(self, place: int, tree: Tree) -> None:
-        """Claim the overflow pages of new rows, whose chains are in the log as a whole."""
+    def _claim_new_chains(self, place: int, tree: Tree) -> None:
+        """Claim the overflow pages of new rows: the log holds their whole chains."""
         chains = PageSet()
         for page in self._pages(tree, in_log=True) if self._chained_left else ():
             for cell in self.view.cells(page):
@@ -256,18 +258,18 @@ class PageOwners:
                 for number, _ in self.view.chain(cell, chains):
                     if not self._claim(number, place, PageRole.OVERFLOW):
                         break
-                    self._stir(page.number, number)
+                    self._note_changed_overflow(page.number, number)
             if not self._chained_left:
                 return
 
     def _pages(self, tree: Tree, *, in_log: bool) -> Iterator[BtreePage]:
-        """Yield the pages of a b-tree that have cells with payload, in the log or else not."""
+        """Yield the pages of a b-tree that hold payload: those in the log, or the others."""
         for number in (*(() if tree.has_rowids else tree.interiors), *tree.leaves):
             if (number in self.log) == in_log:
                 yield self.view.btree_page(number)
 
-    def _attribute_chains(self, place: int, budget: ReadBudget, *, in_log: bool) -> None:
-        """Follow every overflow chain of an object, from its pages in the log or its others."""
+    def _claim_chains(self, place: int, budget: ReadBudget, *, in_log: bool) -> None:
+        """Follow the overflow chains of an object from its pages in the log, or from the others."""
         chains = PageSet()
         try:
             for page in self._pages(self.tree(place), in_log=in_log):
@@ -276,7 +278,7 @@ class PageOwners:
                 for cell in self.view.cells(page):
                     for number, _ in self.view.chain(cell, chains):
                         if self._claim(number, place, PageRole.OVERFLOW):
-                            self._stir(page.number, number)
+                            self._note_changed_overflow(page.number, number)
                         elif not budget.spend():
                             return
                     if not self.remaining:
@@ -284,14 +286,14 @@ class PageOwners:
         except CorruptPageError as error:
             self._broken[place] = error.message
 
-    def _stir(self, page: int, overflow: int) -> None:
+    def _note_changed_overflow(self, page: int, overflow: int) -> None:
         if overflow in self.differing and page not in self.differing:
             self.pages_with_changed_overflow.add(page)
 
-    def _attribute_by_pointer_map(self) -> None:
+    def _claim_by_pointer_map(self) -> None:
         """Climb from each page without an owner to the root of its b-tree."""
         roots = {item.root: place for place, item in enumerate(self.objects)}
-        hops = 2 * self.view.page_count + 1000  # a chain is climbed from each of its pages
+        hops = 2 * self.view.page_count + 1000  # in all: each page of a chain climbs it
         for index, number in enumerate(self.log):
             if self._roles[index] != PageRole.UNKNOWN:
                 continue
@@ -305,4 +307,4 @@ class PageOwners:
                     kind, above = pointer_map_entry(self.view, at)
                 if kind == ROOT and holder and at in roots:
                     self._claim(number, roots[at], PageRole.OVERFLOW)
-                    self._stir(holder, number)
+                    self._note_changed_overflow(holder, number)

@@ -1,7 +1,7 @@
-"""The pages of a database, seen through its log: b-trees, cells and overflow chains.
+"""Pages of a database seen through its log: page versions, b-trees, cells, overflow chains.
 
-Nothing here trusts a byte. Every page number, cell pointer, length and chain is checked, every
-page is met at most once in a walk, so that the work is bounded by the file whatever it holds.
+Nothing here trusts a byte. Every page number, cell pointer, length and chain is checked, and a walk
+meets each page once at most: the file's size bounds the work, whatever the file holds.
 https://www.sqlite.org/fileformat2.html#b_tree_pages
 """
 
@@ -22,12 +22,12 @@ from modelstore.wal.record import read_varint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-_CHUNK_BITS = 13  # pages to a chunk of 1 KiB, which is taken for a single one too
-_FEW = 1 << 17  # numbers in a set of Python's: some 10 MB
+_CHUNK_BITS = 13  # one chunk of 1 KiB holds 2^13 pages
+_FEW = 1 << 17  # page numbers in a Python set: some 10 MB
 
 
 class PageSet:
-    """A set of page numbers, one bit each, that takes memory only where there are any."""
+    """A set of page numbers: one bit each, in chunks that exist only if they hold a number."""
 
     __slots__ = ("_chunks",)
 
@@ -35,7 +35,7 @@ class PageSet:
         self._chunks: dict[int, bytearray] = {}
 
     def add(self, number: int) -> bool:
-        """Put `number` in; return False if it was there already."""
+        """Add `number`; return False if the set had it already."""
         chunk = self._chunks.get(number >> _CHUNK_BITS)
         if chunk is None:
             chunk = self._chunks[number >> _CHUNK_BITS] = bytearray(1 << (_CHUNK_BITS - 3))
@@ -47,11 +47,11 @@ class PageSet:
         return True
 
     def add_all(self, numbers: Iterable[int]) -> bool:
-        """Put all of `numbers` in, up to the first that was there already: then return False."""
+        """Add `numbers`; stop and return False at the first that the set had already."""
         return all(map(self.add, numbers))
 
     def isdisjoint(self, numbers: Iterable[int]) -> bool:
-        """Return whether none of `numbers` is in."""
+        """Return True if the set has none of `numbers`."""
         return not any(map(self.__contains__, numbers))
 
     def __contains__(self, number: int) -> bool:
@@ -67,9 +67,9 @@ class PageSet:
 class PageVersions:
     """The distinct pages of the committed frames, ascending, and the frames that hold each.
 
-    `numbers` are the pages; their position in it, `index(page)`, is how the arrays that run
-    along with it are addressed. Four bytes a frame and eight a page, so that the log of a million
-    small frames fits in little memory.
+    `numbers` are the page numbers; `index(page_number)` is the position in it, and in every column
+    that runs along with it. `contains` is the fastest test for membership. Takes four bytes for
+    each frame and eight for each page, so that the log of a million small frames fits in memory.
     """
 
     __slots__ = ("_order", "_starts", "contains", "numbers", "page_size")
@@ -88,7 +88,7 @@ class PageVersions:
         self.contains = self._fastest_test()
 
     def _fastest_test(self) -> Callable[[int], bool]:
-        """Return what tells whether a page is in the log: it is asked of every page there is."""
+        """Return the fastest membership test: callers ask it for every page of the database."""
         if len(self.numbers) <= _FEW:
             return frozenset(self.numbers).__contains__
         members = PageSet()
@@ -102,23 +102,23 @@ class PageVersions:
         return self.contains(number)
 
     def index(self, number: int) -> int:
-        """Return the place of page `number` in `numbers`; it must be there."""
+        """Return the position of page `number` in `numbers`, which must have it."""
         return bisect_left(self.numbers, number)
 
     def frames(self, index: int) -> Sequence[int]:
-        """Return the frames, ascending, that hold the page at `index` of `numbers`."""
+        """Return the frames, ascending, that hold the page at `index`."""
         return self._order[self._starts[index] : self._starts[index + 1]]
 
     def frame_count(self, index: int) -> int:
-        """Return how many frames hold the page at `index` of `numbers`."""
+        """Return the number of frames that hold the page at `index`."""
         return self._starts[index + 1] - self._starts[index]
 
     def last_frame(self, index: int) -> int:
-        """Return the frame with the newest version of the page at `index` of `numbers`."""
+        """Return the frame with the newest version of the page at `index`."""
         return self._order[self._starts[index + 1] - 1]
 
     def offset(self, number: int) -> int | None:
-        """Return where in the log the newest version of page `number` begins; None if nowhere."""
+        """Return the offset in the log of the newest version of page `number`; None if absent."""
         if not self.contains(number):
             return None
         return page_offset(self.last_frame(self.index(number)), self.page_size)
@@ -136,16 +136,16 @@ _U32 = struct.Struct(">I")
 
 
 class CorruptPageError(DamageError):
-    """A page is not what the file format says it must be; the message names it."""
+    """A page breaks a rule of the file format; the message names the page."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, hint="run an integrity check on a copy of the database")
 
 
 class Cell(NamedTuple):
-    """A row or an index entry: `size` bytes of payload, the first of them in `local`.
+    """A row or an index entry: `size` bytes of payload, which `local` begins.
 
-    `overflow` is the page where the rest begins, 0 if there is none; `rowid` None in an index.
+    `overflow` is the page with the rest, 0 if there is none. `rowid` is None in an index.
     """
 
     rowid: int | None
@@ -166,20 +166,20 @@ class BtreePage:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether it has no children."""
+        """True if it has no children."""
         return self.kind not in _INTERIORS
 
     def children(self) -> list[int]:
-        """Return the page numbers below an interior page, from left to right, unchecked."""
+        """Return the children of an interior page, from left to right, unchecked."""
         data = self.data
         return [*(_U32.unpack_from(data, at)[0] for at in self.cells), self.right]
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The pages of one b-tree: the interior ones top-down, the leaves in the order of their keys.
+    """The pages of one b-tree: interior pages from the root down, leaves in key order.
 
-    Only interior pages and the left-most leaf were read to learn this.
+    Nothing but the interior pages and the left-most leaf was read to find them.
     """
 
     root: int
@@ -225,7 +225,7 @@ class DatabaseView:
         self._min_local = (self.usable - 12) * 32 // 255 - 23
 
     def corrupt(self, message: str) -> CorruptPageError:
-        """Return the error to raise; the first is kept in `problem`."""
+        """Return the error to raise; keep the first message in `problem`."""
         self.problem = self.problem or message
         return CorruptPageError(message)
 
@@ -255,7 +255,7 @@ class DatabaseView:
         (count,) = _U16.unpack_from(data, start + 3)
         array_start = start + (12 if interior else 8)
         array_end = array_start + 2 * count
-        # A cell takes 4 bytes and its pointer 2, so that more cannot be (MX_CELL in SQLite).
+        # A cell takes 4 bytes at least, its pointer 2: this bounds the count (MX_CELL in SQLite).
         if count > (self.page_size - 8) // 6 or array_end > self.usable:
             raise self.corrupt(f"page {number} cannot have {count} cells")
         cells: tuple[int, ...] = struct.unpack_from(f">{count}H", data, array_start)
@@ -265,12 +265,12 @@ class DatabaseView:
         return BtreePage(number, kind, data, cells, right)
 
     def _exists(self, number: int) -> bool:
-        """Return whether page `number` is somewhere: a lying size must not cost memory."""
+        """Return True if a file holds page `number`: a false page count must not cost memory."""
         is_in_log = self._log_pages is not None and number in self._log_pages
         return 1 <= number <= self.page_count and (number <= self._main_pages or is_in_log)
 
     def tree_page(self, number: int, kind: int, root: int) -> BtreePage:
-        """Return a page of the b-tree at `root`, which must be of type `kind`, and not empty."""
+        """Return a page of the b-tree at `root`; it must have type `kind` and must not be empty."""
         page = self.btree_page(number)
         if page.kind != kind:
             raise self.corrupt(f"page {number} is of another kind than its siblings")
@@ -279,7 +279,7 @@ class DatabaseView:
         return page
 
     def tree(self, root: int, seen: PageSet) -> Tree:
-        """Return the pages of the b-tree at `root`, none of which may be in `seen` already."""
+        """Return the pages of the b-tree at `root`, and add them to `seen`, which has none yet."""
         level = array("I", [root])
         interiors = array("I")
         if not seen.add(root):
@@ -321,11 +321,11 @@ class DatabaseView:
             yield cell
 
     def cell(self, page: BtreePage, index: int) -> Cell:
-        """Return one cell of a page, by its place in the order of the keys."""
+        """Return the cell at `index` of a page, in the order of the keys."""
         return self._cell(page, page.cells[index])[0]
 
     def rowid(self, page: BtreePage, index: int) -> int:
-        """Return the rowid of one cell of a table leaf."""
+        """Return the rowid of the cell at `index` of a table leaf."""
         try:
             _, at = read_varint(page.data, page.cells[index])
             rowid, _ = read_varint(page.data, at)
@@ -334,7 +334,7 @@ class DatabaseView:
         return rowid - (1 << 64) if rowid >> 63 else rowid
 
     def _cell(self, page: BtreePage, at: int) -> tuple[Cell, int]:
-        """Return the cell at offset `at`, and where it ends."""
+        """Return the cell at offset `at`, and its end."""
         data = page.data
         rowid = None
         most = self._max_index
@@ -365,7 +365,7 @@ class DatabaseView:
         return wanted if wanted <= most else least
 
     def chain(self, cell: Cell, seen: PageSet) -> Iterator[tuple[int, bytes]]:
-        """Yield page number and content of each overflow page of `cell`; none may be in `seen`."""
+        """Yield number and content of each overflow page of `cell`; `seen` must not have any."""
         left = cell.size - len(cell.local)
         number = cell.overflow
         while left > 0:
@@ -377,7 +377,7 @@ class DatabaseView:
             (number,) = _U32.unpack_from(data, 0)
 
     def payload(self, cell: Cell, limit: int | None = None, *, seen: PageSet) -> bytes:
-        """Return the payload of `cell`, or of its bytes `limit` and a few more; see `chain`."""
+        """Return the payload of `cell`, or at least its first `limit` bytes; `seen`: see `chain`."""
         wanted = cell.size if limit is None else min(limit, cell.size)
         if wanted <= len(cell.local):
             return cell.local

@@ -1,19 +1,24 @@
-"""What Linux says about a process: its command, its user, and since when it runs."""
+"""Facts of Linux about a process: its command, its user, its start, and its open files."""
 
 from __future__ import annotations
 
 import os
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MAX_READ = 4096  # bytes; a command line may have megabytes
+_MAX_FDINFO = 1 << 16  # bytes of one fdinfo
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process. `command` is outside text: escape it before it is shown.
 
-    `since` is when it started (seconds since the epoch), `user` the numeric id of its owner.
+    `since` is its start in seconds since the epoch, `user` the numeric id of its owner.
     """
 
     pid: int | None
@@ -23,7 +28,7 @@ class Process:
 
 
 def describe_process(pid: int) -> Process:
-    """Return what is known of process `pid`; one that has ended is named as such."""
+    """Return the known facts of process `pid`; the command of an ended process says so."""
     command = _read(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ")
     name = _read(f"/proc/{pid}/comm").rstrip(b"\n")
     if not command:
@@ -57,3 +62,25 @@ def _user(pid: int) -> int | None:
         if line.startswith(b"Uid:"):
             return int(line.split()[1])
     return None
+
+
+def descriptor_infos(status: os.stat_result) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield process id and fdinfo lines of each open descriptor on the file with this ``stat``.
+
+    Skips processes of other users unless this one is privileged.
+    https://man7.org/linux/man-pages/man5/proc_pid_fdinfo.5.html
+    """
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            descriptors = os.listdir(f"/proc/{name}/fd")
+        except OSError:  # it has ended, or belongs to another user
+            continue
+        for descriptor in descriptors:
+            try:
+                if os.path.samestat(os.stat(f"/proc/{name}/fd/{descriptor}"), status):
+                    with open(f"/proc/{name}/fdinfo/{descriptor}", "rb") as info:
+                        yield int(name), info.read(_MAX_FDINFO).splitlines()
+            except OSError:  # closed meanwhile
+                continue

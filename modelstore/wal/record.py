@@ -19,11 +19,11 @@ _ENCODINGS = {2: "utf-16-le", 3: "utf-16-be"}
 
 
 class RecordError(ValueError):
-    """The bytes are no record."""
+    """The bytes are not a valid record."""
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the unsigned varint at offset `at` and where it ends; IndexError if it is cut off."""
+    """Return the unsigned varint at offset `at` and its end. Raises IndexError if it is cut off."""
     byte = data[at]
     if byte < 0x80:
         return byte, at + 1
@@ -37,7 +37,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def serial_size(serial: int) -> int:
-    """Return how many bytes a value of that serial type takes."""
+    """Return the size in bytes of a value of this serial type. Raises `RecordError`."""
     if serial >= 12:
         return (serial - 12) >> 1
     if serial <= 6:
@@ -50,7 +50,7 @@ def serial_size(serial: int) -> int:
 
 
 def header_size(payload: bytes) -> int:
-    """Return the bytes of the record's header, which `payload` must hold the first nine of."""
+    """Return the size of the record's header in bytes; nine bytes of `payload` are enough."""
     try:
         return read_varint(payload, 0)[0]
     except IndexError:
@@ -75,10 +75,10 @@ def record_fields(payload: bytes) -> Iterator[tuple[int, int]]:
 
 
 def normal_form(payload: bytes) -> tuple[bytes, bytes]:
-    """Return the serial types and the values of a record, so that equal rows have equal ones.
+    """Return the serial types and the values of a record in a form that equal rows share.
 
-    SQLite mostly writes the integers 0 and 1 as types of their own without a value, but not
-    always: `ALTER TABLE ... DROP COLUMN` stores them in a byte.
+    SQLite usually stores the integers 0 and 1 as types without a value, but not always:
+    `ALTER TABLE ... DROP COLUMN` stores them in a byte.
     """
     size = header_size(payload)
     if size > len(payload):
@@ -121,10 +121,10 @@ def _type_at(types: bytes, at: int) -> tuple[int, int]:
 
 
 def decode_value(serial: int, raw: bytes, encoding: int = 1) -> Value:
-    """Return the value of that serial type in `raw`, which may be cut off if it is text.
+    """Return the value of this serial type in `raw`; a text or BLOB may be cut off.
 
     `encoding` is the text encoding in the database's header: 1 UTF-8, 2 UTF-16le, 3 UTF-16be.
-    Bytes that are no text are kept as lone surrogates (UTF-8) or become U+FFFD (UTF-16).
+    Invalid bytes become lone surrogates in UTF-8 and U+FFFD in UTF-16.
     """
     if serial == 0:
         return None
@@ -144,7 +144,7 @@ def decode_value(serial: int, raw: bytes, encoding: int = 1) -> Value:
 
 
 def decode_record(payload: bytes, encoding: int = 1, limit: int | None = None) -> list[Value]:
-    """Return the first `limit` values, or all, of a record that is whole."""
+    """Return the first `limit` values of a whole record, or all. Raises `RecordError`."""
     found: list[Value] = []
     for serial, offset in record_fields(payload):
         if limit is not None and len(found) >= limit:

@@ -1,8 +1,7 @@
-"""Reading a ``-wal``: what SQLite's recovery would make of it, and what it would not tell.
+"""Scan of a whole ``-wal``: the frames SQLite would recover, and the ones it would drop.
 
-The file is read from front to back in pieces of bounded size. Writers may be at work: what a look
-found is looked at again where it does not hold together, and `changed_while_reading` says so where
-it never does.
+Reads from front to back in pieces of bounded size. Writers may change the file meanwhile: the scan
+repeats until two looks agree, or reports `changed_while_reading`.
 """
 
 from __future__ import annotations
@@ -17,15 +16,10 @@ from typing import TYPE_CHECKING
 
 from modelstore.wal.files import open_or_refuse, read_at, read_into, require_regular
 from modelstore.wal.format import (
-    FRAME_HEADER,
-    FRAME_HEADER_SIZE,
-    PAGE_SIZES,
-    WAL_HEADER,
     WAL_HEADER_SIZE,
     WalFault,
     WalHeader,
     WalHeaderError,
-    checksum,
     frame_size,
 )
 from modelstore.wal.frames import (
@@ -37,101 +31,122 @@ from modelstore.wal.frames import (
     GOOD,
     INTACT,
     PAGE_ZERO,
+    Checksum,
     Chunk,
-    Frame,
-    FrameState,
     Geometry,
     StopReason,
-    Transaction,
     WalScan,
     check_frames,
+    guess_geometry,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from concurrent.futures import Future, ThreadPoolExecutor
 
-
-_FRAMES_TRIED = 64
-
-Checksum = tuple[int, int]
-
-
-def guess_geometry(fd: int, header: WalHeader) -> tuple[Geometry, Checksum] | None:
-    """Return the geometry with which frames hang together, if any do, and the header's checksum.
-
-    Two neighbours with the same salts, of which the second follows from the first, prove
-    themselves; so does a first frame that follows from the header, or from what the checksum of
-    its fields would be. Only the first frames are tried.
-    """
-    for page_size in PAGE_SIZES:
-        for number, starts in _candidates(fd, page_size, header):
-            offset = WAL_HEADER_SIZE + number * frame_size(page_size)
-            frame = bytearray(read_at(fd, frame_size(page_size), offset))
-            if len(frame) < frame_size(page_size):
-                break
-            salt = FRAME_HEADER.unpack_from(frame)[2:4]
-            for big_endian in (False, True):
-                geometry = Geometry(page_size, big_endian, salt)
-                for start in starts:
-                    if check_frames(frame, 1, geometry, start).marks[0] & ~COMMIT == INTACT:
-                        return geometry, header.checksum if number else start
-    return None
-
-
-def _candidates(
-    fd: int, page_size: int, header: WalHeader
-) -> Iterator[tuple[int, tuple[Checksum, ...]]]:
-    """Yield which frames, from 0, are worth a checksum, and from which ones they may follow."""
-    last: tuple[int, ...] = ()
-    for number in range(_FRAMES_TRIED):
-        offset = WAL_HEADER_SIZE + number * frame_size(page_size)
-        raw = read_at(fd, FRAME_HEADER_SIZE, offset)
-        if len(raw) < FRAME_HEADER_SIZE:
-            return
-        fields = FRAME_HEADER.unpack(raw)
-        if number == 0:
-            yield number, (header.checksum, *_recomputed(header))
-        elif fields[0] and fields[2:4] == last[2:4] and any(fields[2:4]):
-            yield number, ((last[4], last[5]),)
-        last = fields
-
-
-def _recomputed(header: WalHeader) -> Iterator[Checksum]:
-    """Yield what the header's checksum should be: it may itself be what is wrong."""
-    raw = WAL_HEADER.pack(
-        header.magic,
-        header.version,
-        header.page_size,
-        header.sequence,
-        *header.salt,
-        *header.checksum,
-    )
-    for big_endian in (False, True):
-        yield checksum(raw[:-8], big_endian=big_endian)
-
-
-_LARGE = 64 << 20  # bytes; what is gained in less is less than it costs to load the threads' module
-
-Examine = Callable[[bytearray, int, Geometry, tuple[int, int]], Chunk]
-
+_PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy takes to load
+_CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones cost more calls
+_THREAD_LIMIT = 64 << 20  # bytes; below it, loading the thread module costs more than it saves
+_ATTEMPTS = 10
 _MAX_GAP = 1 << 20  # blank frames between written ones; SQLite leaves none, a crash leaves few
+
+FrameCheck = Callable[[bytearray, int, Geometry, Checksum], Chunk]
+"""The signature of `frames.check_frames` and `vector.check_frames`."""
+
+
+def scan_wal(source: str | int) -> WalScan:
+    """Scan the ``-wal`` at a path, or open at a descriptor.
+
+    Takes a few megabytes of memory, and 9 bytes for each frame. Reads again while the file changes,
+    and reports damage only if two looks agree: a writer that rolls back overwrites frames in place.
+    A missing file gives a scan with `WalFault.ABSENT`. Raises `RefusedError` if `source` is not a
+    regular file or cannot be read.
+    """
+    evidence: object = None
+    attempt = 0
+    while True:
+        attempt += 1
+        found = _look(source)
+        before, evidence = evidence, (found.header, found.valid, found.later_commits)
+        is_doubtful = found.is_damaged or (found.fault is not None and found.fault.is_damage)
+        if not found.changed_while_reading and (not is_doubtful or evidence == before):
+            return found
+        if attempt == _ATTEMPTS:
+            return replace(found, changed_while_reading=True)
+        del found  # free a million frames before the next look allocates as many
+
+
+def _look(source: str | int) -> WalScan:
+    """Scan the log once; note if it changed meanwhile."""
+    if isinstance(source, int):
+        require_regular(source, "the -wal file")
+        return _read(source)
+    try:
+        fd = open_or_refuse(source)
+    except FileNotFoundError:
+        return WalScan(size=0, fault=WalFault.ABSENT)
+    try:
+        found = _read(fd)
+        if not _is_still(source, fd):
+            return replace(found, changed_while_reading=True)
+        return found
+    finally:
+        os.close(fd)
+
+
+def _is_still(path: str, fd: int) -> bool:
+    """Return True if `path` still names the file open at `fd`."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except OSError:
+        return False
+
+
+def _read(fd: int) -> WalScan:
+    size = os.fstat(fd).st_size
+    raw = read_at(fd, WAL_HEADER_SIZE, 0)
+    try:
+        header = WalHeader.unpack(raw)
+    except WalHeaderError as error:
+        return WalScan(size=size, fault=error.fault, changed_while_reading=len(raw) != size)
+    geometry = Geometry(header.page_size, header.big_endian, header.salt)
+    start = header.checksum
+    if header.fault is not None:
+        guessed = guess_geometry(fd, header) if header.fault.is_damage else None
+        if guessed is None:
+            return WalScan(size=size, fault=header.fault, header=header)
+        geometry, start = guessed
+    slots, tail = divmod(max(0, size - WAL_HEADER_SIZE), frame_size(geometry.page_size))
+    columns = _read_frames(fd, geometry, slots, start, size)
+    found = columns.classify(is_header_sound=header.fault is None)
+    changed = read_at(fd, WAL_HEADER_SIZE, 0) != raw or os.fstat(fd).st_size < size
+    return replace(
+        found,
+        size=size,
+        fault=header.fault,
+        header=header,
+        frame_slots=slots,
+        tail_bytes=tail,
+        changed_while_reading=changed or columns.was_cut,
+    )
+
+
+# -- from frames to a scan -----------------------------------------------------------------------
 
 
 class FrameColumns:
-    """The frames of a log, growing as they are read."""
+    """The frames of a log in columns that grow as the file is read."""
 
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
         self.page_numbers = array("I")
         self.commit_sizes = array("I")
         self.marks = bytearray()
-        self.blank_tail = 0
+        self.blank_tail = 0  # blank frames that nothing follows so far; the columns omit them
         self.unexamined = 0
         self.was_cut = False
 
     def add(self, chunk: Chunk) -> None:
-        """Append the frames of `chunk`, after the blank ones that were seen before it."""
+        """Append the blank frames seen so far, then the frames of `chunk`."""
         if self.blank_tail:
             for column in (self.page_numbers, self.commit_sizes):
                 column.frombytes(bytes(self.blank_tail * column.itemsize))
@@ -142,11 +157,11 @@ class FrameColumns:
         self.marks += chunk.marks
 
     def classify(self, *, is_header_sound: bool) -> WalScan:
-        """Return what SQLite would make of the frames, and what it would leave out."""
+        """Count the frames that SQLite would recover, and those that it would drop."""
         marks = bytes(self.marks)
         valid = len(marks) - len(marks.lstrip(GOOD)) if is_header_sound else 0
         max_frame = marks.rfind(INTACT | COMMIT, 0, valid) + 1
-        # The first invalid frame may be a commit that was torn: no loss of what was promised.
+        # The first invalid frame may be a torn commit: nobody was promised that one.
         beyond = valid + 1 if is_header_sound else 0
         damage_end = max(valid, *(marks.rfind(mark, beyond) + 1 for mark in COMMITS))
         torn_end = max(damage_end, len(marks.rstrip(ELSEWHERE)))
@@ -188,61 +203,68 @@ def _count(marks: bytes, wanted: bytes, start: int, end: int) -> int:
     return sum(marks.count(mark, start, end) for mark in wanted)
 
 
-def gather(
-    fd: int,
-    geometry: Geometry,
-    slots: int,
-    last: tuple[int, int],
-    chunk_size: int,
-    examine: Examine,
-) -> FrameColumns:
-    """Return the first `slots` frames of the log open at `fd`, `chunk_size` bytes at a time.
+# -- from the file to frames ---------------------------------------------------------------------
 
-    `last` is the header's checksum, from which the first frame's follows.
-    """
+
+def _read_frames(
+    fd: int, geometry: Geometry, slots: int, last: Checksum, size: int
+) -> FrameColumns:
+    """Read the first `slots` frames of a log of `size` bytes; `last` is the header's checksum."""
     stride = frame_size(geometry.page_size)
-    per_chunk = min(max(1, chunk_size // stride), slots)
+    per_chunk = min(max(1, _CHUNK_SIZE // stride), slots)
+    check = _fastest_check(size)
     columns = FrameColumns(geometry.page_size)
     done = 0
     with closing(_Reader(fd, per_chunk * stride, slots * stride)) as reader:
-        while done < slots:
+        while done < slots and not columns.was_cut:
             count = min(per_chunk, slots - done)
-            buffer, size = reader.read(WAL_HEADER_SIZE + done * stride)
-            whole = min(count, size // stride)
+            buffer, filled = reader.read(WAL_HEADER_SIZE + done * stride)
+            whole = min(count, filled // stride)
             columns.was_cut = whole < count
-            if whole:
-                chunk = examine(buffer, whole, geometry, last)
-                done += whole
-                last = chunk.last
-                if chunk.is_blank:
-                    skipped = _skip_hole(fd, done, slots, stride)
-                    columns.blank_tail += whole + skipped
-                    done += skipped
-                elif columns.blank_tail > _MAX_GAP:
-                    columns.unexamined = slots - done + whole
-                    break
-                else:
-                    columns.add(chunk)
-            if columns.was_cut:
+            if not whole:
                 break
+            chunk = check(buffer, whole, geometry, last)
+            done += whole
+            last = chunk.last
+            if chunk.is_blank:
+                skipped = _frames_in_hole(fd, done, slots, stride)
+                columns.blank_tail += whole + skipped
+                done += skipped
+            elif columns.blank_tail > _MAX_GAP:
+                columns.unexamined = slots - done + whole
+                break
+            else:
+                columns.add(chunk)
     return columns
 
 
+def _fastest_check(size: int) -> FrameCheck:
+    """Return the function that checks the frames of a log of `size` bytes in the least time."""
+    if size <= _PLAIN_LIMIT:
+        return check_frames
+    from modelstore.wal import vector
+
+    return vector.check_frames
+
+
 class _Reader:
-    """Reads pieces of a file; of a large one, a thread reads the next while one is examined."""
+    """Pieces of a file, one after another. A thread reads ahead if the file is large."""
 
     def __init__(self, fd: int, piece: int, size: int) -> None:
         self._fd = fd
         self._full, self._spare = bytearray(piece), bytearray(piece)
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: tuple[int, Future[int] | None] = (-1, None)
-        if size >= _LARGE:
+        if size >= _THREAD_LIMIT:
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(1)
 
     def read(self, offset: int) -> tuple[bytearray, int]:
-        """Return the bytes from `offset` on, in a buffer that the next call but one overwrites."""
+        """Return a buffer with the bytes from `offset` on, and their count.
+
+        The second call after this one overwrites the buffer.
+        """
         at, ahead = self._ahead
         if ahead is not None and at != offset:
             ahead.result()
@@ -258,121 +280,18 @@ class _Reader:
         return read_into(self._fd, memoryview(self._spare), offset)
 
     def close(self) -> None:
-        """Wait for the thread, which must not read from a descriptor that is somebody else's."""
+        """Wait for the thread: the descriptor's number may soon belong to another file."""
         if self._pool is not None:
             self._pool.shutdown()
 
 
-def _skip_hole(fd: int, done: int, slots: int, stride: int) -> int:
-    """Return how many whole frames after the first `done` lie in a hole of a sparse file."""
+def _frames_in_hole(fd: int, done: int, slots: int, stride: int) -> int:
+    """Count the whole frames after the first `done` that lie in a hole of a sparse file."""
     if not hasattr(os, "SEEK_DATA"):
         return 0
     try:
         data = os.lseek(fd, WAL_HEADER_SIZE + done * stride, os.SEEK_DATA)
     except OSError as error:
-        # ENXIO: nothing but a hole up to the end. Anything else: read on, and see.
+        # ENXIO: the rest of the file is a hole. Any other error: read on.
         return slots - done if error.errno == errno.ENXIO else 0
     return min(max(0, (data - WAL_HEADER_SIZE) // stride - done), slots - done)
-
-
-__all__ = [
-    "Frame",
-    "FrameState",
-    "StopReason",
-    "Transaction",
-    "WalFault",
-    "WalHeader",
-    "WalHeaderError",
-    "WalScan",
-    "scan_wal",
-]
-
-_PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy takes to load
-_CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones cost more calls
-_ATTEMPTS = 10
-
-
-def scan_wal(source: str | int) -> WalScan:
-    """Return what the ``-wal`` at a path, or open at a descriptor, holds.
-
-    Takes a few megabytes and 9 bytes a frame of memory. Reads again while the file changes under
-    it, and believes in damage only when two looks agree, as a writer that takes back a transaction
-    overwrites frames in place. Raises `RefusedError` for what is no regular file or cannot be
-    read; a missing file is an answer: `WalFault.ABSENT`.
-    """
-    evidence: object = None
-    attempt = 0
-    while True:
-        attempt += 1
-        found = _look(source)
-        before, evidence = evidence, (found.header, found.valid, found.later_commits)
-        is_doubtful = found.is_damaged or (found.fault is not None and found.fault.is_damage)
-        if not found.changed_while_reading and (not is_doubtful or evidence == before):
-            return found
-        if attempt == _ATTEMPTS:
-            return replace(found, changed_while_reading=True)
-        del found  # so that a million frames are not held twice
-
-
-def _look(source: str | int) -> WalScan:
-    """Read the log once, noting whether it changed meanwhile."""
-    if isinstance(source, int):
-        require_regular(source, "the -wal file")
-        return _read(source)
-    try:
-        fd = open_or_refuse(source)
-    except FileNotFoundError:
-        return WalScan(size=0, fault=WalFault.ABSENT)
-    try:
-        found = _read(fd)
-        if not _is_still(source, fd):
-            return replace(found, changed_while_reading=True)
-        return found
-    finally:
-        os.close(fd)
-
-
-def _is_still(path: str, fd: int) -> bool:
-    """Return whether `path` still names the file open at `fd`."""
-    try:
-        return os.path.samestat(os.lstat(path), os.fstat(fd))
-    except OSError:
-        return False
-
-
-def _read(fd: int) -> WalScan:
-    size = os.fstat(fd).st_size
-    raw = read_at(fd, WAL_HEADER_SIZE, 0)
-    try:
-        header = WalHeader.unpack(raw)
-    except WalHeaderError as error:
-        return WalScan(size=size, fault=error.fault, changed_while_reading=len(raw) != size)
-    geometry = Geometry(header.page_size, header.big_endian, header.salt)
-    start = header.checksum
-    if header.fault is not None:
-        guessed = guess_geometry(fd, header) if header.fault.is_damage else None
-        if guessed is None:
-            return WalScan(size=size, fault=header.fault, header=header)
-        geometry, start = guessed
-    slots, tail = divmod(max(0, size - WAL_HEADER_SIZE), frame_size(geometry.page_size))
-    columns = gather(fd, geometry, slots, start, _CHUNK_SIZE, _examiner(size))
-    found = columns.classify(is_header_sound=header.fault is None)
-    changed = read_at(fd, WAL_HEADER_SIZE, 0) != raw or os.fstat(fd).st_size < size
-    return replace(
-        found,
-        size=size,
-        fault=header.fault,
-        header=header,
-        frame_slots=slots,
-        tail_bytes=tail,
-        changed_while_reading=changed or columns.was_cut,
-    )
-
-
-def _examiner(size: int) -> Examine:
-    """Return the function that checks frames of a log of `size` bytes in the least time."""
-    if size <= _PLAIN_LIMIT:
-        return check_frames
-    from modelstore.wal import vector
-
-    return vector.check_frames

@@ -1,4 +1,4 @@
-"""As much of CREATE TABLE as it takes to find a column in a record.
+"""The schema table, and the part of CREATE TABLE that locates a column in a record.
 
 https://www.sqlite.org/lang_createtable.html
 """
@@ -25,7 +25,7 @@ _MAX_TEXT = 1 << 25  # bytes of all rows
 
 @dataclass(frozen=True, slots=True)
 class SchemaObject:
-    """A row of the schema table. `root` is 0 where there is no b-tree (a view, a trigger)."""
+    """A row of the schema table. `root` is 0 without a b-tree: a view, a trigger."""
 
     type: str
     name: str
@@ -39,9 +39,9 @@ Schema = dict[tuple[str, str], SchemaObject]
 
 
 def read_schema(view: DatabaseView) -> Schema:
-    """Return the objects in `view`, the schema table among them.
+    """Return the objects in `view`, the schema table included.
 
-    Raises `CorruptPageError`, also where there are more than any database in use has.
+    Raises `CorruptPageError`, also for more objects than any database in use has.
     """
     own = SchemaObject("table", SCHEMA_TABLE, SCHEMA_TABLE, 1, "")
     found = {("table", SCHEMA_TABLE): own}
@@ -90,11 +90,11 @@ _MAX_SQL = 200_000  # characters; two thousand columns, SQLite's default bound, 
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """How a table's values lie in its records.
+    """The order of a table's columns in its records.
 
-    `stored` are the lower-case names of the columns in the order of the record (virtual ones are
-    not stored); the first `key_size` of them are the primary key where the table is WITHOUT
-    ROWID, else it is 0. `rowid_alias` is the INTEGER PRIMARY KEY, which a record holds as NULL.
+    `stored` are the lower-case names of the columns in record order; virtual columns are not
+    stored. In a WITHOUT ROWID table the first `key_size` of them are the primary key; otherwise it
+    is 0. `rowid_alias` is the INTEGER PRIMARY KEY column, which a record holds as NULL.
     """
 
     stored: tuple[str, ...]
@@ -102,14 +102,14 @@ class TableColumns:
     rowid_alias: str | None
 
     def place(self, column: str) -> int | None:
-        """Return the position of `column` in a record, None if it is not stored."""
+        """Return the index of `column` in a record; None if it is not stored."""
         name = column.lower()
         return self.stored.index(name) if name in self.stored else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A piece of SQL: `word` is upper-case, and empty where it was quoted; `name` is unquoted."""
+    """A token of SQL: `word` is upper-case, empty if it was quoted; `name` is unquoted."""
 
     word: str
     name: str
@@ -126,7 +126,7 @@ class _Column:
 
 
 def parse_table(sql: str) -> TableColumns | None:
-    """Return how the table that `sql` creates lies in records; None if it cannot be told."""
+    """Return the record order of the table that `sql` creates; None if it cannot be parsed."""
     tokens = list(_tokens(sql)) if len(sql) <= _MAX_SQL else []
     body = [token for token in tokens if token.depth > 0]
     if not body or tokens[-1].depth > 0:
@@ -151,7 +151,7 @@ def parse_table(sql: str) -> TableColumns | None:
 
 
 def _tokens(sql: str) -> Iterator[_Token]:
-    """Yield the tokens behind CREATE TABLE; the outer brackets have depth 0, their content 1."""
+    """Yield the tokens of a CREATE TABLE; the outer brackets have depth 0, their content 1."""
     depth = 0
     for match in _TOKEN.finditer(sql):
         text = match[0]
@@ -167,7 +167,7 @@ def _tokens(sql: str) -> Iterator[_Token]:
 
 
 def _split(tokens: list[_Token], depth: int) -> Iterator[list[_Token]]:
-    """Yield what the commas at `depth` keep apart."""
+    """Split tokens at the commas of `depth`."""
     part: list[_Token] = []
     for token in tokens:
         if token.word == "," and token.depth == depth:
@@ -202,7 +202,7 @@ def _is_key(words: list[str]) -> bool:
 
 
 def _table_key(part: list[_Token]) -> list[str]:
-    """Return the columns of a PRIMARY KEY (...) among the table constraints in `part`."""
+    """Return the columns of a PRIMARY KEY (...) in a table constraint."""
     for at, token in enumerate(part[:-2]):
         if token.word == "PRIMARY" and token.depth == 1 and part[at + 1].word == "KEY":
             inner: list[_Token] = []

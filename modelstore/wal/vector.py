@@ -1,6 +1,6 @@
-"""Checking a run of frames with numpy: the work of `chunk.examine`, at gigabytes a second.
+"""The check of `frames.check_frames` with numpy, at gigabytes a second.
 
-Imported only for logs of some megabytes, as numpy takes longer to load than those to check.
+Import it for large logs alone: numpy takes longer to load than a few megabytes take to check.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _column(values: Words) -> array[int]:
 
 
 def check_frames(buffer: bytearray, count: int, geometry: Geometry, last: tuple[int, int]) -> Chunk:
-    """Do what `chunk.examine` does; the bytes in `buffer` may be swapped on return."""
+    """Check frames as `frames.check_frames` does; may swap the bytes in `buffer`."""
     stride = frame_size(geometry.page_size) // 4
     words = np.frombuffer(buffer, np.uint32, count * stride).reshape(count, stride)
     headers = words[:, :_HEADER_WORDS].copy()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from modelstore.wal.loss import Fate, LossReport, MainState, RowSet
+from modelstore.wal.loss_report import Fate, LossReport, RowSet
+from modelstore.wal.main_file import MainState
 
 Row = tuple[Any, ...]
 Rows = dict[Row, Row]

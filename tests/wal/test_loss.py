@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.wal.loss import Fate, LossReport, MainState, analyse_loss
+from modelstore.wal.loss import analyse_loss
+from modelstore.wal.loss_report import Fate, LossReport
+from modelstore.wal.main_file import MainState
 from modelstore.wal.page_owners import PageRole
 from tests.wal.loss_build import NUMBERS, Database, Script
 from tests.wal.loss_oracle import check, contents, copy_files, dbstat

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from modelstore.errors import RefusedError
-from modelstore.wal.loss import Fate, MainState, analyse_loss
+from modelstore.wal.format import WalFault
+from modelstore.wal.loss import analyse_loss
+from modelstore.wal.loss_report import Fate
+from modelstore.wal.main_file import MainState
 from modelstore.wal.page_owners import PageRole
-from modelstore.wal.scan import WalFault
 from tests.wal.loss_build import NUMBERS, Database
 from tests.wal.loss_oracle import check, contents
 

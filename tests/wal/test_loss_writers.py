@@ -10,7 +10,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelstore.wal.loss import LossReport, MainState, analyse_loss
+from modelstore.wal.loss import analyse_loss
+from modelstore.wal.loss_report import LossReport
+from modelstore.wal.main_file import MainState
 from tests.waiting import wait_until
 from tests.wal.loss_oracle import check, contents, copy_files
 

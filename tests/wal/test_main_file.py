@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.wal.loss import LossReport, MainState, analyse_loss
+from modelstore.wal.loss import analyse_loss
+from modelstore.wal.loss_report import LossReport
+from modelstore.wal.main_file import MainState
 from modelstore.wal.scan import scan_wal
 from tests.wal.loss_build import NUMBERS, Database, connect
 from tests.wal.loss_oracle import check, contents, copy_files

@@ -12,9 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import modelstore.wal.pages as module
 from modelstore.wal import page_owners
-from modelstore.wal.pages import CorruptPageError, DatabaseView, PageSet
+from modelstore.wal.format import page_offset
+from modelstore.wal.pages import CorruptPageError, DatabaseView, PageSet, PageVersions
 from modelstore.wal.record import RecordError, decode_record
 from modelstore.wal.schema import read_schema
 from tests.wal.loss_build import NUMBERS
@@ -218,3 +222,40 @@ def test_a_freelist_that_comes_back_to_itself(tmp_path: Path) -> None:
 def test_what_is_no_record(payload: bytes) -> None:
     with pytest.raises(RecordError):
         decode_record(payload)
+
+
+PAGE_NUMBERS = st.lists(st.one_of(st.integers(1, 40), st.integers(1, 2**32 - 1)), max_size=60)
+
+
+@given(PAGE_NUMBERS, PAGE_NUMBERS)
+def test_a_page_set_is_a_set(put: list[int], asked: list[int]) -> None:
+    pages, model = PageSet(), set[int]()
+    for number in put:
+        assert pages.add(number) == (number not in model)
+        model.add(number)
+    assert all((number in pages) == (number in model) for number in put + asked)
+    assert pages.isdisjoint(asked) == model.isdisjoint(asked)
+    assert pages.add_all(asked) == (len({*asked} - model) == len(asked))
+
+
+@given(PAGE_NUMBERS, st.booleans())
+def test_versions_of_pages(page_numbers: list[int], many: bool) -> None:
+    limit = module._FEW
+    module._FEW = -1 if many else limit
+    try:
+        pages = PageVersions(page_numbers, 512)
+    finally:
+        module._FEW = limit
+    model: dict[int, list[int]] = {}
+    for frame, number in enumerate(page_numbers, 1):
+        model.setdefault(number, []).append(frame)
+    assert list(pages) == sorted(model)
+    assert len(pages) == len(model)
+    for index, number in enumerate(pages):
+        assert number in pages
+        assert pages.index(number) == index
+        assert list(pages.frames(index)) == model[number]
+        assert pages.frame_count(index) == len(model[number])
+        assert pages.last_frame(index) == model[number][-1]
+        assert pages.offset(number) == page_offset(model[number][-1], 512)
+    assert pages.offset(2**32) is None

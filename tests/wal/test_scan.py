@@ -1,14 +1,8 @@
+"""Scans against SQLite's own recovery: which frames count, what is damage, what a header says."""
+
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
 import struct
-import subprocess
-import sys
-import tracemalloc
-from array import array
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,124 +10,38 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import modelstore.wal.scan as scanning
-from modelstore.errors import RefusedError
-from modelstore.wal import vector
-from modelstore.wal.files import read_into
-from modelstore.wal.frames import COMMIT, INTACT, Geometry, check_frames
-from modelstore.wal.scan import (
+from modelstore.wal.format import WalFault, WalHeader, WalHeaderError
+from modelstore.wal.frames import (
     FrameState,
     StopReason,
-    WalFault,
-    WalHeader,
-    WalHeaderError,
-    WalScan,
-    scan_wal,
 )
-from tests.waiting import wait_until
-from tests.wal.children import writing
+from modelstore.wal.scan import scan_wal
 from tests.wal.logfiles import (
     MAGIC,
     PAGE_SIZES,
     SALT,
     LogBuilder,
-    Sample,
-    make_sample,
     page,
     rechain,
-    recover,
     simple_log,
-    sqlite_log,
-    take,
+)
+from tests.wal.scanning import (
+    FRAME,
+    KINDS,
+    P,
+    Samples,
+    agree_with_sqlite,
+    choose,
+    flip,
+    look,
+    raw_header,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-KINDS = ("plain", "stale", "open")
-P = 512
-FRAME = 24 + P
-
-
-class Samples:
-    """SQLite's own logs by kind and page size; no dict, whose bytes a failure would print."""
-
-    def __init__(self, directory: Path) -> None:
-        self._made = {
-            (kind, size): make_sample(directory, size, kind)
-            for kind in KINDS
-            for size in PAGE_SIZES
-        }
-
-    def __getitem__(self, key: tuple[str, int]) -> Sample:
-        return self._made[key]
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    return Samples(tmp_path_factory.mktemp("samples"))
-
-
-@pytest.fixture(params=["plain", "numpy", "numpy, reading ahead"])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    choose(str(request.param), monkeypatch)
-    return str(request.param)
-
-
-def choose(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanning, "_PLAIN_LIMIT", 1 << 40 if engine == "plain" else 0)
-    monkeypatch.setattr(scanning, "_LARGE", 0 if engine == "numpy, reading ahead" else 1 << 40)
-
-
-def look(tmp_path: Path, raw: bytes | bytearray) -> WalScan:
-    path = tmp_path / "a.db-wal"
-    path.write_bytes(raw)
-    return scan_wal(str(path))
-
-
-def flip(raw: bytes | bytearray, at: int, bits: int = 4) -> bytearray:
-    out = bytearray(raw)
-    out[at] ^= bits
-    return out
+    pass
 
 
 # -- against SQLite's own recovery -------------------------------------------------------------
-
-
-def agree_with_sqlite(
-    tmp_path: Path, sample: Sample, log: bytes | bytearray, *, is_forged: bool = False
-) -> WalScan:
-    """Return the scan of `log`, having compared it with what SQLite recovers from it.
-
-    In a forged log lies have right checksums, so that its commits may not be those of `sample`.
-    """
-    found = look(tmp_path, log)
-    recovered = recover(tmp_path / "recovered", sample.database, bytes(log))
-    if found.fault is WalFault.NEWER_VERSION:
-        assert recovered.max_frame is None
-        return found
-    assert found.max_frame == recovered.max_frame
-    if found.max_frame:
-        assert found.page_count == recovered.page_count
-    assert not found.changed_while_reading
-    states = [frame.state for frame in found.frames()]
-    assert states.count(FrameState.COMMITTED) == found.max_frame
-    assert states.count(FrameState.UNCOMMITTED) == found.uncommitted
-    assert states.count(FrameState.IGNORED) == found.ignored_frames
-    assert states.count(FrameState.DAMAGED) == found.damaged
-    assert states.count(FrameState.TORN) == found.torn
-    assert states.count(FrameState.STALE) == found.stale
-    if not found.is_damaged:
-        assert (found.damaged, found.ignored_frames, found.ignored_commits) == (0, 0, 0)
-    assert len(states) == found.frame_slots - found.blank + states.count(FrameState.BLANK)
-    commits = [t for t in found.transactions() if t.state is FrameState.COMMITTED]
-    assert len(commits) == found.commit_count
-    assert sum(t.frames for t in commits) == found.max_frame
-    if recovered.rows is not None and not is_forged:
-        assert recovered.rows == sample.rows.get(found.commit_count, recovered.rows)
-        on_disk = len(sample.database) // sample.page_size
-        assert recovered.counted == (found.page_count if found.max_frame else on_disk)
-    return found
 
 
 @pytest.mark.parametrize("big_endian", [False, True])
@@ -406,10 +314,6 @@ def test_transactions_and_frames(tmp_path: Path, engine: str) -> None:
 # -- the header --------------------------------------------------------------------------------
 
 
-def raw_header(*, page_size: int = 4096, version: int = 3007000, big_endian: bool = False) -> bytes:
-    return bytes(LogBuilder(page_size, version=version, big_endian=big_endian, sequence=7).raw)
-
-
 @pytest.mark.parametrize("big_endian", [False, True])
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
 def test_header_fields(page_size: int, big_endian: bool) -> None:
@@ -481,323 +385,3 @@ def test_a_lying_header_with_garbage_behind_hides_nothing(tmp_path: Path) -> Non
 def test_a_header_without_frames_hides_nothing(tmp_path: Path) -> None:
     found = look(tmp_path, flip(raw_header(), 20))
     assert (found.fault, found.is_damaged) == (WalFault.BAD_CHECKSUM, False)
-
-
-# -- what is no log ----------------------------------------------------------------------------
-
-
-def test_a_fifo_does_not_block(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(RefusedError, match="not a file"):
-        scan_wal(str(tmp_path / "fifo"))
-
-
-def test_directory_link_socket_and_strange_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(RefusedError, match="is a directory"):
-        scan_wal(str(tmp_path))
-    (tmp_path / "link").symlink_to(tmp_path / "target")
-    with pytest.raises(RefusedError, match="symbolic link"):
-        scan_wal(str(tmp_path / "link"))
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
-        monkeypatch.chdir(tmp_path)  # the address of a socket is short
-        server.bind("socket")
-        with pytest.raises(RefusedError):
-            scan_wal(str(tmp_path / "socket"))
-    with pytest.raises(RefusedError) as caught:
-        scan_wal(str(tmp_path / "a\x1b[31m\0b"))
-    assert "\x1b" not in caught.value.message
-    with pytest.raises(RefusedError):
-        scan_wal(str(tmp_path / ("x" * 5000)))
-
-
-def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
-    for raw in (b"", b"x", raw_header(), bytes(simple_log(P, 2)), flip(simple_log(P, 2), 0)):
-        look(tmp_path, raw)
-    with pytest.raises(RefusedError):
-        scan_wal(str(tmp_path))
-    after = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
-    assert before == after
-
-
-def test_a_descriptor_is_read_and_stays_open(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(simple_log(P, 2))
-    with open(path, "rb") as file:
-        assert scan_wal(file.fileno()).max_frame == 4
-        assert scan_wal(file.fileno()).max_frame == 4
-    read, write = os.pipe()
-    try:
-        with pytest.raises(RefusedError, match="not a file"):
-            scan_wal(read)
-    finally:
-        os.close(read)
-        os.close(write)
-
-
-@pytest.mark.skipif(not hasattr(os, "SEEK_DATA"), reason="this system cannot find holes")
-def test_a_terabyte_of_nothing_is_skipped(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(simple_log(P, 2))
-    os.truncate(path, 1 << 40)
-    found = scan_wal(str(path))
-    assert (found.max_frame, found.is_damaged, found.unexamined) == (4, False, 0)
-    assert found.blank == found.frame_slots - 4
-    assert found.frame_slots == ((1 << 40) - 32) // FRAME
-    assert found.stop_reason is StopReason.SALT
-    with open(path, "r+b") as file:
-        file.seek(1 << 39)
-        file.write(b"x" * 5000)
-    found = scan_wal(str(path))
-    assert (found.max_frame, found.is_damaged) == (4, False)
-    assert found.unexamined > 0
-
-
-def test_a_small_hole_is_kept_and_what_follows_is_seen(tmp_path: Path, engine: str) -> None:
-    log = simple_log(P, 3)
-    hole = bytearray(log)
-    hole[32 + 2 * FRAME : 32 + 4 * FRAME] = bytes(2 * FRAME)
-    found = look(tmp_path, hole)
-    assert (found.max_frame, found.damaged, found.blank) == (2, 3, 0)
-    assert (found.ignored_frames, found.later_commits, found.is_damaged) == (1, 1, True)
-
-
-def test_a_hole_of_whole_chunks_is_kept(
-    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scanning, "_CHUNK_SIZE", FRAME)
-    log = simple_log(P, 30)
-    hole = bytearray(log)
-    hole[32 + 2 * FRAME : 32 + 50 * FRAME] = bytes(48 * FRAME)
-    found = look(tmp_path, hole)
-    assert (found.max_frame, found.damaged, found.ignored_frames) == (2, 49, 9)
-    assert len(found.page_numbers) == len(found.commit_sizes) == len(found.marks) == 60
-
-
-# -- a log that changes under the reader -------------------------------------------------------
-
-
-class Meddler:
-    """Stands in for `read_into` and changes the file just before it is read."""
-
-    def __init__(self, path: Path, *changes: bytes | None) -> None:
-        self.path = path
-        self.changes: Iterator[bytes | None] = iter(changes)
-
-    def __call__(self, fd: int, view: memoryview, offset: int) -> int:
-        change = next(self.changes, None)
-        if change is not None:
-            with open(self.path, "r+b") as file:
-                file.write(change)
-                file.truncate()
-        return read_into(fd, view, offset)
-
-
-def test_a_log_that_shrinks_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.db-wal"
-    path.write_bytes(simple_log(P, 9))
-    monkeypatch.setattr(scanning, "read_into", Meddler(path, bytes(simple_log(P, 2))))
-    found = scan_wal(str(path))
-    assert (found.max_frame, found.frame_slots, found.changed_while_reading) == (4, 4, False)
-
-
-def test_a_log_that_shrinks_behind_the_reader_is_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.db-wal"
-    path.write_bytes(simple_log(P, 9))
-
-    def cut(fd: int, view: memoryview, offset: int) -> int:
-        got = read_into(fd, view, offset)
-        os.truncate(path, 32 + 4 * FRAME)
-        return got
-
-    monkeypatch.setattr(scanning, "read_into", cut)
-    found = scan_wal(str(path))
-    assert (found.max_frame, found.frame_slots, found.changed_while_reading) == (4, 4, False)
-
-
-def test_a_log_that_never_stands_still_is_said_to_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.db-wal"
-    path.write_bytes(simple_log(P, 9))
-    logs = [bytes(LogBuilder(P, salt=(salt, 1)).frame(2, page(P), 2).raw) * 2 for salt in range(20)]
-    monkeypatch.setattr(scanning, "read_into", Meddler(path, *logs))
-    assert scan_wal(str(path)).changed_while_reading
-
-
-def test_damage_is_believed_only_when_it_is_still_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.db-wal"
-    good = bytes(simple_log(P, 9))
-    path.write_bytes(flip(good, 32 + 100))
-    monkeypatch.setattr(scanning, "read_into", Meddler(path, None, good))
-    found = scan_wal(str(path))
-    assert (found.max_frame, found.is_damaged, found.changed_while_reading) == (18, False, False)
-
-
-def test_a_replaced_log_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.db-wal"
-    path.write_bytes(simple_log(P, 2))
-    (tmp_path / "new").write_bytes(simple_log(P, 5))
-
-    def replace(fd: int, view: memoryview, offset: int) -> int:
-        if (tmp_path / "new").exists():
-            (tmp_path / "new").rename(path)
-        return read_into(fd, view, offset)
-
-    monkeypatch.setattr(scanning, "read_into", replace)
-    found = scan_wal(str(path))
-    assert (found.max_frame, found.changed_while_reading) == (10, False)
-
-
-def test_a_live_writer_never_looks_like_damage(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    salts: set[tuple[int, int]] = set()
-    commits: Counter[int] = Counter()
-
-    def look() -> bool:
-        found = scan_wal(f"{path}-wal")
-        assert found.changed_while_reading or not found.is_damaged
-        salts.update([found.header.salt] if found.header else [])
-        commits[found.commit_count] += 1
-        return commits.total() >= 60 and len(salts) > 1 and max(commits) > 1
-
-    with writing(path) as process:
-        wait_until(look, process)
-
-
-def test_a_killed_writer_leaves_what_sqlite_recovers(tmp_path: Path) -> None:
-    for attempt in range(12):
-        path = tmp_path / f"{attempt}.db"
-        with writing(path) as process:
-            for _ in range(attempt):
-                scan_wal(f"{path}-wal")
-            process.kill()
-            process.wait()
-        database, log = take(path)
-        sample = Sample("killed", 4096, database, log, {})
-        agree_with_sqlite(tmp_path, sample, log)
-
-
-# -- plain Python and numpy --------------------------------------------------------------------
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    page_size=st.sampled_from(PAGE_SIZES[:3]),
-    big_endian=st.booleans(),
-    frames=st.lists(
-        st.tuples(
-            st.sampled_from([0, 1, 2, 2**32 - 1]),
-            st.sampled_from([0, 0, 1, 2**32 - 1]),
-            st.sampled_from([SALT, SALT, SALT, (0, 0), (1, SALT[1]), (SALT[0], 1)]),
-            st.sampled_from(["good", "good", "flip", "blank"]),
-        ),
-        min_size=1,
-        max_size=6,
-    ),
-    seed=st.integers(1, 2**32 - 1),
-)
-def test_both_engines_say_the_same(
-    page_size: int,
-    big_endian: bool,
-    frames: list[tuple[int, int, tuple[int, int], str]],
-    seed: int,
-) -> None:
-    log = LogBuilder(page_size, big_endian=big_endian)
-    start = log.state
-    expected = []
-    for number, commit, salt, fate in frames:
-        log.frame(number, page(page_size, seed), commit, salt)
-        if fate == "flip":
-            log.raw[-1 - seed % page_size] ^= 1
-        elif fate == "blank":
-            log.raw[-page_size - 24 :] = bytes(page_size + 24)
-            log.state = (0, 0)
-        good = fate == "good" and salt == SALT and number
-        expected.append(bool(good))
-    frames_raw = log.raw[32:]
-    geometry = Geometry(page_size, big_endian, SALT)
-    plain = check_frames(bytearray(frames_raw), len(frames), geometry, start)
-    fast = vector.check_frames(bytearray(frames_raw), len(frames), geometry, start)
-    assert plain == fast
-    assert [mark & ~COMMIT == INTACT for mark in plain.marks] == expected
-
-
-@pytest.mark.parametrize("chunk", [1, 3 * FRAME, 1 << 20])
-def test_the_size_of_a_chunk_makes_no_difference(
-    samples: Samples,
-    tmp_path: Path,
-    engine: str,
-    chunk: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    whole = look(tmp_path, samples["open", 512].log)
-    monkeypatch.setattr(scanning, "_CHUNK_SIZE", chunk)
-    assert look(tmp_path, samples["open", 512].log) == whole
-
-
-# -- budgets -----------------------------------------------------------------------------------
-
-
-CHILD = """
-import sys
-from modelstore.wal.scan import scan_wal
-found = scan_wal(sys.argv[1])
-peak = 0
-if sys.platform == "linux":  # not ru_maxrss, which a child inherits from its parent
-    with open("/proc/self/status") as status:
-        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
-print(found.max_frame, "numpy" in sys.modules, peak)
-"""
-
-
-def in_child(path: Path) -> tuple[int, bool, int]:
-    command = [sys.executable, "-c", CHILD, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-    committed, numpy, peak = done.stdout.split()
-    return int(committed), numpy == "True", int(peak)
-
-
-def test_a_small_log_does_not_load_numpy(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(simple_log(4096, 5))
-    assert in_child(path)[:2] == (10, False)
-
-
-def test_a_large_log_takes_little_memory(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    with contextlib.closing(sqlite_log(path, 4096)) as connection:
-        connection.execute("CREATE TABLE t(x)")
-        connection.execute("INSERT INTO t VALUES (zeroblob(?))", [200_000_000])
-        committed, numpy, peak = in_child(Path(f"{path}-wal"))
-        assert (committed, numpy) == (Path(f"{path}-wal").stat().st_size // 4120, True)
-    assert peak < 100_000  # KiB
-
-
-def test_frames_are_made_one_at_a_time() -> None:
-    count = 50_000
-    found = WalScan(
-        size=0,
-        fault=None,
-        page_size=512,
-        frame_slots=count,
-        valid=count,
-        max_frame=count,
-        damage_end=count,
-        page_numbers=array("I", bytes(4 * count)),
-        commit_sizes=array("I", [1]) * count,
-        marks=bytes([INTACT | COMMIT]) * count,
-    )
-    tracemalloc.start()
-    try:
-        assert sum(1 for _ in found.frames()) == count
-        assert sum(1 for _ in found.transactions()) == count
-        assert tracemalloc.get_traced_memory()[1] < 100_000
-    finally:
-        tracemalloc.stop()
