@@ -377,7 +377,7 @@ class DatabaseView:
             (number,) = _U32.unpack_from(data, 0)
 
     def payload(self, cell: Cell, limit: int | None = None, *, seen: PageSet) -> bytes:
-        """Return the payload of `cell`, or at least its first `limit` bytes; `seen`: see `chain`."""
+        """Return the payload of `cell`, or at least its first `limit` bytes; see `chain`."""
         wanted = cell.size if limit is None else min(limit, cell.size)
         if wanted <= len(cell.local):
             return cell.local
