@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from modelstore.render.inspection import state_lines
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def inspection_payload(found: Inspection) -> dict[str, object]:
     """Return all results of an inspection."""
-    scan, loss = found.scan, found.loss
+    loss = found.loss
     return {
         "database": found.database if found.has_database else None,
         "wal": found.log,
@@ -21,26 +22,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         "damaged": found.is_damaged or found.main_problem is not None,
         "raced": loss.raced,
         "exact": loss.is_exact,
-        "log": {
-            "size": scan.size,
-            "fault": None if scan.fault is None else scan.fault.value,
-            "header": _header(found),
-            "frames": len(scan.marks) - scan.blank,
-            "valid": scan.valid,
-            "committed": scan.max_frame,
-            "uncommitted": scan.uncommitted,
-            "stale": scan.stale,
-            "torn": scan.torn,
-            "damaged": scan.damaged,
-            "ignored_frames": scan.ignored_frames,
-            "ignored_commits": scan.ignored_commits,
-            "later_commits": scan.later_commits,
-            "commits": scan.commit_count,
-            "page_count": scan.page_count,
-            "tail_bytes": scan.tail_bytes,
-            "unexamined": scan.unexamined,
-            "stop_reason": scan.stop_reason.value,
-        },
+        "log": _log(found),
         "checkpointed": found.checkpointed,
         "left": found.pending,
         "busy": found.is_busy,
@@ -70,17 +52,31 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         ],
         "locks_complete": found.locks.complete,
         "locks_note": found.locks.note,
-        "blockers": [
-            {
-                "pid": blocker.pid,
-                "command": blocker.command,
-                "lock": blocker.lock,
-                "mark": blocker.mark,
-                "frame": blocker.frame,
-                "blocks": list(blocker.blocks),
-            }
-            for blocker in found.blockers
-        ],
+        "blockers": [asdict(blocker) for blocker in found.blockers],
+    }
+
+
+def _log(found: Inspection) -> dict[str, object]:
+    scan = found.scan
+    return {
+        "size": scan.size,
+        "fault": None if scan.fault is None else scan.fault.value,
+        "header": _header(found),
+        "frames": len(scan.marks) - scan.blank,
+        "valid": scan.valid,
+        "committed": scan.max_frame,
+        "uncommitted": scan.uncommitted,
+        "stale": scan.stale,
+        "torn": scan.torn,
+        "damaged": scan.damaged,
+        "ignored_frames": scan.ignored_frames,
+        "ignored_commits": scan.ignored_commits,
+        "later_commits": scan.later_commits,
+        "commits": scan.commit_count,
+        "page_count": scan.page_count,
+        "tail_bytes": scan.tail_bytes,
+        "unexamined": scan.unexamined,
+        "stop_reason": scan.stop_reason.value,
     }
 
 

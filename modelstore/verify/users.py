@@ -21,8 +21,8 @@ _MAGIC = b"SQLite format 3\0"  # every SQLite has it among its constants
 _VERSION = re.compile(rb"(?<![ -~])(3\.\d{1,2}\.\d{1,2})\0")
 _SOURCE_ID = re.compile(rb"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d [0-9a-f]{40,64}")
 
-_known_versions: dict[tuple[int, int, int, int], str | None] = {}
 # By device, inode, size and time of the binary: many processes share one library.
+_known_versions: dict[tuple[int, int, int, int], str | None] = {}
 
 
 @dataclass(frozen=True, slots=True)

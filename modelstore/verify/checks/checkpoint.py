@@ -60,57 +60,36 @@ def _judge(checkpoint: Checkpoint, path: str, *, is_stuck: bool) -> Finding:
         f"{checkpoint.log:,} in log, {checkpoint.checkpointed:,} checkpointed, "
         f"{checkpoint.left:,} left; busy: {'yes' if checkpoint.busy else 'no'}"
     )
-    data = checkpoint.as_json()
+
+    def finding(word: str, severity: Severity, more: str, advice: str | None = None) -> Finding:
+        data = checkpoint.as_json()
+        return Finding(f"checkpoint.{word}", severity, numbers + more, path, advice, data)
+
+    reason = f"; {checkpoint.reason}" if checkpoint.reason else ""
     if checkpoint.log_deleted:
-        return Finding(
-            "checkpoint.deleted",
-            "fail",
-            f"{numbers}; {checkpoint.reason}",
-            path,
-            "restart nothing yet",
-            data,
-        )
+        return finding("deleted", "fail", reason, "restart nothing yet")
     if checkpoint.mode == "none":
-        severity: Severity = "note" if checkpoint.left else "pass"
-        return Finding(
-            "checkpoint.none", severity, f"{numbers}; {checkpoint.reason}", path, None, data
-        )
-    who = _names(_in_the_way(checkpoint))
+        return finding("none", "note" if checkpoint.left else "pass", reason)
     if is_stuck:
-        reason = f"; {checkpoint.reason}" if checkpoint.reason else ""
-        return Finding(
-            "checkpoint.blocked",
-            "fail",
-            f"{numbers}{'; blocked by ' + who if who else ''}{reason}",
-            path,
-            "let that process end its transaction or close its connection, then verify again"
-            if who
-            else "see what is wrong, then verify again",
-            data,
-        )
+        return finding("blocked", "fail", *_blocked(checkpoint, reason))
     if checkpoint.left:
-        return Finding(
-            "checkpoint.moving",
-            "warn",
-            f"{numbers}; others go on writing",
-            path,
-            "verify while less is written, or wait longer with --timeout",
-            data,
-        )
+        more = "verify while less is written, or wait longer with --timeout"
+        return finding("moving", "warn", "; others go on writing", more)
     if not checkpoint.in_main_file:
-        return Finding(
-            "checkpoint.unsynced",
-            "fail",
-            f"{numbers}; {checkpoint.reason}",
-            path,
-            "check the disk",
-            data,
-        )
+        return finding("unsynced", "fail", reason, "check the disk")
     if checkpoint.busy:
         who = _names(checkpoint.blockers) or "another process"
-        kept = f"{numbers}; the log is kept by {who}, all of it is copied"
-        return Finding("checkpoint.kept", "pass", kept, path, None, data)
-    return Finding("checkpoint.done", "pass", numbers, path, None, data)
+        return finding("kept", "pass", f"; the log is kept by {who}, all of it is copied")
+    return finding("done", "pass", "")
+
+
+def _blocked(checkpoint: Checkpoint, reason: str) -> tuple[str, str]:
+    """Return the reason why a fold is stuck, and the advice."""
+    who = _names(_in_the_way(checkpoint))
+    if not who:
+        return reason, "see what is wrong, then verify again"
+    advice = "let that process end its transaction or close its connection, then verify again"
+    return f"; blocked by {who}{reason}", advice
 
 
 def _names(blockers: tuple[Blocker, ...]) -> str:

@@ -67,47 +67,14 @@ def _opening_notes(run: Run, reader: OpenDatabase) -> Iterator[Finding]:
 
 def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding]:
     size = subject.probe.size if subject.probe is not None else 0
+    expected = header.page_count * header.page_size
     data: dict[str, object] = {
         "size": size,
         "page_size": header.page_size,
         "page_count": header.page_count,
     }
-    expected = header.page_count * header.page_size
     if header.has_valid_page_count and size < expected:
-        log = subject.log
-        is_torn = log.scan.max_frame and log.loss.main.state in TORN
-        held_by_log = is_torn and why_not_fold(subject) is None
-        missing = plural(-(-(expected - size) // header.page_size), "page")
-        if held_by_log:
-            yield Finding(
-                "file.short",
-                "warn",
-                f"not in the main file yet: {missing} of {header.page_count:,}; "
-                "a checkpoint was cut short, and the log holds what is missing",
-                subject.path,
-                "never delete the -wal: the next checkpoint completes the file",
-                data,
-            )
-        elif subject.journal is not None and subject.journal.is_hot and not subject.is_wal:
-            yield Finding(
-                "file.short",
-                "warn",
-                f"{missing} of {header.page_count:,} are not written yet; a transaction was "
-                "cut short, and its journal takes it back",
-                subject.path,
-                "never delete the journal: the next opening of the database uses it up",
-                data,
-            )
-        else:
-            yield Finding(
-                "file.truncated",
-                "fail",
-                f"{human_bytes(size)}, but its header says {header.page_count:,} pages of "
-                f"{header.page_size:,} bytes: {missing} are cut off",
-                subject.path,
-                "restore it from a backup; keep this copy and its -wal",
-                data,
-            )
+        yield _shortness(subject, header, size, data)
     elif size % header.page_size:
         yield Finding(
             "file.ragged",
@@ -126,6 +93,44 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
             subject.path,
             data=data,
         )
+
+
+def _shortness(
+    subject: Subject, header: DatabaseHeader, size: int, data: dict[str, object]
+) -> Finding:
+    """Return the finding for a file that lacks pages, which the log or a journal may have."""
+    expected = header.page_count * header.page_size
+    missing = plural(-(-(expected - size) // header.page_size), "page")
+    log, journal = subject.log, subject.journal
+    if log.scan.max_frame and log.loss.main.state in TORN and why_not_fold(subject) is None:
+        return Finding(
+            "file.short",
+            "warn",
+            f"not in the main file yet: {missing} of {header.page_count:,}; "
+            "a checkpoint was cut short, and the log holds what is missing",
+            subject.path,
+            "never delete the -wal: the next checkpoint completes the file",
+            data,
+        )
+    if journal is not None and journal.is_hot and not subject.is_wal:
+        return Finding(
+            "file.short",
+            "warn",
+            f"{missing} of {header.page_count:,} are not written yet; a transaction was "
+            "cut short, and its journal takes it back",
+            subject.path,
+            "never delete the journal: the next opening of the database uses it up",
+            data,
+        )
+    return Finding(
+        "file.truncated",
+        "fail",
+        f"{human_bytes(size)}, but its header says {header.page_count:,} pages of "
+        f"{header.page_size:,} bytes: {missing} are cut off",
+        subject.path,
+        "restore it from a backup; keep this copy and its -wal",
+        data,
+    )
 
 
 def _header_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding]:
