@@ -95,8 +95,8 @@ def require_regular(fd: int, name: str) -> None:
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
     """Return `size` bytes from `offset`; fewer only at the end of the file."""
-    buffer = bytearray(size)
-    return bytes(buffer[: read_into(fd, memoryview(buffer), offset)])
+    view = memoryview(bytearray(size))
+    return bytes(view[: read_into(fd, view, offset)])
 
 
 def read_into(fd: int, view: memoryview, offset: int) -> int:

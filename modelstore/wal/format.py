@@ -25,9 +25,7 @@ PAYLOAD_FRACTIONS = bytes((64, 32, 32))
 PENDING_BYTE = 0x40000000
 """The first lock byte of the main file; the page that holds it never has content."""
 RESERVED_BYTE = PENDING_BYTE + 1
-SHARED_FIRST = PENDING_BYTE + 2
-SHARED_SIZE = 510
-"""Bytes from SHARED_FIRST on that readers lock. https://www.sqlite.org/lockingv3.html"""
+"""The lock byte of a rollback-mode writer. https://www.sqlite.org/lockingv3.html"""
 _DATABASE_HEADER = struct.Struct(">16sHBBB3s12I20xII")
 
 # -- the -wal file -----------------------------------------------------------------------------
@@ -225,11 +223,6 @@ class WalFault(Enum):
     BAD_PAGE_SIZE = "the page size in the log's header is not a power of two from 512 to 65536"
     BAD_CHECKSUM = "the checksum of the log's header is wrong"
     NEWER_VERSION = "the log has a format version that SQLite does not open"
-
-    @property
-    def is_normal(self) -> bool:
-        """True if a healthy database may look like this: no log, or a truncated one."""
-        return self in {WalFault.ABSENT, WalFault.EMPTY}
 
     @property
     def is_damage(self) -> bool:

@@ -83,11 +83,6 @@ class Frame:
     state: FrameState
     offset: int
 
-    @property
-    def is_commit(self) -> bool:
-        """True if the frame ends a transaction."""
-        return self.page_count != 0
-
 
 @dataclass(frozen=True, slots=True)
 class Transaction:

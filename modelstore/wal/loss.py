@@ -220,6 +220,20 @@ class _Analysis:
             schema = read_schema(live)
         except ModelstoreError as error:
             return replace(report, unattributed=len(self._pages), live_problem=error.message)
+        return self._compared(report, live, schema, deep=deep, names=names, limit=limit)
+
+    def _compared(
+        self,
+        report: LossReport,
+        live: DatabaseView,
+        schema: Schema,
+        *,
+        deep: bool,
+        names: tuple[str, str] | None,
+        limit: int,
+    ) -> LossReport:
+        """Return `report` with the owners of the pages, and the tables that change."""
+        main_file = report.main
         budget = ReadBudget(None if deep else _BUDGET)
         owners = self._find_owners(live, schema, budget)
         if main_file.readable or main_file.state is MainState.ABSENT:

@@ -1,4 +1,4 @@
-"""Other processes, for tests of what one process can know of another."""
+"""Processes that use a database, for tests that look at them from outside."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def running(
     fds: Sequence[int] = (),
     wait: bool = True,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run Python `code` until the block ends; it has begun by printing 'ready'."""
+    """Run Python `code` until the block ends; wait until it prints 'ready'."""
     command = [*prefix, sys.executable, "-c", code, *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=fds
@@ -73,7 +73,7 @@ def sqlite(path: object, *statements: str) -> Iterator[subprocess.Popen[str]]:
 
 @contextlib.contextmanager
 def writing(path: object) -> Iterator[subprocess.Popen[str]]:
-    """Write to the database at `path`, as fast as can be, until the block ends."""
+    """Write to the database at `path` as fast as possible until the block ends."""
     with running(WRITER, str(path)) as process:
         yield process
 

@@ -150,7 +150,7 @@ def make_sample(directory: Path, page_size: int, kind: str) -> Sample:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What SQLite made of a log: mxFrame and nPage, the rows, and the pages by the pragma."""
+    """SQLite's recovery of a log: mxFrame, nPage, the rows, and `PRAGMA page_count`."""
 
     max_frame: int | None  # None where it refused to open
     page_count: int | None

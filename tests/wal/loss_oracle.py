@@ -19,7 +19,7 @@ Rows = dict[Row, Row]
 
 @dataclass
 class Contents:
-    """What one view of a database holds; `problem` where SQLite cannot tell."""
+    """The content of one view of a database; `problem` if SQLite cannot read it."""
 
     tables: dict[str, Rows] = field(default_factory=dict)
     defaults: dict[str, Row] = field(default_factory=dict)
@@ -125,7 +125,7 @@ def _keys(rows: RowSet) -> list[str]:
 
 
 def check(report: LossReport, live: Contents, main: Contents) -> None:
-    """Assert that `report`, made with a limit above the number of rows, is what SQLite says."""
+    """Assert that SQLite agrees with `report`, whose limit exceeds the number of rows."""
     assert not report.raced
     assert live.problem is None
     assert report.live_problem is None

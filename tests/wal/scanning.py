@@ -62,9 +62,9 @@ def flip(raw: bytes | bytearray, at: int, bits: int = 4) -> bytearray:
 def agree_with_sqlite(
     tmp_path: Path, sample: Sample, log: bytes | bytearray, *, is_forged: bool = False
 ) -> WalScan:
-    """Return the scan of `log`, having compared it with what SQLite recovers from it.
+    """Return the scan of `log` after a comparison with SQLite's recovery of it.
 
-    In a forged log lies have right checksums, so that its commits may not be those of `sample`.
+    A forged log has right checksums over false content: its commits may differ from `sample`.
     """
     found = look(tmp_path, log)
     recovered = recover(tmp_path / "recovered", sample.database, bytes(log))

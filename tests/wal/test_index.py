@@ -135,7 +135,7 @@ def test_garbage_is_no_settled_index(tmp_path: Path) -> None:
     assert not index.is_settled
 
 
-# -- what the processes attached to a log know better ------------------------------------------
+# -- damage as the attached processes see it ------------------------------------------
 
 
 def test_frames_beyond_max_frame_are_no_damage_to_attached_processes(

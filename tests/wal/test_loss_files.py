@@ -1,4 +1,4 @@
-"""Loss where files are missing, empty, damaged, or not what they seem."""
+"""Loss with files that are missing, empty, damaged or disguised."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def writers(path: str, *names: str, fold: bool = True) -> Iterator[list[subproce
 
 
 def expect_figures(report: LossReport) -> None:
-    """Assert what follows from the number of commits that the main file lacks."""
+    """Assert the loss that follows from the number of commits missing in the main file."""
     assert report.live_problem is None
     assert report.unattributed == 0
     if report.main.state is not MainState.CONSISTENT:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# -- what is no log ----------------------------------------------------------------------------
+# -- files of other kinds-------------------------------------------------------------------------
 
 
 def test_a_fifo_does_not_block(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where a table's columns lie in its records: against SQLite."""
+"""The order of a table's columns in its records, against SQLite."""
 
 from __future__ import annotations
 
