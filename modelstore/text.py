@@ -155,6 +155,9 @@ def listed(items: Sequence[str], limit: int) -> str:
     return ", ".join(items[:limit]) + (f" and {more:,} more" if more > 0 else "")
 
 
+DEFAULT_TIMEOUT = 5.0
+"""Seconds that a command waits for locks, servers and readers, unless ``--timeout`` says more."""
+
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 

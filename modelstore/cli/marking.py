@@ -15,7 +15,7 @@ from modelstore.errors import ExitCode
 from modelstore.render.columns import with_short_ids
 from modelstore.render.grid import Cell, Grid, Heading
 from modelstore.render.report import Report
-from modelstore.text import plural, utc_now, visible
+from modelstore.text import DEFAULT_TIMEOUT, plural, utc_now, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class Change:
     models: tuple[str, ...]
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
-    timeout: float = 5.0  # seconds
+    timeout: float = DEFAULT_TIMEOUT  # seconds
     yes: bool = False
 
 

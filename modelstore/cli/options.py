@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelstore import text
 from modelstore.cli.completion.values import complete_database
 from modelstore.errors import UsageError
 from modelstore.text import parse_duration
@@ -82,7 +83,7 @@ YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it without asking.", show_default=False)
 ]
 
-DEFAULT_TIMEOUT = "5s"
+DEFAULT_TIMEOUT = f"{text.DEFAULT_TIMEOUT:g}s"
 
 
 def chosen_format(value: Format | None, as_json: bool) -> Format | None:

@@ -16,7 +16,7 @@ from modelstore.database.handle import milliseconds
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 from modelstore.errors import DamageError, LockedError
-from modelstore.text import visible
+from modelstore.text import process_name, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +151,7 @@ class OpenDatabase:
         report = self.log.locks() if self.log is not None else None
         for holder in report.of("WRITE") if report is not None else ():
             if not holder.is_own:
-                return f", pid {holder.pid or 'unknown'} ({visible(holder.command, 80)})"
+                return f", {visible(process_name(holder.pid, holder.command), 100)}"
         return ""
 
     def _commit(self) -> None:

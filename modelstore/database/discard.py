@@ -18,7 +18,7 @@ from modelstore.database.probe import Probe, probe
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import translate_sqlite_error
 from modelstore.errors import RefusedError
-from modelstore.text import visible
+from modelstore.text import DEFAULT_TIMEOUT, visible
 
 if TYPE_CHECKING:
     from modelstore.wal.frames import WalScan
@@ -42,7 +42,9 @@ class Discarded:
     checkpoint: Checkpoint
 
 
-def discard_damaged(path: str, *, timeout: float = 5.0, check: Check | None = None) -> Discarded:
+def discard_damaged(
+    path: str, *, timeout: float = DEFAULT_TIMEOUT, check: Check | None = None
+) -> Discarded:
     """Save the database and its log beside them, then fold the part of the log that SQLite keeps.
 
     Removes a log that belongs to another database. Raises `RefusedError` if the log is sound or in

@@ -1,4 +1,4 @@
-"""What a database stands on: file systems, mount points, owners and modes.
+"""The ground that a database stands on: file systems, mount points, owners and modes.
 
 WAL's shared memory must be one and the same for every process that has the database open; on
 network file systems and many shared folders it is not (sqlite.org/wal.html#noshm,
@@ -25,7 +25,7 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of the mount table: where a file system is seen, and of what type it is."""
+    """One line of the mount table: a file system, its type, and the point where it is mounted."""
 
     point: str
     type: str
@@ -33,14 +33,14 @@ class Mount:
 
     @property
     def is_risky(self) -> bool:
-        """Whether processes may not share memory, or locks, coherently through it."""
+        """True if processes may fail to share memory and locks coherently through it."""
         return self.type in _NETWORK or self.type == "fuse" or self.type.startswith("fuse")
 
 
 def mount_table(text: str | None = None) -> tuple[Mount, ...] | None:
-    """Return the mounts of this process in their order; None where the system has no table.
+    """Return the mounts of this process in their order; None if the system has no table.
 
-    The format is proc_pid_mountinfo(5): blanks and the like in names are octal escapes.
+    The format is proc_pid_mountinfo(5), which writes blanks in names as octal escapes.
     """
     if text is None:
         try:
@@ -58,7 +58,7 @@ def mount_table(text: str | None = None) -> tuple[Mount, ...] | None:
 
 
 def _unescape(text: str) -> str:
-    """Undo the octal escapes; a byte that is no text stays one, as in Python's file names."""
+    """Undo the octal escapes; a byte that is not text stays a byte, as in Python's file names."""
     if "\\" not in text:
         return text
     raw = _OCTAL.sub(lambda match: bytes((int(match[1], 8) & 0xFF,)), os.fsencode(text))
@@ -66,7 +66,7 @@ def _unescape(text: str) -> str:
 
 
 def mount_of(path: str, mounts: tuple[Mount, ...]) -> Mount | None:
-    """Return the mount that a real path lies on: the longest, and of those the last."""
+    """Return the mount of a real path: the one with the longest point, the last of several."""
     found: Mount | None = None
     for mount in mounts:
         point = mount.point.rstrip("/")
@@ -77,7 +77,7 @@ def mount_of(path: str, mounts: tuple[Mount, ...]) -> Mount | None:
 
 
 def placement_warnings(path: str, mounts: tuple[Mount, ...] | None = None) -> tuple[str, ...]:
-    """Return one sentence for each way in which the place of a database endangers its log."""
+    """Return one sentence for each danger that the location of a database means for its log."""
     mounts = mount_table() if mounts is None else mounts
     mount = mount_of(path, mounts) if mounts else None
     if mount is None:
@@ -98,10 +98,10 @@ def placement_warnings(path: str, mounts: tuple[Mount, ...] | None = None) -> tu
 
 
 def ownership_warning(name: str, database: os.stat_result, other: os.stat_result) -> str | None:
-    """Say how a -wal or -shm is owned or permitted differently from its database, or None.
+    """Say how owner or mode of a -wal or -shm differ from the database's; None if they agree.
 
-    SQLite gives both the database's mode, and as root its owner too; where they differ, one of
-    the programs that share the database may be unable to open it.
+    SQLite gives both files the mode of the database, and as root its owner too. If they differ,
+    one of the programs that share the database may be unable to open it.
     """
     if os.name == "nt":
         return None

@@ -1,7 +1,7 @@
-"""Whether the -wal beside a database is its own log.
+"""Tell whether the -wal beside a database is its own log, and still the one in use.
 
-SQLite asks only whether the log's checksums hold: one left over from before a backup was
-restored, or copied beside the wrong database, is replayed in silence.
+SQLite checks only the checksums of a log. It silently replays a log that was left over when a
+backup was restored, or that was copied beside the wrong database.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from modelstore.wal.format import (
 from modelstore.wal.index import read_index
 from modelstore.wal.locks import attached_processes
 from modelstore.wal.page_owners import freelist
-from modelstore.wal.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_LEAF, DatabaseView, PageSet, Tree
+from modelstore.wal.pages import (
+    INDEX_INTERIOR,
+    INDEX_LEAF,
+    TABLE_LEAF,
+    DatabaseView,
+    PageSet,
+    PageVersions,
+    Tree,
+)
 from modelstore.wal.schema import read_schema
 
 if TYPE_CHECKING:
@@ -31,19 +39,20 @@ if TYPE_CHECKING:
 
     from modelstore.database.files import HeldFiles
     from modelstore.wal.frames import WalScan
-    from modelstore.wal.pages import PageVersions
     from modelstore.wal.schema import SchemaObject
 
 _MAX_READS = 3_000  # pages, most of them interior ones: of a table of 3 to 5 GB
 _MAX_LEAVES = 500  # of one b-tree
+_LOOKS = 3
+_PAUSE = 0.005  # seconds between looks; a restart of the log takes microseconds
 
 
 class _EnoughError(Exception):
-    """As much was read as a look may cost."""
+    """The look has read as many pages as it may."""
 
 
 class BoundedView(DatabaseView):
-    """A view that ends the look of `misfit` once it has cost enough."""
+    """A view of a database that raises once `misfit` has read enough of it."""
 
     def page(self, number: int) -> bytes:
         """Return the bytes of page `number`."""
@@ -53,10 +62,11 @@ class BoundedView(DatabaseView):
 
 
 def misfit(open_view: Callable[[], BoundedView], pages: PageVersions) -> str | None:
-    """Return the first thing found wrong with the database that `open_view` returns.
+    """Return the first thing that is wrong with the database that `open_view` returns.
 
-    Its schema, the first page of what that names, the shape of the b-trees, the freelist and the
-    order of the rows where `pages` meet others; None too where nothing was found in 3,000 pages.
+    Checks the schema, the first page of each table and index, the shape of the b-trees, the
+    freelist, and the order of the rows where `pages` meet other pages. Returns None if 3,000 pages
+    show nothing wrong.
     """
     seen = PageSet()
     try:
@@ -87,7 +97,7 @@ def _check_root(view: DatabaseView, item: SchemaObject) -> None:
 
 
 def _check_leaves(view: DatabaseView, tree: Tree, pages: PageVersions) -> None:
-    """Look at kind and order of the leaves where one of the log is beside one of the file."""
+    """Check kind and order of the leaves where a page of the log meets one of the file."""
     last = None
     met = list(_meeting(view, tree, pages))
     for number in met[:: len(met) // _MAX_LEAVES + 1]:
@@ -100,7 +110,7 @@ def _check_leaves(view: DatabaseView, tree: Tree, pages: PageVersions) -> None:
 
 
 def _meeting(view: DatabaseView, tree: Tree, pages: PageVersions) -> Iterator[int]:
-    """Yield, in the order of their keys, leaves beside or below a page of another origin."""
+    """Yield the leaves beside or below a page of another origin, in the order of their keys."""
     below = PageSet()
     for number in filter(pages.contains, tree.interiors):
         below.add_all(view.btree_page(number).children())
@@ -114,17 +124,13 @@ def _meeting(view: DatabaseView, tree: Tree, pages: PageVersions) -> Iterator[in
         before = in_log
 
 
-_LOOKS = 3
-_PAUSE = 0.005  # seconds; a restart of the log takes microseconds
-
-
 def why_foreign(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) -> str | None:
-    """Return why a log cannot be that of the database with `header`, None where it may be.
+    """Return why a log cannot belong to the database with `header`; None if it may.
 
-    `main` and `wal` are descriptors of the two files. Each reason is a contradiction, not a
-    guess: whatever leaves WAL mode removes the log; a transaction that changes the number of
-    pages writes page 1; the change counter there grows by one at a time, from what the database
-    has; and what makes a sound database malformed was not written to it
+    `main` and `wal` are descriptors of the two files. Each reason is a contradiction, not a guess:
+    leaving WAL mode removes the log; a transaction that changes the number of pages writes page 1;
+    the change counter on page 1 grows by one at a time from its value in the database; and a log
+    that makes a sound database malformed was not written for it
     (sqlite.org/fileformat2.html#file_change_counter).
     """
     if header is None or not log.max_frame:
@@ -147,7 +153,7 @@ def why_foreign(header: DatabaseHeader | None, main: int, log: WalScan, wal: int
 def _why_other_header(
     header: DatabaseHeader, log: WalScan, wal: int, first_frame: int, last_frame: int
 ) -> str | None:
-    """Compare the database's header with the first and last that the log has of it."""
+    """Compare the header of the database with the first and the last one in the log."""
     try:
         first, last = (
             DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(frame)))
@@ -173,15 +179,12 @@ def _why_other_header(
 
 
 def _is_before(one: int, other: int) -> bool:
-    """Compare change counters, which wrap."""
+    """Tell whether one change counter is before another; they wrap."""
     return (one - other) % (1 << 32) >= 1 << 31
 
 
 def _why_malformed(header: DatabaseHeader, main: int, log: WalScan, wal: int) -> str | None:
-    """Say what is malformed through the log and sound without it."""
-    # MERGED
-    from modelstore.wal.pages import PageVersions
-
+    """Return what is malformed with the log and sound without it; None if nothing is."""
     pages = PageVersions(log.page_numbers[: log.max_frame], log.page_size)
     problem = misfit(lambda: BoundedView(main, log.page_size, log.page_count, wal, pages), pages)
     if problem is None:
@@ -196,9 +199,9 @@ def _why_malformed(header: DatabaseHeader, main: int, log: WalScan, wal: int) ->
 def log_is_gone(held: HeldFiles, shm: int) -> bool:
     """Tell whether the -wal was deleted, emptied or replaced while processes have it open.
 
-    SQLite keeps a -wal as long as a process is attached, writes frames to the file before it
-    enters them in the wal-index, and on a restart changes the index before the file; what
-    contradicts that, look after look, was done by somebody else.
+    SQLite keeps a -wal as long as a process is attached. It writes frames to the file before it
+    enters them in the wal-index, and on a restart it changes the index before the file. If the
+    files contradict that in three looks, somebody else changed them.
     """
     for look in range(_LOOKS):
         if look:

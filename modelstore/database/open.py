@@ -29,7 +29,7 @@ from modelstore.database.sqlite_errors import (
     translate_sqlite_error,
 )
 from modelstore.errors import RefusedError
-from modelstore.text import visible
+from modelstore.text import DEFAULT_TIMEOUT, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def open_database(
     path: str,
     *,
     purpose: Purpose,
-    timeout: float = 5.0,
+    timeout: float = DEFAULT_TIMEOUT,
     fold: bool = True,
     check: Check | None = None,
 ) -> OpenDatabase:

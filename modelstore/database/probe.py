@@ -67,7 +67,7 @@ _HINTS = {
 
 
 def describe(head: bytes) -> tuple[str, str | None]:
-    """Return what the first bytes (512 are enough) say that a file is, and what to do about it."""
+    """Name a file by its first bytes (512 are enough), and give a hint of what to do with it."""
     for offset, magic, what in _MAGICS:
         if head[offset : offset + len(magic)] == magic:
             return f"it is {what}", _HINTS.get(what)
@@ -101,7 +101,7 @@ _KINDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What lies at a path, seen raw. Sizes are bytes; a size of None is a file that is absent."""
+    """The files at a path, as a raw look shows them. Sizes are bytes; None for an absent file."""
 
     path: str  # real
     exists: bool = True
@@ -109,21 +109,21 @@ class Probe:
     header: DatabaseHeader | None = None  # None for a database that is still empty
     wal_size: int | None = None
     shm_size: int | None = None
-    attached: bool | None = None  # whether a process has the log open; None if that is unknown
-    index: WalIndex | None = None  # as the -shm held it, of worth only while someone is attached
-    log: WalScan | None = None  # only where SQLite would have to recover the log
-    damaged: bool = False  # SQLite would silently drop commits that are in the log
-    foreign: str | None = None  # why the log cannot be this database's
+    attached: bool | None = None  # a process has the log open; None if unknown
+    index: WalIndex | None = None  # in the -shm; counts only while a process is attached
+    log: WalScan | None = None  # only if SQLite would have to recover the log
+    damaged: bool = False  # SQLite would silently drop commits of the log
+    foreign: str | None = None  # why the log cannot belong to this database
     warnings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The path as it may be shown."""
+        """The path, safe to show."""
         return visible(self.path, 200)
 
     @property
     def is_wal(self) -> bool:
-        """Whether the database is in WAL mode, as its own header says."""
+        """True if the header of the database says WAL mode."""
         return self.header is not None and self.header.is_wal
 
     @property
@@ -147,10 +147,10 @@ class Probe:
 
 
 def probe(path: str, *, create: bool = False) -> Probe:
-    """Look at a database without SQLite and without changing anything.
+    """Look at a database without SQLite, and change nothing.
 
-    Raises `RefusedError` for whatever must not be opened, and `DamageError` where the log was
-    deleted while processes have it open. With `create`, a missing file is no error.
+    Raises `RefusedError` for a database that must not be opened, and `DamageError` for a log that
+    was deleted while processes have it open. With `create`, a missing file is no error.
     """
     real = real_path(path)
     name = visible(real, 200)
@@ -160,7 +160,7 @@ def probe(path: str, *, create: bool = False) -> Probe:
         return _absent(real, name, create=create)
     except (OSError, ValueError) as error:
         raise RefusedError(
-            f"cannot look at {name}: {_why(error)}",
+            f"cannot look at {name}: {_reason(error)}",
             hint="check the path, and who may enter its directory",
         ) from error
     _require_regular(status, name)
@@ -178,11 +178,12 @@ def real_path(path: str) -> str:
         return os.path.realpath(path)
     except (OSError, ValueError) as error:
         raise RefusedError(
-            f"{visible(path, 200)} is no path of a file: {_why(error)}", hint="check the path"
+            f"{visible(path, 200)} is not the path of a file: {_reason(error)}",
+            hint="check the path",
         ) from error
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
@@ -200,13 +201,13 @@ def _absent(real: str, name: str, *, create: bool) -> Probe:
 
 
 def _size(path: str) -> int | None:
-    """Return the size of what is beside the database, None if there is nothing."""
+    """Return the size of a file beside the database; None if it is absent."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RefusedError(f"cannot look at {visible(path, 200)}: {_why(error)}") from error
+        raise RefusedError(f"cannot look at {visible(path, 200)}: {_reason(error)}") from error
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError(
             f"{visible(path, 200)} is {_kind(status)}, where SQLite keeps a file of the database",
@@ -227,7 +228,7 @@ def _kind(status: os.stat_result) -> str:
 
 
 def _look(held: HeldFiles, name: str) -> Probe:
-    """Read headers, then the log where SQLite would recover it; refuse what must be refused."""
+    """Read the headers, and the log if SQLite would recover it. Raises as `probe` does."""
     path = held.path
     status = os.fstat(held.db)
     wal_size, shm_size = _size(path + "-wal"), _size(path + "-shm")
@@ -280,12 +281,13 @@ def _warnings(found: Probe, database: os.stat_result) -> tuple[str, ...]:
 
 
 def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
-    """Learn from the -shm who is attached, and whether frames were lost with a deleted -wal."""
+    """Read the -shm: find out who is attached, and whether a deleted -wal took frames along."""
     if not KEEPS_DESCRIPTORS:
-        return found  # a read of the -shm would meet the locks on it
+        return found  # Windows does not let us read bytes of the -shm that SQLite has locked
     shm = held.open("-shm") if found.shm_size is not None else None
     if shm is None:
         return replace(found, attached=False)
+    # Imported late: a `list` of a folded database needs neither locks nor a scan of the log.
     from modelstore.database.foreign_log import log_is_gone
     from modelstore.wal.index import read_index
     from modelstore.wal.locks import read_locks
@@ -293,7 +295,7 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
     report = read_locks(shm)
     users = bool(report.attached)
     index = read_index(shm)
-    known = users or sys.platform.startswith("linux")  # elsewhere nobody tells who is attached
+    known = users or sys.platform.startswith("linux")  # other systems do not tell
     found = replace(found, attached=users if known else None, index=index)
     if users and log_is_gone(held, shm):
         raise DamageError(
@@ -303,7 +305,7 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
         )
     if index is not None and index.is_settled and index.pending and not (users or found.wal_size):
         text = (
-            f"the -shm of {name} knows of {plural(index.pending, 'frame')} that no checkpoint had "
+            f"the -shm of {name} counts {plural(index.pending, 'frame')} that no checkpoint had "
             "folded, and the -wal that held them is gone: their rows are lost; look for a backup"
         )
         return replace(found, warnings=(*found.warnings, text))
@@ -311,7 +313,7 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
 
 
 def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
-    """Check the log's header, and all of it where SQLite would recover it."""
+    """Check the header of the log, and the whole log if SQLite would recover it."""
     from modelstore.database.foreign_log import why_foreign
     from modelstore.wal.format import WalFault, WalHeader
     from modelstore.wal.scan import scan_wal
@@ -321,7 +323,7 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
         return replace(found, wal_size=None)
     raw = read_at(wal, WAL_HEADER_SIZE, 0)
     if len(raw) < WAL_HEADER_SIZE:
-        return found  # SQLite takes it for empty
+        return found  # SQLite treats it as empty
     header = WalHeader.unpack(raw)
     if header.fault is WalFault.NEWER_VERSION:
         raise RefusedError(
@@ -340,6 +342,6 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
     log = scan_wal(wal)
     foreign = why_foreign(found.header, held.db, log, wal)
     held.let_go(wal)
-    # A log that changes has somebody attached by now, and will not be recovered.
+    # If the log changes, a process is attached by now, and SQLite will not recover it.
     damaged = log.is_damaged and not log.changed_while_reading
     return replace(found, log=log, damaged=damaged, foreign=foreign)

@@ -1,6 +1,6 @@
-"""What SQLite's own errors mean to the person: one sentence, a hint, an exit code.
+"""Translate errors of SQLite by their result codes: one sentence, a hint and an exit code.
 
-Result codes: sqlite.org/rescode.html.
+The codes are those of sqlite.org/rescode.html.
 """
 
 from __future__ import annotations
@@ -21,31 +21,30 @@ from modelstore.text import human_bytes, visible
 if TYPE_CHECKING:
     from modelstore.database.sqlite import sqlite3
 
-# SQLITE_ERROR is the statement's own fault, such as a collation that is not there.
-SQLITE_ERROR, SQLITE_LOCKED, SQLITE_INTERRUPT, SQLITE_FULL = 1, 6, 9, 13
-_BUSY, _PROTOCOL = 5, 15
-_READONLY, _IOERR, _CORRUPT, _CANTOPEN, _NOTADB, _PERM, _AUTH = 8, 10, 11, 14, 26, 3, 23
+SQLITE_ERROR = 1  # the statement's own fault, such as an unknown collation
+SQLITE_LOCKED, SQLITE_INTERRUPT, SQLITE_CORRUPT, SQLITE_FULL = 6, 9, 11, 13
+_PERM, _BUSY, _READONLY, _IOERR, _CANTOPEN, _PROTOCOL, _NOTADB = 3, 5, 8, 10, 14, 15, 26
 _LEAST_ROOM = 64 << 10  # bytes; a new -shm takes 32 KiB
 
 
 def primary_code(error: sqlite3.Error) -> int:
-    """Return SQLite's result code of an error; 0 where it carries none.
+    """Return SQLite's primary result code of an error; 0 if it carries none.
 
-    Without its details (sqlite.org/rescode.html#extrc), for pysqlite3 does not tell them.
+    The extended code (sqlite.org/rescode.html#extrc) is out of reach: pysqlite3 does not keep it.
     """
     code = getattr(error, "sqlite_errorcode", None)
     return int(code) & 0xFF if code is not None else 0
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Tell whether waiting may help: the lock is somebody else's."""
+    """Tell whether waiting may help, because another connection holds the lock."""
     return primary_code(error) in {_BUSY, SQLITE_LOCKED, _PROTOCOL}
 
 
 def is_no_access(error: sqlite3.Error) -> bool:
     """Tell whether another way of opening may succeed: read-only, or on a copy.
 
-    An I/O error may be a file system's refusal of the shared memory that WAL needs.
+    An I/O error may mean that the file system refuses the shared memory that WAL needs.
     """
     return primary_code(error) in {_READONLY, _CANTOPEN, _PERM, _IOERR}
 
@@ -53,32 +52,32 @@ def is_no_access(error: sqlite3.Error) -> bool:
 def translate_sqlite_error(
     error: sqlite3.Error, path: str, *, wrote: bool = False
 ) -> ModelstoreError | None:
-    """Return what an error from a database means; None where it is a fault of the statement.
+    """Return what an error from the database at `path` means; None for a fault of the statement.
 
-    `wrote` is whether something was committed before.
+    `wrote` tells whether something was committed before the error.
     """
     name = visible(path, 200)
     said = visible(str(error), 200)
     code = primary_code(error)
-    if code in {_BUSY, SQLITE_LOCKED, _PROTOCOL} and wrote:
+    if is_busy(error) and wrote:
         return PartlyWrittenError(
-            f"{name} is locked by another process, and patience ran out: only a part was written",
-            hint="what was committed is kept; try again for the rest",
+            f"{name} is locked by another process, and time ran out: only a part was written",
+            hint="the committed part is kept; try again for the rest",
         )
-    if code in {_BUSY, SQLITE_LOCKED, _PROTOCOL}:
+    if is_busy(error):
         return LockedError(
-            f"{name} is locked by another process, and patience ran out: nothing was written",
+            f"{name} is locked by another process, and time ran out: nothing was written",
             hint="try again, or wait longer with --timeout",
         )
     if code == _IOERR and _ends_within_page(path):
-        code, said = _CORRUPT, "it ends in the middle of a page"
+        code, said = SQLITE_CORRUPT, "it ends in the middle of a page"
     free = _room(path) if code == _IOERR else None
     if free is not None and free < _LEAST_ROOM:
-        # SQLite says "full" of the database and its log, but not of the -shm.
+        # SQLite reports a full disk for the database and its log, but not for the -shm.
         code, said = SQLITE_FULL, f"{human_bytes(free)} free; {said}"
     if code == SQLITE_FULL:
         said = f"the disk is full ({said})"
-    if code in {_CORRUPT, _NOTADB}:
+    if code in {SQLITE_CORRUPT, _NOTADB}:
         return DamageError(
             f"{name} is damaged: {said}",
             hint="look first: `modelstore verify`; keep its -wal, and a copy of both",
@@ -96,7 +95,7 @@ def translate_sqlite_error(
 
 
 def _room(path: str) -> int | None:
-    """Return how many bytes are free where a file lies; None if that cannot be known."""
+    """Return the free bytes on the disk that holds a file; None if unknown."""
     try:
         return shutil.disk_usage(os.path.dirname(path) or ".").free
     except OSError:
@@ -104,7 +103,7 @@ def _room(path: str) -> int | None:
 
 
 def _ends_within_page(path: str) -> bool:
-    """Tell whether a database was cut where no page ends; every page is a multiple of 512."""
+    """Tell whether a database was cut off inside a page; page sizes are multiples of 512."""
     try:
         return os.stat(path).st_size % 512 != 0
     except OSError:

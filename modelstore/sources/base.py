@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from modelstore.model import Found, KnownFile, Place, Skipped
+from modelstore.text import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -73,7 +74,7 @@ class Context:
     known: Mapping[str, KnownFile] = field(default_factory=dict)  # by real path
     environ: Mapping[str, str] = field(default_factory=dict)
     home: str = ""
-    timeout: float = 5.0  # seconds of patience with a server
+    timeout: float = DEFAULT_TIMEOUT  # seconds of patience with a server
     api_key: str | None = field(default=None, repr=False)  # secret: never stored, never shown
     progress: Callable[[str, int], None] = _no_progress  # what is read, items so far
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 from modelstore.finding import Finding
+from modelstore.text import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,7 +65,7 @@ class VerifyOptions:
     hash_files: bool = False
     fold: bool = True
     strict: bool = False
-    timeout: float = 5.0
+    timeout: float = DEFAULT_TIMEOUT
     host: str | None = None  # the name of this machine, as imports record it
     expected: Expected | None = None
     watching: Callable[[str], AbstractContextManager[Tick]] = unwatched

@@ -68,6 +68,12 @@ for number in range(int(sys.argv[2])):
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
+CRASH_WITH_PAGE_1 = """
+conn = connect()
+conn.execute('create table y (v)')
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 READER = """
 conn = connect()
 conn.execute('begin')
@@ -250,6 +256,14 @@ def frames_in_log(path: Path) -> int:
             break
         count += 1
     return count
+
+
+def flip(path: Path, frame: int) -> None:
+    """Flip one bit in the page image of a frame of the log."""
+    wal = Path(f"{path}-wal")
+    raw = bytearray(wal.read_bytes())
+    raw[32 + (frame - 1) * (wal_header(path)[2] + 24) + 24 + 1000] ^= 4
+    wal.write_bytes(raw)
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -9,15 +9,16 @@ from modelstore.database.discard import discard_damaged
 from modelstore.database.probe import probe
 from modelstore.errors import RefusedError
 from tests.database.outside import (
+    CRASH_WITH_PAGE_1,
     IS_ROOT,
     NOBODY,
     contents,
     crashed,
+    flip,
     reader,
     rows_in_main_alone,
     run,
 )
-from tests.database.test_probe import CRASH_WITH_PAGE_1, flip
 
 
 def damaged(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Whether pages of two databases are told from those of one; SQLite's integrity check judges."""
+"""Logs that belong to another database, and those that do not; SQLite's integrity check judges."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from modelstore.database.foreign_log import BoundedView, misfit
+from modelstore.database.probe import probe
 from modelstore.wal.pages import PageVersions
 from modelstore.wal.scan import scan_wal
+from tests.database.outside import CRASH_WITH_PAGE_1, crashed, run
 
 KILLED = """
 import os, random, signal, sqlite3, sys
@@ -111,3 +113,145 @@ os.kill(os.getpid(), signal.SIGKILL)
     found, reads = look(path)
     assert found is None
     assert reads == 40
+
+
+# -- the log beside a database, as the probe sees it ----------------------------------------------
+
+
+def test_a_log_older_than_a_restored_database_is_foreign(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db", rows=3)
+    grow = "c = connect(); [c.execute(f'create table n{i} (v)') for i in range(9)]"
+    log = Path(f"{path}-wal").read_bytes()
+    run("c = connect(); c.execute('create table x (v)')", path)
+    run(CRASH_WITH_PAGE_1, path)
+    log = Path(f"{path}-wal").read_bytes()
+    run(grow, path)  # the last to close folds, and deletes the log
+    Path(f"{path}-wal").write_bytes(log)
+    found = probe(str(path))
+    assert found.foreign is not None
+    assert "older than the database" in found.foreign
+
+
+def test_the_log_of_a_database_of_another_size_is_foreign(tmp_path: Path) -> None:
+    path, other = crashed(tmp_path / "app.db", rows=3), tmp_path / "other.db"
+    crashed(other, rows=500, width=100)
+    run("c = connect(); c.execute('select count(*) from t').fetchone()", other)  # folds
+    run(
+        "c = connect(); c.execute('update t set v = 1 where id = 400'); "
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        other,
+    )
+    shutil.copyfile(f"{other}-wal", f"{path}-wal")
+    found = probe(str(path))
+    assert found.foreign is not None
+    assert "pages" in found.foreign
+
+
+def test_a_log_newer_than_a_restored_database_is_foreign(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db", rows=3)
+    run("c = connect(); c.execute('select 1 from t').fetchall()", path)
+    backup = path.read_bytes()
+    for number in range(3):
+        run(f"c = connect(); c.execute('create table later{number} (v)')", path)
+    run(CRASH_WITH_PAGE_1, path)
+    path.write_bytes(backup)
+    found = probe(str(path))
+    assert found.foreign is not None
+    assert "the database is older than the log" in found.foreign
+
+
+def test_a_log_that_makes_a_sound_database_malformed_is_foreign(tmp_path: Path) -> None:
+    """Two programs' databases of the same age and size, one's log beside the other."""
+    path, other = tmp_path / "app.db", tmp_path / "other.db"
+    create = """
+conn = connect()
+conn.execute('pragma journal_mode = wal')
+for sql in sys.argv[2:]:
+    conn.execute(sql)
+conn.execute('pragma wal_checkpoint(truncate)')
+"""
+    tables = ["create table a (v)", "create table b (v)"]
+    run(create, path, *tables, "create index i on a (v)")
+    crash = "conn.execute('delete from b'); conn.execute('insert into b values (1)'); "
+    run(
+        create + crash + "os.kill(os.getpid(), signal.SIGKILL)",
+        other,
+        "create table a (v unique)",  # its index is where b is in the other
+        "create table b (v)",
+    )
+    shutil.copyfile(f"{other}-wal", f"{path}-wal")
+    found = probe(str(path))
+    assert found.foreign is not None
+    assert "malformed" in found.foreign
+
+
+def test_a_log_whose_pages_do_not_fit_those_of_the_file_is_foreign(tmp_path: Path) -> None:
+    """Both have the same header fields and sound schemas; only the rows meet out of order."""
+    path, other = tmp_path / "app.db", tmp_path / "other.db"
+    fill = """
+conn = connect()
+conn.execute('pragma journal_mode = wal')
+conn.execute('pragma wal_autocheckpoint = 0')
+for name in sys.argv[3:]:
+    conn.execute(f'create table {name} (k integer primary key, name, v)')
+    for row in range(int(sys.argv[2])):
+        conn.execute(f'insert into {name} (name, v) values (?, ?)', (f'{name}{row}', 'v' * 50))
+conn.execute('pragma wal_checkpoint(truncate)')
+for name in sys.argv[3:]:
+    for row in range(50):
+        conn.execute(f'insert into {name} (name, v) values (?, ?)', (f'new{row}', 'v' * 50))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run(fill, path, "300", "users", "orders")
+    run(fill, other, "100", "models", "x", "y")
+    os.unlink(f"{path}-shm")
+    os.replace(f"{other}-wal", f"{path}-wal")
+    before = path.read_bytes()
+    found = probe(str(path))
+    assert found.foreign is not None
+    assert "malformed" in found.foreign
+    assert path.read_bytes() == before
+
+
+def test_a_log_beside_a_database_without_wal_is_foreign(tmp_path: Path) -> None:
+    path, other = tmp_path / "app.db", crashed(tmp_path / "other.db")
+    run("c = connect(); c.execute('create table t (v)')", path)
+    shutil.copyfile(f"{other}-wal", f"{path}-wal")
+    found = probe(str(path))
+    assert found.foreign is not None
+    assert "not in WAL mode" in found.foreign
+
+
+def test_ordinary_logs_are_not_called_foreign(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    code = """
+import random
+random.seed(int(sys.argv[2]))
+first, second = connect(timeout=9), connect(timeout=9)
+conn = first
+second.execute('pragma synchronous = off')
+conn.execute('pragma synchronous = off')
+conn.execute('pragma auto_vacuum = incremental')
+conn.execute('pragma journal_mode = wal')
+for step in range(60):
+    conn = random.choice((first, second))
+    kind = random.randrange(7)
+    if kind == 0: conn.execute(f'create table if not exists t{random.randrange(9)} (v)')
+    elif kind == 1: conn.execute(f'drop table if exists t{random.randrange(9)}')
+    elif kind == 2: conn.execute('pragma incremental_vacuum')
+    elif kind == 3: conn.execute('vacuum')
+    elif kind == 4: conn.execute('pragma wal_checkpoint(passive)')
+    elif kind == 5: conn.execute(f'pragma user_version = {step}')
+    else:
+        conn.execute('create table if not exists big (v)')
+        conn.execute('insert into big values (randomblob(20000))')
+        if random.random() < .3: conn.execute('delete from big where rowid % 2')
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    logs = 0
+    for seed in range(6):
+        run(code, path, seed)
+        found = probe(str(path))
+        assert found.why_not_fold is None, (seed, found.foreign)
+        logs += found.log is not None and found.log.max_frame > 0
+    assert logs >= 3  # else nothing was tried

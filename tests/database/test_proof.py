@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from modelstore.database.handle import Database
 from modelstore.database.live_log import DATABASE_REPLACED
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.proof import Proof, prove
@@ -33,8 +34,8 @@ conn.close()
 """
 
 
-def count(conn: sqlite3.Connection) -> int:
-    return int(conn.execute("SELECT count(*) FROM t").fetchone()[0])
+def count(db: Database) -> int:
+    return int(db.execute("SELECT count(*) FROM t").fetchone()[0])
 
 
 def test_rows_are_counted_in_the_main_file_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.errors import DamageError, LockedError, RefusedError, SourceError
 from modelstore.model import Skipped
 from modelstore.sources.base import Note
-from modelstore.text import plural, visible
+from modelstore.text import DEFAULT_TIMEOUT, plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened_source(path: str, timeout: float = 5.0) -> Iterator[OpenDatabase]:
+def opened_source(path: str, timeout: float = DEFAULT_TIMEOUT) -> Iterator[OpenDatabase]:
     """Open a database that models are read from; its log is read too and never folded.
 
     Where SQLite cannot use the files where they are, a private copy is read. Raises `SourceError`
