@@ -137,8 +137,8 @@ def test_without_a_log_a_reader_is_enough(tmp_path: Path) -> None:
 def test_damage_in_the_main_file_is_said_to_be_that(tmp_path: Path) -> None:
     path = crashed(tmp_path / "app.db")
 
-    def malformed(conn: sqlite3.Connection) -> int:
-        conn.execute("PRAGMA writable_schema = ON")
+    def malformed(db: Database) -> int:
+        db.execute("PRAGMA writable_schema = ON")
         error = sqlite3.DatabaseError("database disk image is malformed")
         error.sqlite_errorcode = 11
         raise error
