@@ -14,7 +14,6 @@ import shutil
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.database.filesystem import mount_of, mount_table
@@ -34,28 +33,18 @@ if TYPE_CHECKING:
 _PREFIX = ".modelstore-drill-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrillResult:
-    """The findings of a drill, in the order of its questions, and the whole story."""
-
-    directory: str
-    findings: tuple[Finding, ...]
-    steps: tuple[Step, ...]
-    seconds: float
-
-
 def run_drill(
     directory: str,
     *,
     tell: Callable[[Step], None],
     limit: float = 90.0,
     command: Sequence[str] | None = None,
-) -> DrillResult:
-    """Try out if rows survive in `directory`; `tell` takes each step as it happens.
+) -> list[Finding]:
+    """Try out if rows survive in `directory`; return the findings in the order of the questions.
 
-    All files lie in a private directory within, which is removed whatever comes. `limit` is in
-    seconds, for the whole drill. `command` is the program, by default this very one. Trouble
-    becomes a finding, never an exception.
+    `tell` takes each step as it happens. All files lie in a private directory within, which is
+    removed whatever comes. `limit` is in seconds, for the whole drill. `command` is the program, by
+    default this very one. Trouble becomes a finding, never an exception.
     """
     started = time.monotonic()
     story = Story(tell)
@@ -77,12 +66,7 @@ def run_drill(
         findings.append(_bad(story, "drill.left", text, scratch, "remove it"))
     elif scratch is not None:
         story.did("the scratch files are removed; no other file was touched")
-    return DrillResult(
-        directory=directory,
-        findings=tuple(findings),
-        steps=tuple(story.steps),
-        seconds=time.monotonic() - started,
-    )
+    return findings
 
 
 @contextmanager
@@ -157,7 +141,7 @@ def _bad(story: Story, code: str, text: str, where: str, advice: str) -> Finding
 
 def _check(run: Run) -> Sequence[Finding]:
     directory = os.path.dirname(run.subject.path)
-    return run_drill(directory, tell=lambda step: run.options.tell(str(step))).findings
+    return run_drill(directory, tell=lambda step: run.options.tell(str(step)))
 
 
 CHECK = Check(

@@ -57,10 +57,9 @@ class Step:
 
 
 class Story:
-    """Passes on each step as it happens, and keeps all of them."""
+    """Passes on each step as it happens."""
 
     def __init__(self, tell: Callable[[Step], None]) -> None:
-        self.steps: list[Step] = []
         self._tell = tell
         self._act = 0
 
@@ -86,9 +85,7 @@ class Story:
         self._add("bad", text)
 
     def _add(self, kind: Literal["question", "did", "good", "bad"], text: str) -> None:
-        step = Step(act=self._act, kind=kind, text=text)
-        self.steps.append(step)
-        self._tell(step)
+        self._tell(Step(act=self._act, kind=kind, text=text))
 
 
 @dataclass(slots=True)

@@ -22,7 +22,6 @@ from modelstore.verify.signals import signals_held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
 _LONGEST = 30.0  # seconds that one process may take
 _LEFT_OUT = ("MODELSTORE_", "_MODELSTORE_", "PYTHON", "GITHUB_")
@@ -183,12 +182,7 @@ class Program:
         """Return the program itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Kill whatever still runs."""
         with signals_held():
             for child in self._children:
