@@ -17,7 +17,7 @@ ADDRESS_HINT = "write it as http://host:port"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server lives: its parts, and the path that its API is under ("" or ``/…``)."""
+    """The address of a server in its parts. `path` is the prefix of its API: "" or ``/…``."""
 
     scheme: str
     host: str  # lower case, ASCII, an IPv6 address without brackets
@@ -28,8 +28,8 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Return the address in `text`; a trailing ``/v1``, as OpenAI clients want it, is dropped.
 
-        Raises `SourceError` where it is none, and where it holds credentials or a query: those
-        would have to be stored, and are not repeated in the message.
+        Raises `SourceError` for any other text, and for an address with credentials or a query:
+        secrets must not be stored, so the message does not repeat them.
         """
         if len(text) > 2048 or not text.isprintable() or re.search(r"\s", text):
             raise SourceError("the server's address is no URL", hint=ADDRESS_HINT)
@@ -50,7 +50,7 @@ class Address:
         path = re.sub(r"(/v1)?/*$", "", parts.path)
         if not re.fullmatch(r"(/[A-Za-z0-9._~%+-]+)*", path) or "/.." in path:
             raise SourceError(
-                f"'{visible(text, 200)}' has a path that no server's API is under",
+                f"'{visible(text, 200)}' has a path that cannot be that of a server's API",
                 hint=ADDRESS_HINT,
             )
         return cls(parts.scheme, _ascii_host(host), port or DEFAULT_PORTS[parts.scheme], path)
@@ -68,7 +68,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is this machine itself, so that the server's paths are ours."""
+        """True for this machine itself: the server's paths are then paths here."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return True
         try:

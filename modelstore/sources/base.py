@@ -1,8 +1,8 @@
 """The protocol of a source of models: a target and a context go in, items come out.
 
 A source module declares ``KIND`` and ``read(target, context)``, a generator of items. It reads
-only, raises `SourceError` where the target as a whole cannot be read, and yields `Skipped` for
-each part that cannot: one bad file never ends an import.
+only, raises `SourceError` if the whole target cannot be read, and yields `Skipped` for each part
+that cannot: one bad file never ends an import.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """A model whose files are as the catalogue knows them; none of them was opened."""
+    """A model whose files did not change since the catalogue read them. No file was opened."""
 
     locator: str
     place: Place | None = None
@@ -35,7 +35,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something to tell the person that is no fault: an un-checkpointed database was read, say."""
+    """A message for the user that is not a fault, such as a database with a log that was read."""
 
     text: str
 
@@ -45,14 +45,14 @@ Item = Found | Unchanged | Skipped | Rows | Note
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to read: a path, an address, or standard input (text ``-``, with its stream)."""
+    """The thing to read: a path, an address, or standard input (text ``-``, with its stream)."""
 
     text: str  # as the person wrote it
     stream: BinaryIO | None = None
 
     @property
     def is_url(self) -> bool:
-        """Whether it is an HTTP address."""
+        """True for an HTTP address."""
         return self.text.startswith(("http://", "https://"))
 
     @property
@@ -67,7 +67,7 @@ def _no_progress(_what: str, _count: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What every source may use while it reads."""
+    """The surroundings of an import, the same for every source that it reads."""
 
     host: str  # the name of the machine that the files are on
     now: str  # ISO-8601 UTC, the same for a whole import
@@ -76,25 +76,27 @@ class Context:
     home: str = ""
     timeout: float = DEFAULT_TIMEOUT  # seconds of patience with a server
     api_key: str | None = field(default=None, repr=False)  # secret: never stored, never shown
-    progress: Callable[[str, int], None] = _no_progress  # what is read, items so far
+    progress: Callable[[str, int], None] = (
+        _no_progress  # name of the thing being read, items so far
+    )
 
 
 class Source(Protocol):
-    """One kind of place that models come from; a module of this package is one."""
+    """The protocol of one kind of source, implemented by a module of this package."""
 
     KIND: str
 
     def read(self, target: Target, context: Context) -> Iterator[Item]:
-        """Yield what the target holds. Raises `SourceError` where it cannot be read at all."""
+        """Yield the items of the target. Raises `SourceError` if it cannot be read at all."""
         ...
 
 
 def at_place(item: Found | Unchanged | Skipped, place: Place) -> Found | Unchanged | Skipped:
-    """Return what was read of a model once for a further place that shows the same files."""
+    """Return the item of a model for another place that shows the same files."""
     return item if isinstance(item, Skipped) else replace(item, place=place)
 
 
 def fill_unknown(found: Found, columns: Mapping[str, Any]) -> Found:
-    """Fill in from a store's own notes what the model's files left open."""
-    told = {name: value for name, value in columns.items() if getattr(found.model, name) is None}
-    return replace(found, model=replace(found.model, **told))
+    """Return the model with its unknown columns filled from a store's own notes."""
+    known = {name: value for name, value in columns.items() if getattr(found.model, name) is None}
+    return replace(found, model=replace(found.model, **known))

@@ -1,6 +1,6 @@
-"""What kind of source a target is, by its content first and its name second.
+"""Detection of the kind of a target: by its content first, by its name second.
 
-Pipes, sockets and devices are never opened: reading one would hang, or take what is another's.
+Pipes, sockets and devices are never opened: a read could hang, or take another reader's data.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ _YAML_KEY = re.compile(r"""(?:---|["']?[A-Za-z_][\w.-]{0,63}["']?:)(?:\s|$)""")
 
 
 def kind_of_bytes(head: bytes, name: str, *, extension: str, size: int | None = None) -> str:
-    """Return the kind of what begins with `head`, or ``sqlite`` for any SQLite database.
+    """Return the kind of a file or stream that begins with `head`; ``sqlite`` for any database.
 
     `name` is for messages, already safe to show; `size` is the whole size in bytes where known.
-    Raises `SourceError` for what is recognised and cannot be read, and for what is not.
+    Raises `SourceError` for a known format that cannot be read, and for an unknown one.
     """
     binary = _binary_kind(head, size)
     if binary is not None:
         return binary
     if head and not any(head):
         raise SourceError(
-            f"{name} begins with zeros, as a file does that was never filled",
-            hint="it may be a download that broke off: get it again",
+            f"{name} begins with zeros, like a download that was never filled",
+            hint="the download may have broken off: get it again",
         )
     refuse_unreadable_text(head, name)
     if b"\0" in head:
         raise SourceError(
-            f"{name} is a binary file of no known kind",
+            f"{name} is a binary file of an unknown kind",
             hint="models are read from GGUF, safetensors, JSON, CSV, databases and stores",
         )
     text = head.removeprefix(UTF8_MARK).decode("utf-8", "replace").lstrip()
     kind = _text_kind(text, extension) or _EXTENSIONS.get(extension)
     if kind is None and not text:
-        return "jsonl"  # nothing at all: no models, whatever it was meant to be
+        return "jsonl"  # an empty text holds no models, whatever its kind
     if kind is None:
         raise SourceError(
-            f"what {name} holds is nothing that models are read from",
-            hint="where it is one of the kinds after all, name it with --from KIND",
+            f"{name} is of no kind that models are read from",
+            hint="if you know its kind, name it with --from KIND",
         )
     return kind
 
@@ -81,23 +81,23 @@ def _text_kind(text: str, extension: str) -> str | None:
     if _EXTENSIONS.get(extension) == "jsonl":
         return "jsonl"  # a bad first line is skipped like any other
     lines = [line.strip() for line in text.splitlines()[:2000]]
-    told = [line for line in lines if line and not line.startswith(("#", ";"))]
-    if not told:
+    content = [line for line in lines if line and not line.startswith(("#", ";"))]
+    if not content:
         return None
-    if _SECTION.fullmatch(told[0]) or (
-        _INI_PAIR.match(told[0]) and any(_SECTION.fullmatch(line) for line in told)
+    if _SECTION.fullmatch(content[0]) or (
+        _INI_PAIR.match(content[0]) and any(_SECTION.fullmatch(line) for line in content)
     ):
         return "preset"
-    if _YAML_KEY.match(told[0]) and "\t" not in told[0]:
+    if _YAML_KEY.match(content[0]) and "\t" not in content[0]:
         return "llama-swap"
     from modelstore.sources.records.csv_records import kind_of_header
 
     header = text.split("\n", 1)[0]
-    return kind_of_header(header, is_first=header.strip() == told[0])
+    return kind_of_header(header, is_first=header.strip() == content[0])
 
 
 def _is_section(text: str) -> bool:
-    """Whether it begins with an INI section and not with a JSON array: ``[7B]``, not ``[7]``."""
+    """Return True if the first line is an INI section, not a JSON array: ``[7B]``, not ``[7]``."""
     line = text.split("\n", 1)[0].strip()
     if not _SECTION.fullmatch(line):
         return False
@@ -109,7 +109,7 @@ def _is_section(text: str) -> bool:
 
 
 def _json_kind(text: str, extension: str) -> str:
-    """Tell one JSON document from lines of them; a wrapped list counts as a document."""
+    """Distinguish one JSON document from JSON lines; a wrapped list is a document."""
     if '"weight_map"' in text and '"models"' not in text:
         return "safetensors"  # the index of a sharded set
     if text.startswith("["):
@@ -126,13 +126,13 @@ def _json_kind(text: str, extension: str) -> str:
     )
 
 
-_MAX_ENTRIES = 20_000  # of a directory, looked at before it is taken for a plain tree
+_MAX_ENTRIES = 20_000  # of a directory, read to recognise a store
 
 
 def detect(target: Target) -> str:
-    """Return the kind of `target`, a key of ``registry.KINDS``.
+    """Return the kind of `target`, a key of ``kinds.KINDS``.
 
-    Raises `SourceError` where it is missing, unreadable, or nothing that holds models.
+    Raises `SourceError` if it is missing, unreadable, or holds no models.
     """
     if target.stream is not None:
         return kind_of_bytes(peek(target), "standard input", extension="")
@@ -140,7 +140,9 @@ def detect(target: Target) -> str:
         return "server"
     name = visible(target.text, 200)
     if "://" in target.text:
-        raise UsageError(f"'{name}' is no address that can be read", hint="http:// or https://")
+        raise UsageError(
+            f"'{name}' is not an address that can be read", hint="write it as http:// or https://"
+        )
     try:
         status = os.stat(target.text)
     except (OSError, ValueError) as error:
@@ -149,8 +151,8 @@ def detect(target: Target) -> str:
         return _directory_kind(target)
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(
-            f"'{name}' is {_special(status.st_mode)}, which is not opened",
-            hint="send its content to: modelstore import -",
+            f"'{name}' is {_special(status.st_mode)}, which is never opened",
+            hint="pipe its content into: modelstore import -",
         )
     head = _read_head(target)
     kind = kind_of_bytes(
@@ -164,32 +166,34 @@ def detect(target: Target) -> str:
 
 
 def unreadable(target: Target, error: OSError | ValueError) -> SourceError:
-    """Return the error that says why `target` could not be opened."""
+    """Return the error for a `target` that could not be opened."""
     name = visible(target.text, 200)
     if isinstance(error, FileNotFoundError):
         return SourceError(f"'{name}' does not exist", hint="check the path")
     if isinstance(error, PermissionError):
         return SourceError(
-            f"'{name}' may not be read by this user", hint="check the permissions of the path"
+            f"'{name}' cannot be read by this user", hint="check the permissions of the path"
         )
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return SourceError(f"'{name}' cannot be read: {visible(reason, 200)}", hint="check the path")
 
 
 def peek(target: Target) -> bytes:
-    """Return the first bytes of the target's stream without taking them from it.
+    """Return the first bytes of the target's stream and leave them in it.
 
-    A buffered stream gives what its first read brings: at least one byte, unless it is empty.
+    A buffered stream gives the bytes of its first read: at least one, unless it is empty.
     """
     look = getattr(target.stream, "peek", None)
     if look is None:
-        raise UsageError("the kind of this stream cannot be told", hint="name it with --from KIND")
+        raise UsageError(
+            "the kind of this stream cannot be content", hint="name it with --from KIND"
+        )
     head: bytes = look(HEAD_SIZE)
     return head
 
 
 def _read_head(target: Target) -> bytes:
-    # Without O_NONBLOCK, a file replaced by a pipe since it was looked at would hang us.
+    # The file may have been replaced by a pipe, and opening that without O_NONBLOCK would hang.
     try:
         descriptor = os.open(target.text, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where models usually live on this machine: what is there of it, without reading a model."""
+"""The usual places of models on this machine. No model is read."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class DiscoveredPlace:
     kind: str  # of source
     path: str  # or the address of a server
     exists: bool  # and can be read
-    why: str  # what is there, or why nothing can be had
+    why: str  # a summary of the source, or why it cannot be read
 
 
 def places(context: Context, *, ask_servers: bool = False) -> Iterator[DiscoveredPlace]:
-    """Yield the usual place of every kind of source that has one, whether it exists or not.
+    """Yield the usual places of every kind of source, whether they exist or not.
 
-    Places that are one and the same are yielded once. Servers on this machine are looked for
-    only where `ask_servers` says so: nothing else here uses the network.
+    A place that two kinds share is yielded once. `ask_servers` also asks the servers on this
+    machine; nothing else here uses the network.
     """
     seen: set[str] = set()
     for kind, info in kinds.KINDS.items():
@@ -54,7 +54,7 @@ def _on_disk(kind: str, path: str, _context: Context) -> DiscoveredPlace:
     except FileNotFoundError:
         return DiscoveredPlace(kind, path, exists=False, why="does not exist")
     except PermissionError:
-        return DiscoveredPlace(kind, path, exists=False, why="may not be read by this user")
+        return DiscoveredPlace(kind, path, exists=False, why="cannot be read by this user")
     except (OSError, ValueError) as error:
         return DiscoveredPlace(kind, path, exists=False, why=f"cannot be read: {error}")
     return DiscoveredPlace(kind, path, exists=True, why=kinds.KINDS[kind].summary)

@@ -1,6 +1,6 @@
-"""The kinds of source there are, and how to load the one that is wanted.
+"""The registry of the kinds of source.
 
-Nothing here imports a source: each is imported when it is used, so that commands start fast.
+No source is imported here: each is loaded when it is used, so that commands start fast.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class KindInfo:
     staged: Literal["once", "batches"]
     """``once``: one transaction; ``batches``: a scan of many files commits as it goes."""
     has_usual_place: bool  # the source has ``usual_places(context)``
-    extensions: tuple[str, ...] = ()  # of its files, with the dot, if the content does not tell
+    extensions: tuple[str, ...] = ()  # of its files, used if the content is ambiguous
 
     @property
     def is_server(self) -> bool:
@@ -152,24 +152,24 @@ KINDS: dict[str, KindInfo] = {
 
 
 def kind_info(kind: str) -> KindInfo:
-    """Return what is known of `kind`. Raises `UsageError` where there is none of that name."""
+    """Return the entry of `kind`. Raises `UsageError` for an unknown name."""
     info = KINDS.get(kind)
     if info is None:
         raise UsageError(
-            f"'{visible(kind, 40)}' is no kind of source", hint=f"one of: {', '.join(KINDS)}"
+            f"'{visible(kind, 40)}' is not a kind of source", hint=f"one of: {', '.join(KINDS)}"
         )
     return info
 
 
 def load(kind: str) -> Source:
-    """Import the source of `kind`. Raises `UsageError` where there is none of that name."""
+    """Import the source of `kind`. Raises `UsageError` for an unknown name."""
     module = import_module(f"modelstore.sources.{kind_info(kind).module}")
     sources = getattr(module, "SOURCES", None)
     return cast("Source", module if sources is None else sources[kind])
 
 
 def usual_places(kind: str, context: Context) -> list[str]:
-    """Return the targets where `kind` usually lives on this machine, whether they exist or not."""
+    """Return the usual targets of `kind` on this machine, whether they exist or not."""
     if not kind_info(kind).has_usual_place:
         return []
     return cast("list[str]", getattr(load(kind), "usual_places")(context))  # noqa: B009

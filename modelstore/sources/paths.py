@@ -1,4 +1,4 @@
-"""Paths as other programs wrote them, made canonical at next to no cost a path."""
+"""Paths as other programs wrote them, and their canonical form."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ def expand(path: str, home: str) -> str:
 
 @dataclass(slots=True)
 class RealPaths:
-    """Turns paths into real paths, looking at each directory once and at no file.
+    """A cache that turns paths into real paths. It lists each directory once and opens no file.
 
-    ``base`` is what relative paths are relative to, ``home`` what ``~/`` stands for. A path below
-    a directory that is not there is only made tidy; a relative one that leads nowhere is left as
-    it was written.
+    Relative paths start from `base`, and ``~/`` from `home`. A path below a missing directory is
+    only normalised. A relative path that leads nowhere stays as it was written.
     """
 
     base: str
@@ -29,7 +28,7 @@ class RealPaths:
     _known: dict[str, tuple[str | None, frozenset[str]]] = field(default_factory=dict)
 
     def canonical(self, path: str) -> str:
-        """Return the real path of `path`, or the path itself where nothing is known of it."""
+        """Return the real path of `path`, or `path` itself if its directory is unknown."""
         directory, _, name = path.rpartition("/")
         known = self._known.get(directory)
         if known is None or name in known[1]:
@@ -60,7 +59,7 @@ class RealPaths:
             return path
 
     def _look(self, directory: str) -> tuple[str | None, frozenset[str]]:
-        """Return a tidy directory's real path where it is another, and the names to look into."""
+        """Return a directory's real path if that differs, and the names in it that are links."""
         special = _NO_NAMES
         real = None
         try:
@@ -68,7 +67,7 @@ class RealPaths:
                 special |= {entry.name for entry in entries if entry.is_symlink()}
             real = os.path.realpath(directory or "/").rstrip("/")
         except (OSError, ValueError):
-            pass  # it is not here, or not for us to see: the path is taken as it is written
+            pass  # missing or unreadable: keep the path as written
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
         known = (None if real == directory else real, special)

@@ -1,4 +1,4 @@
-"""Text from a file or a stream in blocks of whole lines, bounded in memory and never trusted."""
+"""Text from a file or a stream, in blocks of whole lines and in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 1 << 20  # bytes
 MAX_RECORD = 16 << 20  # bytes of one line or value
 
-# Where a JSON text holds none of these, its values hold no lone surrogate and no NUL character.
+# A JSON text without these marks holds no lone surrogate and no NUL character in its values.
 _SUSPECT_MARKS = ("\0", "\\ud", "\\uD", "\\u0000")
 
 _COMPRESSED = (
@@ -41,19 +41,19 @@ class Block:
     lines: list[str]
     first: int
     suspects: tuple[str, ...]  # see `suspects`
-    is_utf8: bool  # else bytes that are no UTF-8 are lone surrogates, as in file names
-    cut: bool = False  # the (only) line was too long and is not all here
+    is_utf8: bool  # if not, other bytes are lone surrogates, as in file names
+    cut: bool = False  # the only line is too long and ends early
 
 
 def suspects(text: str) -> tuple[str, ...]:
-    """Return the marks in `text` that call for a closer look; none is the usual answer."""
+    """Return the marks in `text` that need a closer look; usually none."""
     if "\\" not in text and "\0" not in text:  # single characters are found ten times as fast
         return ()
     return tuple(mark for mark in _SUSPECT_MARKS if mark in text)
 
 
 def target_name(target: Target) -> str:
-    """Return what to call the target in a `Skipped`: as it was written, not escaped."""
+    """Return the target's name for a `Skipped`: as it was written, not escaped."""
     return "standard input" if target.stream is not None else target.text
 
 
@@ -64,9 +64,9 @@ def base_directory(target: Target) -> str:
 
 @contextmanager
 def opened(target: Target) -> Iterator[BinaryIO]:
-    """Open a file for reading, or give the target's own stream; never a pipe or device by name.
+    """Open a regular file for reading, or yield the target's own stream.
 
-    Raises `SourceError` where it cannot be opened.
+    Raises `SourceError` for a file that cannot be opened, a pipe or a device.
     """
     if target.stream is not None:
         yield target.stream
@@ -82,7 +82,7 @@ def opened(target: Target) -> Iterator[BinaryIO]:
     except ValueError as error:
         raise SourceError(
             f"'{name}' {visible(str(error), 200)}",
-            hint="send its content to: modelstore import -",
+            hint="pipe its content into: modelstore import -",
         ) from None
     with open(descriptor, "rb", buffering=0) as file:
         yield file
@@ -91,7 +91,7 @@ def opened(target: Target) -> Iterator[BinaryIO]:
 def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
     """Yield the bytes in blocks, without a byte order mark.
 
-    Raises `SourceError` for what is compressed or UTF-16, and where reading fails.
+    Raises `SourceError` for compressed data, for UTF-16, and if reading fails.
     """
     first = True
     while True:
@@ -112,7 +112,7 @@ def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
 
 
 def refuse_unreadable_text(head: bytes, name: str) -> None:
-    """Raise `SourceError` for what begins as a compressed file, an old model, or UTF-16."""
+    """Raise `SourceError` for the start of a compressed file, a pre-GGUF model, or UTF-16."""
     for magic, what, tool in _COMPRESSED:
         if head.startswith(magic):
             raise SourceError(
@@ -188,9 +188,9 @@ def _block(data: bytes, first: int) -> Block:
 
 
 def small_text(target: Target, limit: int) -> str:
-    """Return a whole text of at most `limit` bytes, for the formats that are small by nature.
+    """Return a whole text of at most `limit` bytes, for formats that are always small.
 
-    Raises `SourceError` where it is larger, no UTF-8, or unreadable.
+    Raises `SourceError` if it is larger, not UTF-8, or unreadable.
     """
     name = f"'{visible(target_name(target), 200)}'"
     parts: list[bytes] = []
@@ -206,5 +206,5 @@ def small_text(target: Target, limit: int) -> str:
                 )
     text, is_utf8 = decode(b"".join(parts))
     if not is_utf8:
-        raise SourceError(f"{name} is no UTF-8 text", hint="convert it with iconv")
+        raise SourceError(f"{name} is not UTF-8 text", hint="convert it with iconv")
     return text

@@ -21,9 +21,9 @@ MAX_JSON_MARKS = 500_000  # commas and brackets: each may become an object of 20
 
 
 def parse_json(body: bytes) -> object:
-    """Return the value of a JSON text, bounded in the memory and depth that it may take.
+    """Return the value of a JSON text, within bounds of memory and depth.
 
-    Raises `ValueError`, whose text says what is wrong in a few words.
+    Raises `ValueError` with the reason in a few words.
     """
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_MARKS:
         raise ValueError("it holds too many values")
@@ -48,17 +48,17 @@ def array(value: object) -> list[object]:
 
 
 def text(value: object, limit: int = 1000) -> str | None:
-    """Return a text of 1 to `limit` characters. A longer one is no name of anything: None."""
+    """Return a text of 1 to `limit` characters. Longer ones are not names: None."""
     return value if isinstance(value, str) and 0 < len(value) <= limit else None
 
 
 def texts(value: object, limit: int = 1000) -> list[str]:
-    """Return those items of a JSON array that are texts."""
+    """Return the texts among the items of a JSON array."""
     return [item for item in map(text, array(value)[:limit]) if item is not None]
 
 
 def utc(value: object) -> str | None:
-    """Return a moment in ISO-8601, to the second and in UTC: ``2026-11-22T19:35:00Z``."""
+    """Return a time as ISO-8601 UTC to the second: ``2026-11-22T19:35:00Z``."""
     moment = text(value, 64)
     if moment is None:
         return None
@@ -69,9 +69,9 @@ def utc(value: object) -> str | None:
 
 
 def parameters_json(facts: Mapping[str, object]) -> str | None:
-    """Return facts as a JSON object that is bounded in size, or None without any.
+    """Return facts as the text of a JSON object of bounded size; None if no fact is left.
 
-    What is too long, or None, is left out; a number that JSON has no word for becomes null.
+    Values that are too long or None are left out. Infinity and NaN become null.
     """
     facts = {key: value for key, value in facts.items() if value is not None}
     text = to_json(facts)
@@ -91,7 +91,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 
 
 def to_json(value: object) -> str:
-    """Return compact JSON of any value that a parser made; null where it nests too deep."""
+    """Return compact JSON of any value that a parser made; null if it nests too deeply."""
     try:
         return _valid_json(value)
     except RecursionError:
@@ -101,7 +101,7 @@ def to_json(value: object) -> str:
 def _valid_json(value: object) -> str:
     try:
         text = _encode(value)
-    except ValueError:  # infinity, or no number
+    except ValueError:  # Infinity or NaN
         text = _encode(_finite(value))
     try:
         text.encode()
@@ -121,7 +121,7 @@ def _finite(value: object) -> object:
 
 
 def iso_time(mtime_ns: int) -> str | None:
-    """Return a file's time as ISO-8601 UTC, or None where it is out of all calendars."""
+    """Return a file's time as ISO-8601 UTC; None outside the years 1970 to 9999."""
     seconds = mtime_ns // 1_000_000_000
     if not 0 < seconds < _YEAR_10000:
         return None
@@ -136,7 +136,7 @@ def count_or_none(value: object) -> int | None:
 
 
 def text_or_none(value: object) -> str | None:
-    """Return a short text as a column can hold it; None for anything else."""
+    """Return a short text, stripped and valid UTF-8; None for anything else."""
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
         return None
     return value.encode("utf-8", "replace").decode("utf-8").strip() or None

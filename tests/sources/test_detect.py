@@ -92,7 +92,7 @@ def test_the_extension_decides_only_where_the_content_does_not(
         (b"lmgg\x00\x00\x00\x00", "before GGUF"),
         (b"\x7fELF\x02\x01\x01\x00\x00", "binary"),
         (bytes(4096), "zeros"),
-        (b"hello world\n", "nothing that models are read from"),
+        (b"hello world\n", "of no kind that models are read from"),
         (b"PK\x03\x04rest", "zip"),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_file_that_may_not_be_read_is_said() -> None:
         path = directory / "secret.json"
         path.write_bytes(b"[]")
         path.chmod(0)
-        with pytest.raises(SourceError, match="may not be read"):
+        with pytest.raises(SourceError, match="cannot be read by"):
             detect(Target(str(path)))
 
 

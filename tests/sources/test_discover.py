@@ -62,7 +62,7 @@ def test_place_that_may_not_be_read() -> None:
         ctx = context(home=str(folder), environ={"OLLAMA_MODELS": str(folder / "closed")})
         [place] = [one for one in discover.places(ctx) if one.kind == "ollama"]
     assert not place.exists
-    assert place.why == "may not be read by this user"
+    assert place.why == "cannot be read by this user"
 
 
 def test_place_that_is_no_path(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Which model a llama-server command line, or a list of its options, serves.
+"""The model that a llama-server command line, or a list of its options, serves.
 
-Only what is named here is taken; everything else, tokens and keys among it, is never kept.
+Only the options named here are kept; all others, such as tokens and keys, are dropped.
 Option names: github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 """
 
@@ -48,7 +48,7 @@ _CONTAINER_TOOLS = frozenset(("docker", "podman", "nerdctl"))
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a command line says of the model that it serves; paths are as written there."""
+    """The model options of a command line; paths are as written there."""
 
     model: str | None = None
     model_url: str | None = None  # without credentials
@@ -66,19 +66,19 @@ class Served:
 
     @property
     def names_model(self) -> bool:
-        """Whether it says at all which model is served."""
+        """True if it names a model."""
         return bool(self.model or self.hf_repo or self.model_url or self.docker_repo)
 
     @property
     def type(self) -> str | None:
-        """The model's type where the command restricts it to one, in the catalogue's words."""
+        """The type that the command restricts the model to, in the catalogue's words."""
         return "embedding" if self.embedding else "reranker" if self.reranking else None
 
 
 def from_options(options: Iterable[tuple[str, str]]) -> Served:
-    """Return what options say, each a name in any spelling, without dashes, and its value.
+    """Return the model of options: pairs of a name in any spelling, without dashes, and a value.
 
-    The last of several wins; unknown names are passed over.
+    The last of several wins; unknown names are ignored.
     """
     found: dict[str, Any] = {}
     for name, value in options:
@@ -94,7 +94,7 @@ def from_options(options: Iterable[tuple[str, str]]) -> Served:
 
 
 def parse_arguments(arguments: Sequence[str]) -> Served:
-    """Return what a command's words say, such as a router's ``status.args``.
+    """Return the model of a command's words, such as a router's ``status.args``.
 
     A model path inside a container is translated by the volumes that the command mounts.
     """
@@ -122,10 +122,10 @@ def parse_arguments(arguments: Sequence[str]) -> Served:
 
 
 def parse_command(command: str) -> Served:
-    """Return what a shell command says. Raises `ValueError`, whose text says why it is none."""
+    """Return the model of a shell command. Raises `ValueError` with the reason."""
     if len(command) > MAX_COMMAND:
         raise ValueError(f"its command is longer than {MAX_COMMAND} characters")
-    is_windows = _WINDOWS_PATH.search(command) is not None  # a backslash is no escape there
+    is_windows = _WINDOWS_PATH.search(command) is not None  # there, a backslash does not escape
     try:
         words = shlex.split(command, posix=not is_windows)
     except ValueError as error:
@@ -138,7 +138,7 @@ def _program(arguments: Sequence[str]) -> str:
 
 
 def _is_another_m(name: str, value: str, program: str) -> bool:
-    """Whether ``-m`` is another program's: ``docker run -m 8g``, ``python -m vllm``."""
+    """Return True for another program's ``-m``: ``docker run -m 8g``, ``python -m vllm``."""
     limit = program in _CONTAINER_TOOLS and _MEMORY_LIMIT.fullmatch(value)
     return name == "m" and (bool(limit) or program.startswith("python"))
 
@@ -157,7 +157,7 @@ def _outside(path: str, volumes: Iterable[tuple[str, str]]) -> str:
 
 
 def _vllm_model(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the model of ``vllm serve MODEL``, which takes no option."""
+    """Return the model of ``vllm serve MODEL``, which is not an option."""
     for before, word, after in zip(arguments, arguments[1:], arguments[2:], strict=False):
         if word == "serve" and _program([before]) == "vllm" and not after.startswith("-"):
             return [("model", after)]

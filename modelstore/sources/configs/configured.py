@@ -1,7 +1,7 @@
-"""Models that a server's configuration names: by the file they are in, or by a repository.
+"""Models that a server's configuration names by file or by repository.
 
-A model whose file is here is described from that file, as a scan of its folder would, so that
-both give one row. Any other is known by what the configuration calls it.
+A model whose file is here is read from the file, as a scan of its folder does, so that both become
+one row. Any other model is identified by its name in the configuration.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _REPOSITORY = re.compile(r"([^/:@\s]+/[^/:@\s]+)(?::([^\s:/]{1,64}))?")
 class Entry:
     """One model of a configuration."""
 
-    id: str  # what the configuration calls it, unique there
+    id: str  # its unique name in the configuration
     served: Served
     title: str | None = None  # a name for people
     tags: tuple[str, ...] = ()
@@ -55,14 +55,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A configuration file that models are read from, as a source of `kind`."""
+    """A configuration file of one kind."""
 
     kind: str
     target: Target
     context: Context
 
     def describe(self, entry: Entry) -> Item:
-        """Return the model that `entry` names; Skipped where its file is there but is none."""
+        """Return the model that `entry` names; `Skipped` if its file is here but unreadable."""
         served = entry.served
         repository = _repository_of(served, entry.id)
         path = None
@@ -73,7 +73,7 @@ class Configuration:
         return self._named(entry, path, None if path else repository)
 
     def _local(self, path: str) -> str | None:
-        """Return the absolute path of a file or directory that is there; else None."""
+        """Return the absolute path of an existing file or directory; else None."""
         full = os.path.join(base_directory(self.target), expand(path, self.context.home))
         with suppress(ValueError):  # a NUL character
             if os.path.exists(full):
@@ -108,13 +108,13 @@ class Configuration:
                     files.append(file)
         tags = tuple(sorted({*item.model.tags, *entry.tags}))
         name = item.model.name
-        if _DIGEST.search(os.path.basename(path)):  # a blob of a store, whose name says nothing
+        if _DIGEST.search(os.path.basename(path)):  # a nameless blob of a store
             name = entry.title or entry.id
         model = replace(item.model, tags=tags, name=name)
         return Found(model, tuple(files), self._place(entry))
 
     def _named(self, entry: Entry, path: str | None, repository: str | None) -> Found:
-        """Make a model of what is not here, or is no single file."""
+        """Make a model that has no single file here."""
         served = entry.served
         status: Status = "remote"
         name = entry.title or entry.id
@@ -156,12 +156,12 @@ class Configuration:
 
 
 def split_list(text: str | None) -> tuple[str, ...]:
-    """Return the parts of a comma-separated list such as ``--tags`` has."""
+    """Return the parts of a comma-separated list, such as the value of ``--tags``."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _repository_of(served: Served, name: str) -> str | None:
-    """Return the Hugging Face repository that is served, if any: ``org/repo``, with a quant."""
+    """Return the served Hugging Face repository, if any: ``org/repo`` or ``org/repo:QUANT``."""
     for candidate in (served.hf_repo, served.model, None if served.names_model else name):
         match = _REPOSITORY.fullmatch(candidate) if candidate else None
         if match and is_repository(match[1]) and not match[1].lower().endswith(".gguf"):

@@ -1,7 +1,8 @@
-"""Models from llama-swap's configuration, and any other YAML, loaded without trusting it.
+"""llama-swap's configuration, and the safe loading of YAML.
 
-github.com/mostlygeek/llama-swap/blob/main/config.example.yaml. Of a command, only what
-`modelstore.sources.configs.command_line` names is kept; ``apiKeys`` and ``env`` are never read.
+github.com/mostlygeek/llama-swap/blob/main/config.example.yaml. Of a command, only the
+options in `modelstore.sources.configs.command_line` are kept; ``apiKeys`` and ``env`` are never
+read.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ if TYPE_CHECKING:
     from modelstore.sources.configs.command_line import Served
 
 MAX_DEPTH = 64
-MAX_NODES = 200_000  # with every alias replaced by what it stands for
+MAX_NODES = 200_000  # with every alias expanded
 
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlError(ValueError):
-    """What is wrong with a document, in words that end a sentence; not escaped."""
+    """An invalid document. The text is the reason, not escaped."""
 
 
 def load(text: str) -> object:
-    """Return the one document in `text`, of plain values only. Raises `YamlError`."""
+    """Return the only document in `text`, made of plain values. Raises `YamlError`."""
     try:
         _weigh(yaml.parse(text, Loader=_Loader))
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
@@ -50,18 +51,18 @@ def load(text: str) -> object:
     except YamlError:
         raise
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        raise YamlError(str(error)[:200] or "no YAML") from None
+        raise YamlError(str(error)[:200] or "not YAML") from None
 
 
 def _weigh(events: Iterator[yaml.Event]) -> None:
-    """Count nodes and depth before anything is built, aliases by the weight of their anchors."""
+    """Check the number of values and the depth before anything is built, aliases expanded."""
     weights: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []  # the anchor, and the total when it began
     total = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in weights:
-                raise YamlError(f"the alias '{event.anchor}' is within what it stands for")
+                raise YamlError(f"alias '{event.anchor}' refers to itself")
             total += weights[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
@@ -72,7 +73,7 @@ def _weigh(events: Iterator[yaml.Event]) -> None:
             open_nodes.append((event.anchor, total))
             total += 1
             if len(open_nodes) > MAX_DEPTH:
-                raise YamlError(f"it is nested deeper than {MAX_DEPTH} levels")
+                raise YamlError(f"it nests deeper than {MAX_DEPTH} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_nodes.pop()
             if anchor:
@@ -90,7 +91,7 @@ _MACRO = re.compile(r"\$\{([\w.-]+)\}", re.ASCII)
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
-    """Yield the models of a configuration. Raises `SourceError` where it is none."""
+    """Yield the models of a configuration. Raises `SourceError` if it is not one."""
     name = target_name(target)
     try:
         document = load(small_text(target, MAX_SIZE))
@@ -129,7 +130,7 @@ def _entry(
     context: Context,
     dropped: set[str],
 ) -> Entry:
-    """Return what one model's settings say. Raises `ValueError`, whose text says why not."""
+    """Return the entry of one model's settings. Raises `ValueError` with the reason."""
     if not key or len(key) > 512:
         raise ValueError("its name is empty or too long")
     macros = {"MODEL_ID": key, **shared, **mapping(settings.get("macros"))}
@@ -141,7 +142,7 @@ def _entry(
     for value in (served.model, served.hf_repo, served.hf_file, served.projector, served.draft):
         unknown = _MACRO.search(value or "")
         if unknown:
-            raise ValueError(f"its command needs {unknown[0]}, which is not known")
+            raise ValueError(f"its command needs {unknown[0]}, which is unknown")
     title = text(settings.get("name"))
     facts = {
         "aliases": [alias for alias in map(_alias, array(settings.get("aliases"))) if alias],
@@ -157,7 +158,7 @@ def _entry(
 
 
 def _completed(served: Served, settings: Mapping[str, object]) -> Served:
-    """Add what the settings say beside the command."""
+    """Add the settings beside the command."""
     upstream = text(settings.get("useModelName"))
     if not served.names_model and upstream and is_repository(upstream):
         served = replace(served, hf_repo=upstream)
@@ -179,9 +180,9 @@ def _without_comments(command: str) -> str:
 
 
 def _expanded(text: str, macros: Mapping[str, object]) -> str:
-    """Replace macros, the last defined first, as llama-swap does: each may use those before it.
+    """Expand macros, the last defined first, as llama-swap does: each may use earlier ones.
 
-    What is not known stays as it is. Raises `ValueError` where the text grows too long.
+    Unknown macros stay. Raises `ValueError` if the text grows too long.
     """
     for name, value in reversed(list(macros.items())):
         if isinstance(value, str | int | float):
@@ -191,7 +192,7 @@ def _expanded(text: str, macros: Mapping[str, object]) -> str:
 
 
 def _with_environment(command: str, context: Context) -> str:
-    """Replace ``${env.NAME}``; in a command alone, of which only what is no secret is kept."""
+    """Expand ``${env.NAME}``. Only for commands, whose secrets are dropped later."""
     for name in set(_ENVIRONMENT.findall(command)):
         if name in context.environ:
             command = _replaced(command, f"${{env.{name}}}", context.environ[name])

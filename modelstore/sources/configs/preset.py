@@ -1,9 +1,9 @@
-"""Models from a presets file of llama-server (``--models-preset``).
+"""llama-server's presets file (``--models-preset``).
 
 The grammar is that of llama.cpp's own reader, github.com/ggml-org/llama.cpp/blob/master/common/
-preset.cpp: lines of ``[section]``, ``name = value``, comments and nothing; a value ends at the
-first ``;`` or ``#`` and cannot be quoted; a section that comes twice counts as it comes last;
-``[*]`` holds what all models share.
+preset.cpp: lines of ``[section]``, ``name = value``, comments and blank lines. A value ends at the
+first ``;`` or ``#`` and cannot be quoted. The last of two sections of one name counts. ``[*]``
+holds the options of all models.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KIND = "preset"
 
 MAX_SIZE = 4 << 20  # bytes
 _SHARED = "*"
-_DEFAULT = "default"  # what stands before the first section
+_DEFAULT = "default"  # the options before the first section
 _MAX_SECTIONS = 100_000
 
 _SECTION = re.compile(r"\[([^\]]{1,512})\][ \t]*(?:[;#].*)?")
@@ -38,7 +38,7 @@ Options = dict[str, str]
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
-    """Yield the models of a presets file. Raises `SourceError` where it cannot be read."""
+    """Yield the models of a presets file. Raises `SourceError` if it cannot be read."""
     name = target_name(target)
     sections, faults = parse(small_text(target, MAX_SIZE))
     for line, reason in faults:
@@ -65,7 +65,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
 
 
 def parse(text: str) -> tuple[dict[str, Options], list[tuple[int, str]]]:
-    """Return the options of each section, and the lines that are none, each with why."""
+    """Return the options of each section, and the bad lines, each with its reason."""
     sections: dict[str, Options] = {_DEFAULT: {}}
     faults: list[tuple[int, str]] = []
     options = sections[_DEFAULT]
@@ -85,5 +85,5 @@ def parse(text: str) -> tuple[dict[str, Options], list[tuple[int, str]]]:
         elif option:
             options[option[1]] = option[2].rstrip(" \t")
         else:
-            faults.append((number, "it is no section, no option and no comment"))
+            faults.append((number, "it is neither a section, an option nor a comment"))
     return sections, faults

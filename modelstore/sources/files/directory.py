@@ -1,7 +1,7 @@
-"""Models in a directory tree of any depth, however they are laid out.
+"""Models in a directory tree of any depth and layout.
 
-One file is read after the other: a header takes a tenth of a millisecond, most of it Python's own
-work, so that threads take twice as long where the files are in memory.
+Files are read one after the other: a header takes a tenth of a millisecond, most of it in Python,
+so threads take twice as long if the files are in memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from modelstore.sources.base import Context, Item, Source, Target
     from modelstore.sources.files.naming import Extension
 
-MAX_ENTRIES = 20_000_000  # of a tree, whatever they are
-MAX_HELD = 200_000  # of one directory: what is held in memory at a time
+MAX_ENTRIES = 20_000_000  # of a tree, of any type
+MAX_HELD = 200_000  # of one directory, held in memory at a time
 _NEVER = frozenset(
     (".git", ".hg", ".svn", ".snapshots", ".zfs", ".Trash", ".Trashes", "lost+found", "__MACOSX")
 )
-"""Directories that hold what was thrown away, or other versions of what is elsewhere."""
+"""Directories of deleted files, or of other versions of files."""
 
 
 def read_tree(
@@ -41,10 +41,10 @@ def read_tree(
 ) -> Iterator[Item]:
     """Yield every model below `root` in the order of their paths, directory by directory.
 
-    `source` is the kind that they are filed under, if not their format; `only` keeps to one
-    format. Each item's place has the real path of `root` as its root and the path as seen as its
-    locator. Links to files are followed, and links to directories too, after all else and never
-    in a circle. Raises `SourceError` where `root` itself cannot be listed.
+    `source` is the kind of the models, by default their format; `only` selects one format. The
+    root of each place is the real path of `root`, its locator the path as seen. Links to files
+    are followed. Links to directories are followed last, and never in a circle. Raises
+    `SourceError` if `root` itself cannot be listed.
     """
     real = os.path.realpath(root)
     try:
@@ -65,7 +65,7 @@ def read_tree(
 
 
 def read_file(path: str, context: Context, kind: Extension) -> Iterator[Item]:
-    """Yield the model that one file belongs to, with the shards and sidecars beside it."""
+    """Yield the model that a file belongs to, with the shards and sidecars beside it."""
     path = os.path.abspath(path)
     try:
         file = local_file(path)
@@ -95,7 +95,7 @@ def _describe(group: Group, root: str, context: Context, source: str | None) -> 
 
 @dataclass(slots=True)
 class _Listing:
-    """What one directory holds that matters here; all but the files sorted."""
+    """The relevant entries of one directory; all but the files are sorted."""
 
     files: list[LocalFile] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)  # names
@@ -111,7 +111,7 @@ class _Listing:
 def _walk(root: str) -> Iterator[_Listing]:
     """Yield the listing of each directory: parents before children, links last of all.
 
-    What is still to do is a stack of paths, as seen and real, not of calls.
+    A stack of paths, as seen and real, replaces recursion.
     """
     pending = [(root, root)]
     links: list[str] = []
@@ -132,7 +132,7 @@ def _walk(root: str) -> Iterator[_Listing]:
         listing = _list(seen, real)
         entries += listing.entries
         if entries > MAX_ENTRIES:
-            reason = f"and what follows it: the tree has over {MAX_ENTRIES} entries"
+            reason = f"and the rest was not read: the tree has over {MAX_ENTRIES} entries"
             listing.skipped.append(Skipped(seen, reason))
             yield listing
             return
@@ -144,7 +144,7 @@ def _walk(root: str) -> Iterator[_Listing]:
 
 
 def _is_within(path: str, roots: Collection[str]) -> bool:
-    """Tell whether a real path is one of `roots` or below one."""
+    """Return True if a real path is one of `roots` or below one."""
     while path not in roots:
         parent = os.path.dirname(path)
         if parent == path:
@@ -201,7 +201,7 @@ def _sort_in(entry: os.DirEntry[str], path: str, listing: _Listing) -> None:
 def _is_directory(link: os.DirEntry[str], *, ignore_errors: bool) -> bool:
     try:
         return link.is_dir()
-    except OSError:  # a circle of links, a directory that may not be entered
+    except OSError:  # a circle of links, or a directory without permission
         if ignore_errors:
             return False
         raise

@@ -1,16 +1,16 @@
-"""The header of a GGUF file: its metadata and the shapes of its tensors, read fast and warily.
+"""The header of a GGUF file: its metadata and the shapes of its tensors.
 
-Layout (github.com/ggml-org/ggml/blob/master/docs/gguf.md); all integers in the file's own byte
-order, little-endian but for files made for big-endian machines::
+Layout (github.com/ggml-org/ggml/blob/master/docs/gguf.md). Integers are little-endian, or
+big-endian in files for big-endian machines::
 
     "GGUF"  version u32  tensor_count u64  metadata_kv_count u64
     metadata_kv_count × ( key string, type u32, value )
     tensor_count      × ( name string, n_dims u32, n_dims × u64, ggml_type u32, offset u64 )
     padding to general.alignment, then the tensors' data
 
-A string is u64 bytes of length and as many of UTF-8; an array is element type u32, count u64, and
-the elements. Any of these numbers may be a lie: each is bounded before it is believed. Token
-tables are stepped over, which is where other readers spend seconds.
+A string is a u64 length in bytes and as much UTF-8. An array is an element type u32, a count u64,
+and the elements. Every number may be a lie and is bounded before it is used. Token tables are
+skipped; other readers spend seconds on them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from modelstore.text import visible
 from modelstore.wal.files import open_regular, read_at
 
 MAX_READ = 1 << 27  # bytes of one header, all arrays included
-MAX_COST = 1 << 24  # bytes of memory for what is held on to
+MAX_COST = 1 << 24  # bytes of memory that is kept
 MAX_STRINGS = 1 << 21  # in token tables of one file; the largest vocabularies have half a million
-_OBJECT = 64  # bytes that Python spends on a small thing, about
+_OBJECT = 64  # bytes of a small Python object, about
 
 SCALAR_FORMATS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 """The ``struct`` format of each scalar value type (gguf_metadata_value_type)."""
@@ -43,7 +43,7 @@ _CHUNK = 1 << 20
 
 
 class GgufError(SourceError):
-    """A file that is no readable GGUF; `reason` goes on from its name: "is …", "has …"."""
+    """A file that is not a readable GGUF. `reason` continues a sentence: "is …", "has …"."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -51,12 +51,12 @@ class GgufError(SourceError):
 
 
 def at_key(key: str) -> str:
-    """Return where in the metadata something is, to end a sentence."""
+    """Return the words that name a metadata key at the end of a sentence."""
     return f" at key '{visible(key, 80)}'" if key else ""
 
 
 class HeaderBytes:
-    """The file's bytes in order, a chunk at a time; nothing is taken that is not there."""
+    """A cursor over the file's bytes that reads chunk by chunk and never past the end."""
 
     __slots__ = (
         "base",
@@ -78,13 +78,13 @@ class HeaderBytes:
         self.pos = 0  # in `data`; beyond its end after a long step
         self.data = b""
         self.read = 0  # bytes
-        self.cost = 0  # bytes held on to
+        self.cost = 0  # bytes kept
         self.strings = 0  # stepped over
         self.order = "<"
         self.u64 = struct.Struct("<Q").unpack_from
 
     def need(self, length: int) -> int:
-        """Have `length` bytes at hand; return where they begin in `data`."""
+        """Make `length` bytes available in `data` and return their offset there."""
         if self.pos + length > len(self.data):
             self._refill(length)
         return self.pos
@@ -93,7 +93,7 @@ class HeaderBytes:
         start = self.base + self.pos
         if length > self.size - start:
             raise GgufError(f"ends within its header, at {self.size} bytes")
-        # What follows a long step is likely to be stepped over too.
+        # The bytes after a long step are likely to be skipped too.
         chunk = _CHUNK if self.data and self.pos <= len(self.data) else FIRST_CHUNK
         data = read_at(self.fd, max(length, chunk), start)
         if len(data) < length:
@@ -104,7 +104,7 @@ class HeaderBytes:
         self.data, self.base, self.pos = data, start, 0
 
     def charge(self, cost: int) -> None:
-        """Count memory that is held on to, against what one header may cost."""
+        """Count kept memory against the limit of one header."""
         self.cost += cost + _OBJECT
         if self.cost > MAX_COST:
             raise GgufError(f"has more than {MAX_COST >> 20} MiB of names and metadata")
@@ -114,7 +114,7 @@ class HeaderBytes:
         return self.numbers(form)[0]
 
     def numbers(self, form: str) -> tuple[int, ...]:
-        """Take the numbers of a ``struct`` format; `bool` and `float` where it says so."""
+        """Take the numbers of a ``struct`` format, among them `bool` and `float`."""
         form = self.order + form
         unpacker = _UNPACKERS.get(form) or struct.Struct(form)
         pos = self.need(unpacker.size)
@@ -131,24 +131,24 @@ class HeaderBytes:
         return int(length)
 
     def hold(self, length: int) -> bytes:
-        """Take bytes that are held on to."""
+        """Take bytes and keep them."""
         self.charge(length)
         pos = self.need(length)
         self.pos = end = pos + length
         return self.data[pos:end]
 
     def text(self, limit: int, what: str, key: str = "") -> str:
-        """Take a string of at most `limit` bytes; what is no UTF-8 in it is replaced."""
+        """Take a string of at most `limit` bytes. Bytes outside UTF-8 are replaced."""
         return self.hold(self.length(limit, what, key)).decode("utf-8", "replace")
 
     def step(self, length: int, key: str) -> None:
-        """Step over `length` bytes without reading them."""
+        """Skip `length` bytes without reading them."""
         if length > self.size - self.base - self.pos:
             raise GgufError(f"ends within the value{at_key(key)}")
         self.pos += length
 
     def step_strings(self, count: int, key: str) -> None:
-        """Step over `count` strings: whole token tables, so the inner loop is kept bare."""
+        """Skip `count` strings. Token tables are large, so the inner loop is bare."""
         self.strings += count
         if self.strings > MAX_STRINGS:
             raise GgufError(f"has an array of {count} strings{at_key(key)}")
@@ -158,7 +158,7 @@ class HeaderBytes:
             data = self.data
             done = 0
             try:
-                for done in range(count):  # noqa: B007 - told after the loop
+                for done in range(count):  # noqa: B007 - used after the loop
                     pos += 8 + unpack(data, pos)[0]
                 done = count
             except (struct.error, OverflowError):  # the next length is not in this chunk
@@ -176,18 +176,18 @@ MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 MAX_STRING = 1 << 24
 MAX_ARRAY = 1 << 24  # elements
 MAX_ALIGNMENT = 1 << 20
-KEPT_STRING = 1 << 16  # a longer value is stepped over and kept as `Elided`
+KEPT_STRING = 1 << 16  # a longer value is skipped and kept as `Elided`
 KEPT_NUMBERS = 1024  # elements: one a layer
 KEPT_STRINGS = 256  # elements: tags, languages
 _INT64_MAX = (1 << 63) - 1
 
 _STRING, _ARRAY = 8, 9
-_MAX_GGML_TYPE = 1023  # types yet to come are counted, though their size is unknown
+_MAX_GGML_TYPE = 1023  # future types are counted, though their size is unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Elided:
-    """A value that was stepped over: a token table, or a string too long to keep."""
+    """A value that was skipped: a token table, or a string too long to keep."""
 
     count: int  # elements of an array, bytes of a string
 
@@ -198,7 +198,7 @@ Value = Scalar | list[int] | list[float] | list[bool] | list[str] | Elided
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What the header of one GGUF file says."""
+    """The header of one GGUF file."""
 
     version: int
     big_endian: bool
@@ -211,7 +211,7 @@ class GgufHeader:
 
     @property
     def truncated(self) -> bool:
-        """Whether the file ends before its tensors do."""
+        """True if the file ends before its tensors do."""
         return self.data_end > self.size
 
 
@@ -219,7 +219,7 @@ def read_header(source: str | int) -> GgufHeader:
     """Read the header of a GGUF file, given its path or an open descriptor.
 
     Takes milliseconds and at most a few megabytes, whatever the file claims. Raises `GgufError`
-    where it is no GGUF file or its header cannot be true, OSError where it cannot be opened.
+    if it is not a GGUF file or its header is invalid, OSError if it cannot be opened.
     """
     if isinstance(source, int):
         return _parse(HeaderBytes(source, os.fstat(source).st_size))
@@ -330,7 +330,7 @@ def _array(file: HeaderBytes, key: str) -> Value:
 
 
 def _tensors(file: HeaderBytes, count: int) -> tuple[dict[int, int], int]:
-    """Return the elements by ggml_type, and the bytes of data that the tensors reach to."""
+    """Return the elements by ggml_type, and the end of the last tensor in the data."""
     types: dict[int, int] = {}
     names: set[bytes] = set()
     data_bytes = 0

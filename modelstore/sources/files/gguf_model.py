@@ -73,13 +73,13 @@ _IN_COLUMNS = frozenset(
 def describe_gguf(
     files: Sequence[LocalFile], origin: Origin, context: Context
 ) -> Found | Unchanged | Skipped:
-    """Describe one model from its GGUF files: the weights, and what goes with them.
+    """Describe one model from its GGUF files: the weights and their companions.
 
     `files` holds the weights (role ``model``, or ``shard`` for each of several, in any order; at
-    least one) and the projector, draft or adapter files that belong to it. Their SHA-256 is taken
-    as the store tells it, never computed. Nothing is opened where the catalogue knows all of them
-    unchanged. A missing shard or a file that ends early is a status of the model, and is told in
-    ``parameters`` under ``faults``; Skipped is for weights whose metadata cannot be read.
+    least one) and the projector, draft or adapter files of the model. Their SHA-256 comes from
+    the store and is never computed. No file is opened if the catalogue knows all of them
+    unchanged. A missing shard or a short file sets the status, and ``faults`` in ``parameters``
+    explains it. Weights without readable metadata are `Skipped`.
     """
     known = unchanged(files, origin.place, context)
     if known is not None:
@@ -106,7 +106,7 @@ def describe_gguf(
 
 @dataclass(slots=True)
 class _Shard:
-    """One file of the weights, what its name says, and its header once it is read."""
+    """One file of the weights, its parsed name, and its header once it is read."""
 
     file: LocalFile
     name: FileName | None
@@ -125,7 +125,7 @@ class _Shard:
         return self.name is not None and self.name.raw_part
 
     def read(self, faults: Faults) -> str | None:
-        """Read the header; return the reason why it cannot be read."""
+        """Read the header; return the reason if it cannot be read."""
         if self.raw_part and self.number > 1:
             return None  # the first piece has the header
         try:
@@ -143,7 +143,7 @@ class _Shard:
 
 
 def _missing_shards(shards: list[_Shard], faults: Faults) -> bool:
-    """Note the shards that are missing, by the file names, else by ``split.count``."""
+    """Note the missing shards, by the file names and by ``split.count``."""
     first = shards[0]
     if first.raw_part:
         faults.incomplete("the file is cut into pieces, which must be joined into one")
@@ -158,7 +158,7 @@ def _split_number(shard: _Shard) -> int:
 
 
 def _small(value: Value | None) -> int | None:
-    """Return a number of 16 bits, 0 included; None for anything else."""
+    """Return an unsigned 16-bit number; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SMALL:
         return value
     return None
@@ -172,13 +172,13 @@ def _columns(metadata: Mapping[str, Value], prefixes: tuple[str, ...]) -> dict[s
     tokens = metadata.get("tokenizer.ggml.tokens")
     if columns["vocab_size"] is None and isinstance(tokens, (Elided, list)):
         columns["vocab_size"] = tokens.count if isinstance(tokens, Elided) else len(tokens) or None
-    if columns["head_count_kv"] is None:  # as llama.cpp takes it
+    if columns["head_count_kv"] is None:  # as llama.cpp does
         columns["head_count_kv"] = columns["head_count"]
     return columns
 
 
 def _greatest(value: Value) -> int | None:
-    """Return a number that may differ from layer to layer (0 where a layer has none)."""
+    """Return the largest of a number that may differ from layer to layer."""
     if isinstance(value, list):
         return max((count_or_none(item) or 0 for item in value), default=0) or None
     return count_or_none(value)
@@ -187,7 +187,7 @@ def _greatest(value: Value) -> int | None:
 def _type(
     metadata: Mapping[str, Value], architecture: str | None, headers: list[GgufHeader], stem: str
 ) -> str | None:
-    """Tell what a model is for: by its metadata, and by its name where they say nothing."""
+    """Return the type of a model, from its metadata or else from its name."""
     kind = metadata.get("general.type")
     has_tensors = any(header.tensor_count for header in headers)
     pooling = metadata.get(f"{architecture}.pooling_type")
@@ -248,15 +248,15 @@ def _found(
 
 
 def _facts(metadata: Mapping[str, Value], prefixes: tuple[str, ...]) -> dict[str, object]:
-    """Return what no column tells, under GGUF's own keys."""
-    told = {f"{prefix}.{key}" for prefix in prefixes for key in _COLUMNS.values()}
+    """Return the metadata that no column holds, under GGUF's own keys."""
+    in_columns = {f"{prefix}.{key}" for prefix in prefixes for key in _COLUMNS.values()}
     facts: dict[str, object] = {}
     for key, value in metadata.items():
         if isinstance(value, Elided) or key in _IN_COLUMNS or key.startswith("split."):
             continue
         if isinstance(value, list) and key.startswith("tokenizer."):
             continue
-        if key in told and not (isinstance(value, list) and len(set(value)) > 1):
+        if key in in_columns and not (isinstance(value, list) and len(set(value)) > 1):
             continue
         facts[key] = _short(value) if isinstance(value, float) else value
     return facts

@@ -1,6 +1,6 @@
-"""Which files of one directory or repository make up which model, told by their names alone.
+"""Groups of files that make up one model, found by their names alone.
 
-No file is opened for it, so that a tree that did not change is known by ``stat`` alone.
+No file is opened, so an unchanged tree costs one ``stat`` per file.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX_SUFFIX = ".safetensors.index.json"
-_MAX_NAMESAKES = 100  # looked at for a sidecar: more than one is too many already
+_MAX_NAMESAKES = 100  # compared with a sidecar: two owners are already too many
 _MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "consolidated")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The files of one model: weights first, in shard order, then what goes with them."""
+    """The files of one model: weights first, in shard order, then their companions."""
 
     format: Extension
     files: tuple[LocalFile, ...]
 
     @property
     def name(self) -> str:
-        """What the model is called after its files."""
+        """The name of the model, taken from its files."""
         return naming.model_name(self.files[0].path)
 
 
 def is_relevant(name: str) -> bool:
-    """Tell by its name, quickly, whether a file can be part of a model."""
+    """Return True if a file of this name can be part of a model."""
     lower = name.lower()
-    return not name.startswith("._") and (  # ._: what macOS leaves beside a file on other disks
+    return not name.startswith("._") and (  # macOS writes ._NAME beside a file on other disks
         lower.endswith((".gguf", ".safetensors", INDEX_SUFFIX))
         or name in (CONFIG, ADAPTER_CONFIG)
         or ((".gguf." in lower or ".safetensors." in lower) and naming.parse_name(name) is not None)
@@ -56,9 +56,8 @@ def is_relevant(name: str) -> bool:
 def group_files(files: Iterable[LocalFile]) -> list[Group]:
     """Sort the files of one directory or repository into models, in the order of their paths.
 
-    Takes *.gguf and *.safetensors files (unfinished downloads of them too), and config.json,
-    adapter_config.json, *.safetensors.index.json; any other file is left out. Their roles are
-    set here.
+    Takes *.gguf and *.safetensors files, finished or not, config.json, adapter_config.json and
+    *.safetensors.index.json, and sets their roles. Other files are left out.
     """
     sets: dict[tuple[str, ...], list[tuple[FileName, LocalFile]]] = defaultdict(list)
     configs: dict[str, list[LocalFile]] = defaultdict(list)
@@ -98,14 +97,14 @@ def _as(file: LocalFile, role: FileRole) -> LocalFile:
 
 @dataclass(slots=True)
 class _Set:
-    """One file, or the shards of one model, with what is attached to it so far."""
+    """One file or the shards of one model, with the companions attached so far."""
 
     stem: str
     files: list[LocalFile]
 
 
 def _attach_sidecars(sets: list[_Set]) -> list[_Set]:
-    """Give each projector and draft to its model, where that is plain; else it stays alone."""
+    """Give each projector and draft to its model; one without a clear owner stays alone."""
     sidecars = {id(one): role for one in sets if (role := naming.sidecar(one.stem))}
     if not sidecars:
         return sets
@@ -137,7 +136,7 @@ def _owner(stem: str, mains: list[_Set]) -> _Set | None:
 
 
 def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> list[_Set]:
-    """Give each model of a directory the configuration and the index that speak of it."""
+    """Give each model of a directory its configuration and its index."""
     named = {file.name: file for file in configs}
     indexes = {
         file.name[: -len(INDEX_SUFFIX)]: file
@@ -147,7 +146,7 @@ def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> list[_Set]:
     adapters = [one for one in sets if one.stem.startswith("adapter")]
     mains = [one for one in sets if not one.stem.startswith("adapter")]
     if mains and indexes and CONFIG in named and indexes.keys().isdisjoint(m.stem for m in mains):
-        # Names that do not tell that they are shards: the index does.
+        # Only the index shows that these files are shards.
         shards = [_as(file, "shard") for one in mains for file in one.files]
         mains = [_Set(next(iter(indexes)), shards)]
     for one in adapters:

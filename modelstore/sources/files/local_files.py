@@ -1,4 +1,4 @@
-"""Files on this machine that a model is made of, and how they are read without trusting them."""
+"""The files of a model on this machine, and the record that is built from them."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 WEIGHTS: frozenset[FileRole] = frozenset(("model", "shard"))
-"""The roles of the files that hold the model itself, as against what goes with it."""
+"""The roles of the files that hold the model itself, not a companion."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """One file as it was come upon, with the answer of a single ``stat``."""
+    """One file as it was found, with the result of a single ``stat``."""
 
-    path: str  # as seen: its name says what it is, even where it links to a nameless blob
-    real: str  # real path: what the file is
+    path: str  # as seen: a meaningful name, even if it links to a nameless blob
+    real: str  # real path, which identifies the file
     size: int  # bytes
     mtime_ns: int
     device: int  # st_dev
-    inode: int  # st_ino; 0: unknown, as listing a directory on Windows leaves it
+    inode: int  # st_ino; 0 if unknown, as after listing a directory on Windows
     role: FileRole = "model"
-    sha256: str | None = None  # lower-case hex, of the content, where the store knows it
+    sha256: str | None = None  # lower-case hex, of the content, if the store knows it
 
     @property
     def name(self) -> str:
@@ -48,11 +48,11 @@ class LocalFile:
 
     @property
     def shown(self) -> str:
-        """The name, safe to show."""
+        """The name, escaped."""
         return visible(self.name, 200)
 
     def as_model_file(self) -> ModelFile:
-        """Return the record that the catalogue keeps of it."""
+        """Return the record of it in the catalogue."""
         return ModelFile(
             path=self.real,
             role=self.role,
@@ -66,18 +66,18 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What the place where a model was found knows about it, beyond what its files say."""
+    """The facts that a place adds to those in a model's files."""
 
     source: str | None = None  # kind; None: the files' own format, gguf or safetensors
     name: str | None = None  # None: made from the file names
     place: Place | None = None
     source_id: str | None = None
-    license: str | None = None  # used where the files name none
+    license: str | None = None  # used if the files name none
     extra: Mapping[str, object] = field(default_factory=dict)  # into `parameters`: JSON values
 
 
 def local_file(path: str, role: FileRole = "model", *, sha256: str | None = None) -> LocalFile:
-    """Look at one file, which may be a link. Raises OSError; never opens it."""
+    """Look at one file or link without opening it. Raises OSError."""
     path = os.path.abspath(path)
     return from_stat(path, os.path.realpath(path), os.stat(path), role, sha256)
 
@@ -85,17 +85,17 @@ def local_file(path: str, role: FileRole = "model", *, sha256: str | None = None
 def from_stat(
     path: str, real: str, st: os.stat_result, role: FileRole = "model", sha256: str | None = None
 ) -> LocalFile:
-    """Make the value from a ``stat`` that was taken anyway; `real` is the real path."""
+    """Make a `LocalFile` from an existing ``stat`` result; `real` is the real path."""
     return LocalFile(path, real, st.st_size, st.st_mtime_ns, st.st_dev, st.st_ino, role, sha256)
 
 
 def unchanged(
     files: Sequence[LocalFile], place: Place | None, context: Context
 ) -> Unchanged | None:
-    """Return the model that the catalogue knows these very files as, or None to read them.
+    """Return the model that the catalogue has for these files; None if they must be read.
 
-    All must have the size and mtime that were recorded, the weights all under one locator, and
-    that model no file beyond these.
+    All files must have their recorded size and mtime, all weights one locator, and that model
+    exactly these files.
     """
     locator = None
     count = 0
@@ -121,33 +121,33 @@ _MAGICS = (
     (b"\x1f\x8b", "it is compressed by gzip"),
     (b"\x28\xb5\x2f\xfd", "it is compressed by zstd"),
     (b"SQLite format 3\0", "it is an SQLite database"),
-    (b"lmgg", "it is of the GGML format, older than GGUF"),
-    (b"fmgg", "it is of the GGMF format, older than GGUF"),
-    (b"tjgg", "it is of the GGJT format, older than GGUF"),
-    (b"\0\0\0\0", "it begins with zeros, as a file does that was never filled"),
+    (b"lmgg", "it is in the GGML format, older than GGUF"),
+    (b"fmgg", "it is in the GGMF format, older than GGUF"),
+    (b"tjgg", "it is in the GGJT format, older than GGUF"),
+    (b"\0\0\0\0", "it begins with zeros, like a download that was never filled"),
 )
 
 
 def guess_format(start: bytes) -> str:
-    """Return what a file is that begins with `start`, for a sentence on what it is not."""
+    """Return a guess, for a message, at the format of a file that begins with `start`."""
     for magic, words in _MAGICS:
         if start.startswith(magic):
             return words
     return f"it begins with {start[:8].hex(' ')}"
 
 
-_MAX_FAULTS = 20  # told of one model
+_MAX_FAULTS = 20  # kept of one model
 
 
 @dataclass(slots=True)
 class Faults:
-    """What is wrong with a model that can be told nevertheless, and the status that follows."""
+    """The faults of a model that is imported all the same, and the resulting status."""
 
     status: Status = "available"
     sentences: list[str] = field(default_factory=list)
 
     def incomplete(self, sentence: str) -> None:
-        """Note a part that is not there."""
+        """Note a missing part."""
         self.status = "incomplete"
         self.sentences.append(sentence)
 
@@ -158,12 +158,12 @@ class Faults:
         self.sentences.append(sentence)
 
     def note(self, sentence: str) -> None:
-        """Note what leaves the model usable."""
+        """Note a fault that leaves the model usable."""
         self.sentences.append(sentence)
 
 
 def missing_shards(present: set[int], total: int, faults: Faults) -> bool:
-    """Note which of the shards 1 to `total` are not `present`; tell whether any is missing."""
+    """Note the shards of 1 to `total` that are not `present`; return True if any is missing."""
     missing = [str(number) for number in range(1, total + 1) if number not in present]
     if total < 2 or not missing:
         return False
@@ -181,9 +181,9 @@ def build_found(
     origin: Origin,
     context: Context,
 ) -> Found:
-    """Make the record: `columns` by the names of `Model`'s fields, `facts` for ``parameters``."""
+    """Build the record from `columns`, by `Model`'s field names, and `facts` for ``parameters``."""
     first = weights[0]
-    # A link is known by what it leads to, unless that is a blob without a name of its own.
+    # A link gets the name of its target, unless that is a nameless blob.
     named = first.real if naming.parse_name(os.path.basename(first.real)) else first.path
     locator = file_locator(context.host, _final_path(first.real))
     if faults.sentences:
@@ -211,8 +211,8 @@ def build_found(
 
 
 def _final_path(path: str) -> str:
-    """Return where a model will be when it is all there: that is what it is known by."""
+    """Return the path that a model will have when it is complete: it identifies the model."""
     path = naming.first_shard(path)
     final = os.path.join(os.path.dirname(path), naming.without_partial(os.path.basename(path)))
-    # A download of what is already there is a thing of its own.
+    # A second download of an existing file is a model of its own.
     return path if final != path and os.path.lexists(final) else final

@@ -1,8 +1,8 @@
-"""What the name of a model file says: a shard, a sidecar, an unfinished download, a quantization.
+"""Names of model files: shards, sidecars, unfinished downloads, quantizations.
 
 The conventions are GGUF's (github.com/ggml-org/ggml/blob/master/docs/gguf.md, "GGUF Naming
 Convention") and safetensors' as transformers shards it. Names are "not intended to be perfectly
-parsable", so they are asked only for what no header says.
+parsable", so they only supply what no header holds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _GENERIC = re.compile(
 )
 _SEPARATOR = re.compile(r"[-._ ]")
 _SECONDARY = frozenset(("imatrix", "lora", "vocab"))
-_MAX_NAME = 255  # longer than a file system takes: not a name to search in
+_MAX_NAME = 255  # longer than file systems allow: not searched
 
 Extension = Literal["gguf", "safetensors"]
 Sidecar = Literal["projector", "draft"]
@@ -54,19 +54,19 @@ Sidecar = Literal["projector", "draft"]
 
 @dataclass(frozen=True, slots=True)
 class FileName:
-    """A file name taken apart."""
+    """The parts of a file name."""
 
-    stem: str  # without extension, shard number and what marks an unfinished download
+    stem: str  # without extension, shard number and mark of an unfinished download
     extension: Extension
     shard: int = 0  # 1-based; 0: not one of several
     shards: int = 0
     partial: bool = False  # an unfinished download
-    raw_part: bool = False  # a piece of one file that was cut up: the pieces must be joined
+    raw_part: bool = False  # a piece of a split file: the pieces must be joined
 
 
-@lru_cache(maxsize=4096)  # each layer asks about the same names, a directory at a time
+@lru_cache(maxsize=4096)  # every layer parses the same names, directory by directory
 def parse_name(name: str) -> FileName | None:
-    """Take the name of a GGUF or safetensors file apart; None for any other file."""
+    """Parse the name of a GGUF or safetensors file; None for any other file."""
     whole = without_partial(name)
     partial = whole != name
     raw = _RAW_PART.fullmatch(whole)
@@ -89,7 +89,7 @@ def parse_name(name: str) -> FileName | None:
 
 
 def without_partial(name: str) -> str:
-    """Return the name that an unfinished download will have; any other name as it is."""
+    """Return the final name of an unfinished download; any other name unchanged."""
     lower = name.lower()
     for suffix in _PARTIAL:
         if lower.endswith(suffix) and len(name) > len(suffix):
@@ -98,7 +98,7 @@ def without_partial(name: str) -> str:
 
 
 def sidecar(stem: str) -> Sidecar | None:
-    """Tell whether a name is that of a projector, or of a draft (multi-token prediction) model."""
+    """Return the role of a projector or a draft (multi-token prediction) model, by its name."""
     lower = stem.lower()
     if "mmproj" in lower:
         return "projector"
@@ -108,13 +108,13 @@ def sidecar(stem: str) -> Sidecar | None:
 
 
 def main_stem(stem: str) -> str:
-    """Return what a sidecar's name has in common with its model's: ``mmproj-X-F16`` gives ``X``."""
+    """Return the part of a sidecar's name that its model shares: ``mmproj-X-F16`` gives ``X``."""
     rest = re.sub(r"(?:^|[-._])(?:mmproj|mtp|draft)(?=$|[-._])", "", stem, flags=re.IGNORECASE)
     return (_ENCODING.sub("", rest) if len(rest) <= _MAX_NAME else rest).strip("-._").lower()
 
 
 def is_secondary(stem: str) -> bool:
-    """Tell whether a name is that of something that a projector or draft cannot belong to."""
+    """Return True for a file that cannot own a projector or draft, by its name."""
     return sidecar(stem) is not None or not _SECONDARY.isdisjoint(_words(stem))
 
 
@@ -123,13 +123,13 @@ def _words(stem: str) -> list[str]:
 
 
 def may_belong(common: str, main: str) -> bool:
-    """Tell whether a sidecar's `main_stem` speaks against the one model that is beside it."""
+    """Return False if a sidecar's `main_stem` contradicts the only model beside it."""
     own, other = (re.match(r"[^\W\d_]*", text.lower()) for text in (common, main))
     return not common or common == "model" or (own and own[0]) == (other and other[0])
 
 
 def extends(stem: str, common: str) -> bool:
-    """Tell whether a name goes on from `common` with another word: ``X-Q4_0`` from ``X``."""
+    """Return True if a name continues `common` with another word: ``X-Q4_0`` and ``X``."""
     return stem.startswith(common) and not stem[len(common) : len(common) + 1].isalnum()
 
 
@@ -142,7 +142,7 @@ def encoding(stem: str) -> str | None:
 
 
 def size_label(stem: str) -> str | None:
-    """Return the size that a name tells: ``8B``, ``30B-A3B``, ``8x7B``."""
+    """Return the size in a name: ``8B``, ``30B-A3B``, ``8x7B``."""
     match = _SIZE.search(stem) if len(stem) <= _MAX_NAME else None
     if match is None:
         return None
@@ -152,7 +152,7 @@ def size_label(stem: str) -> str | None:
 
 
 def model_name(path: str) -> str:
-    """Return what a model is called after its file, or its directory if any model's would fit."""
+    """Return a model's name: its file's, or its directory's if the file's is generic."""
     parent, name = os.path.split(path)
     parsed = parse_name(name)
     stem = parsed.stem if parsed else name
@@ -162,7 +162,7 @@ def model_name(path: str) -> str:
 
 
 def first_shard(path: str) -> str:
-    """Return the path of the first shard beside a shard; of any other file, its own."""
+    """Return the path of the first shard of a set; any other path unchanged."""
     parent, name = os.path.split(path)
     parsed = parse_name(name)
     if parsed is None or parsed.shards == 0 or parsed.raw_part:

@@ -1,4 +1,4 @@
-"""The number formats of GGML and the names that people call a quantized model by."""
+"""GGML's tensor types and file types, and the name of a model's quantization."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ _GUESSED = 1024  # LLAMA_FTYPE_GUESSED: a flag on top of the number
 
 
 def quantization_name(file_type: int | None, tensor_types: Mapping[int, int]) -> str | None:
-    """Return what a GGUF model's quantization is called: as it says, else its commonest type.
+    """Return the name of a GGUF model's quantization: its file type, or its commonest tensor type.
 
     `tensor_types` maps ggml_type to elements, over all shards.
     """

@@ -2,8 +2,8 @@
 
 Layout (github.com/huggingface/safetensors, "Format"): u64 little-endian length, then as much JSON,
 ``{"name": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}, "__metadata__": {…}}``,
-then the tensors' data. The JSON is taken entry by entry, so that it costs no more memory than
-its text, whatever it nests.
+then the tensors' data. The JSON is parsed entry by entry, so it costs no more memory than its
+text, however deep it nests.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _ENTRY = re.compile(
 
 
 class SafetensorsError(SourceError):
-    """A file that is no readable safetensors; `reason` goes on from its name: "is …", "has …"."""
+    """A file that is not readable safetensors. `reason` continues a sentence: "is …", "has …"."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -70,7 +70,7 @@ class SafetensorsError(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class SafetensorsHeader:
-    """What the header of one safetensors file says."""
+    """The header of one safetensors file."""
 
     metadata: dict[str, str]
     tensor_count: int
@@ -81,15 +81,15 @@ class SafetensorsHeader:
 
     @property
     def truncated(self) -> bool:
-        """Whether the file ends before its tensors do."""
+        """True if the file ends before its tensors do."""
         return self.data_end > self.size
 
 
 def read_safetensors_header(path: str) -> SafetensorsHeader:
     """Read the header of a safetensors file.
 
-    Raises `SafetensorsError` where it is none or its header cannot be true, OSError where it
-    cannot be opened.
+    Raises `SafetensorsError` if it is not one or its header is invalid, OSError if it cannot be
+    opened.
     """
     try:
         fd = open_regular(path)
@@ -147,7 +147,7 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
         key = (dtype, raw_name.rpartition(b".")[2].decode("utf-8", "replace"))
         elements[key] = elements.get(key, 0) + count
     if text[pos:].strip(b" \t\n\r"):
-        raise SafetensorsError("has something behind its header's JSON")
+        raise SafetensorsError("has more text after its header's JSON")
     return SafetensorsHeader(
         metadata=metadata,
         tensor_count=len(names),
@@ -159,7 +159,7 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
 
 
 def _unescaped(written: bytes) -> bytes:
-    """Return the UTF-8 of a name, so that no name comes twice, spelled in two ways."""
+    """Return the UTF-8 of a name, so that two spellings of one name compare equal."""
     try:
         if b"\\" not in written:
             written.decode("utf-8")
@@ -170,13 +170,13 @@ def _unescaped(written: bytes) -> bytes:
 
 
 def _metadata(entry: bytes) -> dict[str, str]:
-    """Return the texts under ``__metadata__``; none where there are too many to keep."""
+    """Return the texts under ``__metadata__``; none if they are too large to keep."""
     value = _json(entry) if len(entry) <= MAX_METADATA else {}
     return {key: text for key, text in value.items() if isinstance(text, str)}
 
 
 def _tensor(raw_name: bytes, entry: bytes) -> tuple[str, int, int]:
-    """Return the dtype, the elements and the end in the data of a tensor."""
+    """Return the dtype, the number of elements and the end offset of a tensor."""
     shown = visible(raw_name.decode("utf-8", "replace"), 80)
     value = _json(entry) if len(entry) <= _MAX_ENTRY else {}
     dtype, shape, offsets = (value.get(key) for key in ("dtype", "shape", "data_offsets"))
@@ -201,5 +201,5 @@ def _json(entry: bytes) -> dict[str, object]:
     try:
         value = json.loads(entry)
     except (ValueError, RecursionError):
-        raise SafetensorsError("has a header that is no JSON") from None
+        raise SafetensorsError("has a header that is not JSON") from None
     return value if isinstance(value, dict) else {}

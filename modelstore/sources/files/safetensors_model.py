@@ -79,7 +79,7 @@ _FACTS = (
     "transformers_version",
 )
 _EMBEDDING_TYPES = re.compile(r".*bert.*|mpnet|electra|t5encoder", re.DOTALL)  # roberta too
-_PACKED = ("U8", "I32", "U32")  # whole bytes and words that hold several small numbers
+_PACKED = ("U8", "I32", "U32")  # integers that hold several packed numbers
 _AUXILIARY = re.compile(
     r".*(?:zeros?|scales?|scale_inv|g_idx|absmax|quant_map|zero_point|weight_shape|biases|SCB)"
     r"|bitsandbytes__.*",
@@ -92,8 +92,8 @@ def describe_safetensors(
 ) -> Found | Unchanged | Skipped:
     """Describe one model from its safetensors files: weights, ``config`` and ``index`` files.
 
-    Roles as in `describe_gguf`: weights are ``model`` or ``shard``; config.json or
-    adapter_config.json is ``config``; model.safetensors.index.json is ``index``.
+    Roles are as in `describe_gguf`. config.json and adapter_config.json are ``config``;
+    model.safetensors.index.json is ``index``.
     """
     known = unchanged(files, origin.place, context)
     if known is not None:
@@ -132,7 +132,7 @@ def describe_safetensors(
 
 
 def _header(file: LocalFile, faults: Faults, *, partial: bool) -> SafetensorsHeader | str:
-    """Return the header, or the reason why it cannot be read."""
+    """Return the header, or the reason that it cannot be read."""
     try:
         header = read_safetensors_header(file.real)
     except SafetensorsError as error:
@@ -147,7 +147,7 @@ def _header(file: LocalFile, faults: Faults, *, partial: bool) -> SafetensorsHea
 
 
 def _read_bounded(file: LocalFile, limit: int) -> bytes:
-    """Return a small file's bytes. Raises OSError, ValueError where it is too large or none."""
+    """Return a small file's bytes. Raises OSError, or ValueError if it is too large or no file."""
     fd = open_regular(file.real)
     try:
         size = os.fstat(fd).st_size
@@ -170,7 +170,7 @@ def _config(file: LocalFile, faults: Faults) -> Json:
 
 
 def _check_index(file: LocalFile, weights: Sequence[LocalFile], faults: Faults) -> None:
-    """Note the files that the index's ``weight_map`` names and that are not there."""
+    """Note the files in the index's ``weight_map`` that are missing."""
     try:
         text = _read_bounded(file, _MAX_INDEX)
     except (OSError, ValueError):
@@ -186,7 +186,7 @@ def _check_index(file: LocalFile, weights: Sequence[LocalFile], faults: Faults) 
 
 
 def _component_name(path: str) -> str | None:
-    """Return the name of a part of a diffusers pipeline: ``repo/unet``; None for another model."""
+    """Return the name of a part of a diffusers pipeline: ``repo/unet``; None for other models."""
     pipeline, part = os.path.split(os.path.dirname(path))
     if part and os.path.lexists(os.path.join(pipeline, "model_index.json")):
         return f"{os.path.basename(pipeline)}/{part}"
@@ -196,7 +196,7 @@ def _component_name(path: str) -> str | None:
 def _describe(
     first: LocalFile, headers: list[SafetensorsHeader], config: Json
 ) -> tuple[dict[str, object], Json]:
-    """Return the columns and the facts that the headers and the configuration tell."""
+    """Return the columns and the facts from the headers and the configuration."""
     nested = next((part for key in _TEXT_CONFIGS if isinstance(part := config.get(key), dict)), {})
     elements: dict[tuple[str, str], int] = {}
     for header in headers:
@@ -241,7 +241,7 @@ def _describe(
 
 
 def _quantization(config: Json) -> tuple[str | None, int | None]:
-    """Return the name of the quantization that the configuration tells, and its bits."""
+    """Return the name and the bits of the quantization in the configuration."""
     settings = config.get("quantization_config") or config.get("quantization")
     if not isinstance(settings, dict):
         return None, None
@@ -261,11 +261,11 @@ def _quantization(config: Json) -> tuple[str | None, int | None]:
 
 
 def _parameter_count(elements: Mapping[tuple[str, str], int], bits: int | None) -> int:
-    """Count the parameters, those that are packed several to a word by `bits` too."""
+    """Count the parameters. With `bits`, one word may hold several."""
     total = 0
     for (dtype, part), count in elements.items():
         if bits and _AUXILIARY.fullmatch(part):
-            continue  # scales and tables of the quantization, no parameters
+            continue  # scales and tables of the quantization
         packed = bits and 0 < bits < DTYPE_BITS.get(dtype, 0) and dtype in _PACKED
         total += count * DTYPE_BITS[dtype] // bits if packed and bits else count
     return total

@@ -25,7 +25,7 @@ _MODELS = f"""SELECT {", ".join(f"m.{column}" for column in MODEL_COLUMNS)},
     EXISTS (SELECT 1 FROM model_files AS f WHERE f.model_id = m.id)
     OR EXISTS (SELECT 1 FROM model_places AS p WHERE p.model_id = m.id)
 FROM models AS m ORDER BY m.rowid"""
-# Of several copies of a model, the one that its path names; else the first.
+# If a model has several copies: the one at its path, else the first.
 _FILES = """SELECT path, role, size, mtime_ns, sha256, device, inode FROM model_files
 WHERE model_id = :id AND weights = (
     SELECT weights FROM model_files WHERE model_id = :id
@@ -36,23 +36,23 @@ WHERE model_id = :id ORDER BY root, locator"""
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
-    """Yield the models of a catalogue, those that are only in its log included.
+    """Yield the models of a catalogue, including those that are only in its log.
 
-    Raises `SourceError` where it is no catalogue, too new, or cannot be read.
+    Raises `SourceError` if it is not a catalogue, too new, or unreadable.
     """
     with opened_source(target.real_path, context.timeout) as opened:
         if ownership(opened.conn) != "catalogue":
             raise SourceError(
-                f"'{opened.probe.name}' is no modelstore catalogue",
-                hint="leave --from away to find out what it is",
+                f"'{opened.probe.name}' is not a modelstore catalogue",
+                hint="leave out --from to detect its kind",
             )
         opened.conn.execute("BEGIN")  # one state of it from beginning to end
         (total,) = opened.conn.execute("SELECT count(*) FROM models").fetchone()
         yield from log_notes(opened, total)
         rows: list[tuple[object, ...]] = []
-        for *row, has_company in opened.conn.execute(_MODELS):
-            if has_company:
-                yield from _with_company(opened.conn, _Row(row))
+        for *row, has_companions in opened.conn.execute(_MODELS):
+            if has_companions:
+                yield from _with_companions(opened.conn, _Row(row))
             else:
                 rows.append(tuple(row))
             if len(rows) >= _BATCH:
@@ -72,8 +72,8 @@ class _Row:
         return Model(tags=tuple(tag for tag in tags if isinstance(tag, str)), **columns)
 
 
-def _with_company(conn: sqlite3.Connection, row: _Row) -> Iterator[Found]:
-    """Yield a model once for each place that it was seen in, with its files each time."""
+def _with_companions(conn: sqlite3.Connection, row: _Row) -> Iterator[Found]:
+    """Yield a model with its files, once for each of its places."""
     model = row.model()
     key = {"id": model.id, "path": model.path}
     files = tuple(ModelFile(*file) for file in conn.execute(_FILES, key))

@@ -52,18 +52,18 @@ def kind_of_header(header: str, *, is_first: bool) -> str | None:
 
 
 class _OpenQuoteError(BadRecordError):
-    """A quote is opened and not closed, so that the record took lines of others."""
+    """A quote that is never closed, so that the record swallowed the lines of others."""
 
 
 class _Lines:
-    """Feeds the csv module line by line; a record that went wrong is read again from its second."""
+    """Lines for the csv module; after a bad record, reading resumes at its second line."""
 
     def __init__(self, blocks: Iterator[Block]) -> None:
         self._blocks = blocks
         self._ready: deque[tuple[int, str, bool]] = deque()
         self._taken: list[tuple[int, str, bool]] = []
         self._reread = 0
-        self.first = 1  # the line that the record in hand begins on
+        self.first = 1  # the line on which the current record begins
         self.plain = True  # whether its text is UTF-8 without a NUL character
         self._length = 0
 
@@ -84,7 +84,7 @@ class _Lines:
         return line + "\n"
 
     def delimiter(self, kind: str) -> str:
-        """Return what separates the columns; spreadsheets of many countries write semicolons."""
+        """Return the separator; spreadsheets in many countries write semicolons."""
         delimiter = _DELIMITERS[kind]
         if not self._ready and not self._load():
             return delimiter
@@ -92,11 +92,11 @@ class _Lines:
         return ";" if ";" in header and delimiter not in header else delimiter
 
     def begin(self) -> None:
-        """Forget the record in hand: it was read whole."""
+        """Forget the current record: it was read whole."""
         self._taken.clear()
 
     def again(self) -> None:
-        """Go back to the second line of the record in hand."""
+        """Go back to the second line of the current record."""
         rest = self._taken[1:]
         self._reread += len(rest)
         if self._reread <= _MAX_REREAD:
@@ -114,7 +114,7 @@ class _Lines:
 
 
 def _read(kind: str, target: Target, context: Context) -> Iterator[Item]:
-    """Yield the models of a table. Raises `SourceError` where its header names no model."""
+    """Yield the models of a table. Raises `SourceError` if its header names no model."""
     records = RecordReader(kind, context, base_directory(target))
     name = target_name(target)
     count = 0
@@ -156,12 +156,12 @@ def _read(kind: str, target: Target, context: Context) -> Iterator[Item]:
 
 
 def _is_torn(error: Exception) -> bool:
-    """Tell of a record that may have taken lines that are not its own."""
+    """Return True for a record that may have swallowed the lines of others."""
     return isinstance(error, csv.Error | _OpenQuoteError)
 
 
 def _reason(error: Exception) -> str:
-    return f"it is no valid record: {error}" if isinstance(error, csv.Error) else str(error)
+    return f"it is not a valid record: {error}" if isinstance(error, csv.Error) else str(error)
 
 
 class _Header:
@@ -173,15 +173,15 @@ class _Header:
         if len(names) > _MAX_COLUMNS or not _NAMING.intersection(columns):
             raise SourceError(
                 f"the header of {what} has no column that names a model",
-                hint="a first line is needed that names the columns, such as: name,path,size",
+                hint="the first line must name the columns, such as: name,path,size",
             )
         twice = {name for name in self._names if name and self._names.count(name) > 1}
         if twice:
             raise SourceError(
                 f"the header of {what} has the column '{visible(min(twice), 100)}' twice",
-                hint="give each column a name of its own",
+                hint="give each column its own name",
             )
-        # What `list --format tsv` writes has its own columns, no quotes, and escapes.
+        # `list --format tsv` writes the catalogue's columns, without quotes and with escapes.
         self.is_escaped = kind == "tsv" and "locator" in names and set(names) <= set(MODEL_COLUMNS)
         self._integers = frozenset(
             name
@@ -209,7 +209,7 @@ class _Header:
             return int(cell) if cell.isdecimal() and len(cell) < 19 else cell
         if name in self._tags:
             return read_tags(cell)
-        # A quote before what a spreadsheet would run as a formula is no part of the text.
+        # Our CSV guards a cell that a spreadsheet would run as a formula with a quote: drop it.
         is_guarded = cell[0] == "'" and cell[1:].startswith(_FORMULA) and not self.is_escaped
         return cell[1:] if is_guarded else cell
 
@@ -220,7 +220,7 @@ def _unescaped(cell: str) -> str:
 
 
 def _escaped(written: str) -> str:
-    r"""Return the character of ``xNN``, ``uNNNN`` or ``UNNNNNNNN``; a byte that is no text too."""
+    r"""Return the character of ``xNN``, ``uNNNN`` or ``UNNNNNNNN``; also a byte outside UTF-8."""
     code = int(written[1:], 16)
     return chr(0xDC00 + code if written[0] == "x" and code >= 0x80 else code)
 

@@ -1,8 +1,8 @@
 """The llama proxy dashboard's database, in both of its generations.
 
-github.com/bamer/nextjs-llama-async-proxy. How its columns become ours is in
-`modelstore.catalogue.foreign`; its token column is never read. A model whose file is here is
-described from the file, so that both give one row, and the dashboard's marks are kept.
+github.com/bamer/nextjs-llama-async-proxy. `modelstore.catalogue.foreign`
+maps its columns; its token column is never read. A model whose file is here is read from the
+file, so that both become one row, and keeps the dashboard's marks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PLACE_IN_HOME = ("nextjs-llama-async-proxy", "data", "llama-dashboard.db")
 
 
 def usual_places(context: Context) -> list[str]:
-    """Return where the dashboard keeps its database: in its own directory, wherever that is."""
+    """Return the database in the dashboard's own directory: the current one, or one in the home."""
     return [
         os.path.abspath(os.path.join(*_PLACE_IN_HOME[1:])),
         os.path.join(context.home, *_PLACE_IN_HOME),
@@ -40,17 +40,17 @@ def usual_places(context: Context) -> list[str]:
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
-    """Yield the models of a dashboard's database, those that are only in its log included.
+    """Yield the models of a dashboard's database, including those that are only in its log.
 
-    Raises `SourceError` where it has no table of models or cannot be read.
+    Raises `SourceError` if it has no table of models or cannot be read.
     """
     root = target.real_path
     with opened_source(root, context.timeout) as opened:
         opened.conn.execute("BEGIN")  # one state of it from beginning to end
         if expose(opened.conn, host=context.host, source=KIND) is None:
             raise SourceError(
-                f"'{opened.probe.name}' has no table of models that can be understood",
-                hint="leave --from away to find out what it is",
+                f"'{opened.probe.name}' has no table of models that modelstore understands",
+                hint="leave out --from to detect its kind",
             )
         (total,) = opened.conn.execute("SELECT count(*) FROM main.models").fetchone()
         yield from log_notes(opened, total)
@@ -68,10 +68,10 @@ def read(target: Target, context: Context) -> Iterator[Item]:
             yield Rows(rows)
 
 
-def _from_file(told: dict[str, Any], root: str, context: Context) -> Found | None:
-    """Describe a model from its file, where that is here and is one."""
-    path = from_sqlite_text(told["path"]) if told["path"] else None
-    if path is None or told["status"] != "available" or not os.path.isfile(path):
+def _from_file(row: dict[str, Any], root: str, context: Context) -> Found | None:
+    """Describe a model from its file; None if the file is not here or not a model."""
+    path = from_sqlite_text(row["path"]) if row["path"] else None
+    if path is None or row["status"] != "available" or not os.path.isfile(path):
         return None
     try:
         item = next(iter(read_file(path, context, "gguf")))
@@ -79,10 +79,10 @@ def _from_file(told: dict[str, Any], root: str, context: Context) -> Found | Non
         return None
     if not isinstance(item, Found):
         return None
-    tags = tuple(sorted({*item.model.tags, *json.loads(told["tags"])}))
-    found = fill_unknown(item, {"license": told["license"]})
-    place = Place(root, f"{root}#{told['source_id']}", KIND, told["name"])
+    tags = tuple(sorted({*item.model.tags, *json.loads(row["tags"])}))
+    found = fill_unknown(item, {"license": row["license"]})
+    place = Place(root, f"{root}#{row['source_id']}", KIND, row["name"])
     model: Model = replace(
-        found.model, tags=tags, created_at=told["created_at"] or found.model.created_at
+        found.model, tags=tags, created_at=row["created_at"] or found.model.created_at
     )
     return Found(model, found.files, place)

@@ -1,4 +1,4 @@
-"""One model record from outside on its way to a row, field by field."""
+"""One field of a record from outside as a value of a column, and the record as a whole."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _ALIASES = {
     "host": "hostname",
     "modified_at": "modified mtime last_modified modification_time",
     "created_at": "created",
-    # What is no column of its own, but says what the model is.
+    # Fields that are not columns but identify the model.
     "hf_repo": "repo_id repo hf_repo_id huggingface_repo huggingface_id",
     "hf_revision": "revision commit hf_commit",
     "hf_file": "",
@@ -80,19 +80,19 @@ _TYPE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _HOST = re.compile(r"[^\s/\\@#?]{1,255}")
 TIMES = frozenset(("modified_at", "created_at", "updated_at"))
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z")
-_MILLISECONDS = 100_000_000_000  # a time above this is no number of seconds since 1970
+_MILLISECONDS = 100_000_000_000  # a larger number counts milliseconds since 1970
 
 
 class BadRecordError(ValueError):
-    """A record that cannot be taken, and why, in words that end a sentence; safe to show."""
+    """A record that cannot be imported. The text is the reason, safe to show."""
 
 
 class InexactError(ValueError):
-    """A value that is no exact one for its column; the caller keeps it beside the columns."""
+    """A value that is not exact enough for its column. The caller keeps it in ``parameters``."""
 
 
 def column_of(name: str) -> str | None:
-    """Return the column that a field of this name is for, or None for one that is no column."""
+    """Return the column for a field of this name; None if there is none."""
     return _column_of(name) if len(name) <= MAX_NAME else None
 
 
@@ -102,9 +102,9 @@ def _column_of(name: str) -> str | None:
 
 
 def whole_number(column: str, value: object) -> int | None:
-    """Return an exact count or size; None where it is unknown (0, "", null).
+    """Return an exact count or size; None for an unknown one (0, "", null).
 
-    Raises `InexactError` for a label such as ``7B``, `BadRecordError` for what is no such number.
+    Raises `InexactError` for a label such as ``7B``, `BadRecordError` for any other value.
     """
     if value is None:
         return None
@@ -137,9 +137,9 @@ def _from_text(column: str, value: str) -> int | None:
 
 
 def layers(column: str, value: list[object]) -> tuple[int | None, bool]:
-    """Return a per-layer array's single number and whether all layers agree on it.
+    """Return the largest number of a per-layer array, and True if all layers agree.
 
-    Where they differ it is the largest. Raises `BadRecordError` where one is no number.
+    Raises `BadRecordError` if an element is not a number.
     """
     if len(value) > _MAX_LAYERS:
         raise BadRecordError(f"its {column} has {len(value)} layers")
@@ -149,7 +149,7 @@ def layers(column: str, value: list[object]) -> tuple[int | None, bool]:
 
 
 def text(column: str, value: object) -> str | None:
-    """Return a text, None where it is empty. Raises `BadRecordError` for a list or an object."""
+    """Return a text; None if it is empty. Raises `BadRecordError` for a list or an object."""
     if value is None or value == "":
         return None
     if isinstance(value, str):
@@ -164,7 +164,7 @@ def text(column: str, value: object) -> str | None:
 def moment(value: object) -> str:
     """Return a time as ISO-8601 UTC; numbers are seconds or milliseconds since 1970.
 
-    A time without a zone is taken as UTC. Raises `InexactError` for what is no time.
+    A time without a zone is UTC. Raises `InexactError` for any other value.
     """
     if isinstance(value, str) and _TIME.fullmatch(value):
         return value
@@ -220,14 +220,14 @@ CHECKED: dict[str, Callable[[object], str]] = {
     "host": _matched(_HOST),
     **dict.fromkeys(TIMES, moment),
 }
-"""The text columns that take only some texts; each raises `InexactError` for any other value."""
+"""The text columns with checked values; each check raises `InexactError` for a wrong one."""
 
 
 is_canonical_time = _TIME.fullmatch
 
 
 def as_canonical(column: str, value: str) -> bool:
-    """Tell whether a value of a checked column is already as the catalogue writes it."""
+    """Return True if a value of a checked column is already in the catalogue's form."""
     try:
         return CHECKED[column](value) == value
     except InexactError:
@@ -240,7 +240,7 @@ def read_tags(value: object) -> list[str]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise BadRecordError("its tags are no JSON array") from None
+            raise BadRecordError("its tags are not a JSON array") from None
     elif isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
@@ -249,7 +249,7 @@ def read_tags(value: object) -> list[str]:
 
 
 def is_true(value: object) -> bool:
-    """Tell whether a mark such as ``favorite`` is set: true, 1, "1", "yes"."""
+    """Return True for a set mark such as ``favorite``: true, 1, "1", "yes"."""
     return value is True or value == 1 or str(value).strip().lower() in {"1", "true", "yes", "y"}
 
 
@@ -270,14 +270,14 @@ _FILE_NAME = re.compile(r"(?:^[/~]|^[A-Za-z]:[/\\]|\.(?:gguf|safetensors)$)")
 
 
 class RecordBuilder:
-    """What has been made of a record so far: its columns, its tags, and the other fields."""
+    """A record being built: its columns, its tags, and its other fields."""
 
     def __init__(self, secrets: set[str]) -> None:
         self.columns: dict[str, object] = {}
         self.extras: dict[str, object] = {}
         self.tags: set[str] = set()
         self._secrets = secrets
-        self._reference: dict[str, str] = {}  # what Hugging Face fields say
+        self._reference: dict[str, str] = {}  # Hugging Face fields
 
     def take(self, key: str, value: object, record: Mapping[str, object]) -> None:
         """File one field under its column, or among the extras."""
@@ -298,7 +298,7 @@ class RecordBuilder:
             elif value != "":
                 self.extras[key] = value
         except BadRecordError:
-            # Under another name it may be another thing: `params` is often a set of options.
+            # An alias may mean something else: `params` is often a set of options.
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if key == column or column in _NEEDED or is_number:
                 raise
@@ -349,12 +349,12 @@ class RecordBuilder:
             self._put(column, whole_number(column, value))
 
     def _file_parameters(self, value: object) -> None:
-        """Take the catalogue's own JSON object; elsewhere ``parameters`` is often a count."""
+        """Take the catalogue's own JSON object, or a parameter count as other programs write it."""
         if isinstance(value, str) and value.lstrip().startswith("{"):
             try:
                 value = json.loads(value)
             except (ValueError, RecursionError):
-                raise BadRecordError("its parameters are no JSON object") from None
+                raise BadRecordError("its parameters are not a JSON object") from None
         if isinstance(value, dict):
             self.extras.update(value)
         elif isinstance(value, list):
@@ -369,7 +369,7 @@ class RecordBuilder:
             self._reference[column] = value
 
     def _file_model(self, value: str) -> None:
-        """``model`` is a path to some programs and a name to others."""
+        """File the field ``model``: a path in some programs, a name in others."""
         column = "path" if _FILE_NAME.search(value) else "name"
         if value and column not in self.columns:
             self.columns[column] = value
@@ -382,7 +382,7 @@ class RecordBuilder:
 
 
 def name_of(path: object, repository: str | None, identity: object) -> object:
-    """Make a name for a record that has none: the file's, the repository's, or its id."""
+    """Return a name for a record without one: its file's, its repository's, or its id."""
     if path is not None:
         name = re.split(r"[/\\]", str(path))[-1]
         return os.path.splitext(name)[0] if name.endswith((".gguf", ".safetensors")) else name

@@ -1,4 +1,4 @@
-"""An SQLite database as a source: opened so that nothing of it changes, its log included."""
+"""An SQLite database as a source: opened without changing it or its log."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_source(path: str, timeout: float = DEFAULT_TIMEOUT) -> Iterator[OpenDatabase]:
-    """Open a database that models are read from; its log is read too and never folded.
+    """Open a database to read models from it and its log. The log is never folded.
 
-    Where SQLite cannot use the files where they are, a private copy is read. Raises `SourceError`
-    for whatever must not or cannot be opened, and for an error while it is read.
+    If SQLite cannot use the files in place, a private copy is read. Raises `SourceError` if the
+    database must not or cannot be opened, and for an error while it is read.
     """
     try:
         opened = open_database(
@@ -44,10 +44,10 @@ def opened_source(path: str, timeout: float = DEFAULT_TIMEOUT) -> Iterator[OpenD
 
 
 def sqlite_kind(path: str) -> str:
-    """Return ``catalogue`` or ``dashboard`` by what the database is.
+    """Return ``catalogue`` or ``dashboard``, the kind of a database.
 
-    The log is read as well: a young database may have its first rows, and its mark, only there.
-    Raises `SourceError` where it has no table of models or cannot be read.
+    The log is read too: a new database may have its first rows, and its mark, only there.
+    Raises `SourceError` if it has no table of models or cannot be read.
     """
     with opened_source(path) as opened:
         if ownership(opened.conn) == "catalogue":
@@ -62,9 +62,9 @@ def sqlite_kind(path: str) -> str:
 
 
 def log_notes(opened: OpenDatabase, total: int) -> Iterator[Note | Skipped]:
-    """Yield what the person should know of how the database was read; `total` is its models.
+    """Yield notes on how the database was read. `total` is its number of models.
 
-    A log of which SQLite would drop commits was not read whole: that is a skip.
+    A log that SQLite would read only in part is a skip.
     """
     log = f"{opened.probe.name}-wal"
     for warning in opened.warnings:
@@ -85,7 +85,7 @@ def log_notes(opened: OpenDatabase, total: int) -> Iterator[Note | Skipped]:
 
 
 def _count_without_log(opened: OpenDatabase) -> int | None:
-    """Count the models in the main file alone; None where it is not whole by itself."""
+    """Count the models in the main file alone; None if it cannot be read without its log."""
     try:
         main = connect(opened.path, "immutable")
     except sqlite3.Error:

@@ -41,28 +41,28 @@ _WRAPPERS = frozenset(("models", "data"))
 
 
 def refuse_constant(name: str) -> float:
-    """Refuse NaN and Infinity, which are no JSON and which SQLite's JSON cannot hold."""
-    raise ValueError(f"{name} is no JSON number")
+    """Refuse NaN and Infinity, which are not JSON and which SQLite's JSON cannot hold."""
+    raise ValueError(f"{name} is not a JSON number")
 
 
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 scan: Callable[[str, int], tuple[object, int]] = make_scanner(cast("Any", DECODER))
 """Reads one value: ``scan(text, start)`` is the value and its end, or raises StopIteration,
-ValueError or RecursionError. It is what ``json.loads`` does without its checks of the argument."""
+ValueError or RecursionError. It is ``json.loads`` without the checks of its argument."""
 
 
 class MalformedError(ValueError):
-    """The document is no JSON from here on; why, safe to show."""
+    """A document that stops being JSON. The text is the reason, safe to show."""
 
 
 class Document:
-    """Reads the records of a document from blocks of text.
+    """A parser that reads the records of a JSON document from blocks of text.
 
-    ``plain`` tells of the record just read whether it holds nothing suspect.
+    `plain` is True if the last record needs no careful check.
     """
 
     def __init__(self, blocks: Iterator[tuple[str, bool]]) -> None:
-        """Read `blocks`, each a text and whether it was UTF-8."""
+        """Read `blocks`: each is a text, and True if it was UTF-8."""
         self._blocks = blocks
         self._text = ""
         self._at = 0
@@ -75,11 +75,11 @@ class Document:
 
     @property
     def line(self) -> int:
-        """The line that reading has come to, from 1."""
+        """The current line, from 1."""
         return self._lines + self._text.count("\n", 0, self._at) + 1
 
     def records(self) -> Iterator[object]:
-        """Yield each record, of whatever type it is. Raises `MalformedError`."""
+        """Yield each record, a value of any type. Raises `MalformedError`."""
         while self._peek():
             if self._peek() == "[":
                 yield from self._elements()
@@ -89,7 +89,7 @@ class Document:
                 raise MalformedError("it is neither an array nor an object")
 
     def _fill(self) -> bool:
-        """Take one more block, drop what was read, and tell whether there was one."""
+        """Take one more block and drop the text already read; return False at the end."""
         text, is_utf8 = next(self._blocks, ("", True))
         if not text:
             self._ended = True
@@ -103,7 +103,7 @@ class Document:
         return True
 
     def _peek(self) -> str:
-        """Return the next character that is no space, or "" at the end."""
+        """Return the next character after white space, or "" at the end."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -122,13 +122,13 @@ class Document:
         return found
 
     def _value(self) -> object:
-        """Read one value, however many blocks it takes."""
+        """Read one value, across as many blocks as it spans."""
         self._peek()
         while True:
             try:
                 value, end = scan(self._text, self._at)
             except StopIteration as stop:
-                needs_more, reason = stop.value >= len(self._text) - 16, "no JSON value"
+                needs_more, reason = stop.value >= len(self._text) - 16, "not a JSON value"
             except json.JSONDecodeError as error:
                 needs_more = error.pos >= len(self._text) - 16 or self._is_open_text(error.pos)
                 reason = error.msg
@@ -147,11 +147,11 @@ class Document:
             self._grow(reason)
 
     def _is_open_text(self, start: int) -> bool:
-        """Tell whether a text begins at `start` that does not end in what is held."""
+        """Return True if a JSON string begins at `start` and does not end in the held text."""
         return _OPEN_TEXT.match(self._text, start) is not None
 
     def _note(self, end: int) -> None:
-        """Remember whether what was just read is plain, and step over it."""
+        """Note whether the value that ends at `end` is plain, and step over it."""
         self.plain = self._is_utf8 and not (
             self._suspects
             and any(self._text.find(mark, self._at, end) >= 0 for mark in self._suspects)
@@ -159,7 +159,7 @@ class Document:
         self._at = end
 
     def _grow(self, reason: str) -> None:
-        """Double what is held of a value that goes on."""
+        """Double the held text of an unfinished value."""
         held = len(self._text) - self._at
         if held > MAX_RECORD:
             raise MalformedError(_TOO_LARGE)
@@ -190,7 +190,7 @@ class Document:
             key = self._value()
             plain = plain and self.plain
             if not isinstance(key, str):
-                raise MalformedError("a field's name is no text")
+                raise MalformedError("a field's name is not a text")
             self._expect(":")
             if key in _WRAPPERS and self._peek() == "[" and not record.get("name"):
                 wrapped = True
@@ -215,7 +215,7 @@ _BATCH = 4000  # rows
 
 
 def read_lines(target: Target, context: Context) -> Iterator[Item]:
-    """Yield the models of JSON lines; a line that is none is skipped with its number."""
+    """Yield the models of JSON lines. A bad line is skipped and named by its number."""
     records = RecordReader("jsonl", context, base_directory(target))
     name = target_name(target)
     count = 0
@@ -245,7 +245,7 @@ def _rows_of(block: Block, records: RecordReader, name: str) -> tuple[list[Row],
                 try:
                     row = quick(record)
                 except BadRecordError:
-                    row = None  # said below
+                    row = None  # the careful way reports it
         if row is None and (block.cut or line.strip()):
             try:
                 row = _careful_row(line, records, cut=block.cut)
@@ -263,16 +263,16 @@ def _careful_row(line: str, records: RecordReader, *, cut: bool) -> Row:
         record = DECODER.decode(line)
     except RecursionError:
         raise BadRecordError("it is nested too deeply") from None
-    except json.JSONDecodeError as error:  # its own line number would be 1, always
+    except json.JSONDecodeError as error:  # its own line number is always 1
         reason = f"{visible(error.msg, 100)} at character {error.pos + 1:,}"
-        raise BadRecordError(f"it is no JSON: {reason}") from None
+        raise BadRecordError(f"it is not JSON: {reason}") from None
     except ValueError as error:
-        raise BadRecordError(f"it is no JSON: {visible(str(error), 120)}") from None
+        raise BadRecordError(f"it is not JSON: {visible(str(error), 120)}") from None
     return records.row(as_mapping(record))
 
 
 def as_mapping(record: object) -> Mapping[str, object]:
-    """Return a JSON value that is an object. Raises `BadRecordError` for any other."""
+    """Return a JSON object. Raises `BadRecordError` for any other value."""
     if not isinstance(record, dict):
         kinds = {list: "an array", str: "a text", type(None): "null", bool: "true or false"}
         raise BadRecordError(f"it is {kinds.get(type(record), 'a number')}, not an object")
@@ -280,7 +280,7 @@ def as_mapping(record: object) -> Mapping[str, object]:
 
 
 def read_document(target: Target, context: Context) -> Iterator[Item]:
-    """Yield the models of a JSON document. Raises `SourceError` where it is none at all."""
+    """Yield the models of a JSON document. Raises `SourceError` if it is not JSON at all."""
     records = RecordReader("json", context, base_directory(target))
     name = target_name(target)
     rows: list[Row] = []
@@ -301,10 +301,10 @@ def read_document(target: Target, context: Context) -> Iterator[Item]:
                 where = f"{name} line {document.line}"
                 if not count:
                     raise SourceError(
-                        f"'{visible(where, 200)}' is no JSON: {visible(str(error), 200)}",
+                        f"'{visible(where, 200)}' is not JSON: {visible(str(error), 200)}",
                         hint="for one object a line use --from jsonl",
                     ) from None
-                yield Skipped(where, f"the rest is no JSON: {error}")
+                yield Skipped(where, f"the rest is not JSON: {error}")
                 break
             if len(rows) >= _BATCH:
                 yield Rows(rows)
@@ -322,7 +322,7 @@ def _row_of(record: object, records: RecordReader, *, plain: bool) -> Row:
 
 
 def _texts(target: Target, stream: BinaryIO) -> Iterator[tuple[str, bool]]:
-    """Yield the document's text in blocks that end between characters."""
+    """Yield the document's text in blocks of whole characters, each with its `is_utf8`."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     for data in raw_blocks(target, stream):
         text = decoder.decode(data)

@@ -1,8 +1,8 @@
-"""Model records from outside, one mapping of fields each, as rows of the catalogue.
+"""Records from outside, each a mapping of fields, as rows of the catalogue.
 
-A million records come through here, so a record whose fields are all plain ones goes a short way:
-its keys and types, taken together, choose a `_Shape` that was worked out once. Every other record
-goes the careful way, field by field. Both give the same row.
+A million records pass through here, so a record of plain fields takes a short way: its keys and
+types select a `_Shape` that is computed once. Every other record is read field by field. Both
+ways give the same row.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How records with the same keys and the same types of values become rows."""
+    """The recipe that turns records with the same keys and types into rows."""
 
-    pick: Callable[[tuple[object, ...]], Row]  # from what is derived, then the record's values
+    pick: Callable[[tuple[object, ...]], Row]  # from the derived values and then the record's
     name: int  # positions among the values
     path: int | None
     locator: int | None
@@ -65,17 +65,17 @@ class _Shape:
     times: tuple[int, ...]
     checked: tuple[tuple[int, str], ...]  # with the column; few different values
     words: Callable[[tuple[object, ...]], object] | None  # these values
-    canonical: set[object]  # such values that were found to be as the catalogue writes them
+    canonical: set[object]  # values that are known to be in the catalogue's form
     extras: tuple[tuple[int, str], ...]  # with the field's name
 
 
-# What is derived for every record, in the order in which `_Shape.pick` is given it.
+# The derived values of every record, in the order that `_Shape.pick` takes.
 _DERIVED = ("id", "locator", "source", "status", "tags", "host", "path", "parameters")
-_NOTHING = len(_DERIVED)  # then a None for the columns that the record does not have
+_NOTHING = len(_DERIVED)  # then a None, for the columns that the record lacks
 
 
 class RecordReader:
-    """Turns the records of one source into rows; what was left out is told by `notes`."""
+    """A reader that turns the records of one source into rows; `notes` lists dropped fields."""
 
     def __init__(self, kind: str, context: Context, base: str) -> None:
         """Read records of `kind`; relative paths in them start from the directory `base`."""
@@ -89,17 +89,17 @@ class RecordReader:
         self._trimmed = 0
 
     def row(self, record: Mapping[str, object]) -> Row:
-        """Return the row of one record, the careful way. Raises `BadRecordError`."""
-        draft = RecordBuilder(self._secrets)
+        """Return the row of any record, field by field. Raises `BadRecordError`."""
+        builder = RecordBuilder(self._secrets)
         for key, value in record.items():
             if value is not None:
-                draft.take(key, value, record)
-        return self._finished(draft)
+                builder.take(key, value, record)
+        return self._finished(builder)
 
     def quick_row(self, record: dict[str, object]) -> Row | None:
         """Return the row of a plain record, or None for one that needs `row`.
 
-        The caller has made sure that no text in it holds a lone surrogate or a NUL character.
+        The caller ensures that no text in it holds a lone surrogate or a NUL character.
         """
         values: tuple[Any, ...] = tuple(record.values())
         key = (tuple(record), tuple(map(type, values)))
@@ -138,7 +138,7 @@ class RecordReader:
         return shape.pick((identity, locator, *derived, *values))
 
     def notes(self) -> Iterator[Note]:
-        """Yield what the person should know of what was left out."""
+        """Yield notes on the fields that were left out."""
         if self._secrets:
             names = ", ".join(sorted(self._secrets)[:8])
             yield Note(f"fields that hold secrets were left out: {names}")
@@ -186,10 +186,10 @@ class RecordReader:
                     break
         return encoded
 
-    def _finished(self, draft: RecordBuilder) -> Row:
-        columns = draft.columns
+    def _finished(self, builder: RecordBuilder) -> Row:
+        columns = builder.columns
         columns.setdefault("host", self._host)
-        self._identify(columns, draft)
+        self._identify(columns, builder)
         locator = str(columns["locator"])
         identity = model_id(locator)
         given = columns.pop("id", None)
@@ -199,19 +199,19 @@ class RecordReader:
         columns.setdefault("source", self._kind)
         remote = "path" not in columns and not locator.startswith(("file:", "name:"))
         columns.setdefault("status", "remote" if remote else "available")
-        columns["tags"] = _encode(sorted(draft.tags))
-        columns["parameters"] = self._extras_text(draft.extras) if draft.extras else None
+        columns["tags"] = _encode(sorted(builder.tags))
+        columns["parameters"] = self._extras_text(builder.extras) if builder.extras else None
         return tuple(
             to_sqlite_text(value) if isinstance(value, str) else value
             for value in map(columns.get, MODEL_COLUMNS)
         )
 
-    def _identify(self, columns: dict[str, object], draft: RecordBuilder) -> None:
-        """Settle what the model is and what it is called."""
+    def _identify(self, columns: dict[str, object], builder: RecordBuilder) -> None:
+        """Set the locator and the name of the model."""
         path, host = columns.get("path"), str(columns["host"])
         if path is not None and "locator" not in columns and host == self._host:
             path = columns["path"] = self._paths.canonical(str(path))
-        repository = draft.repository()
+        repository = builder.repository()
         name = columns.get("name") or name_of(path, repository, columns.get("id"))
         if name is None and "locator" in columns:
             name = re.split(r"[/:#]", str(columns["locator"]))[-1] or None
@@ -221,12 +221,12 @@ class RecordReader:
         if "locator" not in columns:
             local = None if path is None else file_locator(host, str(path))
             columns["locator"] = local or repository or f"name:{name}"
-        if draft.extras.get("locator") == columns["locator"]:
-            del draft.extras["locator"]  # too long to be taken on trust, and it is the same
+        if builder.extras.get("locator") == columns["locator"]:
+            del builder.extras["locator"]  # it was too long to be checked, and is the same
 
 
 def _shape_of(keys: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:
-    """Work out the short way for records of these keys and types; None where there is none."""
+    """Compute the short way for records of these keys and types; None if they have none."""
     at: dict[str, int] = {}
     extras: list[tuple[int, str]] = []
     for position, (key, kind) in enumerate(zip(keys, types, strict=True)):
@@ -241,7 +241,7 @@ def _shape_of(keys: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:
             at[column] = position
     if "name" not in at:
         return None
-    if "locator" in at:  # a row of a catalogue, which says all that would be derived
+    if "locator" in at:  # a row of a catalogue, with all derived values
         if "status" not in at or ("parameters" in at and extras):
             return None
     elif not _ONLY_OWN.isdisjoint(at):
@@ -283,12 +283,12 @@ def _is_canonical(shape: _Shape, values: tuple[Any, ...]) -> bool:
 
 
 def _picker(positions: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
-    """Return what picks the values at `positions`, as a tuple of at least two."""
+    """Return a function that picks the values at `positions`, as a tuple of at least two."""
     return itemgetter(*positions, positions[0]) if positions else None
 
 
 def _is_own(shape: _Shape, values: tuple[Any, ...], identity: str) -> bool:
-    """Tell whether a record's locator and id are as the catalogue writes them."""
+    """Return True if a record's locator and id are in the catalogue's form."""
     locator = values[shape.locator or 0]
     is_same = shape.id is None or values[shape.id] == identity
     return is_same and "@" not in locator and is_locator(locator)

@@ -1,8 +1,8 @@
 """A bounded HTTP client: one address, whole-request deadlines, JSON replies of a known size.
 
-A server is as hostile as a file. Each request ends within its deadline however slowly the reply
-drips, a reply is bounded in size, nothing is followed to another server, no proxy is
-asked, and the API key goes to the given address alone: never into a message, a log or a repr.
+A server is as hostile as a file. Each request ends at its deadline, however slowly the reply
+arrives. A reply is bounded in size. Redirects to other servers are not followed, and no proxy is
+used. The API key goes to the given address alone: never into a message, a log or a repr.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CHUNK = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server answered."""
+    """The reply of a server."""
 
     status: int
     headers: Mapping[str, str]  # names are compared without case
@@ -47,7 +47,7 @@ class Reply:
 
 
 class ReplyFaultError(Exception):
-    """A reply that is not taken; its text says what the server did."""
+    """A reply that is refused. The text says what the server did."""
 
     def __init__(self, what: str, status: int) -> None:
         super().__init__(what)
@@ -57,8 +57,8 @@ class ReplyFaultError(Exception):
 class Exchange:
     """A request that ends at its deadline, a moment of the monotonic clock.
 
-    The timeouts of sockets begin anew with each byte, and name look-ups have none: so the
-    exchange runs in a thread, which loses its socket when the time is over.
+    A socket's timeout starts again with each byte, and a name look-up has none. So the exchange
+    runs in a thread, whose socket is shut down at the deadline.
     """
 
     def __init__(self, address: Address, deadline: float) -> None:
@@ -78,7 +78,7 @@ class Exchange:
     def run(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
     ) -> Reply:
-        """Return the reply. Raises `ReplyFaultError`, TimeoutError, and what urllib3 raises."""
+        """Return the reply. Raises `ReplyFaultError`, TimeoutError and the errors of urllib3."""
         future: Future[Reply] = Future()
 
         def work() -> None:
@@ -105,7 +105,7 @@ class Exchange:
     ) -> Reply:
         self.connection.connect()
         self.socket = self.connection.sock
-        if self._left() <= 0:  # nobody waits any more, and nobody will cut this socket
+        if self._left() <= 0:  # nobody waits any more, so nobody would shut this socket down
             raise TimeoutError
         self.connection.request(method, target, body=body, headers=headers, preload_content=False)
         response = self.connection.getresponse()
@@ -115,10 +115,10 @@ class Exchange:
             response.close()
 
     def _body(self, response: BaseHTTPResponse) -> bytes:
-        """Read at most `MAX_BODY` bytes, whatever the server says of their number."""
+        """Read at most `MAX_BODY` bytes, whatever length the server announces."""
         status = response.status
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise ReplyFaultError("sent a compressed reply, which was not asked for", status)
+            raise ReplyFaultError("sent a compressed reply that was not requested", status)
         chunks: list[bytes] = []
         size = 0
         while chunk := response.read(_CHUNK, decode_content=False):
@@ -134,7 +134,7 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
 class ReplyError(SourceError):
-    """A server that does not answer (``status`` is None), or not with what was asked for."""
+    """A server that does not answer (``status`` is None), or answers with an error."""
 
     def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -143,14 +143,14 @@ class ReplyError(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Asks one server for JSON. ``timeout`` is the seconds that each request may take in all."""
+    """A client that gets JSON from one server. `timeout` limits each request, in seconds."""
 
     address: Address
     timeout: float
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a key that no header can carry: the HTTP library would print it."""
+        """Refuse a key that no header can hold: the HTTP library would print it."""
         if self.api_key is not None and not re.fullmatch(r"[\x21-\x7e]+", self.api_key):
             raise SourceError(
                 "the API key is empty or holds a space, a line break or a sign outside ASCII",
@@ -158,18 +158,18 @@ class Client:
             )
 
     def get(self, path: str) -> object:
-        """Return the JSON value at `path`. Raises `ReplyError` where there is none."""
+        """Return the JSON value at `path`. Raises `ReplyError`."""
         return self._json("GET", path, None)
 
     def optional(self, path: str) -> dict[str, object]:
-        """Return the JSON object at `path`, or an empty one where the server has none to give."""
+        """Return the JSON object at `path`; an empty one if the server gives none."""
         try:
             return mapping(self.get(path))
         except ReplyError:
             return {}
 
     def post(self, path: str, payload: object) -> object:
-        """Return the JSON value with which `payload` is answered. Raises `ReplyError`."""
+        """Post `payload` and return the JSON value of the reply. Raises `ReplyError`."""
         return self._json("POST", path, json.dumps(payload).encode())
 
     def _json(self, method: str, path: str, body: bytes | None) -> object:
@@ -223,7 +223,7 @@ class Client:
             ) from None
 
     def _redirected(self, target: str, reply: Reply) -> str:
-        """Return the request target that a redirect names, on this same server or not at all."""
+        """Return the path that a redirect names. Raises `ReplyError` for another server."""
         here = self.address.url.removesuffix(self.address.path) + target
         try:
             there = urlsplit(urljoin(here, reply.headers.get("Location", "")))
@@ -236,7 +236,7 @@ class Client:
             self.address.port,
         ):
             raise self._error(
-                "redirects to another server, which is not followed",
+                "redirects to another server, which modelstore does not follow",
                 reply.status,
                 hint="import from that server's own address if you trust it",
             )
@@ -246,7 +246,7 @@ class Client:
         from urllib3 import exceptions
 
         if isinstance(error, exceptions.NameResolutionError):
-            return self._error("has a host name that is not known", hint=ADDRESS_HINT)
+            return self._error("has an unknown host name", hint=ADDRESS_HINT)
         if isinstance(error, exceptions.NewConnectionError):
             return self._error("does not answer", hint="is the server running, and on this port?")
         if isinstance(error, (TimeoutError, exceptions.TimeoutError)):
@@ -263,6 +263,6 @@ class Client:
     def _error(
         self, what: str, status: int | None = None, *, hint: str | None = None
     ) -> ReplyError:
-        if self.api_key:  # a server may send it back, in the address of a redirect for one
+        if self.api_key:  # a server may echo it, such as in a redirect
             what = what.replace(self.api_key, "***")
         return ReplyError(f"{self.address.url} {what}", hint=hint, status=status)

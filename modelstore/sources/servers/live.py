@@ -1,4 +1,4 @@
-"""A live server of an unknown kind: ask which kind answers, and read it as that kind."""
+"""A live server of unknown kind: each kind is tried, and the first that answers reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A live llama-server, as a router over many models or with a single one.
+"""A live llama-server: a router over many models, or a single model.
 
 https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 """
@@ -24,14 +24,14 @@ _MAX_PATH = 4096  # characters
 
 
 def usual_places(context: Context) -> list[str]:
-    """Return where it listens: the port that it is told, else its default, new and old."""
+    """Return the address at its configured port, or at its new and old default ports."""
     port = context.environ.get("LLAMA_ARG_PORT", "")
     ports = [port] if port.isdecimal() and port.isascii() else ["9931", "8080"]
     return [f"http://127.0.0.1:{port}" for port in ports]
 
 
 def recognises(client: Client, listing: object) -> bool:
-    """Whether its models are llama.cpp's own, or it lists none and has a llama-server's props."""
+    """Return True if it lists llama.cpp's models, or lists none and has llama-server's props."""
     models = array(mapping(listing).get("data"))
     if models:
         return any(mapping(model).get("owned_by") == "llamacpp" for model in models)
@@ -47,7 +47,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
 
 
 def items(server: Server) -> Iterator[Item]:
-    """Yield the models that it serves or, as a router, could serve."""
+    """Yield the models that it serves, or that a router can load."""
     try:
         listing = server.client.get("/models")
     except ReplyError as error:
@@ -58,7 +58,7 @@ def items(server: Server) -> Iterator[Item]:
     if any("status" in mapping(model) for model in array(listed)):
         yield from server.models(listed, "id", _of_router)
         return
-    props = server.client.optional("/props")  # refused without a key, where the list is not
+    props = server.client.optional("/props")  # unlike the list, this may need a key
     if props.get("role") == "router":
         props = {}
     yield from server.models(listed, "id", lambda _name, model: _single(model, props))
@@ -106,7 +106,7 @@ def _single(model: dict[str, object], props: dict[str, object]) -> ServerModel:
 
 def _real_path(value: object) -> str | None:
     path = text(value, _MAX_PATH)
-    return None if path == "none" else path  # a router's word for having no model itself
+    return None if path == "none" else path  # a router without a model of its own
 
 
 def _input_modalities(model: dict[str, object]) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""A live LM Studio server, by its own API.
+"""A live LM Studio server, read through its own API.
 
 https://lmstudio.ai/docs/developer/rest
 """
@@ -23,13 +23,13 @@ _TYPES = {"llm": "model", "vlm": "model", "embeddings": "embedding"}
 
 
 def usual_places(_context: Context) -> list[str]:
-    """Return where it listens unless told otherwise."""
+    """Return its default address."""
     return ["http://127.0.0.1:1234"]
 
 
 def recognises(client: Client, listing: object) -> bool:
-    """Whether it lists models with what only LM Studio says of them."""
-    del listing  # which looks like anybody's
+    """Return True if it lists models with a field that only LM Studio has."""
+    del listing  # not distinctive
     models = array(client.optional(_PATH).get("data"))
     return any("compatibility_type" in mapping(model) for model in models)
 
@@ -42,11 +42,11 @@ def read(target: Target, context: Context) -> Iterator[Item]:
 
 
 def items(server: Server) -> Iterator[Item]:
-    """Yield the models that it has, loaded or not."""
-    yield from server.models(mapping(server.client.get(_PATH)).get("data", {}), "id", _tell)
+    """Yield its models, loaded or not."""
+    yield from server.models(mapping(server.client.get(_PATH)).get("data", {}), "id", _model)
 
 
-def _tell(_name: str, model: dict[str, object]) -> ServerModel:
+def _model(_name: str, model: dict[str, object]) -> ServerModel:
     return ServerModel(
         state=text(model.get("state"), 40),
         columns={

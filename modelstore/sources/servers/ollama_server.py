@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 KIND = "ollama-server"
 
-_DETAILS_PATIENCE = 12  # times the patience with one request: for the details of all models
-_MAX_MODELFILE = 1_000_000  # characters; whole licences are in it
+_DETAILS_TIMEOUTS = 12  # the details of all models may take this many timeouts of one request
+_MAX_MODELFILE = 1_000_000  # characters; it may hold whole licences
 _FROM = re.compile(r"^FROM[ \t]+(.{1,4000}[/\\]sha256[-:]([0-9a-f]{64}))[ \t]*\r?$", re.MULTILINE)
 _COLUMNS = {
     "context_length": "context_length",
@@ -38,7 +38,7 @@ _COLUMNS = {
 
 
 def usual_places(context: Context) -> list[str]:
-    """Return where it listens: as ``OLLAMA_HOST`` says, which may be a host, a port, or both."""
+    """Return the address in ``OLLAMA_HOST``, or the default one."""
     setting = context.environ.get("OLLAMA_HOST", "").strip().rstrip("/") or "127.0.0.1"
     if "://" in setting:
         return [setting]
@@ -46,8 +46,8 @@ def usual_places(context: Context) -> list[str]:
 
 
 def recognises(client: Client, listing: object) -> bool:
-    """Whether it lists models the way of Ollama."""
-    del listing  # which looks like anybody's
+    """Return True if it has Ollama's list of models."""
+    del listing  # not distinctive
     return "models" in client.optional("/api/tags")
 
 
@@ -59,28 +59,28 @@ def read(target: Target, context: Context) -> Iterator[Item]:
 
 
 def items(server: Server) -> Iterator[Item]:
-    """Yield the models that it has, in its store or in the cloud."""
+    """Yield its models, in its store or in the cloud."""
     tags = mapping(server.client.get("/api/tags"))
     reader = _Reader(server)
-    yield from server.models(tags.get("models", {}), "name", reader.tell)
+    yield from server.models(tags.get("models", {}), "name", reader.model)
 
 
 class _Reader:
-    """Asks for the details of each model while patience lasts."""
+    """A reader that asks for the details of each model until its time is up."""
 
     def __init__(self, server: Server) -> None:
         running = server.client.optional("/api/ps")
         self.client = server.client
-        self.deadline = monotonic() + _DETAILS_PATIENCE * server.client.timeout
+        self.deadline = monotonic() + _DETAILS_TIMEOUTS * server.client.timeout
         self.running = {mapping(one).get("name") for one in array(running.get("models"))}
-        self.tells_running = "models" in running
+        self.knows_running = "models" in running
 
-    def tell(self, name: str, model: dict[str, object]) -> ServerModel:
-        """Return what the list and the details say of one model."""
+    def model(self, name: str, entry: dict[str, object]) -> ServerModel:
+        """Return one model from its entry in the list and its details."""
         show = self._details(name)
-        details = mapping(show.get("details")) or mapping(model.get("details"))
+        details = mapping(show.get("details")) or mapping(entry.get("details"))
         cloud = {
-            key: text(model.get(key)) or text(show.get(key))
+            key: text(entry.get(key)) or text(show.get(key))
             for key in ("remote_host", "remote_model")
         }
         weights = _FROM.search(text(show.get("modelfile"), _MAX_MODELFILE) or "")
@@ -88,18 +88,18 @@ class _Reader:
         if "embedding" in texts(show.get("capabilities")):
             columns["type"] = "embedding"
         if not any(cloud.values()):
-            columns["file_size"] = count_or_none(model.get("size"))
-        columns["modified_at"] = utc(model.get("modified_at"))
+            columns["file_size"] = count_or_none(entry.get("size"))
+        columns["modified_at"] = utc(entry.get("modified_at"))
         state = "loaded" if name in self.running else "unloaded"
         return ServerModel(
-            state=state if self.tells_running else None,
+            state=state if self.knows_running else None,
             path=weights[1] if weights else None,
             sha256=weights[2] if weights else None,
             columns=columns,
             facts={
                 "format": text(details.get("format"), 40),
                 "capabilities": texts(show.get("capabilities"), 40) or None,
-                "manifest_digest": text(model.get("digest"), 100),
+                "manifest_digest": text(entry.get("digest"), 100),
                 **cloud,
             },
             locator=remote_locator(cloud, name) if any(cloud.values()) else None,
@@ -112,7 +112,7 @@ class _Reader:
         try:
             return mapping(self.client.post("/api/show", {"model": name}))
         except ReplyError as error:
-            if error.status is None:  # it has stopped answering: the list must do
+            if error.status is None:  # it stopped answering: use the list alone
                 self.deadline = 0.0
             return {}
 

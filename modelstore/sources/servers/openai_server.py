@@ -20,12 +20,12 @@ KIND = "openai-server"
 
 
 def usual_places(_context: Context) -> list[str]:
-    """Return nothing: such a server may listen anywhere."""
+    """Return no address: such a server may listen anywhere."""
     return []
 
 
 def recognises(_client: Client, listing: object) -> bool:
-    """Whether there is a list at all."""
+    """Return True if there is a list at all."""
     return isinstance(mapping(listing).get("data"), list)
 
 
@@ -37,11 +37,11 @@ def read(target: Target, context: Context) -> Iterator[Item]:
 
 
 def items(server: Server) -> Iterator[Item]:
-    """Yield the models that it lists. Their ``created`` is left out: many servers say now."""
-    yield from server.models(mapping(server.client.get("/v1/models")).get("data", {}), "id", _tell)
+    """Yield its models without their ``created``: many servers give the current time."""
+    yield from server.models(mapping(server.client.get("/v1/models")).get("data", {}), "id", _model)
 
 
-def _tell(_name: str, model: dict[str, object]) -> ServerModel:
+def _model(_name: str, model: dict[str, object]) -> ServerModel:
     lengths = (model.get("max_model_len"), model.get("context_length"), model.get("context_window"))
     return ServerModel(
         columns={

@@ -1,7 +1,7 @@
-"""What every kind of live server has in common: an address, a list of models, and their files.
+"""The common part of all kinds of live servers: an address, a list of models, their files.
 
-A model that a server on this machine reads from a file that we can see is that file; any other
-is known by the server's address and its own name for it.
+A model of a server on this machine is identified by its file if that is here. Any other model is
+identified by the server's address and its name there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ServerKind(Protocol):
-    """One kind of server; a module of this package is one."""
+    """The protocol of one kind of server, implemented by a module of this package."""
 
     KIND: str
 
@@ -38,30 +38,30 @@ class ServerKind(Protocol):
         ...
 
     def recognises(self, client: Client, listing: object) -> bool:
-        """Whether such a server answers, which gave `listing` at ``/v1/models``."""
+        """Return True if such a server answers. `listing` is its reply at ``/v1/models``."""
         ...
 
     def items(self, server: Server) -> Iterator[Item]:
-        """Yield the models that it has. Raises `SourceError` where it does not list them."""
+        """Yield its models. Raises `SourceError` if it does not list them."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerModel:
-    """What a server tells of one model; None is unknown, as ever."""
+    """One model as a server describes it. None is unknown."""
 
     state: str | None = None
     path: str | None = None  # of the weights, on the server's machine
     sha256: str | None = None  # of the weights
     columns: Mapping[str, Any] = field(default_factory=dict)  # by the names of `Model`'s fields
     facts: Mapping[str, object] = field(default_factory=dict)  # into `parameters`
-    locator: str | None = None  # where the model is no one server's
-    store: str | None = None  # the kind of store that its file lies in, if not a loose one
+    locator: str | None = None  # if the model is not bound to this server
+    store: str | None = None  # the kind of store that holds its file; None for a loose file
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that models are read from, as a value of its ``kind``."""
+    """A live server to read models from. `kind` is its kind of source."""
 
     kind: str
     client: Client
@@ -70,7 +70,7 @@ class Server:
 
     @classmethod
     def at(cls, target: Target, context: Context, kind: str) -> Server:
-        """Return the server at an address; nothing is asked yet. Raises `SourceError`."""
+        """Return the server at an address, without asking it. Raises `SourceError`."""
         client = Client(Address.parse(target.text), context.timeout, context.api_key or None)
         return cls(kind, client, context)
 
@@ -89,18 +89,18 @@ class Server:
         self,
         listed: object,
         key: str,
-        tell: Callable[[str, dict[str, object]], ServerModel],
+        describe_model: Callable[[str, dict[str, object]], ServerModel],
     ) -> Iterator[Item]:
-        """Yield an item for each object of a list, whose name is under `key`.
+        """Yield an item for each object of a list. `key` is the field with its name.
 
-        Raises `SourceError` where it is no list.
+        Raises `SourceError` if `listed` is not a list.
         """
         if listed is None:  # how Go writes an empty list
             return
         if not isinstance(listed, list):
             raise SourceError(
                 f"{self.url} answered, but not with a list of models",
-                hint="is it another kind of server? leave --from away to find out",
+                hint="is it another kind of server? leave out --from to detect it",
             )
         names: set[str] = set()
         for number, entry in enumerate(listed, start=1):
@@ -111,31 +111,35 @@ class Server:
                 yield Skipped(f"{self.url}#{name}", "is listed twice")
             else:
                 names.add(name)
-                yield self._item(name, tell(name, entry))
+                yield self._item(name, describe_model(name, entry))
 
-    def _item(self, name: str, told: ServerModel) -> Item:
-        place = Place(self.url, f"{self.url}#{name}", self.kind, name, told.state)
-        if told.path and self.client.address.is_loopback and os.path.isabs(told.path):
-            with suppress(OSError, ValueError):  # the path is one in a container, most likely
-                file = local_file(told.path, sha256=told.sha256)
-                if (item := self._of_file(name, file, told, place)) is not None:
+    def _item(self, name: str, served: ServerModel) -> Item:
+        place = Place(self.url, f"{self.url}#{name}", self.kind, name, served.state)
+        if served.path and self.client.address.is_loopback and os.path.isabs(served.path):
+            with suppress(OSError, ValueError):  # probably a path in a container
+                file = local_file(served.path, sha256=served.sha256)
+                if (item := self._of_file(name, file, served, place)) is not None:
                     return item
-        return self._remote(name, told, place)
+        return self._remote(name, served, place)
 
-    def _of_file(self, name: str, file: LocalFile, told: ServerModel, place: Place) -> Item | None:
-        """Make an item of a file here that the server reads, if it is a model."""
+    def _of_file(
+        self, name: str, file: LocalFile, served: ServerModel, place: Place
+    ) -> Item | None:
+        """Make an item of the server's file if it is here and a model."""
         known = self.context.known.get(file.real)
         if known and (known.size, known.mtime_ns) == (file.size, file.mtime_ns):
             return Unchanged(known.locator, place)
-        own = name if told.store else None
-        origin = Origin(source=told.store, name=own, place=place, source_id=own, extra=told.facts)
+        own = name if served.store else None
+        origin = Origin(
+            source=served.store, name=own, place=place, source_id=own, extra=served.facts
+        )
         item = describe(self._group(file), origin, self.context)
         if isinstance(item, Skipped):
             return None
-        return fill_unknown(item, told.columns) if isinstance(item, Found) else item
+        return fill_unknown(item, served.columns) if isinstance(item, Found) else item
 
     def _group(self, file: LocalFile) -> Group:
-        """Return the file with its shards and companions, just as a scan of its folder would."""
+        """Return the file with its shards and companions, as a scan of its folder does."""
         folder = os.path.dirname(file.path)
         if folder not in self._folders:
             self._folders[folder] = group_files(_relevant(folder))
@@ -144,21 +148,21 @@ class Server:
                 return group
         return Group("gguf", (file,))
 
-    def _remote(self, name: str, told: ServerModel, place: Place) -> Found:
+    def _remote(self, name: str, served: ServerModel, place: Place) -> Found:
         """Make an item of a model that has no file here."""
         address, context = self.client.address, self.context
         # An address like localhost means another machine on each: the host's name tells which.
         host = context.host if address.is_loopback else address.host
-        locator = told.locator or f"{address.url_on(host)}#{name}"
-        known = {column: value for column, value in told.columns.items() if value is not None}
-        facts = {**told.facts, "model_path": told.path}
+        locator = served.locator or f"{address.url_on(host)}#{name}"
+        known = {column: value for column, value in served.columns.items() if value is not None}
+        facts = {**served.facts, "model_path": served.path}
         model = Model(
             id=model_id(locator),
             name=name,
             source=self.kind,
             locator=locator,
             status="remote",
-            sha256=told.sha256,
+            sha256=served.sha256,
             host=host,
             parameters=parameters_json(facts),
             source_id=name,

@@ -1,6 +1,6 @@
-"""Models in the Hugging Face hub's cache, where many tools keep them: each once.
+"""The Hugging Face hub's cache, which many tools share.
 
-Several revisions that hold the same weights are several places of one model.
+Revisions that hold the same weights are places of one model.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 PREFIX = "models--"
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".npz", ".tflite")
-"""Endings of weights in formats of which nothing but their presence is read."""
+"""Extensions of weights in formats that are noticed but not read."""
 
 _MAX_LOOKED_AT = 20_000  # entries, to recognise a cache
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -53,11 +53,11 @@ _UNFINISHED = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})(?:\.[0-9a-f]{8})?\.incomp
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One revision of a repository, and those of its files that may belong to a model."""
+    """One revision of a repository, with its files that may belong to a model."""
 
     commit: str
     path: str
-    refs: tuple[str, ...] = ()  # the branches and tags that stand for it
+    refs: tuple[str, ...] = ()  # the branches and tags that name it
     files: list[LocalFile] = field(default_factory=list)
 
 
@@ -70,13 +70,13 @@ class Repo:
 
     @property
     def name(self) -> str:
-        """``org/name``; the first double dash parts them, since a name may hold more."""
+        """``org/name``. The first double dash separates them; a name may hold more."""
         return os.path.basename(self.path).removeprefix(PREFIX).replace("--", "/", 1)
 
     def snapshots(self) -> Iterator[Snapshot | Skipped]:
-        """Yield what cannot be read, then the revisions, those that a branch stands for first.
+        """Yield the parts that cannot be read, then the revisions, those with a branch first.
 
-        Raises `UnreadableError` where the directory of revisions cannot be listed.
+        Raises `UnreadableError` if the directory of revisions cannot be listed.
         """
         refs = self._refs()
         found: list[Snapshot] = []
@@ -88,19 +88,19 @@ class Repo:
         yield from sorted(found, key=lambda one: ("main" not in one.refs, not one.refs))
 
     def unfinished(self) -> dict[str, LocalFile]:
-        """Return the downloads that broke off, by the name that each blob would have had."""
+        """Return the unfinished downloads, each under the name of its finished blob."""
         parts: dict[str, LocalFile] = {}
         whole = set()
         for entry in entries(os.path.join(self.path, "blobs")):
             if (match := _UNFINISHED.fullmatch(entry.name)) is None:
                 whole.add(entry.name)
             elif entry.is_file(follow_symlinks=False):
-                with suppress(OSError):  # gone meanwhile: the download went on
+                with suppress(OSError):  # gone: the download just finished
                     parts[match[1]] = from_stat(entry.path, entry.path, entry.stat())
         return {etag: file for etag, file in parts.items() if etag not in whole}
 
     def file_names(self, commit: str) -> dict[str, str]:
-        """Return the paths of a revision's files by the names of their blobs, where recorded."""
+        """Return the recorded paths of a revision's files by the names of their blobs."""
         names: dict[str, str] = {}
         with suppress(UnreadableError):
             tree = read_object(os.path.join(self.path, "trees", f"{commit}.json"))
@@ -136,10 +136,10 @@ class Repo:
         return replace(file, sha256=self._sha256(entry.path)) if entry.is_symlink() else file
 
     def _sha256(self, link: str) -> str | None:
-        """Return the name of the repository's own blob, where it is a SHA-256.
+        """Return the name of the repository's own blob if it is a SHA-256.
 
-        It is the name that the snapshot links to, not that of the real file: content shared by
-        repositories lies under another hash, of as many digits.
+        That is the name in the snapshot's link, not the real file's: content that repositories
+        share is stored under another hash with as many digits.
         """
         blob = os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link)))
         folder, name = os.path.split(blob)
@@ -186,13 +186,13 @@ def _has_repository(hub: str) -> bool:
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
-    """Yield the models of a cache, of the directory that holds it, or of one repository in it."""
+    """Yield the models of a cache, of the directory around it, or of one repository."""
     return read_cache(target.text, context, KIND)
 
 
 def read_cache(path: str, context: Context, source: str) -> Iterator[Item]:
     """Yield the models of a cache that has the hub's layout, filed under the kind `source`."""
-    root = open_store(path, holds="cache: the directory that holds models--…")
+    root = open_store(path, holds="cache: the directory with models--… in it")
     if os.path.basename(root).startswith(PREFIX):
         yield from _Reader(Repo(root, os.path.dirname(root)), root, source, context).items()
         return
@@ -207,11 +207,11 @@ def read_cache(path: str, context: Context, source: str) -> Iterator[Item]:
         if entry.is_dir(follow_symlinks=False):
             yield from _Reader(Repo(entry.path, hub), root, source, context).items()
         elif entry.is_symlink():
-            yield Skipped(entry.path, "is a link, which is not followed: import where it leads")
+            yield Skipped(entry.path, "is a link and not followed: import its target instead")
 
 
 class _Reader:
-    """Makes items of one repository."""
+    """The reader of one repository."""
 
     def __init__(self, repo: Repo, root: str, source: str, context: Context) -> None:
         self.repo = repo
@@ -220,7 +220,7 @@ class _Reader:
         self.context = context
 
     def items(self) -> Iterator[Item]:
-        """Yield each model, and again for every further revision that holds it."""
+        """Yield each model once for every revision that holds it."""
         seen: dict[tuple[str, ...], Found | Unchanged | Skipped] = {}
         formats: set[str] = set()
         first: Snapshot | None = None
@@ -244,14 +244,14 @@ class _Reader:
         except UnreadableError as error:
             yield Skipped(self.repo.path, str(error))
             return
-        # What is missing of a safetensors model is a matter of that model.
+        # Missing files of a safetensors model are reported as that model's status.
         if nameless and "safetensors" not in formats:
             yield self._whole(first, "incomplete")
         elif not seen and first:
             yield self._of_other_format(first)
 
     def _named(self, snapshot: Snapshot, parts: dict[str, LocalFile]) -> dict[str, LocalFile]:
-        """Return the unfinished files of a snapshot under the names that they would have in it."""
+        """Return the unfinished files of a snapshot under their final names."""
         names = self.repo.file_names(snapshot.commit) if parts else {}
         return {
             etag: replace(
@@ -280,7 +280,7 @@ class _Reader:
         )
 
     def _of_other_format(self, snapshot: Snapshot) -> Item:
-        """Return a repository of weights that are not read, or of everything but weights."""
+        """Return the model of a repository with weights of other formats, or without weights."""
         weights = tuple(file for file in snapshot.files if file.name.endswith(OTHER_WEIGHTS))
         if not weights:
             return self._whole(snapshot, "remote")
@@ -301,7 +301,7 @@ class _Reader:
         return Found(model, tuple(file.as_model_file() for file in weights), whole.place)
 
     def _whole(self, snapshot: Snapshot | None, status: Status) -> Found:
-        """Return a repository as one model of which nothing is read."""
+        """Return a repository as one model, without reading any file."""
         name, place = self.repo.name, self.repo.path
         source_id, locator = name, hub_locator(name)
         if snapshot is not None:

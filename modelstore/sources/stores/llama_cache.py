@@ -1,10 +1,10 @@
-"""llama.cpp's download cache: since spring 2026 of the hub's layout, before that one flat folder.
+"""llama.cpp's download cache: a flat folder, or since spring 2026 the hub's layout.
 
 ::
 
     ORG_REPO_PATH.gguf                    slashes of the path as underscores
-    ORG_REPO_PATH.gguf.json  or  .etag    where it came from, its entity tag (which is no SHA-256)
-    manifest=ORG=REPO=TAG.json            which file a tag stands for, and the SHA-256 of that file
+    ORG_REPO_PATH.gguf.json  or  .etag    its URL, and its entity tag (not a SHA-256)
+    manifest=ORG=REPO=TAG.json            the file of a tag, and its SHA-256
 
 https://github.com/ggml-org/llama.cpp/blob/master/common/download.cpp
 """
@@ -43,16 +43,16 @@ _HUB_URL = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/resolve/[^/?#]
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
-    """What a sidecar tells of a file."""
+    """The facts in a sidecar about one file."""
 
     repo: str
     path: str  # within the repository
     sha256: str | None = None
-    size: int | None = None  # bytes; of the content that the hash is of
+    size: int | None = None  # bytes of the hashed content
 
 
 def usual_places(context: Context) -> list[str]:
-    """Return llama.cpp's own cache, which ``LLAMA_CACHE`` may have moved."""
+    """Return llama.cpp's own cache, or the one that ``LLAMA_CACHE`` names."""
     if cache := context.environ.get("LLAMA_CACHE"):
         return [expand(cache, context.home)]
     cache = context.environ.get("XDG_CACHE_HOME") or os.path.join(context.home, ".cache")
@@ -65,13 +65,13 @@ def usual_places(context: Context) -> list[str]:
 
 
 def recognises(path: str, names: set[str]) -> bool:
-    """Return True for the flat layout; the other one is that of the hub."""
+    """Return True for the flat layout; the newer one is recognised as the hub's."""
     del path
     return any(name.startswith("manifest=") or name.endswith(".gguf.etag") for name in names)
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
-    """Yield the models of a cache, of either layout or a mixture of both."""
+    """Yield the models of a cache of either layout, or of a mixture."""
     root = open_store(target.text, holds="directory that llama.cpp downloads to")
     try:
         listed = entries(root)
@@ -84,7 +84,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     for entry in listed:
         if ".gguf" in entry.name and not entry.name.endswith((".json", ".etag", ".lock")):
             if not is_relevant(entry.name):
-                yield Skipped(entry.path, "is a download that is not finished")
+                yield Skipped(entry.path, "is an unfinished download")
                 continue
             try:
                 file = file_inside(entry, root)
@@ -104,7 +104,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
 
 
 def _facts(listed: list[os.DirEntry[str]]) -> dict[str, _Fact]:
-    """Read the sidecars: what is known by the name of each file in the cache."""
+    """Read the sidecars, and return their facts by the name of the file in the cache."""
     facts: dict[str, _Fact] = {}
     for entry in listed:
         manifest = _MANIFEST.fullmatch(entry.name)
@@ -113,7 +113,7 @@ def _facts(listed: list[os.DirEntry[str]]) -> dict[str, _Fact]:
         try:
             value = read_object(entry.path)
         except UnreadableError:
-            continue  # a help, no more: the model tells all but where it came from
+            continue  # a sidecar only adds the origin: the model is read without it
         if manifest:
             facts.update(_manifest_facts(f"{manifest[1]}/{manifest[2]}", value))
         elif source := _HUB_URL.match(text(value.get("url")) or ""):

@@ -1,4 +1,4 @@
-"""LM Studio's folder of models: ``PUBLISHER/REPOSITORY/FILE``, and whatever else people make of it.
+"""LM Studio's folder of models: usually ``PUBLISHER/REPOSITORY/FILE``, but any depth is read.
 
 Its home holds ``settings.json``, whose ``downloadsFolder`` moves the models elsewhere:
 https://lmstudio.ai/docs/app/basics/download-model
@@ -32,7 +32,7 @@ KIND = "lmstudio"
 
 
 def usual_places(context: Context) -> list[str]:
-    """Return the folder that LM Studio's settings name, and where older versions had theirs."""
+    """Return the folder that LM Studio's settings name, and those of older versions."""
     places = [_models_of(home, context) for home in _homes(context)]
     return list(dict.fromkeys(places))
 
@@ -60,7 +60,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
             if isinstance(entry, Skipped):
                 yield entry
             elif entry.is_symlink() and os.path.isdir(entry.path):
-                yield Skipped(entry.path, "is a link to a directory, which is not followed")
+                yield Skipped(entry.path, "is a link to a directory and not followed")
             elif is_relevant(entry.name):
                 try:
                     files.append(file_inside(entry, path))
@@ -74,7 +74,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
 
 
 def _homes(context: Context) -> list[str]:
-    """Return where LM Studio's home may be: as its pointer file says, and as it used to be."""
+    """Return LM Studio's possible homes: from its pointer file, then the old defaults."""
     homes = []
     try:
         pointer = read_text(os.path.join(context.home, ".lmstudio-home-pointer"), 4096)

@@ -1,10 +1,10 @@
-"""Ollama's store: manifests name layers by digest, and the layers lie in one folder of blobs.
+"""Ollama's store: manifests name layers by digest, and one folder of blobs holds the layers.
 
 ::
 
     manifests/HOST/NAMESPACE/MODEL/TAG    JSON: a config and layers, each {mediaType, digest, size}
     blobs/sha256-HEX                      their content (sha256:HEX in old versions)
-    blobs/sha256-HEX-partial*             a download that is not finished
+    blobs/sha256-HEX-partial*             an unfinished download
 
 The weights are a GGUF layer, or one layer for each tensor; a model in the cloud has none.
 https://github.com/ollama/ollama/blob/main/manifest/manifest.go
@@ -53,7 +53,7 @@ _COMPANIONS: dict[str, FileRole] = {
 
 
 def usual_places(context: Context) -> list[str]:
-    """Return where a user's and the system service's Ollama keep their models.
+    """Return the stores of a user's Ollama and of the system service.
 
     https://docs.ollama.com/faq#where-are-models-stored
     """
@@ -72,7 +72,7 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """One name in the store, and the layers behind it."""
+    """One name in the store, and its layers."""
 
     name: str  # as `ollama list` shows it
     path: str  # of the manifest
@@ -106,15 +106,15 @@ def read(target: Target, context: Context) -> Iterator[Item]:
 
 
 class _Reader:
-    """Makes items of one store."""
+    """The reader of one store."""
 
     def __init__(self, root: str, store: str, context: Context) -> None:
-        self.root = root  # what was imported
-        self.store = store  # what holds manifests and blobs
+        self.root = root  # the imported directory
+        self.store = store  # holds manifests and blobs
         self.context = context
 
     def items(self) -> Iterator[Item]:
-        """Yield each model, and again for every further tag on the same weights."""
+        """Yield each model once for every tag on its weights."""
         sharing: dict[tuple[str, ...], list[_Tag]] = {}
         for entry in walk(os.path.join(self.store, "manifests")):
             if isinstance(entry, Skipped):
@@ -134,7 +134,7 @@ class _Reader:
 
     def _tag(self, entry: os.DirEntry[str]) -> _Tag:
         if not entry.is_file(follow_symlinks=False):
-            raise UnreadableError("is no file, and a link is not followed")
+            raise UnreadableError("is not a file, and links are not followed")
         parts = os.path.relpath(entry.path, os.path.join(self.store, "manifests")).split(os.sep)
         if len(parts) != 4:
             raise UnreadableError("is not at HOST/NAMESPACE/MODEL/TAG")
@@ -174,7 +174,7 @@ class _Reader:
     def _described(
         self, tags: list[_Tag], weights: tuple[_Layer, ...]
     ) -> Found | Unchanged | Skipped:
-        """Describe the GGUF weights that some tags share, with whatever any of these adds."""
+        """Describe the GGUF weights that several tags share, with the companions of all of them."""
         name = tags[0].name
         files = [self._file(one, "model" if len(weights) == 1 else "shard") for one in weights]
         companions = {layer: None for tag in tags for layer in tag.of(*_COMPANIONS)}
@@ -187,7 +187,7 @@ class _Reader:
         return fill_unknown(item, columns_of(self._config(tags[0])))
 
     def _from_config(self, tag: _Tag, path: str | None, status: Status) -> Found:
-        """Make a model of what Ollama's config says, where there is no one file to read it from."""
+        """Make a model from Ollama's config, for weights that are not one file here."""
         config = self._config(tag)
         layers = tag.of("model", "tensor")
         locator = (
@@ -234,14 +234,12 @@ class _Reader:
         except OSError as error:
             raise fault(error) from None
         if not contains(self.store, file.real):
-            raise UnreadableError(
-                f"its {layer.media} is a link out of the store, which is not followed"
-            )
+            raise UnreadableError(f"its {layer.media} is a link out of the store and not followed")
         return file
 
 
 def tag_name(host: str, namespace: str, model: str, tag: str) -> str:
-    """Return a name as `ollama list` shows it, without the parts that go without saying."""
+    """Return a name as `ollama list` shows it, without the default host and namespace."""
     if host != "registry.ollama.ai":
         return f"{host}/{namespace}/{model}:{tag}"
     return f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
@@ -250,12 +248,12 @@ def tag_name(host: str, namespace: str, model: str, tag: str) -> str:
 def _digest(value: object) -> str:
     match = _DIGEST.fullmatch(text(value) or "")
     if match is None:
-        raise UnreadableError("holds a digest that is none")
+        raise UnreadableError("holds a malformed digest")
     return match[1]
 
 
 def columns_of(config: dict[str, object]) -> dict[str, Any]:
-    """Return what Ollama's config says of a model, by the catalogue's columns."""
+    """Return the facts of Ollama's config under the names of the catalogue's columns."""
     embeds = "embedding" in texts(config.get("capabilities"))
     return {
         "architecture": text(config.get("model_family"), 100),
@@ -268,13 +266,13 @@ def columns_of(config: dict[str, object]) -> dict[str, Any]:
 
 
 def quantization(value: object) -> str | None:
-    """Return what Ollama calls a model's quantization level, but for its word ``unknown``."""
+    """Return Ollama's quantization level; None for its word ``unknown``."""
     level = text(value, 40)
     return None if level == "unknown" else level
 
 
 def remote_locator(config: Mapping[str, object], name: str) -> str:
-    """Return what a model in the cloud *is*: the same for every machine that points at it."""
+    """Return the locator of a model in the cloud: the same on every machine that uses it."""
     name = text(config.get("remote_model")) or name
     try:
         return f"{Address.parse(text(config.get('remote_host')) or '').url}#{name}"

@@ -1,4 +1,4 @@
-"""Looking into another program's store without trusting it, and without ever leaving it."""
+"""Reading another program's store: nothing in it is trusted, and no link leads out of it."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ MAX_TEXT = 4 * 1024 * 1024  # bytes of a manifest, a list of files, a settings f
 
 
 class UnreadableError(Exception):
-    """A part of a store that cannot be read; its text is the reason."""
+    """A part of a store that cannot be read. The text is the reason."""
 
     def as_source_error(self, path: str) -> SourceError:
-        """Return the error of a store that cannot be read as a whole."""
+        """Return the error for a store that cannot be read at all."""
         return SourceError(f"'{visible(path, 200)}' {visible(str(self), 200)}")
 
 
 def fault(error: OSError | ValueError) -> UnreadableError:
-    """Return the reason why a file or directory could not be read, in a few words."""
+    """Return the error for a file or directory that could not be read."""
     if isinstance(error, FileNotFoundError):
         return UnreadableError("does not exist")
     if isinstance(error, PermissionError):
-        return UnreadableError("may not be read by this user")
+        return UnreadableError("cannot be read by this user")
     reason = error.strerror if isinstance(error, OSError) else None
     return UnreadableError(f"cannot be read: {reason or error}")
 
 
 def open_store(path: str, *, holds: str) -> str:
-    """Return the real path of a store's directory. Raises `SourceError` where there is none."""
+    """Return the real path of a store's directory. Raises `SourceError` if it is not one."""
     real = os.path.realpath(path)
     if not os.path.isdir(real):
         wrong = "is not a directory" if os.path.lexists(path) else "does not exist"
@@ -50,25 +50,25 @@ def open_store(path: str, *, holds: str) -> str:
 
 
 def contains(root: str, real: str) -> bool:
-    """Whether the real path `real` lies below the real path `root`."""
+    """Return True if the real path `real` lies below the real path `root`."""
     return real.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def file_inside(entry: os.DirEntry[str], *roots: str) -> LocalFile:
-    """Look at a file of a store with one ``stat``, through a link if it stays below `roots`.
+    """Look at a file of a store with one ``stat``, through a link if that stays below `roots`.
 
-    Raises `UnreadableError` where it leads out, or is no regular file. `entry` must have been
-    listed under a real path.
+    Raises `UnreadableError` for a link that leads out, and for anything but a regular file.
+    `entry` must have been listed under a real path.
     """
     real = entry.path
     try:
         if entry.is_symlink():
             real = os.path.realpath(entry.path)
             if not any(contains(root, real) for root in roots):
-                raise UnreadableError("is a link out of the store, which is not followed")
+                raise UnreadableError("is a link out of the store and not followed")
         status = entry.stat()
     except FileNotFoundError:
-        raise UnreadableError("is a link to nothing: what it stood for is gone") from None
+        raise UnreadableError("is a broken link: its target is gone") from None
     except (OSError, ValueError) as error:
         raise fault(error) from None
     if not stat.S_ISREG(status.st_mode):
@@ -77,9 +77,9 @@ def file_inside(entry: os.DirEntry[str], *roots: str) -> LocalFile:
 
 
 def entries(path: str) -> list[os.DirEntry[str]]:
-    """Return what a directory holds, by name; nothing where it does not exist.
+    """Return the entries of a directory, sorted by name; none if it does not exist.
 
-    Raises `UnreadableError` where it cannot be listed, or holds more than `MAX_ENTRIES`.
+    Raises `UnreadableError` if it cannot be listed or holds more than `MAX_ENTRIES`.
     """
     found: list[os.DirEntry[str]] = []
     try:
@@ -97,9 +97,9 @@ def entries(path: str) -> list[os.DirEntry[str]]:
 
 
 def walk(path: str, depth: int = MAX_DEPTH) -> Iterator[os.DirEntry[str] | Skipped]:
-    """Yield everything below a directory that is no directory itself, links included.
+    """Yield every file and link below a directory.
 
-    No link to a directory is followed, so that nothing loops.
+    Links to directories are not followed, so the walk ends.
     """
     for _, listed in folders(path, depth):
         yield from listed
@@ -108,7 +108,7 @@ def walk(path: str, depth: int = MAX_DEPTH) -> Iterator[os.DirEntry[str] | Skipp
 def folders(
     path: str, depth: int = MAX_DEPTH
 ) -> Iterator[tuple[str, list[os.DirEntry[str] | Skipped]]]:
-    """Yield a directory and each one below it, with what it holds that is none itself."""
+    """Yield a directory and each directory below it, with its files and links."""
     try:
         listed = entries(path)
     except UnreadableError as error:
@@ -144,7 +144,7 @@ def read_object(path: str, limit: int = MAX_TEXT) -> dict[str, object]:
     try:
         value = parse_json(read_text(path, limit))
     except ValueError as error:
-        raise UnreadableError(f"is no JSON: {error}") from None
+        raise UnreadableError(f"is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise UnreadableError("holds no JSON object")
     return value

@@ -124,8 +124,8 @@ def bomb(levels: int) -> str:
     [
         ("models: [", "cannot be read as YAML"),
         ("models: {a: !!python/object/apply:os.system [x]}", "on line 1"),
-        ("models: &a {b: *a}", "within what it stands for"),
-        ("models: " + "[" * 100 + "]" * 100, "nested deeper"),
+        ("models: &a {b: *a}", "refers to itself"),
+        ("models: " + "[" * 100 + "]" * 100, "nests deeper"),
         # The parser may have a limit of its own, lower than ours.
         ("x: " + "[" * 50_000 + "\nmodels: {}", "cannot be read as YAML"),
         (bomb(40), "aliases counted in full"),

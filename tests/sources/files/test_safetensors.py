@@ -153,7 +153,7 @@ BAD: dict[str, tuple[bytes, str]] = {
         packed(b'{"a":' + RAW_ENTRY + b',"\\u0061":' + RAW_ENTRY + b"}", 16),
         "two tensors of one name",
     ),
-    "lists 2,000 deep": (packed(b'{"a":{"shape":' + b"[" * 2000 + b"}}"), "no JSON"),
+    "lists 2,000 deep": (packed(b'{"a":{"shape":' + b"[" * 2000 + b"}}"), "not JSON"),
     "a string without end": (packed(b'{"' + b"a" * 100_000), "not what safetensors writes"),
     "escapes without end": (packed(b'{"' + b"\\" * 100_001), "not what safetensors writes"),
     "spaces without end": (packed(b"{" + b" " * 1_000_000 + b"x"), "not what safetensors writes"),
@@ -174,7 +174,7 @@ BAD: dict[str, tuple[bytes, str]] = {
         packed(f'{{"a":{json.dumps(ENTRY)},"a":{json.dumps(ENTRY)}}}'.encode()),
         "two tensors of one name",
     ),
-    "something behind": (packed(f'{{"a":{json.dumps(ENTRY)}}}x'.encode()), "something behind"),
+    "more text after": (packed(f'{{"a":{json.dumps(ENTRY)}}}x'.encode()), "something behind"),
 }
 
 
@@ -408,7 +408,7 @@ def test_a_part_of_a_pipeline_carries_the_name_of_the_whole(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "content", [b"no JSON", b"[1]", b'{"a":' * 5000, b"\xff\xfe", b'{"x":"' + b"x" * (1 << 20)]
+    "content", [b"not JSON", b"[1]", b'{"a":' * 5000, b"\xff\xfe", b'{"x":"' + b"x" * (1 << 20)]
 )
 def test_a_configuration_that_cannot_be_read_is_a_fault_and_no_more(
     tmp_path: Path, content: bytes

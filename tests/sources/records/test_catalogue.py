@@ -143,7 +143,7 @@ def test_what_is_no_catalogue_is_refused(tmp_path: Path) -> None:
     conn = sqlite3.connect(path)
     conn.execute("CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT)")
     conn.close()
-    with pytest.raises(SourceError, match="no modelstore catalogue"):
+    with pytest.raises(SourceError, match="not a modelstore catalogue"):
         read_from(path)
     (tmp_path / "text.db").write_text("hello")
     with pytest.raises(SourceError):

@@ -116,8 +116,8 @@ def test_a_model_that_is_here_is_described_from_its_file(tmp_path: Path) -> None
 
 def test_a_table_that_cannot_be_understood_is_refused(tmp_path: Path) -> None:
     create(tmp_path / "app.db", "CREATE TABLE models (colour TEXT)")
-    with pytest.raises(SourceError, match="understood"):
+    with pytest.raises(SourceError, match="understands"):
         read_from(tmp_path / "app.db")
     create(tmp_path / "none.db", "CREATE TABLE cars (name TEXT)")
-    with pytest.raises(SourceError, match="understood"):
+    with pytest.raises(SourceError, match="understands"):
         read_from(tmp_path / "none.db")

@@ -254,8 +254,8 @@ def test_paths_on_this_machine_are_real_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"name": "x"', "no JSON"),
-        ("{'name': 'x'}", "no JSON"),
+        ('{"name": "x"', "not JSON"),
+        ("{'name': 'x'}", "not JSON"),
         ('{"name": "x" 7}', "at character 14"),
         ("[1]", "an array"),
         ("7", "a number"),
@@ -272,7 +272,7 @@ def test_paths_on_this_machine_are_real_paths(tmp_path: Path) -> None:
         ('{"name": "x", "file_size": NaN}', "NaN"),
         ('{"name": "x", "n": Infinity}', "Infinity"),
         ('{"name": "x", "n": 1e999}', "not finite"),
-        ('{"name": "x", "n": ' + "9" * 5000 + "}", "no JSON"),
+        ('{"name": "x", "n": ' + "9" * 5000 + "}", "not JSON"),
         ('{"name": "a\\u0000b"}', "NUL"),
         ('{"name": "x", "tags": [1]}', "tags"),
         ('{"name": "x", "n": ' + "[" * 40 + "]" * 40 + "}", "nested deeper"),
@@ -392,7 +392,7 @@ def test_the_forms_that_a_document_may_have(text: str, names: list[str]) -> None
     "text", ["hello", "[1", '[{"name": "a"', '{"a": }', "[,]", '{"a" 1}', "{1: 2}", "]", "nul"]
 )
 def test_what_is_no_document_at_all_is_refused(text: str) -> None:
-    with pytest.raises(SourceError, match="no JSON"):
+    with pytest.raises(SourceError, match="not JSON"):
         read_bytes("json", text)
 
 
@@ -595,8 +595,8 @@ def test_cells_may_hold_newlines_quotes_and_separators() -> None:
         ("a,-7,", "'-7'"),
         ("a,many,", "'many'"),
         (",1,", "names no model"),
-        ('"a"b,1,', "no valid record"),
-        ('"a,1,', "no valid record"),
+        ('"a"b,1,', "not a valid record"),
+        ('"a,1,', "not a valid record"),
         ("a\0,1,", "NUL"),
     ],
 )

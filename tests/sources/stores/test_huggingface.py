@@ -361,7 +361,7 @@ def test_permission_denied_halfway() -> None:
         items = read_all(huggingface.read, folder)
         (folder / "models--org--b" / "snapshots").chmod(0o700)
     assert [item.model.name for item in found(items)] == ["a", "c"]
-    assert list(skipped(items).values()) == ["may not be read by this user"]
+    assert list(skipped(items).values()) == ["cannot be read by this user"]
 
 
 def test_a_file_that_shrinks_is_truncated(tmp_path: Path) -> None:
