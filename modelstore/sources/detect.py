@@ -186,7 +186,7 @@ def peek(target: Target) -> bytes:
     look = getattr(target.stream, "peek", None)
     if look is None:
         raise UsageError(
-            "the kind of this stream cannot be content", hint="name it with --from KIND"
+            "the kind of this stream cannot be detected", hint="name it with --from KIND"
         )
     head: bytes = look(HEAD_SIZE)
     return head

@@ -174,7 +174,7 @@ BAD: dict[str, tuple[bytes, str]] = {
         packed(f'{{"a":{json.dumps(ENTRY)},"a":{json.dumps(ENTRY)}}}'.encode()),
         "two tensors of one name",
     ),
-    "more text after": (packed(f'{{"a":{json.dumps(ENTRY)}}}x'.encode()), "something behind"),
+    "more text after": (packed(f'{{"a":{json.dumps(ENTRY)}}}x'.encode()), "more text after"),
 }
 
 
