@@ -1,4 +1,8 @@
-"""The commands: a table that names each one's module, loaded only when it is called for."""
+"""The program: a table of its commands, and its own options.
+
+A command is a module of this package with a function ``command``, and one line in `COMMANDS`. The
+module is imported when the command is called.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,13 @@ from typer.core import TyperGroup
 from modelstore.cli.completion.scripts import SCRIPTS, Shell, install
 
 if TYPE_CHECKING:
-    from typer._click.core import Command, Context
-    from typer._click.formatting import HelpFormatter
-    from typer._click.shell_completion import CompletionItem
+    from modelstore.cli.vendored_click import Command, CompletionItem, Context, HelpFormatter
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("import_", "Read models from files, directories, stores, servers or stdin."),
     "list": ("list_", "Show the models."),
     "show": ("show", "Show everything about one model."),
-    "tag": ("tag", "Add marks of your own to models, or remove them."),
+    "tag": ("tag", "Add your own tags to models, or remove them."),
     "forget": ("forget", "Take models out of the catalogue; their files stay."),
     "checkpoint": ("checkpoint", "Fold the WAL into the database, and say what moved."),
     "inspect-wal": ("inspect_wal", "Show what the WAL holds, and what would be lost without it."),
@@ -39,7 +41,7 @@ def load_command(name: str) -> Command:
 
 
 class LazyGroup(TyperGroup):
-    """The command group; a module of a command that is not called is never imported."""
+    """The group of commands. It imports the module of a command only when that is called."""
 
     def list_commands(self, ctx: Context) -> list[str]:
         """Return the names in the order of their table."""
@@ -47,14 +49,13 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
-        """Return one command, built now."""
+        """Build and return one command."""
         del ctx
         return load_command(cmd_name) if cmd_name in COMMANDS else None
 
     def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
         """Offer the commands without building any, and the options of the program."""
-        from typer._click.core import Command
-        from typer._click.shell_completion import CompletionItem
+        from modelstore.cli.vendored_click import Command, CompletionItem
 
         commands = [
             CompletionItem(name, help=text)
@@ -70,43 +71,38 @@ class LazyGroup(TyperGroup):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-def _version(value: bool) -> None:
-    if not value:
-        return
-    from modelstore.cli.output import current
-    from modelstore.cli.version import version_text
-
-    current().answer(version_text())
-    raise typer.Exit
-
-
-def _show_completion(shell: Shell | None) -> None:
-    if shell is None:
-        return
-    from modelstore.cli.output import current
-
-    current().answer(SCRIPTS[shell])
-    raise typer.Exit
-
-
-def _install_completion(shell: Shell | None) -> None:
-    if shell is None:
-        return
-    from modelstore.cli.output import current
-
-    current().answer(install(shell))
-    raise typer.Exit
-
-
 app = typer.Typer(
     name="modelstore",
     cls=LazyGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,  # Typer's scripts evaluate what they are told
+    add_completion=False,  # Typer's own scripts evaluate the words that they receive
     invoke_without_command=True,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
+
+
+def _answer(text: str) -> None:
+    """Write `text` to stdout and end the program."""
+    from modelstore.cli.output import current
+
+    current().answer(text)
+    raise typer.Exit
+
+
+def _version(value: bool) -> None:
+    if value:
+        _answer(version_text())
+
+
+def _show_completion(shell: Shell | None) -> None:
+    if shell is not None:
+        _answer(SCRIPTS[shell])
+
+
+def _install_completion(shell: Shell | None) -> None:
+    if shell is not None:
+        _answer(install(shell))
 
 
 @app.callback()
@@ -128,7 +124,7 @@ def root(
             callback=_install_completion,
             is_eager=True,
             metavar="SHELL",
-            help="Let bash, zsh, fish or powershell complete this program, and exit.",
+            help="Install completion for bash, zsh, fish or powershell, and exit.",
             show_default=False,
         ),
     ] = None,
@@ -138,7 +134,7 @@ def root(
             callback=_show_completion,
             is_eager=True,
             metavar="SHELL",
-            help="Show the script that does it, and exit.",
+            help="Show the completion script of a shell, and exit.",
             show_default=False,
         ),
     ] = None,
@@ -148,11 +144,29 @@ def root(
     checkpoint, inspect-wal and verify tell the truth about any SQLite database in WAL mode.
     """
     if ctx.invoked_subcommand is None:
-        from modelstore.cli.output import current
-
-        current().answer(ctx.get_help() + "\n")
+        _answer(ctx.get_help() + "\n")
 
 
-def command_tree() -> Any:  # noqa: ANN401  # Typer's vendored Click type has no public name
+def version_text() -> str:
+    """Return the versions, one a line, with a warning if SQLite has the WAL-reset bug."""
+    import platform
+
+    from modelstore import __version__
+    from modelstore.database.sqlite import HAS_WAL_RESET_BUG, IS_BUNDLED, SQLITE_VERSION
+
+    origin = "bundled with pysqlite3" if IS_BUNDLED else "Python's own"
+    lines = [
+        f"modelstore {__version__}",
+        f"SQLite {SQLITE_VERSION} ({origin}), Python {platform.python_version()}",
+    ]
+    if HAS_WAL_RESET_BUG:
+        lines.append(
+            "warning: this SQLite has the WAL-reset bug (sqlite.org/wal.html#walresetbug); "
+            "modelstore works around it, other programs on it may lose rows"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def command_tree() -> Any:  # noqa: ANN401  # Typer's command object has no public name
     """Return the whole program as Typer's command object."""
     return typer.main.get_command(app)

@@ -1,29 +1,30 @@
-"""What the commands that show or change models share: the models behind a path, and the close."""
+"""The session of a command on the models: it finds them behind any path, and looks one up."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from modelstore.errors import RefusedError, UsageError
+from modelstore.errors import RefusedError
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    from modelstore.catalogue.lookup import Companions
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice, Session
     from modelstore.database.sqlite import sqlite3
-    from modelstore.render.report import Report, Screen
 
 
 @contextmanager
 def models_session(
     out: Output, choice: DatabaseChoice, *, timeout: float, fold: bool = True, write: bool = False
 ) -> Iterator[Session]:
-    """Open a database that has models; what SQLite complains of meanwhile is explained.
+    """Open a catalogue; to read, also another program's database that has a table of models.
 
-    To read, another program's table of models will do.
+    Errors of SQLite in the body are raised as `ModelstoreError`. `timeout` is in seconds.
     """
     from modelstore.cli.session import Session
     from modelstore.database.open import Purpose
@@ -43,6 +44,7 @@ def models_session(
 
 
 def _find_models(conn: sqlite3.Connection, path: str, *, write: bool) -> None:
+    """Check that the database holds models, and make foreign ones readable as ours."""
     from modelstore.catalogue.schema import check_readable
 
     owner = check_readable(conn, path)
@@ -54,7 +56,7 @@ def _find_models(conn: sqlite3.Connection, path: str, *, write: bool) -> None:
         )
     if owner == "foreign" and write:
         raise RefusedError(
-            f"{name} belongs to another program: it is never altered",
+            f"{name} belongs to another program: modelstore never changes it",
             hint=f"make a catalogue of its models with: modelstore import {name} --db models.db",
         )
     if owner == "foreign":
@@ -70,48 +72,25 @@ def _find_models(conn: sqlite3.Connection, path: str, *, write: bool) -> None:
             )
 
 
-def screen_of(out: Output) -> Screen | None:
-    """Return the terminal that stdout is; None where it is none."""
-    from modelstore.render.report import Screen
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model of the catalogue: its JSON values by column, its files and its places."""
 
-    return Screen(out.width, out.color) if out.stdout_is_terminal else None
+    values: dict[str, Any]
+    companions: Companions
 
 
-def tell_fold(session: Session, *, on_stdout: bool) -> None:
-    """Say what the close folded: on a terminal always, elsewhere where the log held anything.
+def find_model(conn: sqlite3.Connection, text: str) -> FoundModel:
+    """Return the model with this id, beginning of an id, name or path.
 
-    The line belongs to the answer where that is words (`on_stdout`); beside an answer for a
-    program it goes to stderr.
+    Raises `ModelNotFoundError` for none, `AmbiguousModelError` for several.
     """
-    from modelstore.cli.session import blocker_lines
+    import json
 
-    checkpoint = session.checkpoint
-    if checkpoint is None:
-        return
-    if not session.out.stdout_is_terminal:
-        session.report_fold()
-        return
-    if on_stdout:
-        session.out.answer(checkpoint.wal_line() + "\n")
-    else:
-        session.out.message(checkpoint.wal_line())
-    if checkpoint.left:
-        for line in blocker_lines(checkpoint):
-            session.out.note(line)
+    from modelstore.catalogue.lookup import companions, lookup_model
+    from modelstore.catalogue.query import Query, json_lines
 
-
-def tell_report(session: Session, report: Report, form: str | None) -> None:
-    """Write a report after the close, with what that folded: its words, or its JSON keys."""
-    from typing import cast
-
-    from modelstore.render.report import ReportFormat, write_report
-
-    chosen = cast("ReportFormat", form or "table")
-    write_report(session.out.answer, report, chosen, screen=screen_of(session.out))
-    tell_fold(session, on_stdout=chosen == "table")
-
-
-def check_given(what: str, values: Sequence[str]) -> None:
-    """Raise `UsageError` for an empty argument."""
-    if "" in values:
-        raise UsageError(f"{what} is empty", hint="an unset variable in a script?")
+    model = lookup_model(conn, text)
+    quoted = model.replace("'", "''")
+    (line,) = json_lines(conn, Query(where=f"id = '{quoted}'"))
+    return FoundModel(json.loads(line), companions(conn, model))

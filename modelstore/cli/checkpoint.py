@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,24 +15,21 @@ from modelstore.cli.options import (
     JsonOption,
     TimeoutOption,
     chosen_format,
+    option,
     seconds,
 )
 from modelstore.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
     from modelstore.database.checkpoint import Checkpoint
-    from modelstore.database.checkpoint_modes import OnWait
     from modelstore.database.discard import Discarded
-    from modelstore.render.report import Part, Report, ReportFormat
-    from modelstore.wal.locks import Blocker
+    from modelstore.render.report import Part, Report
 
 
 class Mode(StrEnum):
-    """SQLite's modes of a checkpoint."""
+    """SQLite's checkpoint modes: https://www.sqlite.org/c3ref/wal_checkpoint_v2.html."""
 
     PASSIVE = "passive"
     FULL = "full"
@@ -47,16 +43,15 @@ def command(
         Mode,
         typer.Option(
             "--mode",
-            help="passive: what readers allow; full: all of it; restart: until nobody needs the "
-            "log; truncate: and empty it.",
+            help="passive: all that readers allow; full: everything; restart: and wait until no "
+            "reader needs the log; truncate: and empty it.",
         ),
     ] = Mode.TRUNCATE,
     discard_damaged: Annotated[
         bool,
-        typer.Option(
+        option(
             "--discard-damaged",
-            help="Give up the damaged part of a log, after saving the database and the log.",
-            show_default=False,
+            about="Give up the damaged part of a log, after saving the database and the log.",
         ),
     ] = False,
     db: DbOption = None,
@@ -66,89 +61,51 @@ def command(
 ) -> ExitCode:
     """Fold the WAL into the database, and say what moved.
 
-    Works on any SQLite database. Waiting for readers never holds up a writer. Exit 0 when the
-    main file alone holds everything, 4 when it does not: those in the way are named.
+    Works on any SQLite database. Waiting for readers never holds up a writer. Exit 0 if the main
+    file alone holds everything, 4 if it does not: the processes that block it are named.
     """
-    from modelstore.cli.catalogue_session import screen_of
     from modelstore.cli.output import current
-    from modelstore.cli.session import choose_database, tell_wal_line
-    from modelstore.render.report import write_report
+    from modelstore.cli.reporting import write_answer
+    from modelstore.cli.session import choose_database
 
     out = current()
-    form = cast("ReportFormat", str(chosen_format(output_format, as_json) or "table"))
+    form = chosen_format(output_format, as_json)
     choice = choose_database(db, database)
+    discarded = None
     if discard_damaged:
-        checkpoint, discarded = _discard(choice, seconds(timeout))
+        from modelstore.catalogue.schema import is_catalogue
+        from modelstore.database.discard import discard_damaged as discard
+
+        discarded = discard(choice.path, timeout=seconds(timeout), check=is_catalogue)
+        checkpoint = discarded.checkpoint
     else:
-        checkpoint, discarded = _fold(out, choice, mode, seconds(timeout)), None
-    write_report(out.answer, _report(choice, checkpoint, discarded), form, screen=screen_of(out))
-    if form != "table" or not out.stdout_is_terminal:
-        tell_wal_line(out, checkpoint)
+        checkpoint = _fold(out, choice, mode, seconds(timeout))
+    write_answer(out, _report(choice, checkpoint, discarded), form, checkpoint)
     return checkpoint.exit_code("checkpoint")
 
 
 def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> Checkpoint:
+    from modelstore.cli.progress import waiting_line
     from modelstore.cli.session import Session
     from modelstore.database.checkpoint_modes import run_checkpoint
     from modelstore.database.open import Purpose
 
     with (
         Session(out, choice, Purpose.WRITE, timeout=patience) as session,
-        _awaiting(out, patience) as on_wait,
+        waiting_line(out, patience) as on_wait,
     ):
         checkpoint = run_checkpoint(session.opened, mode.value, patience, on_wait)
-        session.opened.may_fold = False  # what others commit from now on is not ours to count
+        session.opened.may_fold = False  # later commits of other processes are not ours to count
     return checkpoint.after_closing(session.opened.path)
 
 
-def _discard(choice: DatabaseChoice, patience: float) -> tuple[Checkpoint, Discarded]:
-    from modelstore.catalogue.schema import is_catalogue
-    from modelstore.database.discard import discard_damaged
-
-    discarded = discard_damaged(choice.path, timeout=patience, check=is_catalogue)
-    return discarded.checkpoint, discarded
-
-
-@contextmanager
-def _awaiting(out: Output, patience: float) -> Iterator[OnWait | None]:
-    """Show on a terminal who is awaited; elsewhere say it once."""
-    from modelstore.cli.progress import status_line
-    from modelstore.text import human_seconds
-
-    def line(blockers: tuple[Blocker, ...], waited: float) -> str:
-        names = ", ".join(f"pid {b.pid or 'unknown'} ({b.command})" for b in blockers)
-        return (
-            f"{human_seconds(waited)} of {human_seconds(patience)}: "
-            f"waiting for {names or 'another checkpoint'}"
-        )
-
-    with status_line(out) as show:
-        yield lambda blockers, waited: show(line(blockers, waited))
-
-
 def _report(choice: DatabaseChoice, checkpoint: Checkpoint, discarded: Discarded | None) -> Report:
+    from modelstore.cli.reporting import payload
     from modelstore.render.fold import fold_parts
-    from modelstore.render.grid import Cell
     from modelstore.render.report import Report
     from modelstore.text import human_bytes, plural
 
-    body: list[Part] = []
-    payload: dict[str, object] = {"database": choice.path, "database_from": choice.origin}
-    if discarded is not None:
-        body += [
-            Cell(f"{discarded.trouble}", "warn"),
-            f"saved first: {discarded.saved_database}",
-            f"and its log: {discarded.saved_log}",
-            f"{plural(discarded.dropped_commits, 'commit')} given up, "
-            f"{discarded.kept_commits:,} kept",
-        ]
-        payload["discarded"] = {
-            "saved_database": discarded.saved_database,
-            "saved_log": discarded.saved_log,
-            "trouble": discarded.trouble,
-            "dropped_commits": discarded.dropped_commits,
-            "kept_commits": discarded.kept_commits,
-        }
+    body: list[Part] = [] if discarded is None else _discarded_parts(discarded)
     if checkpoint.mode == "none" and discarded is None:
         body.append(f"{choice}: {checkpoint.reason or 'nothing to fold'}")
     else:
@@ -159,9 +116,26 @@ def _report(choice: DatabaseChoice, checkpoint: Checkpoint, discarded: Discarded
             f"{human_bytes(checkpoint.db_size_before)} → {human_bytes(checkpoint.db_size_after)}"
         )
         body.append(_verdict(choice, checkpoint))
-    payload |= checkpoint.as_json()
-    payload["exit_code"] = int(checkpoint.exit_code("checkpoint"))
-    return Report(tuple(body), payload)
+    report = {"discarded": _discarded_json(discarded)} if discarded else {}
+    code = checkpoint.exit_code("checkpoint")
+    return Report(tuple(body), payload("checkpoint", choice, report | checkpoint.as_json(), code))
+
+
+def _discarded_parts(discarded: Discarded) -> list[Part]:
+    from modelstore.render.grid import Cell
+    from modelstore.text import plural
+
+    return [
+        Cell(discarded.trouble, "warn"),
+        f"saved first: {discarded.saved_database}",
+        f"and its log: {discarded.saved_log}",
+        f"{plural(discarded.dropped_commits, 'commit')} given up, {discarded.kept_commits:,} kept",
+    ]
+
+
+def _discarded_json(discarded: Discarded) -> dict[str, object]:
+    names = ("saved_database", "saved_log", "trouble", "dropped_commits", "kept_commits")
+    return {name: getattr(discarded, name) for name in names}
 
 
 def _verdict(choice: DatabaseChoice, checkpoint: Checkpoint) -> Part:

@@ -1,13 +1,13 @@
-"""``modelstore forget``: the call."""
+"""``modelstore forget``: models taken out of the catalogue."""
 
 from __future__ import annotations
 
-from modelstore.cli.completion.values import ModelsArgument  # noqa: TC001  # read by Typer
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     DbOption,
     FormatOption,
     JsonOption,
+    ModelsArgument,
     TimeoutOption,
     YesOption,
     chosen_format,
@@ -26,10 +26,17 @@ def command(
 ) -> ExitCode:
     """Take models out of the catalogue. No model file is touched.
 
-    The next import of the place that a model is in brings it back, without its tags.
+    The next import of the place that holds a model brings it back, without its tags.
     """
-    from modelstore.cli.marking import Change, forget_models, run_change
+    from modelstore.catalogue.tags import forget
+    from modelstore.cli.changes import Change, run_change
 
-    change = Change(models=tuple(models), timeout=seconds(timeout), yes=yes)
+    change = Change(
+        command="forget",
+        done="forgotten",
+        apply=forget,
+        keeps_models=False,
+        remark="no model file was touched; the next import of the same place brings a model back",
+    )
     form = chosen_format(output_format, as_json)
-    return run_change(change, forget_models, db, form.value if form else None)
+    return run_change(change, models, db, form, timeout=seconds(timeout), yes=yes)

@@ -1,10 +1,10 @@
-"""``modelstore import``: the call, its checks, and its summary."""
+"""``modelstore import``: read models into the catalogue, fold the WAL, and prove the result."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
-
-import typer
 
 from modelstore.cli.completion.values import complete_kind, complete_source
 from modelstore.cli.options import (
@@ -14,89 +14,83 @@ from modelstore.cli.options import (
     JsonOption,
     TimeoutOption,
     YesOption,
+    argument,
     chosen_format,
+    option,
     seconds,
 )
 from modelstore.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from modelstore.cli.import_run import Request
+    from collections.abc import Callable, Iterator
+
+    from modelstore.catalogue.roots import Plan
+    from modelstore.cli.output import Output
+    from modelstore.cli.progress import Progress
+    from modelstore.cli.session import DatabaseChoice, Session
+    from modelstore.importing.importer import Importer
+    from modelstore.importing.result import ImportResult
+    from modelstore.importing.targets import Chosen
+    from modelstore.model import Skipped
+    from modelstore.render.grid import Cell
+    from modelstore.render.report import Part, Report
+    from modelstore.sources.base import Context
 
 
 def command(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[SOURCE]...",
-            help="Files, directories, stores, http addresses, or - for stdin.",
-            autocompletion=complete_source,
-            show_default=False,
+        argument(
+            "[SOURCE]...",
+            "Files, directories, stores, http addresses, or - for stdin.",
+            complete_source,
         ),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--from",
             metavar="KIND",
-            help="What the sources are, instead of looking; alone: that kind's usual place.",
-            autocompletion=complete_kind,
-            show_default=False,
+            about="The kind of the sources, instead of detecting it. "
+            "Without SOURCE: read the default location of KIND.",
+            complete=complete_kind,
         ),
     ] = None,
     discover: Annotated[
-        bool,
-        typer.Option("--discover", help="Look everywhere that models live.", show_default=False),
+        bool, option("--discover", about="Read every place where models are usually kept.")
     ] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Say what would happen, and write nothing.", show_default=False
-        ),
+        bool, option("--dry-run", about="Show what would happen, and write nothing.")
     ] = False,
     tags: Annotated[
         list[str] | None,
-        typer.Option(
-            "--tag", metavar="TAG", help="Mark every model of this import.", show_default=False
-        ),
+        option("--tag", metavar="TAG", about="Tag every model of this import."),
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option(
-            "--host",
-            metavar="NAME",
-            help="The machine that the files are on, where it is not this one.",
-            show_default=False,
+        option(
+            "--host", metavar="NAME", about="The machine that holds the files. Default: this one."
         ),
     ] = None,
     prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune",
-            help="Forget the models of these sources whose files are gone.",
-            show_default=False,
-        ),
+        bool, option("--prune", about="Forget the models of these sources whose files are gone.")
     ] = False,
     allow_empty: Annotated[
-        bool,
-        typer.Option(
-            "--allow-empty", help="A source without a model is no fault.", show_default=False
-        ),
+        bool, option("--allow-empty", about="Exit 0 also if a source holds no model.")
     ] = False,
     allow_pending: Annotated[
         bool,
-        typer.Option(
+        option(
             "--allow-pending",
-            help="Exit 0 also while a reader keeps rows in the WAL (Litestream).",
-            show_default=False,
+            about="Exit 0 also while a reader keeps rows in the WAL (Litestream).",
         ),
     ] = False,
     api_key_file: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--api-key-file",
             metavar="PATH",
-            help="A server's key, in a file; else MODELSTORE_API_KEY. Never stored.",
-            show_default=False,
+            about="A file with a server's key. Default: MODELSTORE_API_KEY. Never stored.",
         ),
     ] = None,
     db: DbOption = None,
@@ -107,19 +101,17 @@ def command(
 ) -> ExitCode:
     """Read models from files, directories, stores, servers or stdin.
 
-    Models are added or updated, never removed, and the WAL is folded: exit 0 means that every
-    row is in the main database file alone, on disk. What a source is, is told by its content.
+    Adds or updates models, never removes them, and folds the WAL: exit 0 means that every row is
+    in the main database file alone, on disk. The kind of each source is detected.
     """
-    from modelstore.cli.import_run import Request, run_import
-
     if not sources and kind is None and not discover:
         raise UsageError(
             "no SOURCE was given",
             hint="name files, directories or addresses, or use --discover or --from KIND",
         )
     if discover and (sources or kind):
-        raise UsageError("--discover looks everywhere itself", hint="leave out SOURCE and --from")
-    request: Request = Request(
+        raise UsageError("--discover reads every place", hint="leave out SOURCE and --from")
+    request = _Request(
         sources=tuple(sources or ()),
         kind=kind,
         discover=discover,
@@ -133,4 +125,320 @@ def command(
         timeout=seconds(timeout),
         yes=yes,
     )
-    return run_import(request, db, chosen_format(output_format, as_json))
+    return _run(request, db, chosen_format(output_format, as_json))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """The options of one import."""
+
+    sources: tuple[str, ...]
+    kind: str | None
+    discover: bool
+    dry_run: bool
+    tags: tuple[str, ...]
+    host: str | None
+    prune: bool
+    allow_empty: bool
+    allow_pending: bool
+    api_key_file: str | None
+    timeout: float  # seconds
+    yes: bool
+
+
+def _run(request: _Request, db: str | None, form: str | None) -> ExitCode:
+    import os
+
+    from modelstore.cli.output import current
+    from modelstore.cli.session import choose_database
+    from modelstore.importing.targets import choose_targets, make_context
+
+    out = current()
+    choice = choose_database(db)
+    context = make_context(request.host, request.timeout, request.api_key_file)
+    targets = choose_targets(request.sources, request.kind, context, discover=request.discover)
+    if any(os.path.realpath(choice.path) == chosen.root for chosen in targets):
+        raise UsageError("a SOURCE is the catalogue itself", hint="name another --db")
+    if request.dry_run:
+        with _private_copy(out, choice, request.timeout) as copy:
+            result = _import(out, request, copy, targets, context, shown=choice)
+    else:
+        result = _import(out, request, choice, targets, context, shown=choice)
+    return _answer(out, result, form)
+
+
+@contextmanager
+def _private_copy(out: Output, choice: DatabaseChoice, timeout: float) -> Iterator[DatabaseChoice]:
+    """Yield a private copy of the catalogue, for a dry run."""
+    import os
+    import shutil
+    import tempfile
+
+    from modelstore.cli.session import DatabaseChoice, Session
+    from modelstore.database.open import Purpose
+
+    directory = tempfile.mkdtemp(prefix="modelstore-")
+    try:
+        copy = DatabaseChoice(os.path.join(directory, "models.db"), choice.origin)
+        if os.path.lexists(choice.path):
+            with Session(out, choice, Purpose.READ, timeout=timeout, fold=False) as session:
+                session.opened.conn.execute("VACUUM INTO ?", (copy.path,))
+        yield copy
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _import(
+    out: Output,
+    request: _Request,
+    choice: DatabaseChoice,
+    targets: list[Chosen],
+    context: Context,
+    *,
+    shown: DatabaseChoice,
+) -> ImportResult:
+    """Import into the database `choice`, fold it, and return the result for `shown`."""
+    from modelstore.catalogue.schema import create_or_migrate
+    from modelstore.catalogue.staging import Staging
+    from modelstore.cli.progress import progress
+    from modelstore.cli.session import Session
+    from modelstore.database.open import Purpose
+    from modelstore.importing.importer import Importer
+    from modelstore.importing.result import ImportResult
+
+    with ExitStack() as stack:
+        staging = stack.enter_context(Staging())
+        session = stack.enter_context(Session(out, choice, Purpose.CREATE, timeout=request.timeout))
+        create_or_migrate(session.opened, choice.path)
+        listener = _Listener(out, request, stack.enter_context(progress(out, "models")))
+        importer = Importer(
+            session.opened,
+            staging,
+            context,
+            listener,
+            tags=request.tags,
+            prune=request.prune,
+        )
+        with _noting_what_stays(session, importer, is_dry=request.dry_run):
+            tallies = importer.run(targets)
+        proof = None if request.dry_run else importer.prove()
+    return ImportResult(
+        database=shown.path,
+        origin=shown.origin,
+        tallies=tallies,
+        checkpoint=session.opened.close(),
+        proof=proof,
+        dry_run=request.dry_run,
+        allow_empty=request.allow_empty,
+        allow_pending=request.allow_pending,
+        lock_seconds=importer.lock_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """Writes what an import tells to stderr, and asks before a large prune."""
+
+    out: Output
+    request: _Request
+    show: Progress
+
+    def note(self, text: str) -> None:
+        self.out.note(text)
+
+    def warn(self, text: str) -> None:
+        self.out.warn(text)
+
+    def skip(self, skipped: Skipped) -> None:
+        from modelstore.text import visible
+
+        self.out.message(f"skipped: {visible(skipped.what, 300)}: {visible(skipped.reason, 300)}")
+
+    def progress(self, what: str, done: int) -> None:
+        self.show(what, done)
+
+    def may_prune(self, plan: Plan) -> bool:
+        """Ask if a prune would delete more than half of the models of a source."""
+        from modelstore.text import plural, visible
+
+        if not plan.is_most or self.request.dry_run:
+            return True
+        count = f"{len(plan.prunable):,} of {plural(plan.known, 'model')}"
+        return self.out.confirm(
+            f"Forget {count} known under {plan.root}?",
+            yes=self.request.yes,
+            refusal=f"--prune would forget {count} known under {visible(plan.root, 200)}",
+        )
+
+
+@contextmanager
+def _noting_what_stays(session: Session, importer: Importer, *, is_dry: bool) -> Iterator[None]:
+    """Tell the session what is saved, for a person whose import fails or is interrupted."""
+    from modelstore.errors import LockedError, PartlyWrittenError
+    from modelstore.text import plural
+
+    try:
+        yield
+    except (LockedError, PartlyWrittenError):  # they say it themselves
+        raise
+    except BaseException as error:
+        count = plural(importer.committed, "model")
+        if not is_dry and importer.committed:
+            session.stays = f"{count} of this import committed (run it again to continue)"
+        elif not is_dry:
+            session.out.note("nothing of this import was committed")
+        raise session.opened.meaning(error, wrote=bool(importer.committed)) or error from error
+    if not is_dry:
+        count = plural(importer.committed, "model")
+        session.stays = f"all of this import is committed ({count} added or updated)"
+
+
+def _answer(out: Output, result: ImportResult, form: str | None) -> ExitCode:
+    """Write the summary, and the faults of the sources; return the exit code."""
+    from modelstore.cli.reporting import write_answer
+    from modelstore.errors import worst
+    from modelstore.render.report import write_report
+
+    for tally in result.tallies:
+        if tally.error:
+            out.error(tally.error)
+        elif result.is_fault(tally) and tally.absent is None:
+            out.warn(f"{tally.source} holds no model (--allow-empty accepts that)")
+    code = worst(*result.codes)
+    if code in (ExitCode.BUG, ExitCode.USAGE, ExitCode.REFUSED, ExitCode.LOCKED):
+        if result.total("found"):
+            write_report(_to_stderr(out), _report(result), "table")  # stdout stays empty
+        return code
+    write_answer(out, _report(result), form, None if result.dry_run else result.checkpoint)
+    return code
+
+
+def _to_stderr(out: Output) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        for line in text.splitlines():
+            out.message(line)
+
+    return write
+
+
+_ALWAYS_SHOWN = ("found", "added", "updated", "unchanged", "skipped")
+
+
+def _report(result: ImportResult) -> Report:
+    from modelstore.importing.result import COUNTS
+    from modelstore.render.report import Report
+
+    return Report(
+        body=(*_source_parts(result), *_safety_parts(result)),
+        payload=_payload(result),
+        columns=("source", "kind", *COUNTS, "error"),
+        rows=[
+            (t.source, t.kind, *(getattr(t, n) for n in COUNTS), t.error and t.error.message)
+            for t in result.tallies
+        ],
+    )
+
+
+def _source_parts(result: ImportResult) -> Iterator[Part]:
+    """Yield the table of the sources, then those that were absent or offline."""
+    from modelstore.importing.result import COUNTS
+    from modelstore.render.grid import Cell, Grid, Heading
+
+    shown = [name for name in COUNTS if name in _ALWAYS_SHOWN or result.total(name)]
+    present = [tally for tally in result.tallies if tally.absent is None]
+    has_kinds = any(tally.optional for tally in present)
+    headings = (
+        Heading("SOURCE", shrink="middle"),
+        *((Heading("KIND"),) if has_kinds else ()),
+        *(Heading(name.upper(), right=True) for name in shown),
+    )
+    if present:
+        yield Grid(
+            headings,
+            [
+                (
+                    tally.source,
+                    *((tally.kind,) if has_kinds else ()),
+                    *(f"{getattr(tally, name):,}" for name in shown),
+                )
+                for tally in present
+            ],
+        )
+    absent = [(t.source, t.kind, t.absent) for t in result.tallies if t.absent is not None]
+    if absent:
+        nothing = Heading("NOTHING AT", shrink="middle"), Heading("KIND")
+        yield Grid((*nothing, Heading("WHY", shrink="wrap")), absent)
+    for tally in result.tallies:
+        if tally.offline:
+            yield Cell(f"{tally.source} is offline: {tally.offline}", "warn")
+
+
+def _safety_parts(result: ImportResult) -> Iterator[Part]:
+    """Yield the fold, the proof, and what to do about frames that are left."""
+    import shlex
+
+    from modelstore.render.fold import fold_parts
+    from modelstore.render.grid import Cell
+
+    if result.dry_run:
+        yield Cell("dry run: nothing was written", "strong")
+        return
+    yield from fold_parts(result.checkpoint)
+    yield _proof_line(result)
+    if result.is_pending:
+        command = f"modelstore checkpoint {shlex.quote(result.database)}"
+        yield f"fold the rest when no reader holds it up: {command}"
+
+
+def _proof_line(result: ImportResult) -> Cell:
+    from modelstore.render.grid import Cell
+    from modelstore.text import plural
+
+    proof = result.proof
+    if result.is_pending:
+        return Cell("not all rows are in the main file: they are in database + WAL", "warn")
+    if proof is None or not result.checkpoint.in_main_file:
+        return Cell("not all rows are in the main file, and they may be lost", "bad")
+    if not proof.holds:
+        return Cell(
+            f"only {plural(proof.counted or 0, 'row')} of {proof.expected:,} are in the main file",
+            "bad",
+        )
+    if proof.counted is None:
+        return Cell(
+            "every frame of this import was checkpointed and synced; "
+            "the main file was too busy to count its rows alone",
+            "good",
+        )
+    return Cell(f"{plural(proof.counted, 'row')} counted in the main file alone", "good")
+
+
+def _payload(result: ImportResult) -> dict[str, object]:
+    from modelstore.cli.reporting import payload
+    from modelstore.cli.session import DatabaseChoice
+    from modelstore.importing.result import COUNTS
+
+    proof = result.proof
+    report = {
+        "dry_run": result.dry_run,
+        **{name: result.total(name) for name in COUNTS},
+        "in_main_file": result.in_main_file,
+        "proof": None
+        if proof is None
+        else {"kind": proof.kind, "expected": proof.expected, "counted": proof.counted},
+        "write_lock_seconds": round(result.lock_seconds, 6),
+        "sources": [
+            {
+                "source": tally.source,
+                "kind": tally.kind,
+                **{name: getattr(tally, name) for name in COUNTS},
+                "absent": tally.absent,
+                "offline": tally.offline,
+                "error": tally.error.message if tally.error else None,
+                "skips": [{"what": s.what, "reason": s.reason} for s in tally.skips],
+            }
+            for tally in result.tallies
+        ],
+        "checkpoint": None if result.dry_run else result.checkpoint.as_json(),
+    }
+    return payload("import", DatabaseChoice(result.database, result.origin), report, *result.codes)

@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
 
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     DatabaseArgument,
     DbOption,
-    Format,
     FormatOption,
     JsonOption,
     NoCheckpointOption,
     TimeoutOption,
     chosen_format,
+    option,
     seconds,
 )
 from modelstore.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
     from modelstore.database.checkpoint import Checkpoint
+    from modelstore.render.rows import RowFormat
     from modelstore.wal.inspection import Inspection
 
 _EVERY = 1_000_000  # names that --all keeps in memory
+_NAMED = 10  # names without --all
 
 
 def command(
     database: DatabaseArgument = None,
-    frames: Annotated[
-        bool, typer.Option("--frames", help="List every frame.", show_default=False)
-    ] = False,
-    transactions: Annotated[
-        bool, typer.Option("--transactions", help="List every commit.", show_default=False)
-    ] = False,
+    frames: Annotated[bool, option("--frames", about="List every frame.")] = False,
+    transactions: Annotated[bool, option("--transactions", about="List every commit.")] = False,
     every: Annotated[
-        bool,
-        typer.Option("--all", help="Name every model at risk, not ten.", show_default=False),
+        bool, option("--all", about="Name every model at risk, not just ten.")
     ] = False,
     deep: Annotated[
-        bool,
-        typer.Option(
-            "--deep",
-            help="Read as much of the database as exact figures take.",
-            show_default=False,
-        ),
+        bool, option("--deep", about="Read as much of the database as exact figures need.")
     ] = False,
     watch: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--watch",
             metavar="DURATION",
-            help="Show it again and again, every DURATION, until Ctrl-C; changes nothing.",
-            show_default=False,
+            about="Show the log every DURATION, until Ctrl-C. Changes nothing.",
         ),
     ] = None,
     db: DbOption = None,
@@ -66,11 +58,12 @@ def command(
 ) -> ExitCode:
     """Show what the WAL holds, and what would be lost without it.
 
-    Works on any SQLite database, or on a -wal alone. Everything is read from the raw files before
-    SQLite opens them. Exit 0 when it can be read, whatever it holds; 5 for damage that SQLite
-    would hide. Scripts that want to fail on pending frames use: verify --no-checkpoint.
+    Works on any SQLite database, or on a -wal alone. Reads the raw files before SQLite opens
+    them. Exit 0 if they can be read, whatever they hold; 5 for damage that SQLite would hide. A
+    script that should fail on pending frames uses: verify --no-checkpoint.
     """
     from modelstore.cli.output import current
+    from modelstore.cli.reporting import note_fold
     from modelstore.cli.session import choose_database
 
     out = current()
@@ -78,32 +71,30 @@ def command(
     choice = choose_database(db, database)
     if watch is not None:
         if frames or transactions:
-            raise UsageError("--watch shows the state alone", hint="leave out the other option")
+            raise UsageError("--watch shows only the state", hint="leave out the other option")
         from modelstore.cli.watching import watch_log
 
         return watch_log(out, choice, seconds(watch), form)
     if frames and transactions:
         raise UsageError("--frames and --transactions are two lists", hint="give one")
-    found = _look(choice, limit=_EVERY if every else 10, deep=deep)
+    found = _look(choice, limit=_EVERY if every else _NAMED, deep=deep)
     if frames or transactions:
-        from modelstore.cli.log_listing import list_frames, list_transactions
-
-        (list_frames if frames else list_transactions)(out, found, form)
-    checkpoint, refusal, unreadable = _close(
-        out, found, choice, seconds(timeout), fold=not no_checkpoint
-    )
-    if not (frames or transactions):
-        _report(out, found, checkpoint, refusal, form)
-    elif checkpoint is not None:
-        from modelstore.cli.session import report_fold
-
-        report_fold(out, checkpoint)
-    is_damaged = found.is_damaged or found.main_problem or unreadable
-    return ExitCode.FAILED if is_damaged else ExitCode.OK
+        rows = _frames(found) if frames else _transactions(found)
+        _write_list(out, choice, rows, form)
+        closed = _close(out, found, choice, seconds(timeout), fold=not no_checkpoint)
+        if form == "json":
+            code = int(_code(found, closed))
+            out.stream(f', "exit_code": {code}, "exit_codes": [{code}]}}\n')
+        if closed.checkpoint is not None:
+            note_fold(out, closed.checkpoint)
+    else:
+        closed = _close(out, found, choice, seconds(timeout), fold=not no_checkpoint)
+        _report(out, choice, found, closed, form)
+    return _code(found, closed)
 
 
 def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
-    """Read the raw files; what is no database and no log is refused with its real name."""
+    """Read the raw files. Raises `RefusedError` for a file that is no database and no log."""
     import os
 
     from modelstore.cli.session import refuse_absent
@@ -115,7 +106,7 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
         from modelstore.database.probe import probe
 
         refuse_absent(choice)
-        probe(database)  # says what it is, if it is no database
+        probe(database)  # says what the file is
     found = inspect_log(choice.path, names=("models", "name"), limit=limit, deep=deep)
     if found.loss.main.state is MainState.FOREIGN and found.scan.header is None:
         from modelstore.database.probe import probe
@@ -124,65 +115,177 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """The fold at the end, or why there was none."""
+
+    checkpoint: Checkpoint | None
+    refusal: str | None = None
+    is_damaged: bool = False  # SQLite itself found damage
+
+
 def _close(
     out: Output, found: Inspection, choice: DatabaseChoice, patience: float, *, fold: bool
-) -> tuple[Checkpoint | None, str | None, bool]:
-    """Open and fold, as every command does.
-
-    Return what that did, or why it was not done, and whether that is damage which SQLite found.
-    """
+) -> _Closed:
+    """Open the database and fold its log, as every command does. `patience` is in seconds."""
     from modelstore.cli.session import DatabaseChoice, Session
     from modelstore.database.open import Purpose
     from modelstore.errors import DamageError, ModelstoreError
 
     if not fold:
-        return None, "left as it is, as asked (--no-checkpoint)", False
+        return _Closed(None, "nothing was folded: --no-checkpoint")
     if not found.has_database:
-        return None, "there is no database to fold it into", False
-    if found.loss.live_problem is not None:  # perhaps another database's log: keep both apart
-        return None, "nothing was folded: with this log the database is malformed", True
+        return _Closed(None, "nothing was folded: there is no database beside this log")
+    if found.loss.live_problem is not None:  # maybe another database's log: keep both apart
+        refusal = "nothing was folded: with this log the database is malformed"
+        return _Closed(None, refusal, is_damaged=True)
     beside = DatabaseChoice(found.database, choice.origin)
     try:
         with Session(out, beside, Purpose.READ, timeout=patience) as session:
             pass
     except ModelstoreError as error:
-        return None, error.message, isinstance(error, DamageError)
-    return session.checkpoint, None, False
+        return _Closed(None, error.message, is_damaged=isinstance(error, DamageError))
+    return _Closed(session.checkpoint)
+
+
+def _code(found: Inspection, closed: _Closed) -> ExitCode:
+    is_damaged = found.is_damaged or found.main_problem or closed.is_damaged
+    return ExitCode.FAILED if is_damaged else ExitCode.OK
 
 
 def _report(
-    out: Output,
-    found: Inspection,
-    checkpoint: Checkpoint | None,
-    refusal: str | None,
-    form: Format | None,
+    out: Output, choice: DatabaseChoice, found: Inspection, closed: _Closed, form: str | None
 ) -> None:
-    from modelstore.cli.catalogue_session import screen_of
-    from modelstore.cli.session import report_fold
+    from modelstore.cli.reporting import note_fold, payload, write_answer
     from modelstore.render.inspection import inspection_body
     from modelstore.render.inspection_json import inspection_payload
     from modelstore.render.log_picture import log_picture
-    from modelstore.render.report import Report, write_report
+    from modelstore.render.report import Report
 
+    checkpoint = closed.checkpoint
     body = inspection_body(found)
     if out.stdout_is_terminal:
         body += log_picture(found, out.width)
-    body.append(f"On exit: {_on_exit(checkpoint, refusal)}")
-    payload = inspection_payload(found)
-    payload["on_exit"] = checkpoint.as_json() if checkpoint else None
-    payload["not_folded"] = refusal or (checkpoint.reason if checkpoint else None)
-    report = Report(tuple(body), payload)
-    chosen = form or Format.TABLE
-    write_report(out.answer, report, chosen.value, screen=screen_of(out))
-    if checkpoint is not None and not (chosen is Format.TABLE and out.stdout_is_terminal):
-        report_fold(out, checkpoint)
+    body.append(f"On exit: {_on_exit(closed)}")
+    report = {
+        **inspection_payload(found),
+        "on_exit": checkpoint.as_json() if checkpoint else None,
+        "not_folded": closed.refusal or (checkpoint.reason if checkpoint else None),
+    }
+    shared = payload("inspect-wal", choice, report, _code(found, closed))
+    write_answer(out, Report(tuple(body), shared), form)
+    if checkpoint is not None and not (form in (None, "table") and out.stdout_is_terminal):
+        note_fold(out, checkpoint)
 
 
-def _on_exit(checkpoint: Checkpoint | None, refusal: str | None) -> str:
+def _on_exit(closed: _Closed) -> str:
+    checkpoint = closed.checkpoint
     if checkpoint is None:
-        return refusal or "nothing was folded"
+        return closed.refusal or "nothing was folded"
     reason = f"; {checkpoint.reason}" if checkpoint.reason else ""
     return (
         f"{checkpoint.checkpointed:,} checkpointed, {checkpoint.left:,} left; "
         f"busy: {'yes' if checkpoint.busy else 'no'}{reason}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """One row for each frame or each commit of a log."""
+
+    name: str  # of the list: the option, and the key in JSON
+    columns: tuple[str, ...]
+    rows: Iterator[Sequence[object]]
+    count: int
+
+
+def _frames(found: Inspection) -> _Rows:
+    """Return every frame: its page, the page's owner, the commit that it ends, its state."""
+    columns = ("frame", "page", "object", "type", "role", "commit_pages", "state")
+    return _Rows(
+        "frames",
+        (*columns, "in_main_file", "offset"),
+        _frame_rows(found),
+        len(found.scan.marks),
+    )
+
+
+def _frame_rows(found: Inspection) -> Iterator[Sequence[object]]:
+    loss = found.loss
+    held = loss.held
+    for frame in found.scan.frames():
+        owner = loss.owner(frame.page_number) if frame.number <= found.scan.max_frame else None
+        thing = owner.object if owner else None
+        yield (
+            frame.number,
+            frame.page_number,
+            thing.name if thing else None,
+            thing.type if thing else None,
+            owner.role.text if owner else None,
+            frame.page_count or None,
+            frame.state.value,
+            bool(held[frame.number - 1]) if frame.number <= len(held) else None,
+            frame.offset,
+        )
+
+
+def _transactions(found: Inspection) -> _Rows:
+    """Return every commit: its frames, and the database's size in pages after it."""
+    return _Rows(
+        "transactions",
+        ("commit", "first_frame", "last_frame", "frames", "page_count", "state"),
+        (
+            (t.number, t.first, t.last, t.frames, t.page_count, t.state.value)
+            for t in found.scan.transactions()
+        ),
+        found.scan.commit_count + found.scan.later_commits,
+    )
+
+
+_ROWS_ON_TERMINAL = 1000
+
+
+def _write_list(out: Output, choice: DatabaseChoice, found: _Rows, form: str | None) -> None:
+    """Stream a list to stdout. Its JSON object stays open: the exit code is not known yet."""
+    from modelstore.render.rows import dump_json, write_rows
+
+    if form == "json":
+        from modelstore.cli.reporting import payload
+
+        head = payload("inspect-wal", choice, {})
+        del head["exit_code"], head["exit_codes"]
+        out.stream(f'{dump_json(head)[:-1]}, "{found.name}": [')
+        for number, row in enumerate(found.rows):
+            comma = "," if number else ""
+            out.stream(f"{comma}\n{dump_json(dict(zip(found.columns, row, strict=True)))}")
+        out.stream("\n]")
+    elif form in ("jsonl", "csv", "tsv") or not out.stdout_is_terminal:
+        kind = cast("RowFormat", "tsv" if form in (None, "table") else form)
+        write_rows(out.stream, kind, found.columns, found.rows)
+    else:
+        _draw_list(out, found)
+
+
+def _draw_list(out: Output, found: _Rows) -> None:
+    from itertools import islice
+
+    from modelstore.cli.reporting import screen_of
+    from modelstore.render.grid import Grid, Heading
+    from modelstore.render.report import write_body
+
+    headings = tuple(
+        Heading(name.upper().replace("_", " "), shrink="middle" if name == "object" else "never")
+        for name in found.columns
+    )
+    shown = [tuple(map(_word, row)) for row in islice(found.rows, _ROWS_ON_TERMINAL)]
+    write_body(out.stream, [Grid(headings, shown)], screen_of(out))
+    if found.count > _ROWS_ON_TERMINAL:
+        out.stream(f"{found.count - _ROWS_ON_TERMINAL:,} more: use -f tsv\n")
+
+
+def _word(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

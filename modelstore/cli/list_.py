@@ -1,11 +1,11 @@
-"""``modelstore list``: the call."""
+"""``modelstore list``: the models, streamed in any format; nothing holds all of them."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
-
-import typer
+import os
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, cast
 
 from modelstore.cli.completion.values import (
     complete_columns,
@@ -19,167 +19,131 @@ from modelstore.cli.options import (
     JsonOption,
     NoCheckpointOption,
     TimeoutOption,
+    argument,
+    chosen_format,
+    option,
     seconds,
+    split_commas,
 )
-from modelstore.errors import ExitCode, UsageError
+from modelstore.errors import ExitCode, RefusedError, UsageError
+from modelstore.model import MODEL_COLUMNS
+from modelstore.render.formats import EXPORTS, Format
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
-class ListFormat(StrEnum):
-    """How the models are written to stdout."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
-    TSV = "tsv"
-    PRESET = "preset"
+    from modelstore.catalogue.query import Query
+    from modelstore.cli.output import Output
+    from modelstore.cli.session import DatabaseChoice
+    from modelstore.database.sqlite import sqlite3
+    from modelstore.render.grid import Cell
+    from modelstore.render.rows import RowFormat
 
 
 def command(
     text: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[TEXT]",
-            help="Only models with TEXT in their name, path or architecture.",
-            show_default=False,
-        ),
+        str | None, argument("[TEXT]", "Only models with TEXT in their name, path or architecture.")
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--columns",
             "-c",
             metavar="A,B",
-            help="The columns to show, in this order; all for every one.",
-            autocompletion=complete_columns,
-            show_default=False,
+            about="The columns, in this order; all for every column.",
+            complete=complete_columns,
         ),
     ] = None,
     sort: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--sort",
             "-s",
             metavar="A,-B",
-            help="The columns to sort by; -COLUMN or COLUMN:desc for descending.",
-            autocompletion=complete_sort,
-            show_default=False,
+            about="The columns to sort by; -COLUMN or COLUMN:desc for descending.",
+            complete=complete_sort,
         ),
     ] = None,
     arch: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--arch",
             metavar="NAME",
-            help="Only this architecture; may be repeated, as may all these filters.",
-            autocompletion=complete_values("architecture"),
-            show_default=False,
+            about="Only this architecture. This and the next filters may be repeated.",
+            complete=complete_values("architecture"),
         ),
     ] = None,
     quant: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--quant",
             metavar="NAME",
-            help="Only this quantization.",
-            autocompletion=complete_values("quantization"),
-            show_default=False,
+            about="Only this quantization.",
+            complete=complete_values("quantization"),
         ),
     ] = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--type",
             metavar="NAME",
-            help="Only this type: model, embedding, projector, adapter, ...",
-            autocompletion=complete_values("type"),
-            show_default=False,
+            about="Only this type: model, embedding, projector, adapter, ...",
+            complete=complete_values("type"),
         ),
     ] = None,
     status: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--status",
             metavar="NAME",
-            help="Only this status: available, missing, incomplete, truncated, remote.",
-            autocompletion=complete_values("status"),
-            show_default=False,
+            about="Only this status: available, missing, incomplete, truncated, remote.",
+            complete=complete_values("status"),
         ),
     ] = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(
-            "--tag",
-            metavar="TAG",
-            help="Only models with this tag.",
-            autocompletion=complete_tag,
-            show_default=False,
-        ),
+        option("--tag", metavar="TAG", about="Only models with this tag.", complete=complete_tag),
     ] = None,
     host: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--host",
             metavar="NAME",
-            help="Only models on this machine.",
-            autocompletion=complete_values("host"),
-            show_default=False,
+            about="Only models on this machine.",
+            complete=complete_values("host"),
         ),
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(
-            "--where",
-            metavar="SQL",
-            help="Only models for which this SQL expression over the columns holds.",
-            show_default=False,
-        ),
+        option("--where", metavar="SQL", about="Only models for which this SQL expression holds."),
     ] = None,
     limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            "-n",
-            min=0,
-            metavar="N",
-            help="At most so many models.",
-            show_default=False,
-        ),
+        int | None, option("--limit", "-n", metavar="N", least=0, about="Show at most N models.")
     ] = None,
     offset: Annotated[
-        int,
-        typer.Option(
-            "--offset", min=0, metavar="N", help="Leave out so many first.", show_default=False
-        ),
+        int, option("--offset", metavar="N", least=0, about="Skip the first N models.")
     ] = 0,
-    count: Annotated[
-        bool,
-        typer.Option("--count", help="Only say how many models there are.", show_default=False),
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only the ids, one a line.", show_default=False)
-    ] = False,
+    count: Annotated[bool, option("--count", about="Show only the number of models.")] = False,
+    quiet: Annotated[bool, option("--quiet", "-q", about="Show only the ids, one a line.")] = False,
     no_header: Annotated[
-        bool,
-        typer.Option("--no-header", help="CSV and TSV without a first line.", show_default=False),
+        bool, option("--no-header", about="Leave out the first line of CSV and TSV.")
     ] = False,
     formulas: Annotated[
         bool,
-        typer.Option(
+        option(
             "--formulas",
-            help="CSV cells that begin with = + - @ as they are, with no ' before them.",
-            show_default=False,
+            about="Leave CSV cells that begin with = + - @ as they are, without a ' in front.",
         ),
     ] = False,
     db: DbOption = None,
     output_format: Annotated[
-        ListFormat | None,
-        typer.Option(
+        str | None,
+        option(
             "--format",
             "-f",
-            help="A table on a terminal, else TSV. JSON carries every column; preset is an "
-            "INI file for llama-server --models-preset.",
-            show_default=False,
+            choices=(*Format, *EXPORTS),
+            about="The output format. Default: a table on a terminal, else TSV. preset is an INI "
+            "file for llama-server --models-preset.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -188,14 +152,12 @@ def command(
 ) -> ExitCode:
     """Show the models.
 
-    Where stdout is no terminal, the answer is TSV with a header and raw values: bytes, integers,
-    nothing shortened. Rows stream; an order other than by id or locator keeps a key of each row
-    in memory.
+    Piped output is TSV with raw values: bytes, integers, nothing shortened. JSON carries every
+    column. Rows stream; sorting by anything but id or locator keeps a key of each row in memory.
     """
-    from modelstore.cli.listing import Listing, run_list
+    from modelstore.catalogue.query import Query
+    from modelstore.cli.output import current
 
-    if as_json and output_format not in (None, ListFormat.JSON):
-        raise UsageError(f"--json and --format {output_format} contradict each other")
     if quiet and columns:
         raise UsageError("-q shows ids alone", hint="leave out -q, or --columns")
     if where is not None and not where.strip():
@@ -208,23 +170,203 @@ def command(
         "tag": tag,
         "host": host,
     }
-    listing = Listing(
-        text=text,
-        columns=_split(columns),
-        sort=_split(sort),
-        filters={name: values for name, values in filters.items() if values},
-        where=where,
-        limit=limit,
-        offset=offset,
-        form=(ListFormat.JSON if as_json else output_format or "") or None,
+    out = current()
+    listing = _Listing(
+        out=out,
+        query=Query(
+            text=text,
+            filters={name: values for name, values in filters.items() if values},
+            where=where,
+            sort=tuple(map(_sort_key, split_commas(sort))),
+            limit=limit,
+            offset=offset,
+            columns=("id",) if quiet else _columns(split_commas(columns)),
+        ),
+        form=chosen_format(output_format, as_json)
+        or ("table" if out.stdout_is_terminal and not quiet else "tsv"),
         header=not (no_header or quiet),
-        count=count,
-        quiet=quiet,
         formulas=formulas,
+        only_count=count,
     )
-    return run_list(listing, db, timeout=seconds(timeout), fold=not no_checkpoint)
+    return _run(listing, db, timeout=seconds(timeout), fold=not no_checkpoint)
 
 
-def _split(values: list[str] | None) -> tuple[str, ...]:
-    """Return names given in several options, or in one with commas."""
-    return tuple(name.strip() for value in values or () for name in value.split(","))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listing:
+    """The models that were asked for, and their form on stdout."""
+
+    out: Output
+    query: Query  # without columns: the format chooses them
+    form: str
+    header: bool
+    formulas: bool
+    only_count: bool
+
+
+def _columns(names: tuple[str, ...]) -> tuple[str, ...]:
+    from modelstore.catalogue.query import check_columns
+
+    if "all" in names:
+        return MODEL_COLUMNS
+    return check_columns(tuple(map(_column, names))) if names else ()
+
+
+def _column(name: str) -> str:
+    """Return the column of that name, or of that heading in a table."""
+    if name in MODEL_COLUMNS:
+        return name
+    from modelstore.render.columns import HEADED
+
+    return HEADED.get(name.upper(), name)
+
+
+def _sort_key(key: str) -> str:
+    sign = "-" if key.startswith("-") else ""
+    name, colon, direction = key.removeprefix("-").partition(":")
+    return sign + _column(name) + colon + direction
+
+
+def _run(listing: _Listing, db: str | None, *, timeout: float, fold: bool) -> ExitCode:
+    from modelstore.cli.catalogue_session import models_session
+    from modelstore.cli.reporting import write_fold
+    from modelstore.cli.session import choose_database
+    from modelstore.text import visible
+
+    choice = choose_database(db)
+    text = listing.query.text
+    is_file = text is not None and os.path.isfile(text)
+    try:
+        with models_session(listing.out, choice, timeout=timeout, fold=fold) as session:
+            if is_file:
+                listing.out.note(
+                    f"TEXT searches names, paths and architectures; did you mean --db {text}?"
+                )
+            _write(listing, session.opened.conn, choice)
+    except RefusedError as error:
+        if not is_file:
+            raise
+        hint = f"did you mean --db {visible(text or '', 200)}?"
+        raise RefusedError(error.message, hint=hint) from error
+    write_fold(session, on_stdout=listing.form == "table" and not listing.only_count)
+    return session.exit_code("read")
+
+
+def _write(listing: _Listing, conn: sqlite3.Connection, choice: DatabaseChoice) -> None:
+    out, query, form = listing.out, listing.query, listing.form
+    if listing.only_count:
+        from modelstore.catalogue.query import count
+
+        out.stream(f"{count(conn, query)}\n")
+    elif form == "table":
+        _write_table(listing, conn, choice)
+    elif form in EXPORTS:
+        from importlib import import_module
+
+        export = import_module(f"modelstore.render.{EXPORTS[form]}").export_models
+        export(conn, query, out.stream, out.note)
+    elif form in ("json", "jsonl"):
+        from modelstore.catalogue.query import json_blocks
+        from modelstore.render.rows import BETWEEN, write_json_blocks
+
+        query = replace(query, columns=query.columns or MODEL_COLUMNS)
+        with closing(json_blocks(conn, query, BETWEEN[form])) as blocks:
+            write_json_blocks(out.stream, cast("RowFormat", form), blocks)
+    else:
+        from modelstore.catalogue.query import cell_blocks
+        from modelstore.render.columns import PLAIN_COLUMNS
+        from modelstore.render.rows import write_cell_blocks
+
+        query = replace(query, columns=query.columns or PLAIN_COLUMNS)
+        with closing(cell_blocks(conn, query)) as blocks:
+            write_cell_blocks(
+                out.stream,
+                cast("RowFormat", form),
+                query.columns,
+                blocks,
+                header=listing.header,
+                formulas=listing.formulas,
+            )
+
+
+_ROWS_ON_TERMINAL = 1000  # unless --limit asks for more; Rich draws them in 0.3 s
+_HIDDEN = ("status", "file_size")  # read with each row, for the total and for missing files
+
+Row = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The rows that passed by, and the bytes of the models that are not missing."""
+
+    rows: int = 0
+    size: int = 0
+
+    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            self.rows += 1
+            if isinstance(row[-1], int) and row[-2] != "missing":
+                self.size += row[-1]
+            yield row
+
+
+def _write_table(listing: _Listing, conn: sqlite3.Connection, choice: DatabaseChoice) -> None:
+    """Write a table on a terminal, or its plain words; then the total and the database."""
+    from itertools import islice
+
+    from modelstore.catalogue.query import select
+    from modelstore.cli.reporting import screen_of
+    from modelstore.render.columns import TABLE_COLUMNS, headings, with_short_ids
+    from modelstore.render.grid import Grid, plain_lines
+    from modelstore.render.report import write_body
+    from modelstore.render.rows import chunks
+
+    out, query = listing.out, listing.query
+    tally = _Tally()
+    names = query.columns or TABLE_COLUMNS
+    with closing(select(conn, replace(query, columns=(*names, *_HIDDEN)))) as rows:
+        most = _ROWS_ON_TERMINAL if out.stdout_is_terminal and query.limit is None else None
+        seen = tally.counted(islice(rows, most))
+        cells = (_cells(names, row, is_default=not query.columns) for row in seen)
+        if out.stdout_is_terminal:
+            for chunk in chunks(cells, _ROWS_ON_TERMINAL):
+                grid = Grid(headings(names), with_short_ids(names, chunk))
+                write_body(out.stream, (grid,), screen_of(out))
+        else:
+            for block in chunks(plain_lines(headings(names), cells, header=listing.header)):
+                out.stream("\n".join(block) + "\n")
+    write_body(out.stream, tuple(_last_lines(conn, choice, query, tally)), screen_of(out))
+    if not tally.rows and not _is_filtered(query):
+        out.note("the catalogue is empty; fill it with: modelstore import DIRECTORY")
+
+
+def _cells(names: tuple[str, ...], row: Row, *, is_default: bool) -> list[str | Cell]:
+    """Return the cells of a row. The default table shows a status in place of a wrong size."""
+    from modelstore.render.columns import cell
+
+    cells = [cell(name, value) for name, value in zip(names, row, strict=False)]
+    if is_default and row[-2] != "available":
+        cells[names.index("file_size")] = cell("status", row[-2])
+    return cells
+
+
+def _last_lines(
+    conn: sqlite3.Connection, choice: DatabaseChoice, query: Query, tally: _Tally
+) -> Iterator[str]:
+    from modelstore.catalogue.query import Query, count, totals
+    from modelstore.text import human_bytes, plural
+
+    is_whole = query.limit is None and not query.offset and tally.rows < _ROWS_ON_TERMINAL
+    fitting, size = (tally.rows, tally.size) if is_whole else totals(conn, query)
+    more = fitting - tally.rows - query.offset
+    if more > 0 and query.limit is None:
+        yield f"{more:,} more: use --limit, or -f jsonl"
+    elif fitting > tally.rows:
+        yield f"{tally.rows:,} of {fitting:,} shown"
+    counted = plural(fitting, "model")
+    if _is_filtered(query):
+        counted = f"{fitting:,} of {plural(count(conn, Query()), 'model')}"
+    yield ", ".join([counted, *([human_bytes(size)] if size else []), str(choice)])
+
+
+def _is_filtered(query: Query) -> bool:
+    return bool(query.text or query.where or query.filters)

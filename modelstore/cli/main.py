@@ -1,4 +1,4 @@
-"""From arguments to an exit code: errors become one sentence, signals their documented codes."""
+"""Running one command line: errors become one sentence, signals their documented exit codes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ COMPLETION_VARIABLE = "_MODELSTORE_COMPLETE"
 
 
 class TerminatedError(BaseException):
-    """SIGTERM or SIGHUP arrived; not an Exception, so that no handler takes it for a fault."""
+    """SIGTERM or SIGHUP arrived. Not an Exception, so that no handler takes it for a fault."""
 
 
-_FULL = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT)  # of the file that stdout goes to
+_FULL = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT)  # of the file behind stdout
 
-_arrived: list[ExitCode] = []  # one for each signal, in case its exception gets lost
+_arrived: list[ExitCode] = []  # one for each signal, in case its exception is swallowed
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -38,7 +38,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _handle_signals() -> None:
-    """Let SIGTERM and SIGHUP unwind like Ctrl-C does, so that what was committed is folded."""
+    """Let SIGTERM and SIGHUP unwind as Ctrl-C does, so that committed rows are folded."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
@@ -84,12 +84,11 @@ def _guarded(arguments: Sequence[str]) -> ExitCode:
     except MemoryError:
         out.message("error: out of memory")
         return ExitCode.BUG
-    except Exception as error:  # the last resort: a bug, said to be one
+    except Exception as error:  # the last resort: report a bug
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
             raise StdoutFailedError(os.strerror(error.errno)) from error  # Typer's own help
         if _arrived:
-            # A signal that arrives while SQLite is at work is swallowed by its module, and the
-            # statement fails instead.
+            # SQLite's module swallows what a signal's handler raises; the statement fails instead.
             out.message("interrupted" if _arrived[0] is ExitCode.INTERRUPTED else "terminated")
             return _arrived[0]
         _report_bug(error)
@@ -98,9 +97,9 @@ def _guarded(arguments: Sequence[str]) -> ExitCode:
 
 def _invoke(arguments: Sequence[str]) -> ExitCode:
     from typer import Abort
-    from typer._click.exceptions import ClickException
 
     from modelstore.cli.app import command_tree
+    from modelstore.cli.vendored_click import ClickException
 
     if COMPLETION_VARIABLE in os.environ:
         from modelstore.cli.completion.shell import answer
@@ -116,7 +115,7 @@ def _invoke(arguments: Sequence[str]) -> ExitCode:
     except Abort as error:
         raise KeyboardInterrupt from error
     code = ExitCode(result) if isinstance(result, int) else ExitCode.OK
-    if code is ExitCode.INTERRUPTED:  # Typer makes that of Ctrl-C
+    if code is ExitCode.INTERRUPTED:  # Typer's code for Ctrl-C
         raise KeyboardInterrupt
     return code
 
@@ -130,10 +129,10 @@ def _usage_error(error: Exception) -> UsageError:
 
 
 def _report_bug(error: Exception) -> None:
-    """Say that this is a bug, with its traceback for the report, escaped line by line."""
+    """Write that this is a bug, with its traceback, escaped line by line."""
     import traceback
 
-    if COMPLETION_VARIABLE in os.environ:  # the shell would show it amid what is being typed
+    if COMPLETION_VARIABLE in os.environ:  # the shell would show it in the line being typed
         return
     out = current()
     out.message(f"error: this is a bug in modelstore: {type(error).__name__}: {error}")

@@ -1,114 +1,128 @@
-"""The options that several commands share, declared once."""
+"""The options that several commands share, and how they are read."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelstore import text
-from modelstore.cli.completion.values import complete_database
+from modelstore.cli.completion.values import complete_database, complete_model
 from modelstore.errors import UsageError
-from modelstore.text import parse_duration
+from modelstore.render.formats import Format
 
 if TYPE_CHECKING:
-    from modelstore.cli.output import Output
+    from collections.abc import Callable, Sequence
+
+DEFAULT_TIMEOUT = f"{text.DEFAULT_TIMEOUT:g}s"
 
 
-class Format(StrEnum):
-    """How an answer is written to stdout."""
+def option(
+    *names: str,
+    about: str,
+    metavar: str | None = None,
+    complete: Callable[..., Any] | None = None,
+    choices: Sequence[str] | None = None,
+    least: int | None = None,
+) -> Any:  # noqa: ANN401  # Typer's own type for it
+    """Declare an option whose default needs no words in the help.
 
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
-    TSV = "tsv"
+    `complete` offers values to the shell. `choices` are the only values accepted. `least` is the
+    smallest number accepted.
+    """
+    if choices is not None:
+        metavar = f"<{'|'.join(choices)}>"
+        complete = _beginning(choices)
+    return typer.Option(
+        *names,
+        help=about,
+        metavar=metavar,
+        autocompletion=complete,
+        parser=None if choices is None else _one_of(choices),
+        min=least,
+        show_default=False,
+    )
+
+
+def _beginning(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete
+
+
+def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            names = ", ".join(f"'{choice}'" for choice in choices)
+            raise typer.BadParameter(f"'{value}' is not one of {names}")
+        return str(value)
+
+    return parse
+
+
+def argument(metavar: str, about: str, complete: Callable[..., Any] | None = None) -> Any:  # noqa: ANN401
+    """Declare an argument."""
+    return typer.Argument(metavar=metavar, help=about, autocompletion=complete, show_default=False)
 
 
 DbOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--db",
         metavar="PATH",
-        help="The database; else MODELSTORE_DB, else models.db in the user's data directory.",
-        autocompletion=complete_database,
-        show_default=False,
+        about="The database. Default: MODELSTORE_DB, else models.db in the user's data directory.",
+        complete=complete_database,
     ),
 ]
-
 DatabaseArgument = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[DATABASE]",
-        help="Any SQLite database; the catalogue by default.",
-        autocompletion=complete_database,
-        show_default=False,
+    argument("[DATABASE]", "Any SQLite database. Default: the catalogue.", complete_database),
+]
+ModelsArgument = Annotated[
+    list[str],
+    argument(
+        "MODEL...", "Ids, beginnings of ids (4 digits or more), names, or paths.", complete_model
     ),
 ]
-
 FormatOption = Annotated[
     Format | None,
-    typer.Option(
-        "--format",
-        "-f",
-        help="How to write the answer; a table on a terminal, else plain text.",
-        show_default=False,
-    ),
+    option("--format", "-f", about="The output format. Default: table; plain text in a pipe."),
 ]
-
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="The same as --format json.", show_default=False)
-]
-
+JsonOption = Annotated[bool, option("--json", about="Short for --format json.")]
 TimeoutOption = Annotated[
     str,
     typer.Option(
         "--timeout",
         metavar="DURATION",
-        help="Patience with locks and with the fold: 5s, 250ms, 2m.",
+        help="How long to wait for locks, servers and readers: 5s, 250ms, 2m.",
     ),
 ]
-
 NoCheckpointOption = Annotated[
     bool,
-    typer.Option(
-        "--no-checkpoint",
-        help="Fold nothing: leave the database and its WAL byte for byte as they are.",
-        show_default=False,
-    ),
+    option("--no-checkpoint", about="Leave the database and its WAL byte for byte as they are."),
 ]
-
-YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do it without asking.", show_default=False)
-]
-
-DEFAULT_TIMEOUT = f"{text.DEFAULT_TIMEOUT:g}s"
+YesOption = Annotated[bool, option("--yes", "-y", about="Do it without asking.")]
 
 
-def chosen_format(value: Format | None, as_json: bool) -> Format | None:
-    """Return the format asked for, or None where the layout is left to us."""
+def chosen_format(value: str | None, as_json: bool) -> str | None:
+    """Return the format that ``--format`` and ``--json`` ask for; None if neither is given."""
     if as_json and value not in (None, Format.JSON):
         raise UsageError(f"--json and --format {value} contradict each other", hint="give one")
-    return Format.JSON if as_json else value
+    return Format.JSON.value if as_json else value
 
 
 def seconds(timeout: str) -> float:
-    """Return the patience that --timeout asks for, in seconds."""
-    return parse_duration(timeout)
+    """Return a duration from the command line in seconds."""
+    return text.parse_duration(timeout)
 
 
-def confirm(out: Output, question: str, *, yes: bool, refusal: str) -> bool:
-    """Ask on a terminal; elsewhere, without --yes, it is a usage error that says `refusal`."""
-    import sys
+def split_commas(values: Sequence[str] | None) -> tuple[str, ...]:
+    """Return values that were given in several options, or in one with commas."""
+    return tuple(part.strip() for value in values or () for part in value.split(","))
 
-    from modelstore.cli.output import is_terminal
-    from modelstore.text import visible
 
-    if yes:
-        return True
-    if not (is_terminal(sys.stdin) and out.stderr_is_terminal):
-        raise UsageError(refusal, hint="add --yes to do it without being asked")
-    sys.stderr.write(visible(question, 2000) + " [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+def check_given(name: str, values: Sequence[str]) -> None:
+    """Raise `UsageError` if one of the values of the argument `name` is empty."""
+    if "" in values:
+        raise UsageError(f"{name} is empty", hint="an unset variable in a script?")

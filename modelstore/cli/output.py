@@ -1,7 +1,7 @@
 """The only writer to stdout and stderr.
 
 stdout carries the answer, stderr everything else. A reader of stdout that goes away never stops
-the work: `answer` falls silent, `stream` raises `StdoutClosedError` so that a long listing ends.
+the work: `answer` falls silent. `stream` raises `StdoutClosedError`, which ends a long listing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from modelstore.errors import UsageError
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -23,15 +24,15 @@ _LINE_LIMIT = 2000  # characters of one message: enough for a path of the greate
 
 
 class StdoutClosedError(Exception):
-    """Nobody reads stdout any more."""
+    """The reader of stdout is gone."""
 
 
 class StdoutFailedError(Exception):
-    """Stdout could not be written: a full disk, an I/O error."""
+    """Writing to stdout failed: a full disk, an I/O error."""
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether `stream` is a terminal; a closed one is none."""
+    """Tell whether `stream` is a terminal. A closed stream is not."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:
@@ -39,26 +40,25 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 class Output:
-    """Both streams of one run of the program."""
+    """stdout and stderr of one run of the program."""
 
     def __init__(self) -> None:
         self.stdout_is_terminal = is_terminal(sys.stdout)
         self.stderr_is_terminal = is_terminal(sys.stderr)
         self.stdout_closed = sys.stdout is None
         self._above: Callable[[str], None] | None = None
-        self.under_github_actions = (
-            os.environ.get("GITHUB_ACTIONS") == "true"
-        )  # what looks like a command is
-        self._begins_line = True  # whatever is written to stdout next
+        # GitHub's runner obeys lines that look like its commands: those of others are defused.
+        self.under_github_actions = os.environ.get("GITHUB_ACTIONS") == "true"
+        self._begins_line = True  # the next text on stdout begins a line
 
     @property
     def width(self) -> int:
-        """Columns of the terminal; 80 where it does not say."""
+        """Columns of the terminal, 80 if unknown."""
         return max(20, shutil.get_terminal_size((80, 24)).columns)
 
     @property
     def color(self) -> bool:
-        """Whether styles may be used on stdout: a terminal, not dumb, and no NO_COLOR."""
+        """True if stdout takes styles: a terminal, not dumb, without NO_COLOR."""
         return (
             self.stdout_is_terminal
             and not os.environ.get("NO_COLOR")
@@ -66,16 +66,16 @@ class Output:
         )
 
     def answer(self, text: str) -> None:
-        """Write `text` to stdout as it is; a reader that went away is no error."""
+        """Write `text` to stdout unchanged; ignore a closed reader."""
         try:
             self.stream(text)
         except StdoutClosedError:
             return
 
     def stream(self, text: str) -> None:
-        """Write `text` to stdout as it is. Raises `StdoutClosedError` where nobody reads it.
+        """Write `text` to stdout unchanged, but defuse commands to GitHub's runner.
 
-        GitHub's runner finds no command in it.
+        Raises `StdoutClosedError` if the reader is gone, `StdoutFailedError` for other errors.
         """
         if self.stdout_closed:
             raise StdoutClosedError
@@ -95,7 +95,7 @@ class Output:
             self._stdout_failed(error)
 
     def flush(self) -> None:
-        """Hand everything to the system. Raises as `stream` does, but for a closed reader."""
+        """Flush stdout. Raises `StdoutFailedError`; ignores a closed reader."""
         if self.stdout_closed:
             return
         try:
@@ -114,13 +114,13 @@ class Output:
         raise StdoutFailedError(os.strerror(error.errno or 0)) from error
 
     def write_above(self, writer: Callable[[str], None] | None) -> None:
-        """Hand the lines of stderr to `writer` while a live display holds the terminal's foot."""
+        """Send the lines of stderr to `writer` while a live display uses the last lines."""
         self._above = writer
 
     def message(self, text: str, *, is_command: bool = False) -> None:
-        """Write one line to stderr, made safe; a closed stderr is no error.
+        """Write one line to stderr, escaped; ignore a closed stderr.
 
-        `is_command`: it is meant for GitHub's runner to obey.
+        `is_command` marks a command to GitHub's runner.
         """
         if sys.stderr is None:
             return
@@ -139,18 +139,40 @@ class Output:
             return
 
     def note(self, text: str) -> None:
-        """Say something useful that is neither the answer nor a fault."""
+        """Write a remark that is neither the answer nor a fault."""
         self.message(f"note: {text}")
 
     def warn(self, text: str) -> None:
-        """Say that something may go wrong."""
+        """Write a warning."""
         self.message(f"warning: {text}")
 
     def error(self, error: ModelstoreError) -> None:
-        """Say what failed in one sentence, and what to do in one hint."""
+        """Write an error in one sentence, and its hint."""
         self.message(f"error: {error.message}")
         if error.hint:
             self.message(f"hint: {error.hint}")
+
+    @property
+    def can_ask(self) -> bool:
+        """True if a person can read a question on stderr and answer it on stdin."""
+        return self.stderr_is_terminal and is_terminal(sys.stdin)
+
+    def ask(self, question: str) -> bool:
+        """Ask on the terminal; return True for yes."""
+        sys.stderr.write(visible(question, _LINE_LIMIT) + " [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def confirm(self, question: str, *, yes: bool, refusal: str) -> bool:
+        """Return True with `yes`, else ask the person.
+
+        Raises `UsageError` with the words of `refusal` if nobody can answer.
+        """
+        if yes:
+            return True
+        if not self.can_ask:
+            raise UsageError(refusal, hint="add --yes to do it without a question")
+        return self.ask(question)
 
 
 def _without_commands(text: str, *, begins_line: bool) -> str:
@@ -160,7 +182,7 @@ def _without_commands(text: str, *, begins_line: bool) -> str:
 
 
 def _encoded(text: str) -> bytes:
-    """Return UTF-8; a file name's bytes that are no text stay exactly what they are."""
+    """Return UTF-8 in which the bytes of undecodable file names are kept."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -172,7 +194,7 @@ def _encoding(stream: TextIO) -> str:
 
 
 def _abandon_stdout() -> None:
-    """Point descriptor 1 at the null device, so that Python's own flush at exit is silent."""
+    """Point descriptor 1 at the null device, so that Python's flush at exit is silent."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
@@ -185,7 +207,7 @@ _current: Output | None = None
 
 
 def current() -> Output:
-    """Return the output of this run; made at first use."""
+    """Return the output of this run; create it at first use."""
     global _current  # noqa: PLW0603  # one process has one stdout
     if _current is None:
         _current = Output()

@@ -1,4 +1,4 @@
-"""A line of progress on stderr, on a terminal only, once there is something to wait for."""
+"""A line of progress at the foot of a terminal, once there is something to wait for."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from modelstore.text import visible
+from modelstore.text import human_seconds, process_name, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from modelstore.cli.output import Output
+    from modelstore.wal.locks import Blocker
 
-_DELAY = 0.4  # seconds before the line appears: what is quick needs none
-_INTERVAL = 0.1  # seconds between two looks of the line
+_DELAY = 0.4  # seconds before the line appears: quick work needs none
+_INTERVAL = 0.1  # seconds between two updates of the line
 
 
 class Progress(Protocol):
-    """Takes what is being done, how many are done, and of how many where that is known."""
+    """Receives what is being done, how many are done, and of how many if that is known."""
 
     def __call__(self, what: str, done: int, total: int | None = None) -> None:
-        """Show it; cheap enough to be called for each item."""
+        """Show it. Cheap enough to be called for each item."""
         ...
 
 
 @contextmanager
 def progress(out: Output, unit: str) -> Iterator[Progress]:
-    """Yield a progress line that counts `unit`s; silent where stderr is no terminal."""
+    """Yield a progress line that counts `unit`s; it stays silent if stderr is no terminal."""
     with ExitStack() as stack:
         line = _Line(out, unit, stack)
         yield line if out.stderr_is_terminal else _silent
@@ -38,7 +39,7 @@ def _silent(what: str, done: int, total: int | None = None) -> None:
 
 
 class _Line:
-    """The line; Rich is imported when it first appears."""
+    """The progress line; it imports Rich when it first appears."""
 
     def __init__(self, out: Output, unit: str, stack: ExitStack) -> None:
         self._out = out
@@ -62,15 +63,25 @@ class _Line:
 
 
 @contextmanager
-def status_line(out: Output) -> Iterator[Callable[[str], None]]:
-    """Yield what shows a changing line on a terminal; elsewhere it says the first one alone."""
-    shown: list[Callable[[str], None]] = []
+def waiting_line(
+    out: Output, patience: float
+) -> Iterator[Callable[[tuple[Blocker, ...], float], None]]:
+    """Yield a function that shows which processes a fold waits for, and how long already.
 
-    def show(line: str) -> None:
+    `patience` is in seconds. Without a terminal, the first call writes one note.
+    """
+
+    def show(blockers: tuple[Blocker, ...], waited: float) -> None:
+        names = ", ".join(process_name(blocker.pid, blocker.command) for blocker in blockers)
+        line = (
+            f"{human_seconds(waited)} of {human_seconds(patience)}: "
+            f"waiting for {names or 'another checkpoint'}"
+        )
         if not shown:
             shown.append(_appear(out, stack) if out.stderr_is_terminal else _once(out))
         shown[0](visible(line, max(10, out.width - 4) if out.stderr_is_terminal else None))
 
+    shown: list[Callable[[str], None]] = []
     with ExitStack() as stack:
         yield show
 
@@ -88,6 +99,7 @@ def _once(out: Output) -> Callable[[str], None]:
 
 
 def _appear(out: Output, stack: ExitStack) -> Callable[[str], None]:
+    """Start the live display; return the function that changes its text."""
     from rich.console import Console
     from rich.live import Live
     from rich.spinner import Spinner

@@ -1,4 +1,4 @@
-"""Files that a result is written to: whole or not at all, and never through a link."""
+"""Files that receive a result: whole or not at all, and never through a link."""
 
 from __future__ import annotations
 
@@ -19,36 +19,42 @@ _DATABASE = b"SQLite format 3\0"
 
 
 class ResultFile:
-    """A file that is begun beside its place before the work, and put there after it.
+    """A file that a result is written to. Entering it creates a draft beside the place.
 
-    What was at the place stays as it is until then, and where the work fails. Raises `UsageError`
-    for a place where nothing should be written, `RefusedError` where nothing can be.
+    The file that is there now stays unchanged until `write`, and if the work fails. Entering
+    raises `UsageError` for a link, a special file or a database, `RefusedError` if the directory
+    takes no file.
     """
 
     def __init__(self, path: str, option: str) -> None:
         self._path = path
         self._name = f"{option} {visible(path, 200)}"
-        mode = self._check()
         directory, base = os.path.split(os.path.abspath(path))
         self._draft = os.path.join(directory, f".{base[:100]}.{secrets.token_hex(6)}.part")
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Create the draft, before the work whose result it takes."""
+        mode = self._check()
         try:
-            # Less the umask, and no wider than the file that it takes the place of.
+            # Less the umask, and no wider than the file that it replaces.
             self._descriptor = os.open(self._draft, _FLAGS, mode)
         except (OSError, ValueError) as error:
             raise self._refused(error) from error
+        return self
 
     def _check(self) -> int:
-        """Return the mode of the file that is there, else that of new files."""
+        """Return the mode of the file that is there, else the mode of new files."""
         try:
             status = os.lstat(self._path)
         except (OSError, ValueError):
-            return 0o666  # nothing is there, or it cannot be reached: told when the draft is made
+            return 0o666  # nothing is there, or it is out of reach: creating the draft will tell
         if stat.S_ISLNK(status.st_mode):
             raise UsageError(
                 f"{self._name} is a symbolic link", hint="give the path of the file itself"
             )
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{self._name} is no regular file", hint="give the path of a file")
+            raise UsageError(f"{self._name} is not a regular file", hint="give the path of a file")
         with suppress(OSError), open(self._path, "rb") as file:
             if file.read(len(_DATABASE)) == _DATABASE:
                 raise UsageError(
@@ -58,7 +64,7 @@ class ResultFile:
         return stat.S_IMODE(status.st_mode) & 0o666
 
     def write(self, text: str) -> None:
-        """Put `text` in its place, as UTF-8."""
+        """Write `text` as UTF-8 and move it to its place."""
         try:
             with os.fdopen(self._descriptor, "wb", closefd=False) as file:
                 file.write(text.encode("utf-8", "backslashreplace"))
@@ -74,17 +80,13 @@ class ResultFile:
             f"{self._name} cannot be written: {reason}", hint="check the path and its directory"
         )
 
-    def __enter__(self) -> Self:
-        """Return the file itself."""
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the draft, if it is still there."""
+        """Remove the draft, if `write` did not move it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Which database a command works on, and that database opened and closed around its work."""
+"""The database of a command: its choice, and the session that opens, closes and folds it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from modelstore.database.checkpoint import Checkpoint, Work
     from modelstore.database.connection import OpenDatabase
     from modelstore.database.open import Purpose
-    from modelstore.wal.locks import Blocker
 
 ENVIRONMENT_VARIABLE = "MODELSTORE_DB"
 DEFAULT_NAME = "models.db"
@@ -30,12 +29,12 @@ class DatabaseChoice:
     origin: str  # --db, DATABASE, MODELSTORE_DB, default
 
     def __str__(self) -> str:
-        """Return what output says: the path and where it came from."""
+        """Return the path and its origin, as output shows them."""
         return f"{self.path} ({self.origin})"
 
 
 def choose_database(option: str | None, positional: str | None = None) -> DatabaseChoice:
-    """Choose ``--db``, else the positional one, else MODELSTORE_DB, else the default place."""
+    """Choose ``--db``, else DATABASE, else MODELSTORE_DB, else the default path."""
     for value, name in ((option, "--db"), (positional, "DATABASE")):
         if value == "":
             raise UsageError(f"{name} is empty", hint="an unset variable in a script?")
@@ -62,8 +61,24 @@ def default_database() -> str:
     return os.path.join(platformdirs.user_data_dir("modelstore", appauthor=False), DEFAULT_NAME)
 
 
+def refuse_absent(choice: DatabaseChoice) -> None:
+    """Raise `RefusedError` with a newcomer's hint if the default catalogue does not exist yet."""
+    if choice.origin != "default" or os.path.lexists(choice.path):
+        return
+    raise RefusedError(
+        f"there is no catalogue yet at {choice.path}",
+        hint="begin with: modelstore import DIRECTORY (or --discover), or name one with --db",
+    )
+
+
 class Session:
-    """A database opened for one command; closing folds the WAL and keeps what the fold did."""
+    """A database that is open for one command; leaving the session folds the WAL and closes it.
+
+    `opened` exists inside the session; `checkpoint` holds what the fold did, after it. Set `stays`
+    to the words for what was committed, in case the command fails or is interrupted.
+    """
+
+    opened: OpenDatabase
 
     def __init__(
         self,
@@ -74,30 +89,37 @@ class Session:
         timeout: float,
         fold: bool = True,
     ) -> None:
+        self.out = out
+        self.choice = choice
+        self.checkpoint: Checkpoint | None = None
+        self.stays: str | None = None
+        self._purpose = purpose
+        self._timeout = timeout  # seconds
+        self._fold = fold
+
+    def __enter__(self) -> Self:
+        """Open the database and write its warnings."""
         from modelstore.catalogue.schema import is_catalogue
         from modelstore.database.open import Purpose, open_database
 
-        if purpose is not Purpose.CREATE:
-            refuse_absent(choice)
-        self.out = out
-        self.choice = choice
+        if self._purpose is not Purpose.CREATE:
+            refuse_absent(self.choice)
         try:
-            self.opened: OpenDatabase = open_database(
-                choice.path, purpose=purpose, timeout=timeout, fold=fold, check=is_catalogue
+            self.opened = open_database(
+                self.choice.path,
+                purpose=self._purpose,
+                timeout=self._timeout,
+                fold=self._fold,
+                check=is_catalogue,
             )
         except RefusedError as error:
-            if choice.origin != ENVIRONMENT_VARIABLE:
+            if self.choice.origin != ENVIRONMENT_VARIABLE:
                 raise
             raise RefusedError(
                 f"{error.message} (its path is from {ENVIRONMENT_VARIABLE})", hint=error.hint
             ) from error
-        self.checkpoint: Checkpoint | None = None
-        self.stays: str | None = None  # what was committed, in words, should the command not end
         for warning in self.opened.warnings:
-            out.warn(warning)
-
-    def __enter__(self) -> Self:
-        """Return the session itself."""
+            self.out.warn(warning)
         return self
 
     def __exit__(
@@ -106,7 +128,9 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close and fold; where that or the body failed, say what stays, for nobody else will."""
+        """Fold and close. After a failure, write what stays: no report will say it."""
+        from modelstore.cli.reporting import note_fold
+
         meaning = self.opened.meaning(error)
         is_whole = False
         try:
@@ -114,16 +138,15 @@ class Session:
             is_whole = error is None
         finally:
             self.checkpoint = self.opened.checkpoint
-            if not is_whole:
-                self.report_fold()
-                self._tell_what_stays()
+            if not is_whole and self.checkpoint is not None:
+                note_fold(self.out, self.checkpoint)
+                self._note_what_stays(self.checkpoint)
         if meaning is not None:
             raise meaning from error
 
-    def _tell_what_stays(self) -> None:
-        """Say in one sentence what was committed, and where it is."""
-        checkpoint = self.checkpoint
-        if self.stays is None or not self.opened.commits or checkpoint is None:
+    def _note_what_stays(self, checkpoint: Checkpoint) -> None:
+        """Write in one sentence what was committed, and which files hold it."""
+        if self.stays is None or not self.opened.commits:
             return
         path = visible(self.opened.path, 500)
         if checkpoint.in_main_file:
@@ -133,60 +156,6 @@ class Session:
         else:
             self.out.note(f"{self.stays}, but {checkpoint.reason}")
 
-    def report_fold(self) -> None:
-        """Write the WAL line to stderr where the log held anything, and who is in the way."""
-        if self.checkpoint is not None:
-            report_fold(self.out, self.checkpoint)
-
-    def exit_code(self, work: Work, *, allow_pending: bool = False) -> ExitCode:
-        """Return what the close adds to the command's exit code."""
-        if self.checkpoint is None:
-            return ExitCode.OK
-        return self.checkpoint.exit_code(work, allow_pending=allow_pending)
-
-
-def tell_wal_line(out: Output, checkpoint: Checkpoint) -> None:
-    """Write the WAL line to stderr where the log held anything."""
-    if checkpoint.log or checkpoint.left:
-        out.message(
-            f"[Database] WAL checkpoint: {checkpoint.checkpointed} pages checkpointed, "
-            f"{checkpoint.log} log pages, busy: {int(checkpoint.busy)}"
-        )
-
-
-def report_fold(out: Output, checkpoint: Checkpoint) -> None:
-    """Write the WAL line to stderr where the log held anything, and who is in the way."""
-    tell_wal_line(out, checkpoint)
-    if checkpoint.left:
-        for line in blocker_lines(checkpoint):
-            out.note(line)
-
-
-def blocker_name(blocker: Blocker) -> str:
-    """Return the process in words; its command alone where the kernel hides the pid."""
-    return f"pid {blocker.pid} ({blocker.command})" if blocker.pid else blocker.command
-
-
-def blocker_lines(checkpoint: Checkpoint) -> list[str]:
-    """Return one sentence for each process that keeps the WAL from being folded whole."""
-    lines = [
-        f"{blocker_name(blocker)} holds {blocker.lock}"
-        + (f" at frame {blocker.frame}" if blocker.frame is not None else "")
-        + f": blocks {', '.join(blocker.blocks)}"
-        for blocker in checkpoint.blockers
-    ]
-    if checkpoint.blockers_note:
-        lines.append(checkpoint.blockers_note)
-    if checkpoint.reason:
-        lines.append(checkpoint.reason)
-    return lines
-
-
-def refuse_absent(choice: DatabaseChoice) -> None:
-    """Tell a newcomer how to begin, before the probe says only that a file is missing."""
-    if choice.origin != "default" or os.path.lexists(choice.path):
-        return
-    raise RefusedError(
-        f"there is no catalogue yet at {choice.path}",
-        hint="begin with: modelstore import DIRECTORY (or --discover), or name one with --db",
-    )
+    def exit_code(self, work: Work) -> ExitCode:
+        """Return the exit code that the fold gives to a command."""
+        return ExitCode.OK if self.checkpoint is None else self.checkpoint.exit_code(work)

@@ -1,47 +1,45 @@
-"""``modelstore tag``: the call."""
+"""``modelstore tag``: the user's own tags, added and removed."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from modelstore.cli.completion.values import ModelsArgument, complete_tag
+from modelstore.cli.completion.values import complete_tag
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     DbOption,
     FormatOption,
     JsonOption,
+    ModelsArgument,
     TimeoutOption,
     YesOption,
     chosen_format,
+    option,
     seconds,
+    split_commas,
 )
 from modelstore.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelstore.database.sqlite import sqlite3
 
 
 def command(
     models: ModelsArgument,
     add: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--add",
             "-a",
             metavar="TAG",
-            help="A tag to add; may be repeated, or several with commas.",
-            show_default=False,
+            about="A tag to add. Repeat it, or give several with commas.",
         ),
     ] = None,
     remove: Annotated[
         list[str] | None,
-        typer.Option(
-            "--remove",
-            "-r",
-            metavar="TAG",
-            help="A tag to remove.",
-            autocompletion=complete_tag,
-            show_default=False,
-        ),
+        option("--remove", "-r", metavar="TAG", about="A tag to remove.", complete=complete_tag),
     ] = None,
     db: DbOption = None,
     output_format: FormatOption = None,
@@ -49,24 +47,25 @@ def command(
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
     yes: YesOption = False,
 ) -> ExitCode:
-    """Add marks of your own to models, or remove them; they survive every import.
+    """Add your own tags to models, or remove them. Tags survive every import.
 
-    Any word is a tag, favorite one like any other. `modelstore list --tag favorite` finds them.
+    Any word can be a tag. `modelstore list --tag favorite` shows the models with that tag.
     """
-    from modelstore.cli.marking import Change, run_change, tag_models
+    from modelstore.catalogue.tags import check_tag
+    from modelstore.cli.changes import Change, run_change
 
     if not add and not remove:
-        raise UsageError("nothing to do: no tag was given", hint="say --add TAG or --remove TAG")
-    change = Change(
-        models=tuple(models),
-        add=_split(add),
-        remove=_split(remove),
-        timeout=seconds(timeout),
-        yes=yes,
-    )
+        raise UsageError("no tag was given", hint="say --add TAG or --remove TAG")
+    added, removed = split_commas(add), split_commas(remove)
+    for tag in (*added, *removed):
+        check_tag(tag)
+
+    def apply(conn: sqlite3.Connection, ids: Sequence[str]) -> int:
+        from modelstore.catalogue.tags import change_tags
+        from modelstore.text import utc_now
+
+        return change_tags(conn, ids, add=added, remove=removed, now=utc_now())
+
+    change = Change(command="tag", done="changed", apply=apply, keeps_models=True)
     form = chosen_format(output_format, as_json)
-    return run_change(change, tag_models, db, form.value if form else None)
-
-
-def _split(values: list[str] | None) -> tuple[str, ...]:
-    return tuple(tag.strip() for value in values or () for tag in value.split(","))
+    return run_change(change, models, db, form, timeout=seconds(timeout), yes=yes)

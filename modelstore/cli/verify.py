@@ -1,10 +1,8 @@
-"""``modelstore verify``: whether the data of any database really persists, with evidence."""
+"""``modelstore verify``: checks that the data of any database really persists, with evidence."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
-
-import typer
 
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
@@ -15,11 +13,16 @@ from modelstore.cli.options import (
     NoCheckpointOption,
     TimeoutOption,
     chosen_format,
+    option,
     seconds,
 )
 from modelstore.errors import ExitCode, UsageError  # Typer reads the signature
 
 if TYPE_CHECKING:
+    from modelstore.cli.output import Output
+    from modelstore.cli.session import DatabaseChoice
+    from modelstore.finding import Verification
+    from modelstore.verify.check import VerifyOptions
     from modelstore.verify.expected import Expected
 
 
@@ -32,134 +35,134 @@ def _complete_check(incomplete: str) -> list[str]:
 def command(
     database: DatabaseArgument = None,
     quick: Annotated[
-        bool,
-        typer.Option("--quick", help="quick_check instead of integrity_check.", show_default=False),
+        bool, option("--quick", about="Use quick_check instead of integrity_check.")
     ] = False,
     deep: Annotated[
         bool,
-        typer.Option(
-            "--deep",
-            help="Compare every table, not only those that had pages in the log.",
-            show_default=False,
-        ),
+        option("--deep", about="Compare every table, not only those with pages in the log."),
     ] = False,
     hash_files: Annotated[
         bool,
-        typer.Option(
-            "--hash",
-            help="Check the SHA-256 of every model file; keep the ones not known yet.",
-            show_default=False,
-        ),
+        option("--hash", about="Check the SHA-256 of every model file; keep those not yet known."),
     ] = False,
     drill: Annotated[
         bool,
-        typer.Option(
+        option(
             "--drill",
-            help="Try it out on a scratch copy beside the database, or in a directory.",
-            show_default=False,
+            about="Rehearse losses on a scratch copy beside the database, or in a directory.",
         ),
     ] = False,
     expect_count: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--expect-count",
             metavar="[TABLE=]N",
-            help="The table (models) must have N rows in the main file alone.",
-            show_default=False,
+            about="The table must have N rows in the main file alone. Default table: models.",
         ),
     ] = None,
     min_count: Annotated[
         list[str] | None,
-        typer.Option(
-            "--min-count", metavar="[TABLE=]N", help="At least N rows.", show_default=False
-        ),
+        option("--min-count", metavar="[TABLE=]N", about="The same, but at least N rows."),
     ] = None,
     expect: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--expect",
             metavar="FILE",
-            help="Models that must be there: names, or JSON lines compared field by field.",
-            show_default=False,
+            about="Models that must be there: names, or JSON lines compared field by field.",
         ),
     ] = None,
     max_wal_size: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--max-wal-size",
             metavar="SIZE",
-            help="The -wal must not be larger than this when the run begins.",
-            show_default=False,
+            about="The -wal must not be larger than this when the run begins.",
         ),
     ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Warnings fail too.", show_default=False)
-    ] = False,
+    strict: Annotated[bool, option("--strict", about="Warnings fail too.")] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            "--only",
-            metavar="CHECK",
-            help="Only this check.",
-            autocompletion=_complete_check,
-            show_default=False,
-        ),
+        option("--only", metavar="CHECK", about="Make only this check.", complete=_complete_check),
     ] = None,
     skip: Annotated[
         list[str] | None,
-        typer.Option(
-            "--skip",
-            metavar="CHECK",
-            help="Not this check.",
-            autocompletion=_complete_check,
-            show_default=False,
-        ),
+        option("--skip", metavar="CHECK", about="Skip this check.", complete=_complete_check),
     ] = None,
     db: DbOption = None,
     output_format: FormatOption = None,
     as_json: JsonOption = False,
     junit: Annotated[
-        str | None,
-        typer.Option(
-            "--junit", metavar="FILE", help="Write JUnit XML as well.", show_default=False
-        ),
+        str | None, option("--junit", metavar="FILE", about="Also write JUnit XML.")
     ] = None,
     report: Annotated[
-        str | None,
-        typer.Option(
-            "--report", metavar="FILE", help="Write an HTML page as well.", show_default=False
-        ),
+        str | None, option("--report", metavar="FILE", about="Also write an HTML page.")
     ] = None,
     no_checkpoint: NoCheckpointOption = False,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
 ) -> ExitCode:
     """Check that the data really persists; for CI.
 
-    Works on any SQLite database: file, log, integrity, checkpoint, persistence, environment and
-    model files, each with what was measured. Exit 5 when a check fails. Rows that are only in the
-    WAL are a warning where they could be folded, and a failure with --no-checkpoint.
+    Works on any SQLite database. Checks the file, log, integrity, checkpoint, persistence,
+    environment and model files, and shows what it measured. Exit 5 if a check fails. Rows that
+    are only in the WAL are a warning if they could be folded, a failure with --no-checkpoint.
     """
-    from modelstore.cli.verify_run import Request, run_verification
+    import platform
+    from contextlib import ExitStack
+    from functools import partial
+
+    from modelstore.cli.output import current
+    from modelstore.cli.progress import progress, waiting_line
+    from modelstore.cli.reporting import write_answer
+    from modelstore.cli.result_files import ResultFile
+    from modelstore.cli.session import choose_database
+    from modelstore.render.findings import findings_report
+    from modelstore.verify.check import VerifyOptions
 
     checks = _checks(only, skip, drill=drill)
     expected = _expected(expect_count or [], min_count or [], expect, max_wal_size)
-    return run_verification(
-        Request(
-            option=db,
-            positional=database,
+    form = chosen_format(output_format, as_json)
+    out = current()
+    choice = choose_database(db, database)
+    with ExitStack() as stack:
+        files = [
+            (stack.enter_context(ResultFile(path, name)), name)
+            for path, name in ((junit, "--junit"), (report, "--report"))
+            if path is not None
+        ]
+        options = VerifyOptions(
             checks=checks,
             quick=quick,
             deep=deep,
             hash_files=hash_files,
-            strict=strict,
-            expected=expected,
-            form=str(chosen_format(output_format, as_json) or "table"),
-            junit=junit,
-            report=report,
             fold=not no_checkpoint,
+            strict=strict,
             timeout=seconds(timeout),
+            host=platform.node() or "localhost",
+            expected=expected,
+            watching=partial(progress, out),
+            on_wait=stack.enter_context(waiting_line(out, seconds(timeout))),
+            tell=out.message,
         )
-    )
+        verification = _verify(choice, options)
+        for file, name in files:
+            file.write(_document(verification, name))
+    write_answer(out, findings_report(verification), form, verification.checkpoint)
+    if out.under_github_actions:
+        _tell_github(out, verification)
+    return verification.exit_code
+
+
+def _verify(choice: DatabaseChoice, options: VerifyOptions) -> Verification:
+    """Make the checks. Only the drill accepts a directory."""
+    import os
+
+    from modelstore.cli.session import refuse_absent
+    from modelstore.verify.run import verify
+
+    if not ("drill" in (options.checks or ()) and os.path.isdir(choice.path)):
+        refuse_absent(choice)
+    return verify(choice.path, origin=choice.origin, options=options)
 
 
 def _checks(only: list[str] | None, skip: list[str] | None, *, drill: bool) -> frozenset[str]:
@@ -195,3 +198,32 @@ def _expected(
         read_models(file) if file is not None else (),
         parse_size(max_wal_size) if max_wal_size is not None else None,
     )
+
+
+def _document(verification: Verification, name: str) -> str:
+    """Return the document that the option `name` asks for."""
+    if name == "--junit":
+        from modelstore.render.junit import junit_xml
+
+        return junit_xml(verification)
+    from modelstore.render.html import html_report
+
+    return html_report(verification)
+
+
+def _tell_github(out: Output, verification: Verification) -> None:
+    """Annotate the workflow run of GitHub Actions, and add to the summary of the job."""
+    import os
+
+    from modelstore.render.github import annotation_lines, job_summary
+
+    for line in annotation_lines(verification):
+        out.message(line, is_command=True)
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    try:
+        with open(path, "a", encoding="utf-8", errors="backslashreplace") as summary:
+            summary.write(job_summary(verification))
+    except OSError as error:
+        out.warn(f"the job summary could not be written: {error.strerror}")

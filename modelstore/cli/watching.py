@@ -1,6 +1,7 @@
-"""A log on the screen until Ctrl-C: how it grows, what is folded, who stands in the way.
+"""``inspect-wal --watch``: the log at an interval, until Ctrl-C.
 
-No SQLite connection is opened and nothing is written: the raw files are read at each look.
+Each look reads the raw files. SQLite opens nothing, and nothing is written. The files may vanish
+and come back: the watch says so and goes on.
 """
 
 from __future__ import annotations
@@ -9,45 +10,63 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.cli.options import Format
 from modelstore.errors import ExitCode, ModelstoreError, UsageError
-from modelstore.text import human_bytes, human_seconds, plural
+from modelstore.text import human_bytes, human_seconds, plural, process_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
     from modelstore.render.report import Part
     from modelstore.wal.inspection import Inspection
 
-_LEAST = 0.1  # seconds between two looks
+_SHORTEST = 0.1  # seconds between two looks
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look, and how the log moved since the one before (frames a second, None at first)."""
+    """One look at the log, and its growth since the look before.
 
-    at: float
+    `growth` is in frames a second, None if there is nothing to compare with.
+    """
+
+    at: float  # seconds of the monotonic clock
     found: Inspection
     growth: float | None
 
 
-def watch_log(
-    out: Output, choice: DatabaseChoice, interval: float, form: Format | None
-) -> ExitCode:
-    """Show the log every `interval` seconds until Ctrl-C, which is no failure here."""
-    if form not in (None, Format.TABLE, Format.JSON, Format.JSONL):
+def watch_log(out: Output, choice: DatabaseChoice, interval: float, form: str | None) -> ExitCode:
+    """Show the log every `interval` seconds until Ctrl-C, which is no failure here.
+
+    Raises what the first look raises; a later one that fails is shown, and the watch goes on.
+    """
+    if form not in (None, "table", "json", "jsonl"):
         raise UsageError("--watch shows a table or JSON lines", hint="use -f jsonl")
-    interval = max(_LEAST, interval)
+    interval = max(_SHORTEST, interval)
+    looks = _looks(choice, interval)
     try:
-        if form in (Format.JSON, Format.JSONL):
-            _watch_lines(out, choice, interval)
+        if form in ("json", "jsonl"):
+            _watch_lines(out, looks)
         elif out.stdout_is_terminal:
-            _watch_screen(out, choice, interval)
+            _watch_screen(out, looks, interval)
         else:
-            _watch_words(out, choice, interval)
+            _watch_words(out, looks)
     except KeyboardInterrupt:
         return ExitCode.OK
     return ExitCode.OK
+
+
+def _looks(choice: DatabaseChoice, interval: float) -> Iterator[Look | ModelstoreError]:
+    """Yield a look at the files each `interval`, or the error that a later look ended with."""
+    seen: Look | ModelstoreError = _look(choice, None)
+    while True:
+        yield seen
+        time.sleep(interval)
+        try:
+            seen = _look(choice, seen if isinstance(seen, Look) else None)
+        except ModelstoreError as error:  # the files may come back
+            seen = error
 
 
 def _look(choice: DatabaseChoice, before: Look | None) -> Look:
@@ -73,54 +92,68 @@ def _growth(look: Look) -> str:
     return f"growth: {look.growth:,.1f} frames/s, {human_bytes(int(per_second))}/s"
 
 
-def _watch_lines(out: Output, choice: DatabaseChoice, interval: float) -> None:
+def _watch_lines(out: Output, looks: Iterator[Look | ModelstoreError]) -> None:
+    """Write one JSON object a line; a look that failed has `time` and `error` alone."""
     from modelstore.render.inspection_json import inspection_payload
     from modelstore.render.rows import dump_json
 
-    look = None
-    while True:
-        look = _look(choice, look)
-        payload = {"time": time.time(), "frames_per_second": look.growth}
-        out.stream(dump_json({**payload, **inspection_payload(look.found)}) + "\n")
+    for look in looks:
+        line: dict[str, object] = {"time": time.time()}
+        if isinstance(look, ModelstoreError):
+            line["error"] = look.message
+        else:
+            line |= {"frames_per_second": look.growth, **inspection_payload(look.found)}
+        out.stream(dump_json(line) + "\n")
         out.flush()
-        time.sleep(interval)
 
 
-def _watch_words(out: Output, choice: DatabaseChoice, interval: float) -> None:
-    look = None
-    while True:
-        look = _look(choice, look)
-        scan, found = look.found.scan, look.found
-        blockers = ", ".join(f"pid {b.pid or 'unknown'}" for b in found.blockers) or "nobody"
-        out.stream(
-            f"{time.strftime('%H:%M:%S')} {human_bytes(scan.size)}, {scan.max_frame} committed, "
-            f"{found.checkpointed} checkpointed, {found.pending} left; {_growth(look)}; "
-            f"in the way: {blockers}\n"
+def _watch_words(out: Output, looks: Iterator[Look | ModelstoreError]) -> None:
+    from modelstore.text import visible
+
+    for look in looks:
+        words = (
+            f"{visible(look.message, 500)}; waiting for it"
+            if isinstance(look, ModelstoreError)
+            else _words(look)
         )
+        out.stream(f"{time.strftime('%H:%M:%S')} {words}\n")
         out.flush()
-        time.sleep(interval)
 
 
-def _watch_screen(out: Output, choice: DatabaseChoice, interval: float) -> None:
+def _words(look: Look) -> str:
+    from modelstore.text import visible
+
+    scan, found = look.found.scan, look.found
+    blockers = ", ".join(
+        visible(process_name(blocker.pid, blocker.command), 100) for blocker in found.blockers
+    )
+    return (
+        f"{human_bytes(scan.size)}, {scan.max_frame} committed, "
+        f"{found.checkpointed} checkpointed, {found.pending} left; {_growth(look)}; "
+        f"blockers: {blockers or 'none'}"
+    )
+
+
+def _watch_screen(out: Output, looks: Iterator[Look | ModelstoreError], interval: float) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
+    from modelstore.text import visible
+
     console = Console(no_color=not out.color, highlight=False)
-    look = None
     with Live(console=console, auto_refresh=False) as live:
-        while True:
-            try:
-                look = _look(choice, look)
-                shown = _drawn(out, look, interval)
-            except ModelstoreError as error:  # the files may come back
-                look, shown = None, f"{error.message}\n"
+        for look in looks:
+            shown = (
+                f"{visible(look.message, 500)}; waiting for it\n"
+                if isinstance(look, ModelstoreError)
+                else _drawn(out, look, interval)
+            )
             live.update(Text.from_ansi(shown), refresh=True)
-            time.sleep(interval)
 
 
 def _drawn(out: Output, look: Look, interval: float) -> str:
-    from modelstore.cli.catalogue_session import screen_of
+    from modelstore.cli.reporting import screen_of
     from modelstore.render.grid import Cell
     from modelstore.render.inspection import frame_grid, lock_grid, state_lines
     from modelstore.render.log_picture import log_picture

@@ -25,6 +25,14 @@ class Format(StrEnum):
     TSV = "tsv"
 
 
+EXPORTS: dict[str, str] = {"preset": "preset"}
+"""More formats of ``list``, each with its module in this package.
+
+The module has ``export_models(conn, query, write, note)``: it writes the models of a query, and
+notes the models that the format cannot hold.
+"""
+
+
 def envelope(
     command: str,
     report: Mapping[str, object],

@@ -8,15 +8,20 @@ choose resources (context size, layers on the GPU) are the server's own business
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from modelstore.catalogue.lookup import companions
+from modelstore.catalogue.query import Query, select
 from modelstore.text import is_safe, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from modelstore.database.sqlite import sqlite3
     from modelstore.render.rows import Write
 
 _UNSPEAKABLE = re.compile(r"[;#]|^\s|\s$|^$")
@@ -41,6 +46,47 @@ class PresetModel:
     tags: tuple[str, ...] = ()
     projector: str | None = None  # path
     draft: str | None = None  # path
+
+
+_COLUMNS = ("id", "name", "locator", "path", "type", "status", "file_type", "tags")
+_NAMED = 20  # models left out that get a note each
+
+
+def export_models(
+    conn: sqlite3.Connection, query: Query, write: Write, note: Callable[[str], None]
+) -> None:
+    """Write the models of `query`; note each model that llama-server cannot serve."""
+    left_out = 0
+
+    def count(model: PresetModel, reason: str) -> None:
+        nonlocal left_out
+        left_out += 1
+        if left_out <= _NAMED:
+            note(f"left out: {model.name}: {reason}")
+
+    with closing(select(conn, replace(query, columns=_COLUMNS))) as rows:
+        write_preset(write, (_preset_model(conn, row) for row in rows), count)
+    if left_out > _NAMED:
+        note(f"left out: {left_out - _NAMED:,} more")
+
+
+def _preset_model(conn: sqlite3.Connection, row: tuple[object, ...]) -> PresetModel:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    path = values["path"]
+    files = companions(conn, str(values["id"])).files
+    first = {file.role: file.path for file in reversed(files)}
+    return PresetModel(
+        id=str(values["id"]),
+        name=str(values["name"]),
+        locator=str(values["locator"]),
+        path=path if isinstance(path, str) else None,
+        is_gguf=values["file_type"] is not None or str(path).lower().endswith(".gguf"),
+        type=str(values["type"]) if values["type"] else None,
+        status=str(values["status"]),
+        tags=tuple(json.loads(str(values["tags"]))),
+        projector=first.get("projector"),
+        draft=first.get("draft"),
+    )
 
 
 def write_preset(

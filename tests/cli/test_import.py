@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.cli.import_report import import_report
+from modelstore.cli import import_
 from modelstore.database.checkpoint import Checkpoint
 from modelstore.database.proof import Proof
 from modelstore.importing.result import ImportResult
@@ -388,7 +388,7 @@ def test_rows_are_not_said_to_be_in_a_log_that_is_gone() -> None:
             allow_pending=False,
             lock_seconds=0.0,
         )
-        said = " ".join(str(part) for part in import_report(result).body)
+        said = " ".join(str(part) for part in import_._report(result).body)
         assert ("database + WAL" in said) is pending
         assert ("modelstore checkpoint 'my m.db'" in said) is pending
         assert ("may be lost" in said) is not pending

@@ -14,6 +14,8 @@ from tests.cli.logs import flip_bit, frame_offset, killed_writer, state_of
 from tests.cli.program import alone, environment, modelstore, python, reader, records
 from tests.waiting import PATIENCE, wait_until
 
+PROGRAM = (sys.executable, "-m", "modelstore")
+
 
 def test_the_state_is_one_line_that_anyone_understands(tmp_path: Path) -> None:
     db = tmp_path / "app.db"
@@ -221,7 +223,7 @@ def test_watching_changes_nothing_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     killed_writer(db, 5)
     before = state_of(db)
     process = subprocess.Popen(
-        [sys.executable, "-m", "modelstore", "inspect-wal", str(db), "--watch", "0.2"],
+        [*PROGRAM, "inspect-wal", str(db), "--watch", "0.2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
@@ -235,6 +237,44 @@ def test_watching_changes_nothing_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert err == ""
     assert state_of(db) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be moved there")
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+def test_watching_waits_for_files_that_vanish(tmp_path: Path, form: str) -> None:
+    db = tmp_path / "app.db"
+    killed_writer(db, 5)
+    before = state_of(db)
+    process = subprocess.Popen(
+        [*PROGRAM, "inspect-wal", str(db), "--watch", "0.1", "-f", form],
+        stdout=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    )
+    out = process.stdout
+    assert out is not None
+    says_gone = '"error": ' if form == "jsonl" else f"{db}"
+    says_there = '"committed": 5' if form == "jsonl" else "5 committed"
+    assert says_there in out.readline()
+    away = tmp_path / "away"
+    away.mkdir()
+    for name in ("app.db", "app.db-wal", "app.db-shm"):
+        (tmp_path / name).rename(away / name)
+    # Between two of the moves, a look may see a part of the files.
+    assert any(says_gone in line for line in iter(out.readline, ""))
+    for name in ("app.db-shm", "app.db-wal", "app.db"):
+        (away / name).rename(tmp_path / name)
+    assert any(says_there in line for line in iter(out.readline, ""))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert state_of(db) == before
+
+
+def test_watching_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    result = modelstore("inspect-wal", tmp_path / "gone.db", "--watch", "1s", "-f", "jsonl")
+    assert (result.code, result.out) == (3, "")
+    assert not os.listdir(tmp_path)
 
 
 def test_reports_beside_a_live_writer_are_never_wrong(tmp_path: Path) -> None:

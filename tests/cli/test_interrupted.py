@@ -80,7 +80,7 @@ def test_an_import_that_waits_for_a_reader_says_where_its_rows_are(
         assert process.returncode == code, said
         assert alone(catalogue) == [(2,)]
         (note,) = [line for line in said if "this import" in line]
-        assert "of this import (5 models added or updated) is committed" in note
+        assert "of this import is committed (5 models added or updated)" in note
         assert note.endswith(f"safe in {catalogue} together with its log, {catalogue}-wal")
         assert any("blocks backfill" in line for line in said)
         assert said[-1] == {130: "interrupted", 143: "terminated"}[code]
@@ -99,8 +99,8 @@ def test_a_part_that_was_folded_is_said_to_be_in_the_database(
         said = interrupt(process, number, committed(catalogue, COUNT, 7))
         assert process.returncode == code, said
     assert (
-        "note: a part of this import (5 models added or updated) is committed, from which the "
-        f"next one goes on, and safe in {catalogue}"
+        "note: 5 models of this import committed (run it again to continue), "
+        f"and safe in {catalogue}"
     ) in said
     assert alone(catalogue) == [(7,)]
 

@@ -44,9 +44,9 @@ _OF_CLI = {
     "completion.values",
     "main",
     "output",
-    "version",
+    "vendored_click",
 }
-_OF_LIST = _OF_CLI | {"list_", "listing", "options", "catalogue_session", "session"}
+_OF_LIST = _OF_CLI | {"list_", "options", "catalogue_session", "reporting", "session"}
 
 
 def loaded(*arguments: str | Path, extra: Mapping[str, str], directory: Path) -> set[str]:

@@ -1,8 +1,8 @@
-"""The scripts that teach a shell to complete modelstore, and how one is installed.
+"""The completion scripts of the shells, and their installation.
 
-Every script asks the program for the words (`modelstore.cli.completion.shell`) and takes each line
-of its answer as one word, never as something to evaluate: what a file or a model is called is
-somebody else's choice. Where the program offers nothing, the shell completes file names itself.
+Each script asks the program for words (`modelstore.cli.completion.shell`) and takes each line of
+the answer as one word. It never evaluates them, because other people choose the names of files
+and models. If the program offers nothing, the shell completes file names itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from modelstore.text import visible
 
 
 class Shell(StrEnum):
-    """The shells that can complete."""
+    """The shells that have a completion script."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -122,10 +122,10 @@ SCRIPTS: dict[Shell, str] = {
 
 
 def install(shell: Shell) -> str:
-    """Write the script of `shell` below the home directory; return what to say to the person.
+    """Write the script of `shell` below the home directory; return a message for the person.
 
-    A start-up file gets one line at its end, once; nothing in it is rewritten. Raises
-    `RefusedError` where something cannot be written.
+    A start-up file gets one line at its end, once; its other lines stay as they are. Raises
+    `RefusedError` if a file cannot be written.
     """
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
@@ -162,7 +162,7 @@ def install(shell: Shell) -> str:
 
 
 def _append(path: str, line: str) -> None:
-    """Put `line` at the end of a file that does not have it yet."""
+    """Append `line` to a file that does not have it yet."""
     wanted = line.encode()
     with open(path, "a+b") as file:
         file.seek(0)

@@ -1,9 +1,9 @@
-"""What the program answers a shell that asks how a line goes on.
+"""The answer to a shell that asks how to complete a line.
 
-The shell says in ``_MODELSTORE_COMPLETE`` which it is and in ``_MODELSTORE_LINE`` what was typed
-up to the cursor (PowerShell: one word a line). The answer is one word a line; bash and zsh are
-told first whether these are ``files``, which they have to quote, or plain ``words``. A failure is
-no answer: nothing may be printed amid what is being typed.
+The shell names itself in ``_MODELSTORE_COMPLETE`` and passes the line up to the cursor in
+``_MODELSTORE_LINE`` (PowerShell: one word a line). The answer is one word a line. For bash and
+zsh its first line is ``files``, which the shell must quote, or ``words``. A failure gives no
+answer, because output would land in the line that is being typed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from typer._click.shell_completion import ShellComplete, split_arg_string
-
 from modelstore.cli.main import COMPLETION_VARIABLE
+from modelstore.cli.vendored_click import ShellComplete, split_arg_string
 
 if TYPE_CHECKING:
-    from typer._click.shell_completion import CompletionItem
+    from modelstore.cli.vendored_click import CompletionItem
 
 HARMLESS = re.compile(r"[\w.:/@%+=,-]*")
-"""What every shell takes as one plain word."""
+"""Text that every shell takes as one plain word."""
 
 _LINE = "_MODELSTORE_LINE"
 _BREAKS = "_MODELSTORE_BREAKS"  # the characters at which bash begins a word
@@ -44,12 +43,12 @@ class _Question(ShellComplete):
         return str(item.value)
 
     def items(self) -> list[CompletionItem]:
-        """Return what could come next."""
+        """Return the words that could come next."""
         return self.get_completions(*self._typed)
 
 
 def answer(program: Any) -> str:  # noqa: ANN401  # Typer's command object has no public name
-    """Return what the shell is told; "" where there is nothing to offer."""
+    """Return the answer to the shell; "" if there is nothing to offer."""
     sys.stderr = None  # a warning would land in the command line
     shell = os.environ[COMPLETION_VARIABLE]
     line = os.environ.get(_LINE, "")
@@ -65,11 +64,11 @@ def answer(program: Any) -> str:  # noqa: ANN401  # Typer's command object has n
     if shell == "bash":
         start = _word_start(line, incomplete, joined)
         offers = [(value[start:], text) for value, text in offers]
-    return "".join(_told(shell, offers)) if offers else ""
+    return "".join(_lines(shell, offers)) if offers else ""
 
 
 def _split(line: str) -> list[str]:
-    """Return the words of a line without their quotes; the last one is "" after a blank."""
+    """Return the words of a line without quotes; the last is "" after a blank."""
     words = split_arg_string(line)
     return words if words and split_arg_string(line + "x")[-1] != "x" else [*words, ""]
 
@@ -82,9 +81,9 @@ def _split_lines(line: str) -> list[str]:
 
 
 def _word_start(line: str, word: str, joined: str) -> int:
-    """Return where in `word` the word begins for bash: behind the last of its break characters.
+    """Return the index in `word` at which bash begins its word: after its last break character.
 
-    Within quotes it breaks at none; before them, the ``=`` of an option is the one that matters.
+    Within quotes bash does not break. Before them, only the ``=`` of an option counts.
     """
     breaks = set(os.environ.get(_BREAKS, "")) & set(":=@")
     before = line.removesuffix(word)
@@ -93,7 +92,7 @@ def _word_start(line: str, word: str, joined: str) -> int:
     return len(joined) if "=" in breaks else 0
 
 
-def _told(shell: str, offers: list[tuple[str, str]]) -> list[str]:
+def _lines(shell: str, offers: list[tuple[str, str]]) -> list[str]:
     """Return the lines of the answer."""
     values = [value for value, _ in offers]
     are_files = any(value.endswith(os.sep) or not HARMLESS.fullmatch(value) for value in values)

@@ -1,13 +1,13 @@
-"""What the shell offers for models, columns and filters; nothing here may fail or be slow."""
+"""The values that a shell offers: files, kinds, columns, models. Quick, and never a failure."""
 
 from __future__ import annotations
 
 import os
 import re
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import typer  # noqa: TC002  # Typer reads the annotations
 
 from modelstore.model import MODEL_COLUMNS
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LOOKED_AT = 10_000  # names of one directory
-_OFFERED = 200
+_OFFERED = 200  # values at most
+_PATIENCE = 1.0  # seconds for a query; nobody waits longer for a Tab
+_HARMLESS = re.compile(r"[\w.:/@%+=,][\w.:/@%+=,-]*")  # a shell takes it as one plain word
 
 
 def complete_database(incomplete: str) -> list[str]:
-    """Offer the SQLite databases beside what was typed, and the directories."""
+    """Offer the SQLite databases and directories that begin with the typed text."""
     return _files(incomplete, _is_database)
 
 
@@ -39,9 +41,9 @@ def complete_source(incomplete: str) -> list[str]:
 
 
 def _files(incomplete: str, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-    """Return the directories that begin so, and the files that are wanted.
+    """Return the directories and the wanted files that begin with `incomplete`.
 
-    A name that could be taken for an option or a home directory is led by its directory.
+    A name that a shell could take for an option or a home directory gets ``./`` in front.
     """
     directory, prefix = os.path.split(incomplete)
     found: list[str] = []
@@ -68,7 +70,7 @@ def _files(incomplete: str, is_wanted: Callable[[os.DirEntry[str]], bool]) -> li
 
 
 def _is_database(entry: os.DirEntry[str]) -> bool:
-    if not entry.is_file():  # a FIFO or a device is not to be opened
+    if not entry.is_file():  # never open a FIFO or a device
         return False
     try:
         with open(entry.path, "rb", buffering=0) as file:
@@ -77,36 +79,31 @@ def _is_database(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-_COMPLETE_MODELS_OFFERED = 200  # values
-_PATIENCE = 1.0  # seconds; who waits longer for a Tab types on
-_HARMLESS = re.compile(r"[\w.:/@%+=,][\w.:/@%+=,-]*")  # a shell takes it as one plain word
-
-
 def complete_column(incomplete: str) -> list[str]:
     """Offer the columns of a model."""
     return [column for column in MODEL_COLUMNS if column.startswith(incomplete)]
 
 
 def complete_columns(incomplete: str) -> list[str]:
-    """Offer the columns after those that are there already, separated by commas."""
+    """Offer the next column of a list with commas, or ``all``."""
     every = ["all"] if "all".startswith(incomplete) else []
     return every + complete_sort(incomplete)
 
 
 def complete_sort(incomplete: str) -> list[str]:
-    """Offer the columns as sort keys, after those that are there already."""
+    """Offer the next sort key of a list with commas."""
     before, comma, last = incomplete.rpartition(",")
     return [before + comma + column for column in complete_column(last)]
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the names of the models, or their ids where an id is being typed."""
+    """Offer the names of models, else their ids."""
     names = _values(ctx, "name", incomplete)
     return names or _values(ctx, "id", incomplete)
 
 
 def complete_values(column: str) -> Callable[[typer.Context, str], list[str]]:
-    """Return what offers the values that `column` has in the catalogue."""
+    """Return a completion of the values that `column` has in the catalogue."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         return _values(ctx, column, incomplete)
@@ -115,7 +112,7 @@ def complete_values(column: str) -> Callable[[typer.Context, str], list[str]]:
 
 
 def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the tags that models have."""
+    """Offer the tags of the models."""
     import json
 
     found: set[str] = set()
@@ -128,9 +125,9 @@ def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
-    """Return the first values of a column that begin so; nothing is folded.
+    """Return the first values of a column that begin with `incomplete`; fold nothing.
 
-    Only plain words: what a shell would act on must not get onto a command line by a Tab.
+    Only plain words: a Tab must not bring characters that a shell acts on onto a command line.
     """
     import time
 
@@ -143,7 +140,7 @@ def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
     out = current()
     sql = (
         f"SELECT DISTINCT {column} FROM models "
-        f"WHERE substr({column}, 1, ?) = ? ORDER BY {column} LIMIT {_COMPLETE_MODELS_OFFERED}"
+        f"WHERE substr({column}, 1, ?) = ? ORDER BY {column} LIMIT {_OFFERED}"
     )
     try:
         choice = choose_database(ctx.params.get("db"))
@@ -154,15 +151,3 @@ def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
     except (ModelstoreError, OSError, sqlite3.Error):
         return []
     return [str(row[0]) for row in rows if column == "tags" or _HARMLESS.fullmatch(str(row[0]))]
-
-
-ModelsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="MODEL...",
-        help="Ids, beginnings of ids (4 digits or more), names, or paths.",
-        autocompletion=complete_model,
-        show_default=False,
-    ),
-]
-"""The models that a command changes."""
