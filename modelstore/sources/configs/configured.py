@@ -117,33 +117,22 @@ class Configuration:
         """Make a model that has no single file here."""
         served = entry.served
         status: Status = "remote"
-        name = entry.title or entry.id
-        quantization = served.hf_file and naming.encoding(os.path.splitext(served.hf_file)[0])
         if path is not None:
             path = os.path.realpath(path) if os.path.isabs(path) else path
             status = "available" if os.path.exists(path) else "missing"
             locator = file_locator(self.context.host, path)
-            quantization = naming.encoding(os.path.splitext(os.path.basename(path))[0])
-        elif repository is not None:
-            match = _REPOSITORY.fullmatch(repository)
-            quant = match[2] if match else None
-            locator = hub_locator(match[1] if match else repository, file=served.hf_file or quant)
-            quantization = quantization or (quant and naming.encoding("-" + quant))
-        elif served.docker_repo:
-            locator = f"docker:{served.docker_repo}"
-        elif served.model_url:
-            locator = served.model_url.split("?")[0].split("#")[0]
+            quantization = _quantization(path)
         else:
-            locator = f"name:{entry.id}"
+            locator, quantization = _remote_identity(entry, repository)
         model = Model(
             id=model_id(locator),
-            name=name,
+            name=entry.title or entry.id,
             source=self.kind,
             locator=locator,
             path=path,
             type=served.type,
             status=status,
-            quantization=quantization or None,
+            quantization=quantization,
             context_length=served.context,
             tags=tuple(sorted(set(entry.tags))),
             host=self.context.host,
@@ -153,6 +142,26 @@ class Configuration:
             updated_at=self.context.now,
         )
         return Found(model, place=self._place(entry))
+
+
+def _remote_identity(entry: Entry, repository: str | None) -> tuple[str, str | None]:
+    """Return the locator and the quantization of a model that is not on this machine."""
+    served = entry.served
+    quantization = _quantization(served.hf_file) if served.hf_file else None
+    if repository is not None:
+        match = _REPOSITORY.fullmatch(repository)
+        tag = match[2] if match else None
+        locator = hub_locator(match[1] if match else repository, file=served.hf_file or tag)
+        return locator, quantization or (naming.encoding("-" + tag) if tag else None)
+    if served.docker_repo:
+        return f"docker:{served.docker_repo}", quantization
+    if served.model_url:
+        return served.model_url.split("?")[0].split("#")[0], quantization
+    return f"name:{entry.id}", quantization
+
+
+def _quantization(path: str) -> str | None:
+    return naming.encoding(os.path.splitext(os.path.basename(path))[0])
 
 
 def split_list(text: str | None) -> tuple[str, ...]:
