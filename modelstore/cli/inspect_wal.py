@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
     from modelstore.database.checkpoint import Checkpoint
-    from modelstore.render.rows import RowFormat
     from modelstore.wal.inspection import Inspection
 
 _EVERY = 1_000_000  # names that --all keeps in memory
@@ -260,7 +259,7 @@ def _write_list(out: Output, choice: DatabaseChoice, found: _Rows, form: str | N
             out.stream(f"{comma}\n{dump_json(dict(zip(found.columns, row, strict=True)))}")
         out.stream("\n]")
     elif form in ("jsonl", "csv", "tsv") or not out.stdout_is_terminal:
-        kind = cast("RowFormat", "tsv" if form in (None, "table") else form)
+        kind = "tsv" if form in (None, "table") else form
         write_rows(out.stream, kind, found.columns, found.rows)
     else:
         _draw_list(out, found)

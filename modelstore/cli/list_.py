@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from modelstore.cli.completion.values import (
     complete_columns,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from modelstore.cli.session import DatabaseChoice
     from modelstore.database.sqlite import sqlite3
     from modelstore.render.grid import Cell
-    from modelstore.render.rows import RowFormat
 
 
 def command(
@@ -270,7 +269,7 @@ def _write(listing: _Listing, conn: sqlite3.Connection, choice: DatabaseChoice) 
 
         query = replace(query, columns=query.columns or MODEL_COLUMNS)
         with closing(json_blocks(conn, query, BETWEEN[form])) as blocks:
-            write_json_blocks(out.stream, cast("RowFormat", form), blocks)
+            write_json_blocks(out.stream, form, blocks)
     else:
         from modelstore.catalogue.query import cell_blocks
         from modelstore.render.columns import PLAIN_COLUMNS
@@ -280,7 +279,7 @@ def _write(listing: _Listing, conn: sqlite3.Connection, choice: DatabaseChoice) 
         with closing(cell_blocks(conn, query)) as blocks:
             write_cell_blocks(
                 out.stream,
-                cast("RowFormat", form),
+                form,
                 query.columns,
                 blocks,
                 header=listing.header,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +40,9 @@ def write_answer(
     `checkpoint` is the fold that a table of this report shows. Its WAL line goes to stderr in
     all other formats, and beside a pipe.
     """
-    from modelstore.render.report import ReportFormat, write_report
+    from modelstore.render.report import write_report
 
-    chosen = cast("ReportFormat", form or "table")
+    chosen = form or "table"
     write_report(out.answer, report, chosen, screen=screen_of(out))
     if checkpoint is not None and not (chosen == "table" and out.stdout_is_terminal):
         note_wal_line(out, checkpoint)

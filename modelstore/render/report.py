@@ -7,9 +7,9 @@ and JSON lines. Without a terminal the words and tables are neither cut nor styl
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from modelstore.render.formats import FORMAT_VERSION, Format
+from modelstore.render.formats import Format
 from modelstore.render.grid import Cell, Grid, plain_lines, shown
 from modelstore.render.rows import dump_json, write_rows
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from modelstore.render.rows import Write
 
-ReportFormat = Format | Literal["table", "json", "jsonl", "csv", "tsv"]
 _NESTED = (list, tuple, dict)
 Part = str | Cell | Grid
 
@@ -49,14 +48,14 @@ class Report:
 def write_report(
     write: Write,
     report: Report,
-    form: ReportFormat,
+    form: str,
     *,
     screen: Screen | None = None,
     header: bool = True,
 ) -> None:
     """Write `report` in the format `form`; `screen` is None if stdout is no terminal."""
     form = Format(form)
-    payload = {"format_version": FORMAT_VERSION, **report.payload}
+    payload = report.payload
     if form is Format.TABLE:
         write_body(write, report.body, screen)
     elif form is Format.JSON:

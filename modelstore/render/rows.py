@@ -21,9 +21,8 @@ import json
 import math
 import re
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from modelstore.render.formats import Format
 from modelstore.text import is_safe, spell_unsafe, visible
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     Row = Sequence[object]
 
 T = TypeVar("T")
-RowFormat = Format | Literal["json", "jsonl", "csv", "tsv"]
 
 BETWEEN: Mapping[str, str] = {"json": ",\n", "jsonl": "\n"}
 """The separator of two rows of JSON."""
@@ -50,14 +48,14 @@ _TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r
 
 def write_rows(
     write: Write,
-    form: RowFormat,
+    form: str,
     columns: Sequence[str],
     rows: Iterable[Row],
     *,
     header: bool = True,
     formulas: bool = False,
 ) -> None:
-    """Write rows of raw values, in the order of `columns`, as they come.
+    """Write rows of raw values, in the order of `columns`, as they come: json, jsonl, csv or tsv.
 
     A value is None, a str, an int, a float, or, in JSON, a list or dict of such. `header` is
     for CSV and TSV; `formulas` leaves CSV cells that begin like a formula as they are.
@@ -75,7 +73,7 @@ def write_rows(
 
 def write_cell_blocks(
     write: Write,
-    form: RowFormat,
+    form: str,
     columns: Sequence[str],
     blocks: Iterable[str],
     *,
@@ -116,16 +114,16 @@ def _is_inert(block: str) -> bool:
     return not any(sign in block and f'"{sign}' in block for sign in "=+-@")
 
 
-def _text_of(form: RowFormat, *, formulas: bool) -> Callable[[Sequence[Row]], str]:
+def _text_of(form: str, *, formulas: bool) -> Callable[[Sequence[Row]], str]:
     return _tsv if form == "tsv" else _csv_with_formulas if formulas else _csv
 
 
-def write_json(write: Write, form: RowFormat, lines: Iterable[str]) -> None:
+def write_json(write: Write, form: str, lines: Iterable[str]) -> None:
     """Write JSON texts, one line each, as JSON lines or as an array; made harmless here."""
     write_json_blocks(write, form, map(BETWEEN[form].join, chunks(lines)))
 
 
-def write_json_blocks(write: Write, form: RowFormat, blocks: Iterable[str]) -> None:
+def write_json_blocks(write: Write, form: str, blocks: Iterable[str]) -> None:
     """Write JSON texts that are joined already, by the separator of `BETWEEN`."""
     begin, end, none = ("", "\n", "") if form == "jsonl" else ("[\n", "\n]\n", "[]\n")
     before = begin

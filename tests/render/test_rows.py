@@ -5,7 +5,7 @@ import io
 import json
 import re
 import tracemalloc
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,6 @@ from tests.render.samples import HOSTILE, TEXTS, VALUES, unsafe_characters
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from modelstore.render.rows import RowFormat
 
 ROWS = st.integers(min_value=1, max_value=5).flatmap(
     lambda width: st.lists(st.tuples(*[VALUES] * width), min_size=1, max_size=8)
@@ -39,7 +38,7 @@ def written(
     **options: bool,
 ) -> str:
     parts: list[str] = []
-    write_rows(parts.append, cast("RowFormat", form), columns, rows, **options)
+    write_rows(parts.append, form, columns, rows, **options)
     return "".join(parts)
 
 
@@ -108,9 +107,7 @@ def cells_written(form: str, rows: Sequence[Sequence[object]], **options: bool) 
     ]
     parts: list[str] = []
     columns = names([tuple(row) for row in rows])
-    write_cell_blocks(
-        parts.append, cast("RowFormat", form), columns, [",\n".join(texts)], **options
-    )
+    write_cell_blocks(parts.append, form, columns, [",\n".join(texts)], **options)
     return "".join(parts)
 
 
@@ -220,7 +217,7 @@ def test_rows_are_not_held(form: str) -> None:
     sizes: list[int] = []
     tracemalloc.start()
     try:
-        write_rows(lambda text: sizes.append(len(text)), cast("RowFormat", form), ("a", "b"), rows)
+        write_rows(lambda text: sizes.append(len(text)), form, ("a", "b"), rows)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -239,7 +236,7 @@ def test_rows_are_written_as_they_come(form: str) -> None:
             taken = number
             yield (number, "x")
 
-    write_rows(lambda _: written_at.append(taken), cast("RowFormat", form), ("a", "b"), rows())
+    write_rows(lambda _: written_at.append(taken), form, ("a", "b"), rows())
     assert written_at[0] < 1_000
 
 

@@ -739,7 +739,7 @@ def test_what_our_own_formats_write_is_read_back(ours: Fields, kind: str) -> Non
 
     row = {**ours, "tags": json.dumps(ours["tags"]) if kind == "tsv" else ours["tags"]}
     written: list[str] = []
-    write_rows(written.append, kind, tuple(row), [tuple(row.values())])  # type: ignore[arg-type]
+    write_rows(written.append, kind, tuple(row), [tuple(row.values())])
     back = only(read_bytes(kind, "".join(written)))
     assert back["name"] == ours["name"]
     assert back["locator"] == "file://far/a"
