@@ -34,7 +34,7 @@ _REPOSITORY = re.compile(r"hf:([\w.-]+/[\w.-]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresetModel:
-    """What a section of the file is made of."""
+    """The model of one section of the file."""
 
     id: str
     name: str
