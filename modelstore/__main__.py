@@ -3,7 +3,7 @@
 import gc
 import sys
 
-_GARBAGE = 100_000  # objects between two looks for cycles; Python's 700 cost a start-up 5 %
+_GARBAGE = 100_000  # objects between two collections; Python's default of 700 costs 5 %
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     from modelstore.cli.main import run
 
     code = run(sys.argv[1:])
-    gc.freeze()  # as it ends Python would look through all for cycles: a sixth of a short run
+    gc.freeze()  # else Python searches all objects for cycles at exit: a sixth of a short run
     sys.exit(code)
 
 

@@ -8,14 +8,13 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from modelstore.cli.completion.scripts import COMPLETION_VARIABLE
 from modelstore.cli.output import StdoutClosedError, StdoutFailedError, current
 from modelstore.errors import ExitCode, ModelstoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
-
-COMPLETION_VARIABLE = "_MODELSTORE_COMPLETE"
 
 
 class TerminatedError(BaseException):

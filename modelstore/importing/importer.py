@@ -61,7 +61,7 @@ class Listener(Protocol):
 
 
 def has_places(chosen: Chosen) -> bool:
-    """Whether a source shows models in places, which a later import compares with."""
+    """Tell whether the catalogue keeps the places of the models of this source."""
     return kind_info(chosen.kind).has_places and chosen.target.stream is None
 
 

@@ -1,4 +1,4 @@
-"""What an import reads: the targets that were named or discovered, each with its kind."""
+"""The targets of an import: sources that were named or discovered, each with its kind."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ _MAX_KEY = 8192  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One thing to read, and the kind of source that reads it."""
+    """One target, and the kind of source that reads it."""
 
     target: Target
     kind: str
-    optional: bool = False  # discovered, not named: to hold no model is no fault
+    optional: bool = False  # discovered, not named: it may hold no model
     absent: str | None = None  # why there is nothing to read
 
     @property
     def root(self) -> str:
-        """The canonical name under which its models' places are kept."""
+        """The canonical name under which the catalogue keeps the places of its models."""
         return self.target.text if self.target.is_url else self.target.real_path
 
 
 def make_context(host: str | None, timeout: float, api_key_file: str | None) -> Context:
-    """Return what every source of this import may use."""
+    """Return the context that all sources of this import share. `timeout` is in seconds.
+
+    Raises `UsageError` for a bad host name or key file.
+    """
     return Context(
         host=_host(host),
         now=utc_now(),
@@ -77,7 +80,12 @@ def _api_key(path: str | None) -> str | None:
 def choose_targets(
     sources: Sequence[str], kind: str | None, context: Context, *, discover: bool
 ) -> list[Chosen]:
-    """Return what to read. Raises `UsageError`, and `SourceError` for a source that is missing."""
+    """Return the targets of an import, each once.
+
+    `sources` are paths, addresses or ``-``; `kind` overrides detection. Without `sources`, `kind`
+    alone stands for its usual places, and `discover` for those of every kind. Raises `UsageError`,
+    and `SourceError` for a source that is missing.
+    """
     from modelstore.sources.kinds import kind_info
 
     if kind is not None:
@@ -110,7 +118,7 @@ def _named(source: str, kind: str | None) -> Chosen:
     elif Target(source).is_url:
         from modelstore.sources.address import Address
 
-        target = Target(Address.parse(source).url)  # canonical, and never with a password
+        target = Target(Address.parse(source).url)  # canonical, without a password
     else:
         target = Target(source)
     return Chosen(target, kind if kind is not None else detect(target))

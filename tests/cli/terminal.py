@@ -25,7 +25,7 @@ STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What was written to a terminal; `stderr` apart where it was not the terminal too."""
+    """The text written to a terminal, and that of `stderr` if it was not the terminal."""
 
     code: int
     text: str  # raw, with carriage returns taken out

@@ -202,7 +202,7 @@ def test_a_sound_log_has_nothing_to_discard(tmp_path: Path) -> None:
 
 
 def test_frames_folded_add_up_under_two_writers(tmp_path: Path) -> None:
-    """Whatever is counted is counted once: what was not is marked inexact."""
+    """Every frame is counted once; numbers that may be off are marked inexact."""
     db = tmp_path / "app.db"
     killed_writer(db, 1)
     assert modelstore("checkpoint", db).code == 0

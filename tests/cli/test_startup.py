@@ -1,4 +1,4 @@
-"""What the quick commands load: each module more is time that every run takes."""
+"""The modules that the quick commands load: each one more is time that every run takes."""
 
 from __future__ import annotations
 

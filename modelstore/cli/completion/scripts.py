@@ -13,6 +13,9 @@ from enum import StrEnum
 from modelstore.errors import RefusedError
 from modelstore.text import visible
 
+COMPLETION_VARIABLE = "_MODELSTORE_COMPLETE"
+"""The environment variable in which a shell that wants words gives its name."""
+
 
 class Shell(StrEnum):
     """The shells that have a completion script."""

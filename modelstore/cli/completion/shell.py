@@ -13,7 +13,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from modelstore.cli.main import COMPLETION_VARIABLE
+from modelstore.cli.completion.scripts import COMPLETION_VARIABLE
 from modelstore.cli.vendored_click import ShellComplete, split_arg_string
 
 if TYPE_CHECKING:
