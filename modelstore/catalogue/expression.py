@@ -1,8 +1,8 @@
-"""A person's SQL expression over the columns of ``models``, made harmless.
+"""Check a person's SQL expression over the columns of ``models``, and limit its running time.
 
-The expression must be one expression (its brackets closed, no second statement, no parameter);
-SQLite's authorizer lets it read the columns of ``models`` and call pure functions with a bounded
-result, no subquery; a progress handler bounds the time that it runs.
+It must be one expression: brackets closed, no second statement, no parameter. SQLite's authorizer
+lets it read the columns of ``models`` and call pure functions whose result is bounded, and
+refuses a subquery. A progress handler stops it when its time is up.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from modelstore.database.handle import Database, quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_INTERRUPT, primary_code
 from modelstore.errors import UsageError
@@ -42,8 +43,8 @@ _FUNCTIONS = frozenset(
     )
 )
 
-# What an expression is made of, as far as finding its end goes: texts and quoted names, comments,
-# brackets, what has no place in it (a text without an end, a parameter, a query), and the rest.
+# The tokens that tell where an expression ends: texts and quoted names, comments, brackets, tokens
+# that have no place in it (a text without an end, a parameter, a query), and all others.
 _TOKEN = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\]
     | --[^\n]* | /\*.*?\*/ | (?P<open>\() | (?P<close>\))
@@ -52,7 +53,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d]\w*")
-_NO_NAMES = "'\"-/"  # what texts and comments begin with; SQLite takes "word" for a text at need
+_NO_NAMES = "'\"-/"  # the first characters of texts and comments; SQLite may take "word" for a text
 _MAX_WORDS = 500
 _ALLOW: int = sqlite3.SQLITE_OK
 _DENY: int = sqlite3.SQLITE_DENY
@@ -70,8 +71,8 @@ def near(word: str, known: tuple[str, ...] = MODEL_COLUMNS) -> str:
 def check_expression(expression: str) -> None:
     """Raise `UsageError` unless `expression` is one harmless expression over ``models``.
 
-    It is compiled against an empty table of that name in a database of its own in memory, so
-    that nothing else is within its reach while that is found out.
+    It is compiled against an empty table of that name in a database of its own in memory, where
+    it can reach nothing else.
     """
     _check_shape(expression)
     reader = _Reader()
@@ -82,7 +83,7 @@ def check_expression(expression: str) -> None:
 
 
 def _why_not(expression: str, error: Exception, reader: _Reader) -> UsageError:
-    """Return the refusal of an expression that SQLite could not compile, or was not let to."""
+    """Return the refusal of an expression that SQLite or the authorizer did not accept."""
     if reader.has_refused:
         return _refusal(expression, "it may read the columns of a model and nothing else")
     missing = _missing_column(expression)
@@ -92,9 +93,9 @@ def _why_not(expression: str, error: Exception, reader: _Reader) -> UsageError:
 
 
 def _missing_column(expression: str) -> str | None:
-    """Return the first column that an expression reads and ``models`` has not, if that is all.
+    """Return the first column that an expression reads and ``models`` lacks; None if none.
 
-    The expression is compiled once more, against a table that has every word of it as a column.
+    The expression is compiled once more, against a table that has each of its words as a column.
     """
     known = {column.lower() for column in MODEL_COLUMNS}
     words = {
@@ -122,14 +123,16 @@ class _Reader:
     def compile(self, expression: str) -> None:
         """Compile an expression in a database of its own in memory. Raises SQLite's errors."""
         columns = [column_definition(column) for column in MODEL_COLUMNS]
-        columns += [f'"{column}"' for column in self._further]
-        conn = sqlite3.connect(":memory:", isolation_level=None)
+        columns += [quote_identifier(column) for column in self._further]
+        db = Database(memory=True, recursive_triggers=False, execute_plugins=False)
         try:
-            conn.execute(f"CREATE TABLE models ({', '.join(columns)})")
-            conn.set_authorizer(self._authorize)
-            conn.execute(f"EXPLAIN SELECT 1 FROM models WHERE (\n{expression}\n)")
+            # plain SQL: the definitions are those of the catalogue, affinities included
+            db.execute(f"CREATE TABLE models ({', '.join(columns)})")
+            db.conn.set_authorizer(self._authorize)
+            # plain SQL: db.query would wrap it in a savepoint, which the authorizer refuses
+            db.execute(f"EXPLAIN SELECT 1 FROM models WHERE (\n{expression}\n)")
         finally:
-            conn.close()
+            db.close()
 
     def _authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
         if self._is_allowed(action, first, second):
@@ -181,7 +184,7 @@ def _refusal(expression: str, reason: str, hint: str = _HINT) -> UsageError:
 
 
 class TimeBudget:
-    """A bound on the seconds that a statement runs, whatever its reader does in between."""
+    """A limit on the seconds that a statement itself runs; pauses of its reader do not count."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -189,16 +192,16 @@ class TimeBudget:
         self._deadline = float("inf")
 
     def expired(self) -> bool:
-        """Tell SQLite whether to give up (its progress handler)."""
+        """Return True to make SQLite stop the statement (the progress handler)."""
         return time.monotonic() > self._deadline
 
     @contextmanager
-    def running(self, conn: sqlite3.Connection) -> Iterator[None]:
-        """Count the time of this block. Raises `UsageError` once it is used up."""
+    def running(self, db: Database) -> Iterator[None]:
+        """Count the time of this block. Raises `UsageError` when the budget is used up."""
         begun = time.monotonic()
         self._deadline = begun + self.left
         handler: Callable[[], bool] = self.expired
-        conn.set_progress_handler(handler, _OPERATIONS_PER_TICK)
+        db.conn.set_progress_handler(handler, _OPERATIONS_PER_TICK)
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -209,5 +212,5 @@ class TimeBudget:
                 ) from None
             raise
         finally:
-            conn.set_progress_handler(None, 0)
+            db.conn.set_progress_handler(None, 0)
             self.left -= time.monotonic() - begun

@@ -1,10 +1,9 @@
-"""Another program's table ``models``, seen as rows of ours, without altering its database.
+"""Read another program's table ``models`` as rows of ours, without altering its database.
 
-`expose` lays a temporary view named ``models`` over the other program's table, so that every
-question of `modelstore.catalogue.query` works on it unchanged. It knows the two generations of the
-llama proxy dashboard and any table with columns of
-recognisable names. Unknown (NULL, "", 0) is NULL; times in milliseconds and in seconds are told
-apart by their size. Columns that hold secrets are never read.
+`expose` puts a temporary view named ``models`` in front of the other program's table, so that
+`modelstore.catalogue.query` works on it unchanged. It knows both generations of the llama proxy
+dashboard, and any table whose columns have names that we recognise. NULL, "" and 0 are NULL; times
+in milliseconds and in seconds differ in size. Columns that hold secrets are never read.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.catalogue.redact import scrub
+from modelstore.catalogue.schema import lay_view, single_value
+from modelstore.database.handle import quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text
 from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, model_id
@@ -22,22 +23,18 @@ from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, model
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from modelstore.database.handle import Database
 
-_TEXT_LIMIT = 1_000_000  # characters of one cell that are taken
-_MILLISECONDS = 100_000_000_000  # a time above this is no number of seconds since 1970
+_TEXT_LIMIT = 1_000_000  # characters; the rest of a cell is cut off
+_MILLISECONDS = 100_000_000_000  # a number above this is a time in milliseconds, not in seconds
 _LAST = 253_402_300_799  # the end of the year 9999, in seconds
 _UTC = "'%Y-%m-%dT%H:%M:%SZ'"
 
 
-def literal(value: str) -> str:
-    """Return a text as an SQL literal."""
-    return "'" + to_sqlite_text(value).replace("\0", "").replace("'", "''") + "'"
-
-
 def text(term: str) -> str:
     """Return the SQL of a text: numbers as they read, "" and blobs as NULL."""
-    # As a blob in the database's encoding, for a text need not be what its encoding says, and
-    # SQLite hands it on unchecked.
+    # The bytes of a text may not be valid in the database's encoding, and SQLite does not check:
+    # take them as a blob.
     return (
         f"modelstore_text(CASE typeof({term}) WHEN 'text' THEN CAST({term} AS BLOB) "
         f"WHEN 'integer' THEN CAST(CAST({term} AS TEXT) AS BLOB) END)"
@@ -45,7 +42,7 @@ def text(term: str) -> str:
 
 
 def number(term: str) -> str:
-    """Return the SQL of a positive whole number; 0 is NULL, and so is what is no such number."""
+    """Return the SQL of a positive whole number; anything else, 0 included, is NULL."""
     return (
         f"CASE typeof({term}) WHEN 'integer' THEN CASE WHEN {term} > 0 THEN {term} END "
         f"WHEN 'real' THEN CASE WHEN {term} BETWEEN 1 AND 9e15 "
@@ -56,7 +53,7 @@ def number(term: str) -> str:
 
 
 def time(term: str) -> str:
-    """Return the SQL of a time as ISO-8601 UTC: from milliseconds, seconds, or such a text."""
+    """Return the SQL of a time as ISO-8601 UTC, from milliseconds, seconds, or an ISO-8601 text."""
     instant = (
         f"CASE WHEN {term} > {_MILLISECONDS} THEN {term} / 1000 ELSE CAST({term} AS INTEGER) END"
     )
@@ -83,20 +80,22 @@ def tags(listed: str, favorite: str) -> str:
     )
 
 
-def add_functions(conn: sqlite3.Connection, host: str) -> None:
-    """Give `conn` the functions that the view of another program's models calls."""
-    encoding = str(conn.execute("PRAGMA encoding").fetchone()[0])
-    functions: dict[str, tuple[int, Callable[..., str | None]]] = {
-        "modelstore_text": (1, lambda raw: _text(raw, encoding)),
-        "modelstore_id": (1, lambda locator: model_id(from_sqlite_text(locator))),
-        "modelstore_locator": (4, lambda *parts: to_sqlite_text(_locator(host, *parts))),
-        "modelstore_path": (1, _path),
-        "modelstore_stem": (1, _stem),
-        "modelstore_status": (1, _status),
-        "modelstore_parameters": (1, _parameters),
+def add_functions(db: Database, host: str) -> None:
+    """Register the SQL functions that the view of another program's models calls."""
+    encoding = str(single_value(db, "PRAGMA encoding"))
+    functions: dict[str, Callable[..., str | None]] = {
+        "modelstore_text": lambda raw: _text(raw, encoding),
+        "modelstore_id": lambda locator: model_id(from_sqlite_text(locator)),
+        "modelstore_locator": lambda path, repository, file, name: to_sqlite_text(
+            _locator(host, path, repository, file, name)
+        ),
+        "modelstore_path": _path,
+        "modelstore_stem": _stem,
+        "modelstore_status": _status,
+        "modelstore_parameters": _parameters,
     }
-    for name, (arguments, function) in functions.items():
-        conn.create_function(name, arguments, function)
+    for name, function in functions.items():
+        db.register_function(function, name=name, replace=True)
 
 
 def _text(raw: bytes | None, encoding: str) -> str | None:
@@ -120,7 +119,7 @@ def _locator(
 
 
 def _path(path: str | None) -> str | None:
-    """Return the real path, or a relative path as it is: nobody knows relative to what."""
+    """Return the real path; a relative path stays as it is, because its base is unknown."""
     if path is None or not os.path.isabs(path) or "\0" in path:
         return path
     return to_sqlite_text(os.path.realpath(from_sqlite_text(path)))
@@ -133,7 +132,7 @@ def _stem(path: str | None) -> str | None:
 
 
 def _status(path: str | None) -> str:
-    """Return whether the file that another program recorded is there."""
+    """Return the status of a model by its path."""
     if path is None:
         return "remote"
     try:
@@ -161,7 +160,7 @@ def _parameters(text: str | None) -> str | None:
     )
 
 
-# For each column of ours, the names that it may have there: the first that exists counts.
+# The names that each of our columns may have in another program's table; the first wins.
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "model_name", "display_name", "title"),
     "path": ("path", "model_path", "file_path", "local_path", "filename"),
@@ -187,38 +186,35 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "updated_at": ("updated_at", "updated"),
 }
 _FITTED = ("quantization_type", "parameter_count", "architecture", "context_window")
-"""What the old generation keeps beside its models, in ``model_fit_params``."""
+"""Columns that the old generation has in its table ``model_fit_params``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """What another program's table of models is."""
+    """A description of another program's table of models."""
 
     generation: str  # "dashboard, old", "dashboard, new" or "models table"
-    columns: tuple[str, ...]  # of ours that it has something for
+    columns: tuple[str, ...]  # ours that it has values for
 
 
-def expose(conn: sqlite3.Connection, *, host: str, source: str = "dashboard") -> Foreign | None:
-    """Make the ``models`` of `conn` another program's, as rows of ours; None where it has none.
-
-    `conn` may be read-only, and ``query_only``: that is lifted for the view, which is our own.
-    """
-    table = _columns_of(conn, "models")
+def expose(db: Database, *, host: str, source: str = "dashboard") -> Foreign | None:
+    """Show another program's ``models`` as rows of ours; return None if it has no such table."""
+    table = _columns_of(db, "models")
     if not table:
         return None
-    fitted = _columns_of(conn, "model_fit_params")
-    terms = {name: f"m.{_quoted(column)}" for name, column in table.items()}
+    fitted = _columns_of(db, "model_fit_params")
+    terms = {name: f"m.{quote_identifier(column)}" for name, column in table.items()}
     join = ""
-    if "model_id" in fitted and "id" in table and _has_rowid(conn, "model_fit_params"):
+    if "model_id" in fitted and "id" in table and _has_rowid(db, "model_fit_params"):
         # At most one row each, whatever the other program let in.
-        key = f"f.{_quoted(fitted['model_id'])}"
+        key = f"f.{quote_identifier(fitted['model_id'])}"
         join = (
             "LEFT JOIN main.model_fit_params AS f ON f.rowid = (SELECT max(rowid) "
             f"FROM main.model_fit_params AS f WHERE {key} = {terms['id']})"
         )
         for name in _FITTED:
             if name in fitted:
-                terms[name] = f"f.{_quoted(fitted[name])}"
+                terms[name] = f"f.{quote_identifier(fitted[name])}"
     found = {
         column: terms[name]
         for column, names in _NAMES.items()
@@ -227,18 +223,12 @@ def expose(conn: sqlite3.Connection, *, host: str, source: str = "dashboard") ->
     }
     if "name" not in found and "path" not in found:
         return None
-    add_functions(conn, host)
+    add_functions(db, host)
     generation = _generation(table)
     values = _values(found, terms, generation)
-    values |= {"source": literal(source), "host": literal(host)}
+    values |= {"source": db.quote(source), "host": db.quote(to_sqlite_text(host))}
     columns = ", ".join(f"{values.get(column, 'NULL')} AS {column}" for column in MODEL_COLUMNS)
-    (query_only,) = conn.execute("PRAGMA query_only").fetchone()
-    conn.execute("PRAGMA query_only = OFF")
-    try:
-        conn.execute("DROP VIEW IF EXISTS temp.models")
-        conn.execute(f"CREATE TEMP VIEW models AS SELECT {columns} FROM main.models AS m {join}")
-    finally:
-        conn.execute(f"PRAGMA query_only = {query_only}")
+    lay_view(db, "models", f"SELECT {columns} FROM main.models AS m {join}")
     return Foreign(generation, tuple(found))
 
 
@@ -250,26 +240,23 @@ def _generation(table: Mapping[str, str]) -> str:
     return "models table"
 
 
-def _columns_of(conn: sqlite3.Connection, table: str) -> dict[str, str]:
+def _columns_of(db: Database, table: str) -> dict[str, str]:
     """Return the columns of a table or view of the other program, by their lower-case names."""
-    rows = conn.execute(f"PRAGMA main.table_info({table})").fetchall()
-    return {str(row[1]).lower(): str(row[1]) for row in rows}
+    # Not db.table(): it reads the names of all views, and another program's may be no UTF-8.
+    columns = db.query(f"PRAGMA main.table_info({table})")
+    return {str(column["name"]).lower(): str(column["name"]) for column in columns}
 
 
-def _has_rowid(conn: sqlite3.Connection, table: str) -> bool:
+def _has_rowid(db: Database, table: str) -> bool:
     try:
-        conn.execute(f"SELECT rowid FROM main.{table} LIMIT 0")
+        list(db.query(f"SELECT rowid FROM main.{table} LIMIT 0"))
     except sqlite3.OperationalError:
         return False
     return True
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _values(found: Mapping[str, str], terms: Mapping[str, str], generation: str) -> dict[str, str]:
-    """Return the SQL of our columns. `found` holds the SQL of theirs, by our names."""
+    """Return the SQL of our columns; `found` is the SQL of theirs, by our names."""
     values = {
         column: time(term)
         if column.endswith("_at")
@@ -280,7 +267,7 @@ def _values(found: Mapping[str, str], terms: Mapping[str, str], generation: str)
     }
     ctx_size = terms.get("ctx_size")
     if generation == "dashboard, new" and ctx_size and found["context_length"] == ctx_size:
-        # 4096 is what that column is where nobody gave it a value.
+        # That column has 4096 until somebody gives it a value.
         values["context_length"] = f"nullif({values['context_length']}, 4096)"
     if "size_label" in found:
         # A label has a letter ("7B"); a mere number is no label.

@@ -1,4 +1,4 @@
-"""Which model a person means, and what belongs to it."""
+"""Finding the model that a person names, with its files and places."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-from modelstore.catalogue.schema import ownership
+from modelstore.catalogue.schema import ownership, single_value
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_ERROR, primary_code
 from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text, whole_or_none
@@ -21,60 +21,60 @@ from modelstore.text import plural, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.model import FileRole
+    from modelstore.database.handle import Database
 
 _PREFIX = re.compile(r"[0-9a-f]{4,16}")
 _NAMED = 5  # candidates and near names that a message names
 _SHORTEST = 7  # hex digits of an id in a message, as listings show it
 
+_BY_ID = "id = :text"
+_BY_NAME = "name = :text OR path IN (:text, :path) OR locator = :text"
+_BY_PREFIX = f"id BETWEEN :prefix AND :prefix || 'g' OR {_BY_NAME}"
+_BY_PLACE = "id IN (SELECT model_id FROM model_places WHERE name = :text)"
 
-def lookup_model(conn: sqlite3.Connection, text: str) -> str:
-    """Return the id of the model that `text` means.
 
-    It is an id, the beginning of one (at least 4 digits), a name, a path or a locator, exactly;
-    what has a separator may be a path relative to the working directory. What none of these is
-    may be what a place, such as a store or a server, calls the model.
+def lookup_model(db: Database, text: str) -> str:
+    """Return the id of the model that `text` names.
+
+    `text` is an id, the first 4 or more digits of one, a name, a path or a locator; with a
+    separator it may be a path relative to the working directory. If no model has it, it may be
+    the name that a place, such as a store or a server, has for the model.
     Raises `AmbiguousModelError` naming the candidates, `ModelNotFoundError` with near names.
     """
     path = os.path.abspath(text) if os.sep in text and "\0" not in text else text
     values = {"text": to_sqlite_text(text), "path": to_sqlite_text(path), "prefix": text.lower()}
-    found = conn.execute("SELECT id, name FROM models WHERE id = :text", values).fetchmany(1)
-    if not found:
-        by_id = "id BETWEEN :prefix AND :prefix || 'g' OR " if _is_prefix(text) else ""
-        found = conn.execute(
-            f"SELECT id, name FROM models WHERE {by_id}name = :text OR path IN (:text, :path) "
-            f"OR locator = :text ORDER BY id LIMIT {_NAMED + 1}",
-            values,
-        ).fetchall()
-    if not found and ownership(conn) == "catalogue":
+    is_prefix = _PREFIX.fullmatch(text.lower()) is not None
+    found = _models(db, _BY_ID, values)
+    found = found or _models(db, _BY_PREFIX if is_prefix else _BY_NAME, values)
+    if not found and ownership(db) == "catalogue":
         with _our_tables():
-            found = conn.execute(
-                "SELECT id, name FROM models WHERE id IN "
-                "(SELECT model_id FROM model_places WHERE name = :text) "
-                f"ORDER BY id LIMIT {_NAMED + 1}",
-                values,
-            ).fetchall()
+            found = _models(db, _BY_PLACE, values)
     if len(found) == 1:
-        return str(found[0][0])
+        return found[0][0]
     shown = visible(text, 80)
     if found:
         names = "; ".join(
-            f"{model[:_SHORTEST]} {visible(from_sqlite_text(name), 60)}"
-            for model, name in found[:_NAMED]
+            f"{model[:_SHORTEST]} {visible(name, 60)}" for model, name in found[:_NAMED]
         )
         more = "; …" if len(found) > _NAMED else ""
         raise AmbiguousModelError(
             f"'{shown}' fits several models: {names}{more}",
             hint="give an id, or more digits of one",
         )
-    raise ModelNotFoundError(f"there is no model '{shown}'", hint=_near(conn, text))
+    raise ModelNotFoundError(f"there is no model '{shown}'", hint=_near(db, text))
+
+
+def _models(db: Database, condition: str, values: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the id and name of the first models that meet a condition."""
+    sql = f"SELECT id, name FROM models WHERE {condition} ORDER BY id LIMIT {_NAMED + 1}"
+    return [(row["id"], from_sqlite_text(row["name"])) for row in db.query(sql, values)]
 
 
 @contextmanager
 def _our_tables() -> Iterator[None]:
-    """Raise `DamageError` where a catalogue lacks a table or a column of ours.
+    """Raise `DamageError` for a catalogue that lacks a table or a column of ours.
 
-    The statements of the block are sound, so that SQLITE_ERROR can only come from the schema.
+    The statements of the block are sound, so SQLITE_ERROR can only come from the schema.
     """
     try:
         yield
@@ -88,16 +88,13 @@ def _our_tables() -> Iterator[None]:
         ) from error
 
 
-def _is_prefix(text: str) -> bool:
-    return _PREFIX.fullmatch(text.lower()) is not None
-
-
-def _near(conn: sqlite3.Connection, text: str) -> str:
+def _near(db: Database, text: str) -> str:
     """Return a hint with the names most like `text`, in memory that does not grow with them."""
     matcher = difflib.SequenceMatcher(a="", b=text.lower()[:200])
 
     def scored() -> Iterator[tuple[float, str]]:
-        for (name,) in conn.execute("SELECT DISTINCT name FROM models LIMIT 20000"):
+        for row in db.query("SELECT DISTINCT name FROM models LIMIT 20000"):
+            name = row["name"]
             folded = name.lower()[:200]
             if text and text.lower() in folded:
                 yield 1.0, name
@@ -110,12 +107,9 @@ def _near(conn: sqlite3.Connection, text: str) -> str:
 
     close = heapq.nlargest(3, scored())
     if close:
-        return (
-            "did you mean "
-            + ", ".join(f"'{visible(from_sqlite_text(name), 80)}'" for _, name in close)
-            + "?"
-        )
-    total = conn.execute("SELECT count(*) FROM models").fetchone()[0]
+        names = (f"'{visible(from_sqlite_text(name), 80)}'" for _, name in close)
+        return f"did you mean {', '.join(names)}?"
+    total = single_value(db, "SELECT count(*) FROM models")
     return f"the catalogue holds {plural(total, 'model')}; see: modelstore list"
 
 
@@ -127,45 +121,40 @@ class Companions:
     places: tuple[Place, ...]
 
 
-def companions(conn: sqlite3.Connection, model: str) -> Companions:
-    """Return what belongs to the model of id `model`; nothing in another program's database.
+_FILES = """SELECT path, role, size, mtime_ns, sha256, device, inode FROM model_files
+WHERE model_id = :model ORDER BY weights, role <> 'model', role, path"""
+
+_PLACES = """SELECT root, locator, source, name, state FROM model_places
+WHERE model_id = :model ORDER BY root, locator"""
+
+
+def companions(db: Database, model: str) -> Companions:
+    """Return the files and places of the model with id `model`; none in another program's database.
 
     Raises `DamageError` for a catalogue that lacks a table or a column of ours.
     """
-    if ownership(conn) != "catalogue":
+    if ownership(db) != "catalogue":
         return Companions((), ())
     with _our_tables():
-        files = conn.execute(
-            "SELECT path, role, size, mtime_ns, sha256, device, inode FROM model_files "
-            "WHERE model_id = ? ORDER BY weights, role <> 'model', role, path",
-            (model,),
-        ).fetchall()
-        places = conn.execute(
-            "SELECT root, locator, source, name, state FROM model_places WHERE model_id = ? "
-            "ORDER BY root, locator",
-            (model,),
-        ).fetchall()
+        files = list(db.query(_FILES, {"model": model}))
+        places = list(db.query(_PLACES, {"model": model}))
     return Companions(
-        tuple(
-            ModelFile(
-                from_sqlite_text(path),
-                cast("FileRole", from_sqlite_text(role)),
-                whole_or_none(size),
-                whole_or_none(mtime_ns),
-                sha256 and from_sqlite_text(sha256),
-                device,
-                inode,
-            )
-            for path, role, size, mtime_ns, sha256, device, inode in files
-        ),
-        tuple(
-            Place(
-                from_sqlite_text(root),
-                from_sqlite_text(locator),
-                from_sqlite_text(source),
-                from_sqlite_text(name),
-                state and from_sqlite_text(state),
-            )
-            for root, locator, source, name, state in places
-        ),
+        tuple(ModelFile(**_typed(row)) for row in files),
+        tuple(Place(**_typed(row)) for row in places),
     )
+
+
+_INTEGERS = ("size", "mtime_ns", "device", "inode")
+_OPTIONAL = ("sha256", "state")
+
+
+def _typed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its texts as they were given. Raises for a value of another type."""
+    typed: dict[str, Any] = {}
+    for column, cell in row.items():
+        if column in _INTEGERS:
+            typed[column] = whole_or_none(cell)
+        else:
+            is_null = cell is None and column in _OPTIONAL
+            typed[column] = None if is_null else from_sqlite_text(cell)
+    return typed

@@ -1,17 +1,18 @@
-"""Taking what was staged into the catalogue, in one IMMEDIATE transaction.
+"""Merge what was staged into the catalogue, in one IMMEDIATE transaction.
 
-What is known is never erased by what knows less. For a model that is in the catalogue already:
+Values that are known are never erased by a source that knows less. The mode of a merge says what
+happens to a model that is in the catalogue already:
 
-- **replace**: its weights file is not the file that was read before (other size or time). All
-  that was read of the old one is void; the new values stand, unknown ones too.
-- **tell**: the same kind of source at the same locator, a better-informed kind (files over
-  configuration and records, these over servers), or a person's own record file. Its values
-  stand where it has any.
-- **fill**: everybody else, such as a server or another store that shows the same weights. Its
-  values are taken where nothing was known.
+- **replace**: its weights file changed (another size or time) since it was read. The new values
+  stand, NULL included: all that was read of the old file is void.
+- **override**: the staged model comes from the same kind of source at the same locator, from a
+  kind of a higher rank, or from an authoritative kind (a person's own records). Its values stand
+  unless they are NULL.
+- **fill_unknown**: any other source, such as a server or another store that shows the same
+  weights. Its values are taken where the catalogue has NULL.
 - **last**: of several records of one model in one file, the last counts, as it is.
 
-The user's tags only grow, ``created_at`` stays, and a row that would not differ is not written.
+Tags are only added, ``created_at`` stays, and a row that would not differ is not written.
 """
 
 from __future__ import annotations
@@ -21,28 +22,34 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
-from modelstore.catalogue.schema import ownership
-from modelstore.catalogue.staging import Staging, tags_json, trouble, union_of_tags
+from modelstore.catalogue.schema import ownership, single_value
+from modelstore.catalogue.staging import Staging, scratch_error
+from modelstore.catalogue.tags import tags_json, union_of_tags
 from modelstore.database.sqlite import sqlite3
 from modelstore.model import MODEL_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from modelstore.catalogue.schema import Writable
+    from modelstore.database.handle import Database
+
+FILES_RANK = 2
+"""The rank of a kind of source that reads the model's files themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The catalogue's model that a found one is."""
+    """The model of the catalogue that a staged one is."""
 
     id: str
     locator: str
     source: str
     status: str
-    changed: int  # 1 where its weights file is there, but is not the one that was read before
+    changed: int  # 1 if its weights file has another size or time than when it was read
 
 
 _BY_LOCATOR = """SELECT id, locator, source, status,
@@ -54,7 +61,7 @@ _BY_LOCATOR = """SELECT id, locator, source, status,
     )
 FROM models WHERE locator = :locator"""
 
-# Of several, the one that was added first.
+# Of several models, the one that was added first.
 _BY_WEIGHTS = """SELECT m.id, m.locator, m.source, m.status, 0
 FROM staged.item_files AS s CROSS JOIN model_files AS f CROSS JOIN models AS m
 WHERE s.item = :locator AND s.path = :weights AND {}
@@ -69,14 +76,13 @@ _BY_INODE = _BY_WEIGHTS.format(f"f.inode = s.inode AND f.device = s.device AND {
 _BY_SHA256 = _BY_WEIGHTS.format("f.sha256 = s.sha256")
 
 
-def match_staged(
-    conn: sqlite3.Connection, locator: str, host: str | None, weights: str | None
-) -> Match | None:
-    """Return the model that the staged item `locator` is, or None where it is new."""
+def match_staged(db: Database, locator: str, host: str | None, weights: str | None) -> Match | None:
+    """Return the model that the staged item `locator` is, or None if it is new."""
     values = {"locator": locator, "host": host, "weights": weights}
     by_weights = (_BY_PATH, _BY_INODE, _BY_SHA256) if weights is not None else ()
     for lookup in (_BY_LOCATOR, *by_weights):
-        row = conn.execute(lookup, values).fetchone()
+        # plain SQL: MEASURE_ITEMS
+        row = db.execute(lookup, values).fetchone()
         if row is not None:
             return Match(*row)
     return None
@@ -96,8 +102,8 @@ SELECT ifnull(m.host, ''), s.root, s.place, m.id, s.source, s.name, s.state
 FROM staged.seen AS s CROSS JOIN models AS m ON m.locator = s.locator
 WHERE s.root <> '' {_PLACE_CONFLICT}"""
 
-# The files of a copy are those that it was found with; a copy shows one model at a time. What a
-# server says of a path (no size) does not replace what was read there.
+# A copy has the files that it was found with, and shows one model at a time. A path that a server
+# names (no size) does not replace what was read there.
 _DROP_FILES = """DELETE FROM model_files
 WHERE weights = :weights
     AND EXISTS (SELECT 1 FROM models AS m WHERE m.id = model_files.model_id AND m.host IS :host)
@@ -105,7 +111,7 @@ WHERE weights = :weights
         OR path NOT IN (SELECT path FROM staged.item_files WHERE item = :locator))
     AND EXISTS (SELECT 1 FROM staged.item_files WHERE item = :locator AND size IS NOT NULL)"""
 
-# A hash that was computed or told before holds as long as size and time are the same.
+# A hash from before holds as long as size and time are the same.
 _LAND_FILES = """INSERT INTO model_files
     (model_id, weights, path, role, size, mtime_ns, sha256, device, inode)
 SELECT :model, :weights, path, role, size, mtime_ns, sha256, device, inode
@@ -124,17 +130,14 @@ WHERE excluded.size IS NOT NULL AND (
 
 
 def land_companions(
-    conn: sqlite3.Connection, model: str, locator: str, host: str | None, weights: str | None
+    db: Database, model: str, locator: str, host: str | None, weights: str | None
 ) -> None:
-    """Record the files and places of the staged item `locator` as those of `model`.
-
-    Writes only what differs from what is recorded.
-    """
+    """Record the files and places of the staged item `locator` for `model`; write only changes."""
     values = {"model": model, "locator": locator, "host": host, "weights": weights}
     if weights is not None:
-        conn.execute(_DROP_FILES, values)
-        conn.execute(_LAND_FILES, values)
-    conn.execute(_LAND_PLACES, values)
+        db.execute(_DROP_FILES, values)  # plain SQL: from the attached staging, row by row in C
+        db.execute(_LAND_FILES, values)
+    db.execute(_LAND_PLACES, values)
 
 
 Mode = Literal["replace", "override", "fill_unknown", "last"]
@@ -146,16 +149,12 @@ _VALUES = tuple(c for c in MODEL_COLUMNS if c not in (*_FIXED, "tags", "source")
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge did, in different models.
-
-    Added, updated (its row in ``models`` changed) or unchanged; seconds that the write lock was
-    held.
-    """
+    """The result of a merge, in different models: added, updated (its row changed) or unchanged."""
 
     added: int
     updated: int
     unchanged: int
-    lock_seconds: float
+    lock_seconds: float = 0.0  # that the write lock was held
 
     @property
     def total(self) -> int:
@@ -163,26 +162,35 @@ class Merged:
         return self.added + self.updated + self.unchanged
 
 
-def merge(opened: Writable, staging: Staging, *, now: str, tags: Iterable[str] = ()) -> Merged:
-    """Take what is staged into the catalogue; `tags` are added to every model of it.
+def merge(
+    opened: Writable,
+    staging: Staging,
+    *,
+    now: str,
+    tags: Iterable[str] = (),
+    then: Callable[[Database], object] | None = None,
+) -> Merged:
+    """Merge what is staged; `tags` are added to each of its models.
 
-    `now` is ISO-8601 UTC. The caller clears the staging before the next batch.
+    `now` is ISO-8601 UTC. `then` is called at the end of the transaction, in which the scratch
+    database is attached as ``staged``. The caller clears the staging before the next batch.
     """
     tags = tuple(tags)
     staging.seal(tags)
     outcomes: dict[str, Outcome] = {}
-    first = _is_empty(opened.conn)
+    first = _is_empty(opened.db)
     while True:
         if not first:
             staging.find_last_rows()
-        with attached_staging(opened.conn, staging), opened.write() as db:
-            conn = db.conn
+        with attached_staging(opened.db, staging), opened.write() as db:
             begun = time.monotonic()
-            first = first and _is_empty(conn)
+            first = first and _is_empty(db)
             if first or staging.has_last_rows:
-                bulk, whole = _merge_rows(conn, now, first=first)
-                landed = _merge_items(conn, now, outcomes)
-                landed += _merge_seen(conn, now, tags_json(tags), outcomes)
+                bulk, whole = _merge_rows(db, now, first=first)
+                landed = _merge_items(db, staging, now, outcomes)
+                landed += _merge_seen(db, now, tags_json(tags), outcomes)
+                if then is not None:
+                    then(db)
                 break
     lock_seconds = time.monotonic() - begun
     staging.merged(landed, None if landed or not whole else bulk.added)
@@ -198,50 +206,47 @@ def merge(opened: Writable, staging: Staging, *, now: str, tags: Iterable[str] =
 Outcome = Literal["added", "updated", "unchanged"]
 
 
-def count_present(conn: sqlite3.Connection, staging: Staging) -> int:
-    """Return how many of the models staged since the beginning `conn` can see.
+_PRESENT = """SELECT
+    (SELECT count(*) FROM staged.last_rows CROSS JOIN models ON locator = model) +
+    (SELECT count(*) FROM staged.landed AS l CROSS JOIN models USING (id)
+     WHERE NOT EXISTS (SELECT 1 FROM staged.last_rows WHERE model = l.locator))"""
 
-    Equals ``staging.expected()`` where all are there. `conn` may see the main file alone.
+
+def count_present(db: Database, staging: Staging) -> int:
+    """Return how many of the models of this import `db`, which may be the main file alone, holds.
+
+    It is ``staging.expected()`` if all are there.
     """
-    if ownership(conn) == "empty":  # not even the tables are in the main file yet
+    if ownership(db) == "empty":  # not even the tables are in the main file yet
         return 0
     if staging.whole is not None:
-        (total,) = conn.execute(
-            "SELECT count(*) FROM models WHERE rowid <= ?", (staging.whole,)
-        ).fetchone()
-        return int(total)
+        return db.table("models").count_where("rowid <= ?", [staging.whole])
     staging.find_last_rows()
-    with attached_staging(conn, staging):
-        (total,) = conn.execute(
-            "SELECT (SELECT count(*) FROM staged.last_rows CROSS JOIN models ON locator = model) "
-            "+ (SELECT count(*) FROM staged.landed AS l CROSS JOIN models USING (id) WHERE "
-            "NOT EXISTS (SELECT 1 FROM staged.last_rows WHERE model = l.locator))"
-        ).fetchone()
-    return int(total)
+    with attached_staging(db, staging):
+        return int(single_value(db, _PRESENT))
 
 
 @contextmanager
-def attached_staging(conn: sqlite3.Connection, staging: Staging) -> Iterator[None]:
+def attached_staging(db: Database, staging: Staging) -> Iterator[None]:
     """Attach the sealed scratch database read-only as ``staged``."""
-    from urllib.parse import quote
-
     uri = f"file:{quote(os.fsencode(os.path.abspath(staging.path)))}?mode=ro"
     try:
-        conn.execute("ATTACH DATABASE ? AS staged", (uri,))
+        # plain SQL: db.attach takes a path that is text and no quote, and cannot say read-only
+        db.execute("ATTACH DATABASE ? AS staged", [uri])
     except sqlite3.Error as error:
-        raise trouble(error) from error
+        raise scratch_error(error) from error
     try:
         yield
     finally:
-        if not conn.in_transaction:
-            conn.execute("DETACH DATABASE staged")
+        if not db.conn.in_transaction:
+            db.execute("DETACH DATABASE staged")
 
 
 @cache
 def upsert_sql(mode: Mode, selection: str) -> str:
-    """Return the SQL that takes `selection`, in the order of ``MODEL_COLUMNS``, into ``models``.
+    """Return the SQL that merges `selection`, in the order of ``MODEL_COLUMNS``, into ``models``.
 
-    It has one parameter of its own, ``:now``. A row that would not differ is not touched.
+    Its own parameter is ``:now``. A row that would not differ is not touched.
     """
     if mode == "last":
         new = {column: f"excluded.{column}" for column in MODEL_COLUMNS if column not in _KEY}
@@ -254,7 +259,7 @@ def upsert_sql(mode: Mode, selection: str) -> str:
         f"ELSE {union_of_tags('models.tags', 'excluded.tags')} END"
     )
     if mode == "replace":
-        # Another kind of source names the same file otherwise: the first name stays.
+        # Another kind of source has another name for the same file: the first name stays.
         new["name"] = (
             "CASE WHEN excluded.source = models.source THEN excluded.name ELSE models.name END"
         )
@@ -278,21 +283,8 @@ def _new_value(mode: Mode, column: str) -> str:
     return f"coalesce(models.{column}, excluded.{column})"
 
 
-_FILE_KINDS = ("gguf", "safetensors", "directory", "huggingface", "llama-cache", "ollama")
-_RANKS = {
-    **dict.fromkeys((*_FILE_KINDS, "lmstudio"), 2),
-    **dict.fromkeys(("llama-server", "ollama-server", "lmstudio-server", "openai-server"), 0),
-}
-
-
-def rank(source: str) -> int:
-    """Return how well a kind of source knows a model: 2 reads files, 0 asks a server."""
-    return _RANKS.get(source, 1)
-
-
-def _rank_sql(source: str) -> str:
-    whens = " ".join(f"WHEN '{kind}' THEN {value}" for kind, value in _RANKS.items())
-    return f"(CASE {source} {whens} ELSE 1 END)"
+# A kind that this program does not know counts as a description of a model.
+_RANK = "ifnull((SELECT rank FROM staged.kinds WHERE kind = {}.source), 1)"
 
 
 def _new_source(mode: Mode) -> str:
@@ -300,7 +292,7 @@ def _new_source(mode: Mode) -> str:
         return "models.source"
     return (
         "CASE WHEN excluded.source <> models.source "
-        f"AND {_rank_sql('excluded.source')} > {_rank_sql('models.source')} "
+        f"AND {_RANK.format('excluded')} > {_RANK.format('models')} "
         "THEN excluded.source ELSE models.source END"
     )
 
@@ -315,103 +307,105 @@ def _selection(table: str, **replaced: str) -> str:
     return f"SELECT {columns} FROM staged.{table}"
 
 
-def _is_empty(conn: sqlite3.Connection) -> bool:
-    return bool(conn.execute("SELECT NOT EXISTS (SELECT 1 FROM models)").fetchone()[0])
+def _is_empty(db: Database) -> bool:
+    return bool(single_value(db, "SELECT NOT EXISTS (SELECT 1 FROM models)"))
 
 
-def _merge_rows(conn: sqlite3.Connection, now: str, *, first: bool) -> tuple[Merged, bool]:
-    """Take the rows over; return what that did, and whether they are all that there is.
+def _merge_rows(db: Database, now: str, *, first: bool) -> tuple[Merged, bool]:
+    """Merge the rows; return the counts, and True if they are the whole catalogue.
 
-    The `first` rows of an empty catalogue, where nothing is to be compared, go straight in.
+    The `first` rows of an empty catalogue need no comparison and go straight in.
     """
-    (staged,) = conn.execute("SELECT count(*) FROM staged.rows").fetchone()
-    if not staged:
-        return Merged(0, 0, 0, 0.0), False
+    models = db.table("models")
+    if not single_value(db, "SELECT count(*) FROM staged.rows"):
+        return Merged(0, 0, 0), False
     if first:
-        conn.execute(upsert_sql("last", _selection("rows") + " WHERE true"), {"now": now})
-        added, last = conn.execute("SELECT count(*), max(rowid) FROM models").fetchone()
-        return Merged(added, 0, 0, 0.0), added == last
-    staged, before = conn.execute(
-        "SELECT (SELECT count(*) FROM staged.last_rows), (SELECT count(*) FROM models)"
-    ).fetchone()
+        # plain SQL: a million rows take MEASURE_BULK
+        db.execute(upsert_sql("last", _selection("rows") + " WHERE true"), {"now": now})
+        added = models.count
+        return Merged(added, 0, 0), added == single_value(db, "SELECT max(rowid) FROM models")
+    staged = int(single_value(db, "SELECT count(*) FROM staged.last_rows"))
+    before = models.count
     changed = 0
-    modes: tuple[tuple[Mode, int], ...] = (("override", 0), ("fill_unknown", 1))
-    for mode, fill in modes:
-        # In the order of locators the catalogue's own index grows at its end, page by page.
+    modes: tuple[tuple[Mode, int], ...] = (("override", 1), ("fill_unknown", 0))
+    for mode, authoritative in modes:
+        # In the order of locators the catalogue's own index is walked page by page.
         selection = _selection("last_rows AS l CROSS JOIN staged.rows AS r ON r.rowid = l.last")
-        selection += f" WHERE fill = {fill} ORDER BY l.model"
-        changed += conn.execute(upsert_sql(mode, selection), {"now": now}).rowcount
-    (after,) = conn.execute("SELECT count(*) FROM models").fetchone()
-    added = after - before
-    return Merged(added, changed - added, staged - changed, 0.0), False
+        selection += f" WHERE authoritative = {authoritative} ORDER BY l.model"
+        changed += db.execute(upsert_sql(mode, selection), {"now": now}).rowcount  # plain SQL: bulk
+    added = models.count - before
+    return Merged(added, changed - added, staged - changed), False
 
 
 _ITEM = _selection("items", id=":id", locator=":locator") + " WHERE rowid = :item"
 
 
-def _merge_items(
-    conn: sqlite3.Connection, now: str, outcomes: dict[str, Outcome]
-) -> list[tuple[str, str]]:
-    """Take over models one by one, in the order in which they were found.
+_ITEMS = """SELECT rowid AS item, id, locator, source, host, authoritative, weights
+FROM staged.items ORDER BY rowid"""
 
-    Each sees those before it, so that how an import is cut into batches makes no difference.
+
+def _merge_items(
+    db: Database, staging: Staging, now: str, outcomes: dict[str, Outcome]
+) -> list[tuple[str, str]]:
+    """Merge models one by one, in the order in which they were found; return (id, locator) of each.
+
+    Each sees those before it, so that the cutting of an import into batches makes no difference.
     """
     landed = []
-    items = conn.execute(
-        "SELECT rowid, id, locator, source, host, told, weights FROM staged.items ORDER BY rowid"
-    ).fetchall()
-    for item, own_id, own_locator, source, host, told, weights in items:
-        match = match_staged(conn, own_locator, host, weights)
-        known = match is not None
-        model, locator = (match.id, match.locator) if match else (own_id, own_locator)
+    for item in list(db.query(_ITEMS)):
+        match = match_staged(db, item["locator"], item["host"], item["weights"])
+        model, locator = (item["id"], item["locator"])
         mode: Mode = "override"
         if match is not None:
-            same = match.locator == own_locator and match.source == source
-            better = rank(source) > rank(match.source)
-            returns = match.status == "missing" and rank(source) == 2
-            if match.changed and rank(source) == 2:
-                mode = "replace"
-            elif not (told or same or better or returns):
-                mode = "fill_unknown"
-        parameters = {"now": now, "id": model, "locator": locator, "item": item}
-        wrote = conn.execute(upsert_sql(mode, _ITEM), parameters).rowcount > 0
-        land_companions(conn, model, own_locator, host, weights)
-        outcome: Outcome = "added" if not known else "updated" if wrote else "unchanged"
+            model, locator = match.id, match.locator
+            mode = _mode(item, match, staging)
+        values = {"now": now, "id": model, "locator": locator, "item": item["item"]}
+        # plain SQL: MEASURE_ITEMS
+        wrote = db.execute(upsert_sql(mode, _ITEM), values).rowcount > 0
+        land_companions(db, model, item["locator"], item["host"], item["weights"])
         if outcomes.get(model, "unchanged") == "unchanged":
-            outcomes[model] = outcome
+            outcomes[model] = "added" if match is None else "updated" if wrote else "unchanged"
         landed.append((model, locator))
     return landed
+
+
+def _mode(item: Mapping[str, Any], match: Match, staging: Staging) -> Mode:
+    """Return the mode in which a staged item is merged into the model that it is."""
+    rank = staging.rank(item["source"])
+    if match.changed and rank == FILES_RANK:
+        return "replace"
+    is_same = match.locator == item["locator"] and match.source == item["source"]
+    is_better = rank > staging.rank(match.source)
+    is_back = match.status == "missing" and rank == FILES_RANK
+    return (
+        "override" if item["authoritative"] or is_same or is_better or is_back else "fill_unknown"
+    )
 
 
 _SEEN = "(SELECT locator FROM staged.seen)"
 
 
 def _merge_seen(
-    conn: sqlite3.Connection, now: str, tags: str, outcomes: dict[str, Outcome]
+    db: Database, now: str, tags: str, outcomes: dict[str, Outcome]
 ) -> list[tuple[str, str]]:
-    """Note the places of models that are as they were; a missing one is back."""
-    seen = conn.execute(
-        "SELECT DISTINCT m.id, m.locator FROM staged.seen AS s CROSS JOIN models AS m "
-        "ON m.locator = s.locator"
-    ).fetchall()
+    """Record the places of models whose files are unchanged; a missing one is available again."""
+    sql = "SELECT DISTINCT m.id, m.locator FROM staged.seen AS s CROSS JOIN models AS m "
+    seen = [(row["id"], row["locator"]) for row in db.query(sql + "ON m.locator = s.locator")]
     if not seen:
         return []
-    changed = conn.execute(
-        "UPDATE models SET status = 'available', updated_at = ? "
-        f"WHERE status = 'missing' AND locator IN {_SEEN} RETURNING id",
-        (now,),
-    ).fetchall()
+    values = {"now": now, "tags": tags}
+    sql = "UPDATE models SET status = 'available', updated_at = :now "
+    where = f"WHERE status = 'missing' AND locator IN {_SEEN} RETURNING id"
+    changed = list(db.query(sql + where, values))
     if tags != "[]":
-        union = union_of_tags("tags", "?2")
-        changed += conn.execute(
-            f"UPDATE models SET tags = {union}, updated_at = ?1 "
-            f"WHERE locator IN {_SEEN} AND {union} <> tags RETURNING id",
-            (now, tags),
-        ).fetchall()
-    conn.execute(LAND_SEEN_PLACES)
-    for model, *_ in seen:
+        union = union_of_tags("tags", ":tags")
+        sql = f"UPDATE models SET tags = {union}, updated_at = :now "
+        where = f"WHERE locator IN {_SEEN} AND {union} <> tags RETURNING id"
+        changed += db.query(sql + where, values)
+    db.execute(LAND_SEEN_PLACES)  # plain SQL: from the attached staging, in one statement
+    for model, _ in seen:
         outcomes.setdefault(model, "unchanged")
-    for (model,) in changed:
-        if outcomes[model] == "unchanged":
-            outcomes[model] = "updated"
+    for row in changed:
+        if outcomes[row["id"]] == "unchanged":
+            outcomes[row["id"]] = "updated"
     return seen

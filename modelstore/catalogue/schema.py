@@ -1,49 +1,73 @@
-"""The catalogue's tables, the mark that makes a database a catalogue, and the migrations.
+"""The catalogue's tables: the mark of a catalogue, the migrations, and older schemas.
 
-``PRAGMA application_id`` marks a catalogue (sqlite.org/fileformat.html#application_id);
-``user_version`` counts its schema's steps. A database without the mark that holds anything
-belongs to another program and is never altered.
+``PRAGMA application_id`` marks a catalogue and ``user_version`` counts the steps of its schema
+(sqlite.org/fileformat.html#application_id). Both are in the file's header. sqlite-utils has
+migrations of its own, with a table as their record; they pass over steps that they do not know,
+so they would write to a catalogue of a newer program.
+
+A new column is one field of `modelstore.model.Model` and one step here. A database without the
+mark that holds anything belongs to another program and is never altered.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from modelstore.errors import RefusedError
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
+from modelstore.database.handle import Database
+from modelstore.errors import DamageError, RefusedError
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
-
-    from modelstore.database.handle import Database
-    from modelstore.database.sqlite import sqlite3
 
 APPLICATION_ID = 0x4D644C53  # "MdLS"
 
 Ownership = Literal["catalogue", "empty", "foreign"]
 """catalogue: ours; empty: no table and no mark yet; foreign: another program's."""
 
-_REQUIRED = ("id", "name", "source", "locator", "status", "created_at", "updated_at")
-
-
-def column_definition(column: str) -> str:
-    """Return the SQL of one column of ``models``: its name, type and NOT NULL."""
-    kind = "INTEGER" if column in INTEGER_COLUMNS else "TEXT"
-    if column == "tags":
-        return "tags TEXT NOT NULL DEFAULT '[]'"
-    return f"{column} {kind}" + (" NOT NULL" if column in _REQUIRED else "")
-
-
-_MODELS = ",\n    ".join(column_definition(column) for column in MODEL_COLUMNS)
-
-# No further index on `models`: each costs an import of a million rows several per cent, and a
-# scan of a million rows for a filter takes a fraction of a second.
-_FIRST = (
-    f"CREATE TABLE models (\n    {_MODELS},\n    PRIMARY KEY (id),\n    UNIQUE (locator)\n) STRICT",
-    # `weights` is the path of the copy's first weights file: a model may have several copies
-    # (hard links, the same content in two stores), each with its own companions.
+# A step is frozen once it is released: catalogues everywhere were made by this text. Steps add
+# tables and columns; `show_current_schema` must learn about any other change.
+#
+# `models` has no further index: each costs an import of a million rows several per cent, and a
+# scan of a million rows for a filter takes a fraction of a second. `model_files.weights` is the
+# path of the copy's first weights file: a model may have several copies (hard links, the same
+# content in two stores), each with its own companions. A place holds one model at a time; its
+# `host` is "" if the model has none.
+_STEP_1 = (
+    """CREATE TABLE models (
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    source TEXT NOT NULL,
+    locator TEXT NOT NULL,
+    path TEXT,
+    architecture TEXT,
+    type TEXT,
+    status TEXT NOT NULL,
+    parameter_count INTEGER,
+    size_label TEXT,
+    quantization TEXT,
+    file_type INTEGER,
+    context_length INTEGER,
+    embedding_length INTEGER,
+    block_count INTEGER,
+    head_count INTEGER,
+    head_count_kv INTEGER,
+    feed_forward_length INTEGER,
+    vocab_size INTEGER,
+    file_size INTEGER,
+    sha256 TEXT,
+    license TEXT,
+    tags TEXT NOT NULL DEFAULT '[]',
+    host TEXT,
+    parameters TEXT,
+    source_id TEXT,
+    modified_at TEXT,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    PRIMARY KEY (id),
+    UNIQUE (locator)
+) STRICT""",
     """CREATE TABLE model_files (
     model_id TEXT NOT NULL REFERENCES models (id) ON DELETE CASCADE,
     weights TEXT NOT NULL,
@@ -59,7 +83,6 @@ _FIRST = (
     "CREATE INDEX model_files_weights ON model_files (weights)",
     "CREATE INDEX model_files_inode ON model_files (inode, device) WHERE inode IS NOT NULL",
     "CREATE INDEX model_files_sha256 ON model_files (sha256) WHERE sha256 IS NOT NULL",
-    # A place holds one model at a time. `host` is "" where the model has none.
     """CREATE TABLE model_places (
     host TEXT NOT NULL,
     root TEXT NOT NULL,
@@ -82,7 +105,7 @@ _FIRST = (
 ) STRICT, WITHOUT ROWID""",
 )
 
-_STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_STEPS: tuple[tuple[str, ...], ...] = (_STEP_1,)
 
 SCHEMA_VERSION = len(_STEPS)
 
@@ -91,34 +114,51 @@ class Writable(Protocol):
     """An open database that begins, commits and counts its own write transactions."""
 
     @property
-    def conn(self) -> sqlite3.Connection:
-        """The connection."""
+    def db(self) -> Database:
+        """The sqlite-utils handle."""
         ...
 
     @property
     def write(self) -> Callable[[], AbstractContextManager[Database]]:
-        """Begin IMMEDIATE and yield the handle; commit at the end, roll back on an error."""
+        """Begin IMMEDIATE; commit at the end of the block, roll back on an error."""
         ...
 
 
-def ownership(conn: sqlite3.Connection) -> Ownership:
+def single_value(db: Database, sql: str, values: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401  # whatever the column holds
+    """Return the value of a query that has one row with one column."""
+    (value,) = next(db.query(sql, dict(values or {}))).values()
+    return value
+
+
+def ownership(db: Database) -> Ownership:
     """Tell whose database it is, without writing to it."""
-    mark = _pragma(conn, "application_id")
+    mark = single_value(db, "PRAGMA application_id")
     if mark == APPLICATION_ID:
         return "catalogue"
-    empty = conn.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]
-    return "empty" if empty and mark == 0 and _pragma(conn, "user_version") == 0 else "foreign"
+    # Another program's names may be no UTF-8, so they are counted and not read.
+    objects = single_value(db, "SELECT count(*) FROM sqlite_master")
+    return "foreign" if objects or mark or _version(db) else "empty"
 
 
-def check_readable(conn: sqlite3.Connection, path: str) -> Ownership:
-    """Return whose database it is. Raises `RefusedError` for a catalogue that is too new."""
-    owner = ownership(conn)
-    version = _pragma(conn, "user_version")
+def check_readable(db: Database, path: str) -> Ownership:
+    """Return whose database it is.
+
+    Raises `RefusedError` for a catalogue of a newer program and `DamageError` for one that does
+    not say which schema it has.
+    """
+    owner = ownership(db)
+    version = _version(db)
     if owner == "catalogue" and version > SCHEMA_VERSION:
         raise RefusedError(
             f"{visible(path, 200)} is a catalogue of schema {version}, "
             f"and this program knows schemas up to {SCHEMA_VERSION}",
             hint="upgrade modelstore",
+        )
+    if owner == "catalogue" and version < 1:
+        raise DamageError(
+            f"{visible(path, 200)} is marked as a catalogue, but its user_version is {version}: "
+            "its schema is unknown",
+            hint=f"another program changed it; this program makes user_version {SCHEMA_VERSION}",
         )
     return owner
 
@@ -128,38 +168,94 @@ def is_catalogue(db: Database, path: str) -> bool:
 
     Raises `RefusedError` for a catalogue that is too new.
     """
-    return check_readable(db.conn, path) == "catalogue"
+    return check_readable(db, path) == "catalogue"
 
 
 def create_or_migrate(opened: Writable, path: str) -> None:
     """Make an empty database a catalogue, or bring a catalogue to this program's schema.
 
-    Writes nothing where nothing is to be done. Raises `RefusedError` for another program's
-    database and for a catalogue that is too new.
+    Writes nothing to a catalogue of this schema. Raises `RefusedError` for another program's
+    database and for a catalogue of a newer program.
     """
-    if not _needs_work(opened.conn, path):
+    if not _needs_steps(opened.db, path):
         return
     with opened.write() as db:
-        conn = db.conn
-        if not _needs_work(conn, path):  # another process was quicker
-            return
-        for step in _STEPS[_pragma(conn, "user_version") :]:
-            for statement in step:
-                conn.execute(statement)
-        conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        conn.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if _needs_steps(db, path):  # else another process was quicker
+            _apply_steps(db, SCHEMA_VERSION)
 
 
-def _needs_work(conn: sqlite3.Connection, path: str) -> bool:
-    owner = check_readable(conn, path)
-    if owner == "foreign":
+def _needs_steps(db: Database, path: str) -> bool:
+    if check_readable(db, path) == "foreign":
         raise RefusedError(
             f"{visible(path, 200)} belongs to another program: it is never altered",
             hint="give --db a path of its own; to take over its models, "
             "name the file as a SOURCE of `modelstore import`",
         )
-    return _pragma(conn, "user_version") < SCHEMA_VERSION
+    return _version(db) < SCHEMA_VERSION
 
 
-def _pragma(conn: sqlite3.Connection, name: str) -> int:
-    return int(conn.execute(f"PRAGMA {name}").fetchone()[0])
+def _apply_steps(db: Database, version: int) -> None:
+    """Bring a database from its own schema to schema `version`."""
+    for step in _STEPS[_version(db) : version]:
+        for statement in step:
+            db.execute(statement)  # plain SQL: a step is literal text
+    # plain SQL: sqlite-utils sets no pragma
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {version}")
+
+
+def _version(db: Database) -> int:
+    return int(single_value(db, "PRAGMA user_version"))
+
+
+def show_current_schema(db: Database) -> None:
+    """Lay temporary views over an older catalogue, so that queries of this schema can read it.
+
+    In them, a column that the catalogue lacks has its default, and a table that it lacks has no
+    rows. The catalogue itself is not written to.
+    """
+    version = _version(db)
+    if version >= SCHEMA_VERSION:
+        return
+    older, current = _empty_catalogue(version), _empty_catalogue(SCHEMA_VERSION)
+    for table in current.tables:
+        there = older.table(table.name).columns_dict
+        if there.keys() == table.columns_dict.keys():
+            continue
+        shown = ["rowid"] if _has_rowid(current, table.name) and there else []
+        shown += [
+            column.name
+            if column.name in there
+            else f"{column.default_value or 'NULL'} AS {column.name}"
+            for column in table.columns
+        ]
+        rows = f"FROM main.{table.name}" if there else "WHERE false"
+        lay_view(db, table.name, f"SELECT {', '.join(shown)} {rows}")
+    older.close()
+    current.close()
+
+
+def _empty_catalogue(version: int) -> Database:
+    db = Database(memory=True, recursive_triggers=False, execute_plugins=False)
+    _apply_steps(db, version)
+    return db
+
+
+def _has_rowid(db: Database, table: str) -> bool:
+    sql = "SELECT NOT wr FROM pragma_table_list(:table) WHERE schema = 'main'"
+    return bool(single_value(db, sql, {"table": table}))
+
+
+def lay_view(db: Database, name: str, select: str) -> None:
+    """Put a temporary view in front of the table `name`.
+
+    The connection may be ``query_only``: that is lifted for the view, which is our own.
+    """
+    query_only = single_value(db, "PRAGMA query_only")
+    # plain SQL: sqlite-utils makes no temporary view
+    db.execute("PRAGMA query_only = OFF")
+    try:
+        db.execute(f"DROP VIEW IF EXISTS temp.{name}")
+        db.execute(f"CREATE TEMP VIEW {name} AS {select}")
+    finally:
+        db.execute(f"PRAGMA query_only = {query_only}")

@@ -1,17 +1,19 @@
-"""What was read waits in a scratch database until one short transaction takes it over.
+"""Stage models in a scratch database until one short transaction merges them.
 
-Nothing is read from a source while the catalogue is locked.
+So nothing is read from a source while the catalogue is locked.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
+from modelstore.catalogue.schema import single_value
+from modelstore.catalogue.tags import tags_json, union_of_tags
+from modelstore.database.handle import Database
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import MAX_INTEGER, signed, to_sqlite_text
 from modelstore.errors import RefusedError
@@ -27,29 +29,34 @@ from modelstore.model import (
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-# Binding None costs 0.8 µs a cell, for the module looks for an adapter of it by way of exceptions;
-# a record has many unknown cells. An adapter that gives None back makes staging three times faster.
+# Binding None costs 0.8 µs a cell: the module looks for an adapter of it and raises exceptions. A
+# record has many such cells, so an adapter that returns None makes staging three times as fast.
 _as_it_is: Callable[[None], None] = dict[None, None]().get
 sqlite3.register_adapter(type(None), _as_it_is)
 
-_CACHE_KIB = 32_000  # the scratch database's page cache: what bounds its memory
-_PAGE_SIZE = 16384  # bytes: rows are appended and read in order, with a call a page
-
+_PRAGMAS = (
+    "PRAGMA page_size = 16384",  # bytes: rows are appended and read in order, one call a page
+    "PRAGMA journal_mode = OFF",
+    "PRAGMA synchronous = OFF",
+    "PRAGMA cache_size = -32000",  # KiB: the bound of its memory
+)
 _COLUMNS = ", ".join(map(column_definition, MODEL_COLUMNS))
 _PLACE = "root TEXT NOT NULL, place TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL, state"
 
 _TABLES = (
-    # Many records at once, as a file of records has them: `fill` rows only fill what is unknown.
-    # Nothing but appended to: an index here would cost a third of staging a million rows.
-    f"CREATE TABLE rows ({_COLUMNS}, fill INTEGER NOT NULL) STRICT",
-    # The last row of each locator, worked out where the catalogue may have some of the models.
+    # The rank of each kind of source.
+    "CREATE TABLE kinds (kind TEXT PRIMARY KEY, rank INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    # Many records at once, as a file of records has them. Rows are only appended: an index here
+    # would cost a third of staging a million rows.
+    f"CREATE TABLE rows ({_COLUMNS}, authoritative INTEGER NOT NULL) STRICT",
+    # The last row of each locator, found only if the catalogue may have some of the models.
     "CREATE TABLE last_rows (model TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     # Models one by one, with files and places: `weights` is the copy's first weights file.
-    f"CREATE TABLE items ({_COLUMNS}, told INTEGER NOT NULL, weights TEXT, UNIQUE (locator))"
-    " STRICT",
+    f"CREATE TABLE items ({_COLUMNS}, authoritative INTEGER NOT NULL, weights TEXT, "
+    "UNIQUE (locator)) STRICT",
     "CREATE TABLE item_files (item TEXT NOT NULL, path TEXT NOT NULL, role TEXT NOT NULL, "
     "size INTEGER, mtime_ns INTEGER, sha256 TEXT, device INTEGER, inode INTEGER, "
     "PRIMARY KEY (item, path)) STRICT, WITHOUT ROWID",
@@ -57,14 +64,16 @@ _TABLES = (
     "PRIMARY KEY (item, root, place)) STRICT, WITHOUT ROWID",
     f"CREATE TABLE seen (locator TEXT NOT NULL, {_PLACE} TEXT, "
     "PRIMARY KEY (locator, root, place)) STRICT, WITHOUT ROWID",
-    # These two outlive `clear`: what the whole import saw, and what it wrote or found unchanged.
-    "CREATE TABLE seen_places (root TEXT NOT NULL, place TEXT NOT NULL, "
+    # These two outlive `clear`: the places that the whole import saw, with the locator of the
+    # model there, and the models that it wrote or found unchanged.
+    "CREATE TABLE seen_places (root TEXT NOT NULL, place TEXT NOT NULL, model TEXT NOT NULL, "
     "PRIMARY KEY (root, place)) STRICT, WITHOUT ROWID",
     "CREATE TABLE landed (id TEXT PRIMARY KEY, locator TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 BATCH_TABLES = ("rows", "last_rows", "items", "item_files", "item_places", "seen")
-"""What holds one batch; the other tables grow through a whole import."""
+"""The tables of one batch; the other tables grow through a whole import."""
 
+_ITEM_TABLES = {"items": "locator", "item_files": "item", "item_places": "item"}
 
 BINDING_ERRORS = (
     UnicodeEncodeError,
@@ -75,27 +84,27 @@ BINDING_ERRORS = (
     sqlite3.InterfaceError,
     sqlite3.ProgrammingError,
 )
-"""What a row that the catalogue cannot hold raises; any other error is the scratch file's."""
+"""Errors for a row that the catalogue cannot hold; any other error is the scratch file's."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def tells_trouble(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let a full disk, or trouble of another kind with the scratch file, be told as what it is."""
+def explains_scratch_errors(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Turn an error of the scratch file, such as a full disk, into one sentence."""
 
     @wraps(method)
     def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
         try:
             return method(*arguments, **options)
         except (sqlite3.Error, OSError) as error:
-            raise trouble(error) from error
+            raise scratch_error(error) from error
 
     return call
 
 
-def trouble(error: sqlite3.Error | OSError) -> RefusedError:
-    """Return what an error of the scratch file means."""
+def scratch_error(error: sqlite3.Error | OSError) -> RefusedError:
+    """Return the explanation of an error of the scratch file."""
     place = visible(tempfile.tempdir or "the temporary directory", 200)
     why = error.strerror if isinstance(error, OSError) else None
     return RefusedError(
@@ -105,44 +114,9 @@ def trouble(error: sqlite3.Error | OSError) -> RefusedError:
     )
 
 
-@tells_trouble
-def open_scratch(directory: str | None) -> tuple[str, sqlite3.Connection]:
-    """Make a scratch database in `directory` (default: the system's place for such files)."""
-    descriptor, path = tempfile.mkstemp(".db", "modelstore-", directory)
-    os.close(descriptor)
-    try:
-        return path, _scratch(path)
-    except BaseException:
-        os.unlink(path)
-        raise
-
-
-def _scratch(path: str) -> sqlite3.Connection:
-    conn = sqlite3.connect(path, isolation_level=None)
-    try:
-        for pragma in (
-            f"page_size={_PAGE_SIZE}",
-            "journal_mode=OFF",
-            "synchronous=OFF",
-            f"cache_size=-{_CACHE_KIB}",
-        ):
-            conn.execute(f"PRAGMA {pragma}").close()
-        for table in _TABLES:
-            conn.execute(table)
-    except BaseException:
-        conn.close()
-        raise
-    return conn
-
-
 _ROW_WIDTH = len(MODEL_COLUMNS)
 _INSERT_ROW = f"INSERT INTO rows VALUES ({'?, ' * _ROW_WIDTH}%d)"
 _INSERT_ITEM = f"INSERT OR REPLACE INTO items VALUES ({'?, ' * _ROW_WIDTH}?, ?)"
-
-
-def tags_json(tags: Iterable[str]) -> str:
-    """Return tags as the catalogue keeps them: a JSON array, sorted, each once."""
-    return json.dumps(sorted(set(tags)), ensure_ascii=False, separators=(",", ":"))
 
 
 def model_row(model: Model) -> tuple[object, ...]:
@@ -154,24 +128,40 @@ def model_row(model: Model) -> tuple[object, ...]:
 
 
 class Staging:
-    """What was read and is not yet in the catalogue. Used by one thread; a context manager.
+    """Models that are read and not yet merged, in a scratch file. Used by one thread, in a `with`.
 
-    `directory` is where the scratch file goes (default: the system's place for such files).
+    `ranks` maps each kind of source to how well it knows a model. `directory` is the place of the
+    scratch file (default: the system's place for such files).
     """
 
-    def __init__(self, directory: str | None = None) -> None:
-        self.path, self._conn = open_scratch(directory)
-        self._conn.execute("BEGIN")
+    def __init__(self, ranks: Mapping[str, int], directory: str | None = None) -> None:
+        self._ranks = ranks
+        self._directory = directory
+        self._scratch = ExitStack()
+        self.path = ""
         self.pending = 0
-        """Things added since the last `clear`: what a caller bounds a batch by."""
+        """Models added since the last `clear`; it limits a batch."""
         self.whole: int | None = None
-        """Where the catalogue was empty, and all of it now is this one batch: its models."""
+        """The number of models in the catalogue, if all of them are this batch's rows."""
         self._is_merged = False
-        self._is_over = False  # cleared, but for what the proof may need
+        self._is_over = False  # cleared, except for what the proof may need
         self.has_last_rows = False
-        """Whether the last of the rows with one locator is known."""
+        """True once `find_last_rows` has found, for each locator, the last of its rows."""
 
+    @explains_scratch_errors
     def __enter__(self) -> Self:
+        """Create the scratch file."""
+        with ExitStack() as stack:
+            descriptor, self.path = tempfile.mkstemp(".db", "modelstore-", self._directory)
+            stack.callback(_remove, self.path)
+            os.close(descriptor)
+            conn = stack.enter_context(closing(sqlite3.connect(self.path, isolation_level=None)))
+            self._db = Database(conn, recursive_triggers=False, execute_plugins=False)
+            # plain SQL: sqlite-utils sets no such pragma, and makes no table WITHOUT ROWID
+            for statement in (*_PRAGMAS, *_TABLES, "BEGIN"):
+                self._db.execute(statement)
+            conn.executemany("INSERT INTO kinds VALUES (?, ?)", self._ranks.items())
+            self._scratch = stack.pop_all()
         return self
 
     def __exit__(
@@ -180,13 +170,19 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        """Remove the scratch file."""
+        self._scratch.close()
 
-    @tells_trouble
-    def add(self, found: Found, *, told: bool = False) -> Skipped | None:
-        """Stage a model with its files and place. The last of one locator wins.
+    def rank(self, source: str) -> int:
+        """Return the rank of a kind of source; one that is unknown describes a model (1)."""
+        return self._ranks.get(source, 1)
 
-        With `told` it is what a person says: it overrides what was read from files before.
+    @explains_scratch_errors
+    def add(self, found: Found, *, is_authoritative: bool = False) -> Skipped | None:
+        """Stage a model with its files and place; the last one of a locator wins.
+
+        Values of an authoritative source override those that files gave before. Return the reason
+        if the catalogue cannot hold the model.
         """
         self._begin()
         model = found.model
@@ -194,48 +190,54 @@ class Staging:
         files = found.files
         if not files and weights is not None:
             files = (weights,)
+        locator = to_sqlite_text(model.locator)
+        row = (*model_row(model), int(is_authoritative), weights and weights.path)
         try:
-            row = (*model_row(model), int(told), None if weights is None else weights.path)
-            locator = to_sqlite_text(model.locator)
-            self._conn.execute(_INSERT_ITEM, _storable_row(row))
-            self._conn.execute("DELETE FROM item_files WHERE item = ?", (locator,))
-            self._conn.executemany(
+            # plain SQL: MEASURE_ITEMS
+            self._db.execute(_INSERT_ITEM, _storable_row(row))
+            self._db.execute("DELETE FROM item_files WHERE item = ?", [locator])
+            self._db.conn.executemany(
                 "INSERT OR REPLACE INTO item_files VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [_storable_row((locator, *_file_row(file))) for file in files],
             )
             self._add_place("item_places", locator, found.place)
         except BINDING_ERRORS as error:
+            for table, column in _ITEM_TABLES.items():
+                self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", [locator])
             return Skipped(model.path or model.name, _reason(error))
         self.pending += 1
         return None
 
-    @tells_trouble
-    def add_rows(self, rows: Sequence[tuple[object, ...]], *, fill: bool = False) -> list[Skipped]:
+    @explains_scratch_errors
+    def add_rows(
+        self, rows: Sequence[tuple[object, ...]], *, is_authoritative: bool
+    ) -> list[Skipped]:
         """Stage many models: tuples in the order of ``MODEL_COLUMNS``, `tags` as JSON text.
 
-        The last of one locator wins. With `fill` they only fill what is unknown; else what they
-        carry overrides. Returns the rows that the catalogue cannot hold; the others are staged.
+        The last row of a locator wins. Rows of a source that is not authoritative only fill
+        unknown values. Return the rows that the catalogue cannot hold; the others are staged.
         """
         self._begin()
-        insert = _INSERT_ROW % fill
+        insert = _INSERT_ROW % is_authoritative
         rejected = []
-        (before,) = self._conn.execute("SELECT ifnull(max(rowid), 0) FROM rows").fetchone()
+        before = single_value(self._db, "SELECT ifnull(max(rowid), 0) FROM rows")
         try:
-            self._conn.executemany(insert, rows)
+            # plain SQL: MEASURE_ROWS
+            self._db.conn.executemany(insert, rows)
         except BINDING_ERRORS:
             # Rare: find the row. Those before it are staged already.
-            self._conn.execute("DELETE FROM rows WHERE rowid > ?", (before,))
+            self._db.execute("DELETE FROM rows WHERE rowid > ?", [before])
             for row in rows:
                 try:
-                    self._conn.execute(insert, _storable_row(row))
+                    self._db.execute(insert, _storable_row(row))
                 except BINDING_ERRORS as error:
                     rejected.append(Skipped(_name_of(row), _reason(error)))
         self.pending += len(rows) - len(rejected)
         return rejected
 
-    @tells_trouble
+    @explains_scratch_errors
     def add_seen(self, locator: str, place: Place | None) -> None:
-        """Stage a model that is as the catalogue knows it."""
+        """Stage the place of a model whose files are unchanged."""
         self._begin()
         if place is None:
             place = Place("", "", "", "")  # a mark that the merge passes over
@@ -246,59 +248,61 @@ class Staging:
         if place is None:
             return
         row = _storable_row((place.root, place.locator, place.source, place.name, place.state))
-        self._conn.execute(
+        # plain SQL: MEASURE_ITEMS
+        self._db.execute(
             f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?)", (locator, *row)
         )
         if place.root:
-            self._conn.execute("INSERT OR IGNORE INTO seen_places VALUES (?, ?)", row[:2])
+            self._db.execute(
+                "INSERT OR REPLACE INTO seen_places VALUES (?, ?, ?)", (*row[:2], locator)
+            )
 
-    @tells_trouble
+    @explains_scratch_errors
     def seal(self, tags: Iterable[str] = ()) -> None:
-        """End what was added, add `tags` to each model, and let another connection read it."""
-        added = tags_json(to_sqlite_text(tag) for tag in tags)
+        """End the batch, add `tags` to each of its models, and let other connections read it."""
+        added = tags_json(map(to_sqlite_text, tags))
         if added != "[]":
+            union = union_of_tags("tags", ":tags")
             for table in ("rows", "items"):
-                self._conn.execute(
-                    f"UPDATE {table} SET tags = {union_of_tags('tags', '?')}", (added,)
-                )
-        if self._conn.in_transaction:
-            self._conn.execute("COMMIT")
+                # plain SQL: one statement for a million rows
+                self._db.execute(f"UPDATE {table} SET tags = {union}", {"tags": added})
+        self._db.commit()
 
-    @tells_trouble
+    @explains_scratch_errors
     def find_last_rows(self) -> None:
-        """Work out which of the rows with one locator is the last, the one that counts."""
+        """Find, for each locator, the last of its rows: the one that counts."""
         if not self.has_last_rows:
             self._open()
-            self._conn.execute("INSERT OR REPLACE INTO last_rows SELECT locator, rowid FROM rows")
+            # plain SQL: one statement for a million rows
+            self._db.execute("INSERT OR REPLACE INTO last_rows SELECT locator, rowid FROM rows")
             self.has_last_rows = True
         self.seal()
 
-    @tells_trouble
+    @explains_scratch_errors
     def merged(self, models: Iterable[tuple[str, str]], whole: int | None) -> None:
-        """Note that the batch is in the catalogue, and its models (id, locator) but for rows."""
+        """Note that the batch is in the catalogue: the (id, locator) of its models except rows."""
         self._open()
-        self._conn.executemany("INSERT OR IGNORE INTO landed VALUES (?, ?)", models)
+        # plain SQL: MEASURE_ROWS
+        self._db.conn.executemany("INSERT OR IGNORE INTO landed VALUES (?, ?)", models)
         self.whole = whole
         self._is_merged = True
 
-    @tells_trouble
+    @explains_scratch_errors
     def expected(self) -> int:
-        """Return how many different models were merged since the beginning."""
+        """Return how many different models this import has merged so far."""
         if self.whole is not None:
             return self.whole
         self.find_last_rows()
-        (total,) = self._conn.execute(
-            "SELECT (SELECT count(*) FROM last_rows) + (SELECT count(*) FROM landed WHERE "
-            "NOT EXISTS (SELECT 1 FROM last_rows WHERE model = landed.locator))"
-        ).fetchone()
-        return int(total)
+        sql = """SELECT (SELECT count(*) FROM last_rows) + (SELECT count(*) FROM landed
+            WHERE NOT EXISTS (SELECT 1 FROM last_rows WHERE model = landed.locator))"""
+        return int(single_value(self._db, sql))
 
-    @tells_trouble
+    @explains_scratch_errors
     def clear(self) -> None:
-        """Forget the batch; what was seen and landed stays noted.
+        """Forget the batch; the places that were seen and the merged models stay noted.
 
-        The rows of one that is merged go when the next batch begins: the proof looks at the last
-        batch, and to note a million rows that nobody asks for takes seconds.
+        The rows of a merged batch go when the next batch begins: the proof looks at the last
+        batch, and noting a million rows that nobody asks for takes seconds.
         """
         self._is_over = True
         self.pending = 0
@@ -306,34 +310,34 @@ class Staging:
             self._begin()
 
     def _begin(self) -> None:
-        """Before something is added: end the batch before."""
+        """Prepare for an addition: delete a batch that is over."""
         self._open()
         self.has_last_rows = False
         if not self._is_over:
             return
         if self._is_merged:
-            self._conn.execute("INSERT OR IGNORE INTO landed SELECT id, locator FROM rows")
+            # plain SQL: one statement for a million rows
+            self._db.execute("INSERT OR IGNORE INTO landed SELECT id, locator FROM rows")
         for table in BATCH_TABLES:
-            self._conn.execute(f"DELETE FROM {table}")
+            self._db.execute(f"DELETE FROM {table}")  # plain SQL: see BATCH_TABLES
         self.whole = None
         self._is_merged = self._is_over = False
 
     def _open(self) -> None:
-        if not self._conn.in_transaction:
-            self._conn.execute("BEGIN")
+        if not self._db.conn.in_transaction:
+            self._db.begin()
 
-    def close(self) -> None:
-        """Close and remove the scratch file; harmless when done twice."""
-        self._conn.close()
-        with suppress(OSError):
-            os.unlink(self.path)
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def weights_file(model: Model, files: Sequence[ModelFile]) -> ModelFile | None:
-    """Return the file that tells whether two places show one model: the (first) weights.
+    """Return the first weights file of a model: two places that have it show one model.
 
-    Companions (projector, draft, configuration) are shared between models and tell nothing. A
-    model that a server names by its path has that file, unread.
+    Models share companions (projector, draft, configuration), so these are no evidence. A model
+    that a server names by its path has that file, unread.
     """
     for file in files:
         if file.role == "model":
@@ -347,14 +351,6 @@ def weights_file(model: Model, files: Sequence[ModelFile]) -> ModelFile | None:
     if not files and model.path and not model.locator.startswith("file://"):
         return ModelFile(model.path, "model", sha256=model.sha256)
     return None
-
-
-def union_of_tags(first: str, second: str) -> str:
-    """Return the SQL of the union of two JSON arrays of texts, sorted, each once."""
-    return (
-        "(SELECT json_group_array(value) FROM (SELECT value FROM json_each("
-        f"{first}) UNION SELECT value FROM json_each({second}) ORDER BY value))"
-    )
 
 
 def _file_row(file: ModelFile) -> tuple[object, ...]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from modelstore.catalogue.lookup import Companions
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice, Session
-    from modelstore.database.sqlite import sqlite3
+    from modelstore.database.connection import OpenDatabase
+    from modelstore.database.handle import Database
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def models_session(
     purpose = Purpose.WRITE if write else Purpose.READ
     with Session(out, choice, purpose, timeout=timeout, fold=fold) as session:
         try:
-            _find_models(session.opened.conn, choice.path, write=write)
+            _find_models(session.opened, choice.path, write=write)
             yield session
         except sqlite3.Error as error:
             explained = translate_sqlite_error(error, choice.path)
@@ -43,11 +44,15 @@ def models_session(
             raise explained from error
 
 
-def _find_models(conn: sqlite3.Connection, path: str, *, write: bool) -> None:
-    """Check that the database holds models, and make foreign ones readable as ours."""
-    from modelstore.catalogue.schema import check_readable
+def _find_models(opened: OpenDatabase, path: str, *, write: bool) -> None:
+    """Check that the database holds models, and make foreign and older ones readable as ours."""
+    from modelstore.catalogue.schema import (
+        check_readable,
+        create_or_migrate,
+        show_current_schema,
+    )
 
-    owner = check_readable(conn, path)
+    owner = check_readable(opened.db, path)
     name = visible(path, 200)
     if owner == "empty":
         raise RefusedError(
@@ -59,12 +64,16 @@ def _find_models(conn: sqlite3.Connection, path: str, *, write: bool) -> None:
             f"{name} belongs to another program: modelstore never changes it",
             hint=f"make a catalogue of its models with: modelstore import {name} --db models.db",
         )
-    if owner == "foreign":
+    if owner == "catalogue" and write:
+        create_or_migrate(opened, path)
+    elif owner == "catalogue":
+        show_current_schema(opened.db)
+    else:
         import platform
 
         from modelstore.catalogue.foreign import expose
 
-        if expose(conn, host=platform.node() or "localhost") is None:
+        if expose(opened.db, host=platform.node() or "localhost") is None:
             raise RefusedError(
                 f"{name} is an SQLite database without a table of models",
                 hint="checkpoint, inspect-wal and verify work on any database; for models, "
@@ -80,7 +89,7 @@ class FoundModel:
     companions: Companions
 
 
-def find_model(conn: sqlite3.Connection, text: str) -> FoundModel:
+def find_model(db: Database, text: str) -> FoundModel:
     """Return the model with this id, beginning of an id, name or path.
 
     Raises `ModelNotFoundError` for none, `AmbiguousModelError` for several.
@@ -90,7 +99,6 @@ def find_model(conn: sqlite3.Connection, text: str) -> FoundModel:
     from modelstore.catalogue.lookup import companions, lookup_model
     from modelstore.catalogue.query import Query, json_lines
 
-    model = lookup_model(conn, text)
-    quoted = model.replace("'", "''")
-    (line,) = json_lines(conn, Query(where=f"id = '{quoted}'"))
-    return FoundModel(json.loads(line), companions(conn, model))
+    model = lookup_model(db, text)
+    (line,) = json_lines(db, Query(id=model))
+    return FoundModel(json.loads(line), companions(db, model))

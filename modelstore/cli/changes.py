@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from modelstore.cli.catalogue_session import FoundModel
     from modelstore.cli.session import Session
-    from modelstore.database.sqlite import sqlite3
+    from modelstore.database.handle import Database
     from modelstore.render.grid import Cell
     from modelstore.render.report import Report
 
@@ -25,7 +25,7 @@ class Change:
 
     command: str  # its name
     done: str  # the participle for reports, and a key of the JSON object: changed, forgotten
-    apply: Callable[[sqlite3.Connection, Sequence[str]], int]  # ids -> how many models changed
+    apply: Callable[[Database, Sequence[str]], int]  # ids -> how many models changed
     keeps_models: bool  # the models are still there afterwards
     remark: str | None = None
 
@@ -51,8 +51,8 @@ def run_change(
     check_given("MODEL", models)
     choice = choose_database(db)
     with models_session(out, choice, timeout=timeout, write=True) as session:
-        conn = session.opened.conn
-        found = {one.values["id"]: one for one in (find_model(conn, text) for text in models)}
+        models_db = session.opened.db
+        found = {one.values["id"]: one for one in (find_model(models_db, text) for text in models)}
         if len(found) > 1 and not out.confirm(
             f"{change.command} {_named(list(found.values()))} in {choice.path}?",
             yes=yes,
@@ -60,11 +60,11 @@ def run_change(
         ):
             out.note("nothing was changed")
             return ExitCode.OK
-        with session.opened.write():
-            changed = change.apply(conn, list(found))
+        with session.opened.write() as writing:
+            changed = change.apply(writing, list(found))
             session.stays = f"{plural(changed, 'model')} {change.done}: that is committed"
         if change.keeps_models:
-            found = {model: find_model(conn, model) for model in found}
+            found = {model: find_model(models_db, model) for model in found}
     write_answer_and_fold(session, _report(session, change, list(found.values()), changed), form)
     return session.exit_code("write")
 

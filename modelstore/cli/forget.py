@@ -28,13 +28,13 @@ def command(
 
     The next import of the place that holds a model brings it back, without its tags.
     """
-    from modelstore.catalogue.tags import forget
+    from modelstore.catalogue.tags import delete_models
     from modelstore.cli.changes import Change, run_change
 
     change = Change(
         command="forget",
         done="forgotten",
-        apply=forget,
+        apply=delete_models,
         keeps_models=False,
         remark="no model file was touched; the next import of the same place brings a model back",
     )

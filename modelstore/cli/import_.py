@@ -24,7 +24,7 @@ from modelstore.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from modelstore.catalogue.roots import Plan
+    from modelstore.catalogue.roots import Prune
     from modelstore.cli.output import Output
     from modelstore.cli.progress import Progress
     from modelstore.cli.session import DatabaseChoice, Session
@@ -205,9 +205,10 @@ def _import(
     from modelstore.database.open import Purpose
     from modelstore.importing.importer import Importer
     from modelstore.importing.result import ImportResult
+    from modelstore.sources.kinds import RANKS
 
     with ExitStack() as stack:
-        staging = stack.enter_context(Staging())
+        staging = stack.enter_context(Staging(RANKS))
         session = stack.enter_context(Session(out, choice, Purpose.CREATE, timeout=request.timeout))
         create_or_migrate(session.opened, choice.path)
         listener = _Listener(out, request, stack.enter_context(progress(out, "models")))
@@ -257,17 +258,17 @@ class _Listener:
     def progress(self, what: str, done: int) -> None:
         self.show(what, done)
 
-    def may_prune(self, plan: Plan) -> bool:
+    def may_prune(self, prune: Prune) -> bool:
         """Ask if a prune would delete more than half of the models of a source."""
         from modelstore.text import plural, visible
 
-        if not plan.is_most or self.request.dry_run:
+        if not prune.is_most or self.request.dry_run:
             return True
-        count = f"{len(plan.prunable):,} of {plural(plan.known, 'model')}"
+        count = f"{len(prune.models):,} of {plural(prune.known, 'model')}"
         return self.out.confirm(
-            f"Forget {count} known under {plan.root}?",
+            f"Forget {count} known under {prune.root}?",
             yes=self.request.yes,
-            refusal=f"--prune would forget {count} known under {visible(plan.root, 200)}",
+            refusal=f"--prune would forget {count} known under {visible(prune.root, 200)}",
         )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from modelstore.catalogue.query import Query
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
-    from modelstore.database.sqlite import sqlite3
+    from modelstore.database.handle import Database
     from modelstore.render.grid import Cell
 
 
@@ -240,7 +240,7 @@ def _run(listing: _Listing, db: str | None, *, timeout: float, fold: bool) -> Ex
                 listing.out.note(
                     f"TEXT searches names, paths and architectures; did you mean --db {text}?"
                 )
-            _write(listing, session.opened.conn, choice)
+            _write(listing, session.opened.db, choice)
     except RefusedError as error:
         if not is_file:
             raise
@@ -250,25 +250,25 @@ def _run(listing: _Listing, db: str | None, *, timeout: float, fold: bool) -> Ex
     return session.exit_code("read")
 
 
-def _write(listing: _Listing, conn: sqlite3.Connection, choice: DatabaseChoice) -> None:
+def _write(listing: _Listing, db: Database, choice: DatabaseChoice) -> None:
     out, query, form = listing.out, listing.query, listing.form
     if listing.only_count:
         from modelstore.catalogue.query import count
 
-        out.stream(f"{count(conn, query)}\n")
+        out.stream(f"{count(db, query)}\n")
     elif form == "table":
-        _write_table(listing, conn, choice)
+        _write_table(listing, db, choice)
     elif form in EXPORTS:
         from importlib import import_module
 
         export = import_module(f"modelstore.render.{EXPORTS[form]}").export_models
-        export(conn, query, out.stream, out.note)
+        export(db, query, out.stream, out.note)
     elif form in ("json", "jsonl"):
         from modelstore.catalogue.query import json_blocks
         from modelstore.render.rows import BETWEEN, write_json_blocks
 
         query = replace(query, columns=query.columns or MODEL_COLUMNS)
-        with closing(json_blocks(conn, query, BETWEEN[form])) as blocks:
+        with closing(json_blocks(db, query, BETWEEN[form])) as blocks:
             write_json_blocks(out.stream, form, blocks)
     else:
         from modelstore.catalogue.query import cell_blocks
@@ -276,7 +276,7 @@ def _write(listing: _Listing, conn: sqlite3.Connection, choice: DatabaseChoice) 
         from modelstore.render.rows import write_cell_blocks
 
         query = replace(query, columns=query.columns or PLAIN_COLUMNS)
-        with closing(cell_blocks(conn, query)) as blocks:
+        with closing(cell_blocks(db, query)) as blocks:
             write_cell_blocks(
                 out.stream,
                 form,
@@ -308,7 +308,7 @@ class _Tally:
             yield row
 
 
-def _write_table(listing: _Listing, conn: sqlite3.Connection, choice: DatabaseChoice) -> None:
+def _write_table(listing: _Listing, db: Database, choice: DatabaseChoice) -> None:
     """Write a table on a terminal, or its plain words; then the total and the database."""
     from itertools import islice
 
@@ -322,7 +322,7 @@ def _write_table(listing: _Listing, conn: sqlite3.Connection, choice: DatabaseCh
     out, query = listing.out, listing.query
     tally = _Tally()
     names = query.columns or TABLE_COLUMNS
-    with closing(select(conn, replace(query, columns=(*names, *_HIDDEN)))) as rows:
+    with closing(select(db, replace(query, columns=(*names, *_HIDDEN)))) as rows:
         most = _ROWS_ON_TERMINAL if out.stdout_is_terminal and query.limit is None else None
         seen = tally.counted(islice(rows, most))
         cells = (_cells(names, row, is_default=not query.columns) for row in seen)
@@ -333,7 +333,7 @@ def _write_table(listing: _Listing, conn: sqlite3.Connection, choice: DatabaseCh
         else:
             for block in chunks(plain_lines(headings(names), cells, header=listing.header)):
                 out.stream("\n".join(block) + "\n")
-    write_body(out.stream, tuple(_last_lines(conn, choice, query, tally)), screen_of(out))
+    write_body(out.stream, tuple(_last_lines(db, choice, query, tally)), screen_of(out))
     if not tally.rows and not _is_filtered(query):
         out.note("the catalogue is empty; fill it with: modelstore import DIRECTORY")
 
@@ -348,14 +348,12 @@ def _cells(names: tuple[str, ...], row: Row, *, is_default: bool) -> list[str | 
     return cells
 
 
-def _last_lines(
-    conn: sqlite3.Connection, choice: DatabaseChoice, query: Query, tally: _Tally
-) -> Iterator[str]:
+def _last_lines(db: Database, choice: DatabaseChoice, query: Query, tally: _Tally) -> Iterator[str]:
     from modelstore.catalogue.query import Query, count, totals
     from modelstore.text import human_bytes, plural
 
     is_whole = query.limit is None and not query.offset and tally.rows < _ROWS_ON_TERMINAL
-    fitting, size = (tally.rows, tally.size) if is_whole else totals(conn, query)
+    fitting, size = (tally.rows, tally.size) if is_whole else totals(db, query)
     more = fitting - tally.rows - query.offset
     if more > 0 and query.limit is None:
         yield f"{more:,} more: use --limit, or -f jsonl"
@@ -363,7 +361,7 @@ def _last_lines(
         yield f"{tally.rows:,} of {fitting:,} shown"
     counted = plural(fitting, "model")
     if _is_filtered(query):
-        counted = f"{fitting:,} of {plural(count(conn, Query()), 'model')}"
+        counted = f"{fitting:,} of {plural(count(db, Query()), 'model')}"
     yield ", ".join([counted, *([human_bytes(size)] if size else []), str(choice)])
 
 

@@ -70,7 +70,7 @@ def command(
     name = _field(field) if field is not None else None
     choice = choose_database(db)
     with models_session(out, choice, timeout=seconds(timeout), fold=not no_checkpoint) as session:
-        found = find_model(session.opened.conn, model)
+        found = find_model(session.opened.db, model)
     if name is not None:
         out.answer(_field_text(out, found, name, form))
         write_fold(session, on_stdout=False)

@@ -23,7 +23,7 @@ from modelstore.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modelstore.database.sqlite import sqlite3
+    from modelstore.database.handle import Database
 
 
 def command(
@@ -60,11 +60,11 @@ def command(
     for tag in (*added, *removed):
         check_tag(tag)
 
-    def apply(conn: sqlite3.Connection, ids: Sequence[str]) -> int:
+    def apply(db: Database, ids: Sequence[str]) -> int:
         from modelstore.catalogue.tags import change_tags
         from modelstore.text import utc_now
 
-        return change_tags(conn, ids, add=added, remove=removed, now=utc_now())
+        return change_tags(db, ids, add=added, remove=removed, now=utc_now())
 
     change = Change(command="tag", done="changed", apply=apply, keeps_models=True)
     form = chosen_format(output_format, as_json)

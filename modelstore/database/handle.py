@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlite_utils import Database
+    from sqlite_utils.db import quote_identifier
 
 
 class _Later(ModuleType):
@@ -69,8 +70,18 @@ def _quick_import() -> Iterator[None]:
 if not TYPE_CHECKING:
     with _quick_import():
         from sqlite_utils import Database
+        from sqlite_utils.db import quote_identifier
 
-__all__ = ["CACHE_SIZE", "Access", "Database", "connect", "set_wal", "tune", "uri"]
+__all__ = [
+    "CACHE_SIZE",
+    "Access",
+    "Database",
+    "connect",
+    "quote_identifier",
+    "set_wal",
+    "tune",
+    "uri",
+]
 
 Access = Literal["rw", "ro", "immutable", "copy"]
 """rw: read and write; ro: read database and log; immutable: read the main file alone, without

@@ -1,8 +1,9 @@
 """The import itself: sources are read into a private scratch database, then merged and folded.
 
-Nothing is read from a source while the write lock is held. A data file is one transaction; the
-scan of a directory or a store commits and folds batch by batch, so that an interrupt loses one
-batch at most and the next import goes on from there.
+Nothing is read from a source while the write lock is held. A file is one transaction, the record
+of its root included. The scan of a directory or a store commits and folds batch by batch, so that
+an interrupt loses one batch at most and the next import continues from there; the record of the
+root is part of the last batch.
 """
 
 from __future__ import annotations
@@ -11,8 +12,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from modelstore.catalogue.merge import count_present, merge
-from modelstore.catalogue.roots import finish_root, known_files, survey_root
+from modelstore.catalogue.merge import attached_staging, count_present, merge
+from modelstore.catalogue.roots import (
+    Prune,
+    Settled,
+    count_known,
+    known_files,
+    prune_models,
+    settle_root,
+    survey_root,
+)
 from modelstore.database.proof import Proof, prove
 from modelstore.errors import LockedError, PartlyWrittenError, SourceError
 from modelstore.importing.result import Tally
@@ -22,11 +31,12 @@ from modelstore.sources.kinds import kind_info, load
 from modelstore.text import plural, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from modelstore.catalogue.roots import Plan
+    from modelstore.catalogue.roots import Survey
     from modelstore.catalogue.staging import Staging
     from modelstore.database.connection import OpenDatabase
+    from modelstore.database.handle import Database
     from modelstore.importing.targets import Chosen
     from modelstore.model import KnownFile, Skipped
     from modelstore.sources.base import Context, Item
@@ -55,8 +65,8 @@ class Listener(Protocol):
         """Receive what is read now, and the number of models so far; called for each item."""
         ...
 
-    def may_prune(self, plan: Plan) -> bool:
-        """Decide whether the models that `plan` names as prunable are deleted."""
+    def may_prune(self, prune: Prune) -> bool:
+        """Decide whether the models of `prune` are deleted."""
         ...
 
 
@@ -97,11 +107,9 @@ class Importer:
         Raises `LockedError` when the lock could not be had and nothing was committed, and
         `PartlyWrittenError` when a part of the import was.
         """
-        tallies = []
+        tallies: list[Tally] = []
         try:
-            for chosen in targets:
-                tallies.append(self.read(chosen))
-                self.settle(chosen, tallies[-1])
+            tallies.extend(map(self.read, targets))
         except LockedError as error:
             if not self.committed:
                 raise
@@ -120,6 +128,7 @@ class Importer:
         """
         tally = Tally(chosen.target.text, chosen.kind, chosen.optional, chosen.absent)
         if chosen.absent is not None:
+            self._finish(chosen, tally)
             return tally
         in_batches = kind_info(chosen.kind).staged == "batches"
         context = replace(
@@ -133,67 +142,98 @@ class Importer:
         except SourceError as error:
             self._staging.clear()
             tally.error = error
-            return tally
-        self._commit(tally, fold=False)
+        self._finish(chosen, tally)
         return tally
 
-    def settle(self, chosen: Chosen, tally: Tally) -> None:
-        """Mark or prune the models that are gone from a source; leave an offline one alone."""
+    def _finish(self, chosen: Chosen, tally: Tally) -> None:
+        """Commit the last batch of a source together with the record of its root."""
         if not has_places(chosen):
+            self._merge(tally)
             return
-        plan = survey_root(
-            self._opened.conn,
+        survey = survey_root(
+            self._opened.db,
             self._staging,
             chosen.root,
             host=self._context.host,
             reached=tally.error is None and tally.absent is None,
         )
-        tally.offline = plan.offline if plan.known else None
-        prune = self._prune
-        if prune and plan.refusal is not None:
-            self._listener.warn(f"{chosen.root} is not pruned: {plan.refusal}")
-            prune = False
-        finished = finish_root(
-            self._opened,
-            plan,
-            source=chosen.kind,
-            now=self._context.now,
-            prune=prune and bool(plan.prunable) and self._listener.may_prune(plan),
-        )
-        tally.missing, tally.pruned = finished.missing, finished.pruned
+        settled = Settled()
+
+        def settle(db: Database) -> None:
+            nonlocal settled
+            settled = settle_root(
+                db,
+                survey,
+                source=chosen.kind,
+                now=self._context.now,
+                holds_models=bool(self._staging.pending or tally.found),
+            )
+
+        if self._staging.pending:
+            self._merge(tally, then=settle)
+        elif survey.is_known:
+            with attached_staging(self._opened.db, self._staging), self._opened.write() as db:
+                settle(db)
+        tally.missing = len(settled.missing)
+        if survey.offline is not None and self._count_known(survey):
+            tally.offline = survey.offline
+        if self._prune:
+            self._prune_root(survey, settled, tally)
+
+    def _prune_root(self, survey: Survey, settled: Settled, tally: Tally) -> None:
+        if survey.refusal is not None:
+            self._listener.warn(f"{survey.root} is not pruned: {survey.refusal}")
+            return
+        if not settled.prunable:
+            return
+        prune = Prune(survey.root, self._count_known(survey), settled.prunable)
+        if self._listener.may_prune(prune):
+            pruned = prune_models(self._opened, prune.models)
+            tally.pruned = len(pruned)
+            tally.missing = len(settled.missing.difference(pruned))
+
+    def _count_known(self, survey: Survey) -> int:
+        return count_known(self._opened.db, survey.root, survey.host)
 
     def prove(self) -> Proof:
         """Count every row of this import in the main file alone, if that can be had now."""
         return prove(
             self._opened,
-            lambda db: count_present(db.conn, self._staging),
+            lambda db: count_present(db, self._staging),
             self._staging.expected(),
             self._opened.timeout,
         )
 
     def _stage(self, items: Iterable[Item], tally: Tally, *, in_batches: bool) -> None:
-        last = time.monotonic()
+        """Stage every item; commit a full batch only when a model follows it, so never the last."""
+        begun = time.monotonic()
         for item in items:
+            if in_batches and isinstance(item, (Found, Unchanged, Rows)) and self._is_full(begun):
+                self._merge(tally)
+                self._opened.fold_now()
+                begun = time.monotonic()
             self._take(item, tally)
-            if not in_batches:
-                continue
-            now = time.monotonic()
-            if self._staging.pending >= _BATCH_MODELS or now - last > _BATCH_SECONDS:
-                self._commit(tally, fold=True)
-                last = time.monotonic()
+
+    def _is_full(self, begun: float) -> bool:
+        pending = self._staging.pending
+        return pending >= _BATCH_MODELS or (
+            pending > 0 and time.monotonic() - begun > _BATCH_SECONDS
+        )
 
     def _take(self, item: Item, tally: Tally) -> None:
         staging = self._staging
         count = 1
         if isinstance(item, Found):
-            rejected = staging.add(item, told=kind_info(tally.kind).is_authoritative)
+            rejected = staging.add(item, is_authoritative=kind_info(tally.kind).is_authoritative)
             if rejected is not None:
                 self._skip(tally, rejected)
                 return
         elif isinstance(item, Unchanged):
             staging.add_seen(item.locator, item.place)
         elif isinstance(item, Rows):
-            refused = staging.add_rows(item.rows, fill=not kind_info(tally.kind).is_authoritative)
+            refused = staging.add_rows(
+                item.rows, is_authoritative=kind_info(tally.kind).is_authoritative
+            )
             for one in refused:
                 self._skip(tally, one)
             count = len(item.rows) - len(refused)
@@ -212,21 +252,23 @@ class Importer:
             tally.skips.append(skipped)
         self._listener.skip(skipped)
 
-    def _commit(self, tally: Tally, *, fold: bool) -> None:
-        if self._staging.pending:
-            before = self._opened.commits
-            try:
-                merged = merge(self._opened, self._staging, now=self._context.now, tags=self._tags)
-            except BaseException:
-                if self._opened.commits > before:  # Ctrl-C came just after
-                    self.committed += self._staging.pending
-                raise
-            self.lock_seconds = max(self.lock_seconds, merged.lock_seconds)
-            self.committed += merged.added + merged.updated
-            tally.count(merged)
-            self._staging.clear()
-            if fold:
-                self._opened.fold_now()
+    def _merge(self, tally: Tally, then: Callable[[Database], None] | None = None) -> None:
+        """Merge what is staged, and call `then` in the same transaction."""
+        if not self._staging.pending:
+            return
+        before = self._opened.commits
+        try:
+            merged = merge(
+                self._opened, self._staging, now=self._context.now, tags=self._tags, then=then
+            )
+        except BaseException:
+            if self._opened.commits > before:  # Ctrl-C came just after
+                self.committed += self._staging.pending
+            raise
+        self.lock_seconds = max(self.lock_seconds, merged.lock_seconds)
+        self.committed += merged.added + merged.updated
+        tally.count(merged)
+        self._staging.clear()
 
     def _known(self, root: str) -> Mapping[str, KnownFile]:
-        return known_files(self._opened.conn, root, self._context.host)
+        return known_files(self._opened.db, root, self._context.host)

@@ -28,7 +28,7 @@ class Format(StrEnum):
 EXPORTS: dict[str, str] = {"preset": "preset"}
 """More formats of ``list``, each with its module in this package.
 
-The module has ``export_models(conn, query, write, note)``: it writes the models of a query, and
+The module has ``export_models(db, query, write, note)``: it writes the models of a query, and
 notes the models that the format cannot hold.
 """
 

@@ -21,7 +21,7 @@ from modelstore.text import is_safe, visible
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from modelstore.database.sqlite import sqlite3
+    from modelstore.database.handle import Database
     from modelstore.render.rows import Write
 
 _UNSPEAKABLE = re.compile(r"[;#]|^\s|\s$|^$")
@@ -52,9 +52,7 @@ _COLUMNS = ("id", "name", "locator", "path", "type", "status", "file_type", "tag
 _NAMED = 20  # models left out that get a note each
 
 
-def export_models(
-    conn: sqlite3.Connection, query: Query, write: Write, note: Callable[[str], None]
-) -> None:
+def export_models(db: Database, query: Query, write: Write, note: Callable[[str], None]) -> None:
     """Write the models of `query`; note each model that llama-server cannot serve."""
     left_out = 0
 
@@ -64,16 +62,16 @@ def export_models(
         if left_out <= _NAMED:
             note(f"left out: {model.name}: {reason}")
 
-    with closing(select(conn, replace(query, columns=_COLUMNS))) as rows:
-        write_preset(write, (_preset_model(conn, row) for row in rows), count)
+    with closing(select(db, replace(query, columns=_COLUMNS))) as rows:
+        write_preset(write, (_preset_model(db, row) for row in rows), count)
     if left_out > _NAMED:
         note(f"left out: {left_out - _NAMED:,} more")
 
 
-def _preset_model(conn: sqlite3.Connection, row: tuple[object, ...]) -> PresetModel:
+def _preset_model(db: Database, row: tuple[object, ...]) -> PresetModel:
     values = dict(zip(_COLUMNS, row, strict=True))
     path = values["path"]
-    files = companions(conn, str(values["id"])).files
+    files = companions(db, str(values["id"])).files
     first = {file.role: file.path for file in reversed(files)}
     return PresetModel(
         id=str(values["id"]),

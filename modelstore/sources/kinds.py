@@ -151,6 +151,9 @@ KINDS: dict[str, KindInfo] = {
 }
 
 
+RANKS: dict[str, int] = {kind: info.rank for kind, info in KINDS.items()}
+
+
 def kind_info(kind: str) -> KindInfo:
     """Return the entry of `kind`. Raises `UsageError` for an unknown name."""
     info = KINDS.get(kind)

@@ -12,6 +12,7 @@ from modelstore.catalogue.staging import Staging, model_row
 from modelstore.database.handle import Database
 from modelstore.database.sqlite import sqlite3
 from modelstore.model import Found, Model, ModelFile, Place, file_locator, model_id
+from modelstore.sources.kinds import RANKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,13 +23,17 @@ NOW = "2026-11-22T19:35:00Z"
 LATER = "2026-11-23T08:00:00Z"
 
 
+def handle(conn: sqlite3.Connection) -> Database:
+    return Database(conn, recursive_triggers=False, execute_plugins=False)
+
+
 class Opened:
     """A database with the transaction of `OpenDatabase.write`, and nothing else of it."""
 
     def __init__(self, path: str, journal_mode: str = "WAL") -> None:
         self.path = path
         self.conn = sqlite3.connect(f"file:{path}", uri=True, isolation_level=None)
-        self.db = Database(self.conn, recursive_triggers=False, execute_plugins=False)
+        self.db = handle(self.conn)
         self.conn.execute(f"PRAGMA journal_mode = {journal_mode}")
         self.conn.execute("PRAGMA wal_autocheckpoint = 0")
         self.conn.execute("PRAGMA synchronous = OFF")  # no test here pulls the plug
@@ -42,6 +47,10 @@ class Opened:
             self.conn.rollback()
             raise
         self.conn.execute("COMMIT")
+
+
+def new_staging(directory: str | None = None) -> Staging:
+    return Staging(RANKS, directory)
 
 
 def catalogue(directory: Path) -> Opened:
@@ -96,9 +105,9 @@ def take(
     told: bool = False,
 ) -> Merged:
     """Import models in one batch."""
-    with Staging() as staging:
+    with new_staging() as staging:
         for item in items:
-            assert staging.add(item, told=told) is None
+            assert staging.add(item, is_authoritative=told) is None
         return merge(opened, staging, now=now, tags=tags)
 
 
@@ -106,8 +115,10 @@ def take_rows(
     opened: Opened, models: Iterable[Model], *, now: str = NOW, fill: bool = False
 ) -> Merged:
     """Import records in one batch."""
-    with Staging() as staging:
-        assert staging.add_rows([model_row(item) for item in models], fill=fill) == []
+    with new_staging() as staging:
+        assert (
+            staging.add_rows([model_row(item) for item in models], is_authoritative=not fill) == []
+        )
         return merge(opened, staging, now=now)
 
 

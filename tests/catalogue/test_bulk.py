@@ -10,10 +10,20 @@ from pathlib import Path
 import pytest
 
 from modelstore.catalogue.merge import count_present, merge
-from modelstore.catalogue.staging import Staging, model_row
+from modelstore.catalogue.staging import model_row
 from modelstore.database.handle import Database
 from modelstore.model import Model
-from tests.catalogue.making import LATER, NOW, Opened, catalogue, counts, model, table, take_rows
+from tests.catalogue.making import (
+    LATER,
+    NOW,
+    Opened,
+    catalogue,
+    counts,
+    model,
+    new_staging,
+    table,
+    take_rows,
+)
 
 _RECORDS = [
     model("/r/a.gguf", license="mit", vocab_size=5, tags=("old",), created_at="2020-01-01"),
@@ -61,10 +71,10 @@ def test_a_catalogue_that_is_filled_meanwhile_keeps_what_it_knows(tmp_path: Path
     catalogue(tmp_path)
     racing = Racing(str(tmp_path / "models.db"))
     racing.rival = [model("/r/a.gguf", architecture="llama"), model("/r/c.gguf")]
-    with Staging() as staging:
-        staging.add_rows([model_row(one) for one in _RECORDS])
+    with new_staging() as staging:
+        staging.add_rows([model_row(one) for one in _RECORDS], is_authoritative=True)
         assert counts(merge(racing, staging, now=LATER)) == (1, 1, 0)
-        assert staging.expected() == count_present(racing.conn, staging) == 2
+        assert staging.expected() == count_present(racing.db, staging) == 2
     rows = table(racing, "path, architecture, license, updated_at")
     assert rows == [
         ("/r/a.gguf", "llama", "gpl", LATER),
@@ -75,25 +85,27 @@ def test_a_catalogue_that_is_filled_meanwhile_keeps_what_it_knows(tmp_path: Path
 
 def test_the_proof_counts_what_is_there_and_not_what_was_staged(tmp_path: Path) -> None:
     opened = catalogue(tmp_path)
-    with Staging() as staging:
-        staging.add_rows([model_row(model(f"/r/{n}.gguf")) for n in range(10)])
+    with new_staging() as staging:
+        staging.add_rows(
+            [model_row(model(f"/r/{n}.gguf")) for n in range(10)], is_authoritative=True
+        )
         merge(opened, staging, now=NOW)
         staging.clear()
         take_rows(Opened(opened.path), [model("/r/another's.gguf")])
-        assert staging.expected() == count_present(opened.conn, staging) == 10
+        assert staging.expected() == count_present(opened.db, staging) == 10
         opened.conn.execute("DELETE FROM models WHERE path = '/r/3.gguf'")
-        assert (staging.expected(), count_present(opened.conn, staging)) == (10, 9)
-        staging.add_rows([model_row(model(f"/r/{n}.gguf")) for n in (5, 11)])
+        assert (staging.expected(), count_present(opened.db, staging)) == (10, 9)
+        staging.add_rows([model_row(model(f"/r/{n}.gguf")) for n in (5, 11)], is_authoritative=True)
         merge(opened, staging, now=NOW)
-        assert (staging.expected(), count_present(opened.conn, staging)) == (11, 10)
+        assert (staging.expected(), count_present(opened.db, staging)) == (11, 10)
 
 
 def test_what_was_never_merged_is_not_expected(tmp_path: Path) -> None:
     opened = catalogue(tmp_path)
-    with Staging() as staging:
-        staging.add_rows([model_row(model("/r/lost.gguf"))])  # its source then failed
+    with new_staging() as staging:
+        staging.add_rows([model_row(model("/r/lost.gguf"))], is_authoritative=True)
         staging.clear()
-        assert staging.expected() == count_present(opened.conn, staging) == 0
-        staging.add_rows([model_row(model("/r/kept.gguf"))])
+        assert staging.expected() == count_present(opened.db, staging) == 0
+        staging.add_rows([model_row(model("/r/kept.gguf"))], is_authoritative=True)
         assert counts(merge(opened, staging, now=NOW)) == (1, 0, 0)
-        assert staging.expected() == count_present(opened.conn, staging) == 1
+        assert staging.expected() == count_present(opened.db, staging) == 1

@@ -13,7 +13,7 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import primary_code
 from modelstore.errors import UsageError
 from modelstore.model import MODEL_COLUMNS, file_locator, model_id
-from tests.catalogue.making import as_objects
+from tests.catalogue.making import as_objects, handle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +63,8 @@ def reading(path: Path) -> sqlite3.Connection:
 
 
 def rows(conn: sqlite3.Connection) -> list[dict[str, Any]]:
-    exposed = [dict(zip(MODEL_COLUMNS, row, strict=True)) for row in select(conn, Query())]
-    assert len(exposed) == count(conn, Query())
+    exposed = [dict(zip(MODEL_COLUMNS, row, strict=True)) for row in select(handle(conn), Query())]
+    assert len(exposed) == count(handle(conn), Query())
     return exposed
 
 
@@ -76,7 +76,7 @@ def test_the_old_generation(tmp_path: Path) -> None:
     path = database(tmp_path, OLD)
     before = path.read_bytes()
     conn = reading(path)
-    exposed = expose(conn, host="box")
+    exposed = expose(handle(conn), host="box")
     assert isinstance(exposed, Foreign)
     assert exposed.generation == "dashboard, old"
     one, two = rows(conn)
@@ -116,7 +116,7 @@ def test_the_old_generation(tmp_path: Path) -> None:
 
 def test_the_new_generation(tmp_path: Path) -> None:
     conn = reading(database(tmp_path, NEW))
-    exposed = expose(conn, host="box")
+    exposed = expose(handle(conn), host="box")
     assert exposed is not None
     assert exposed.generation == "dashboard, new"
     one, two = rows(conn)
@@ -139,9 +139,9 @@ def test_a_token_is_never_read(tmp_path: Path, script: str) -> None:
             read.add(column)
         return int(sqlite3.SQLITE_OK)
 
-    expose(conn, host="box")
+    expose(handle(conn), host="box")
     conn.set_authorizer(note)
-    assert "SECRET" not in "".join(json_lines(conn, Query()))
+    assert "SECRET" not in "".join(json_lines(handle(conn), Query()))
     assert "name" in read
     assert "hf_token" not in read
 
@@ -150,7 +150,7 @@ def test_a_token_is_never_read(tmp_path: Path, script: str) -> None:
 def test_a_database_in_utf_16(tmp_path: Path, encoding: str) -> None:
     path = database(tmp_path, f"PRAGMA encoding='{encoding}';" + OLD)
     conn = reading(path)
-    assert expose(conn, host="box") is not None
+    assert expose(handle(conn), host="box") is not None
     one, two = rows(conn)
     assert (one["name"], one["path"], one["quantization"]) == ("one", "/m/one.gguf", "Q8_0")
     assert (two["name"], two["source_id"]) == ("two", "7")
@@ -161,24 +161,24 @@ def test_a_database_in_utf_16(tmp_path: Path, encoding: str) -> None:
     odd.commit()
     odd.close()
     conn = reading(path)
-    assert expose(conn, host="box") is not None
+    assert expose(handle(conn), host="box") is not None
     assert len(rows(conn)) == 2
 
 
 def test_every_question_works_on_it(tmp_path: Path) -> None:
     conn = reading(database(tmp_path, NEW))
-    expose(conn, host="box")
+    expose(handle(conn), host="box")
     conn.execute("PRAGMA query_only = ON")
     asked = Query(
         text="one", filters={"tag": ["favorite"]}, where="block_count = 32", sort=("-name",)
     )
-    (made,) = as_objects(json_lines(conn, asked))
+    (made,) = as_objects(json_lines(handle(conn), asked))
     assert (made["name"], made["tags"]) == ("one", ["favorite"])
     assert made["parameters"] == {"temp": 1, "deep": {}}
-    assert lookup_model(conn, "one") == made["id"]
-    assert companions(conn, str(made["id"])).files == ()
+    assert lookup_model(handle(conn), "one") == made["id"]
+    assert companions(handle(conn), str(made["id"])).files == ()
     with pytest.raises(UsageError, match="hf_token"):
-        select(conn, Query(where="hf_token LIKE 'hf%'"))
+        select(handle(conn), Query(where="hf_token LIKE 'hf%'"))
 
 
 def test_a_file_that_is_there_is_available_under_its_real_path(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_file_that_is_there_is_available_under_its_real_path(tmp_path: Path) -
     writer.commit()
     writer.close()
     conn = reading(path)
-    exposed = expose(conn, host="box", source="models")
+    exposed = expose(handle(conn), host="box", source="models")
     assert exposed is not None
     assert exposed.generation == "models table"
     (row,) = rows(conn)
@@ -212,7 +212,7 @@ def test_a_file_that_is_there_is_available_under_its_real_path(tmp_path: Path) -
     ],
 )
 def test_what_has_no_models_is_told_so(tmp_path: Path, script: str) -> None:
-    assert expose(reading(database(tmp_path, script)), host="box") is None
+    assert expose(handle(reading(database(tmp_path, script))), host="box") is None
 
 
 def test_tables_without_rowid_and_views_are_read_too(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_tables_without_rowid_and_views_are_read_too(tmp_path: Path) -> None:
         INSERT INTO kept VALUES ('b', 2), ('a', 1);
         CREATE VIEW models AS SELECT * FROM kept;"""
     conn = reading(database(tmp_path, script))
-    expose(conn, host="it's")
-    sizes = list(select(conn, Query(columns=("name", "file_size", "host"))))
+    expose(handle(conn), host="it's")
+    sizes = list(select(handle(conn), Query(columns=("name", "file_size", "host"))))
     assert sorted(sizes) == [("a", 1, "it's"), ("b", 2, "it's")]
 
 
@@ -229,9 +229,9 @@ def test_the_order_holds_for_tables_without_rowid(tmp_path: Path) -> None:
     script = """CREATE TABLE models (name TEXT PRIMARY KEY, size) WITHOUT ROWID;
         INSERT INTO models VALUES ('b', 2), ('a', 1), ('c', 3);"""
     conn = reading(database(tmp_path, script))
-    expose(conn, host="box")
+    expose(handle(conn), host="box")
     asked = Query(columns=("name",), sort=("-file_size",), limit=2)
-    assert list(select(conn, asked)) == [("c",), ("b",)]
+    assert list(select(handle(conn), asked)) == [("c",), ("b",)]
 
 
 _cells = (
@@ -255,9 +255,9 @@ def test_whatever_the_cells_hold_rows_come_out(cells: tuple[object, ...], bad: b
     # Text that is no UTF-8, which SQLite stores without a word.
     casts = ", ".join(["CAST(? AS TEXT)"] * len(_COLUMNS))
     conn.execute(f"INSERT INTO models VALUES ({casts})", [b"\xff" + bad] * len(_COLUMNS))
-    expose(conn, host="box")
+    expose(handle(conn), host="box")
     exposed = rows(conn)
-    assert len(exposed) == len(as_objects(json_lines(conn, Query(sort=("name",))))) == 2
+    assert len(exposed) == len(as_objects(json_lines(handle(conn), Query(sort=("name",))))) == 2
     for row in exposed:
         assert row["name"]
         assert row["id"] == model_id(row["locator"])
@@ -270,8 +270,11 @@ def test_a_connection_that_may_only_query_stays_so(tmp_path: Path) -> None:
     conn = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
     conn.executescript(NEW)
     conn.execute("PRAGMA query_only = ON")
-    assert expose(conn, host="box") is not None
-    assert count(conn, Query()) == conn.execute("SELECT count(*) FROM main.models").fetchone()[0]
+    assert expose(handle(conn), host="box") is not None
+    assert (
+        count(handle(conn), Query())
+        == conn.execute("SELECT count(*) FROM main.models").fetchone()[0]
+    )
     with pytest.raises(sqlite3.OperationalError) as caught:
         conn.execute("DELETE FROM main.models")
     assert primary_code(caught.value) == sqlite3.SQLITE_READONLY

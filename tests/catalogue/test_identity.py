@@ -8,16 +8,17 @@ import pytest
 
 import modelstore.catalogue.merge as merging
 from modelstore.catalogue.merge import attached_staging, count_present, merge
-from modelstore.catalogue.staging import Staging
 from modelstore.database.sqlite import sqlite3
+from modelstore.model import Found
 from tests.catalogue.making import (
     LATER,
-    Found,
     catalogue,
     counts,
     file,
     found,
+    handle,
     model,
+    new_staging,
     served,
     table,
     take,
@@ -156,7 +157,7 @@ def test_an_unchanged_model_brings_a_new_place(tmp_path: Path) -> None:
     item = found("/m/a.gguf")
     take(opened, item)
     assert item.place is not None
-    with Staging() as staging:
+    with new_staging() as staging:
         staging.add_seen(item.model.locator, replace(item.place, root="/"))
         staging.add_seen(item.model.locator, None)
         staging.add_seen("file://box/unheard/of", item.place)
@@ -175,9 +176,9 @@ def test_an_unchanged_model_brings_a_new_place(tmp_path: Path) -> None:
 def test_no_model_costs_a_walk_through_all_the_others(tmp_path: Path, statement: str) -> None:
     opened = catalogue(tmp_path)
     names = ("locator", "host", "weights", "model")
-    with Staging() as staging:
+    with new_staging() as staging:
         staging.seal()
-        with attached_staging(opened.conn, staging):
+        with attached_staging(opened.db, staging):
             plan = opened.conn.execute(
                 "EXPLAIN QUERY PLAN " + statement, dict.fromkeys(names, "x")
             ).fetchall()
@@ -189,7 +190,7 @@ def test_no_model_costs_a_walk_through_all_the_others(tmp_path: Path, statement:
 
 def test_what_an_immutable_connection_sees_is_counted(tmp_path: Path) -> None:
     opened = catalogue(tmp_path)
-    with Staging() as staging:
+    with new_staging() as staging:
         staging.add(found("/m/a.gguf"))
         merge(opened, staging, now=LATER)
         assert staging.expected() == 1
@@ -198,6 +199,6 @@ def test_what_an_immutable_connection_sees_is_counted(tmp_path: Path) -> None:
                 f"file:{opened.path}?immutable=1", uri=True, isolation_level=None
             )
             main_alone.execute("PRAGMA query_only = ON")
-            assert count_present(main_alone, staging) == expected
+            assert count_present(handle(main_alone), staging) == expected
             main_alone.close()
             opened.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

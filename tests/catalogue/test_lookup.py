@@ -10,7 +10,7 @@ from modelstore.catalogue.schema import APPLICATION_ID
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import translate_sqlite_error
 from modelstore.errors import AmbiguousModelError, DamageError, ModelNotFoundError
-from tests.catalogue.making import Opened, catalogue, file, found, model, take, take_rows
+from tests.catalogue.making import Opened, catalogue, file, found, handle, model, take, take_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,19 +41,19 @@ def _opened(tmp_path: Path) -> Opened:
     ],
 )
 def test_what_means_one_model(opened: Opened, text: str, number: int) -> None:
-    assert lookup_model(opened.conn, text).endswith(f"00{number}")
+    assert lookup_model(opened.db, text).endswith(f"00{number}")
 
 
 @pytest.mark.parametrize("text", ["b/Qwen3-8B.gguf", "./b/../b/Qwen3-8B.gguf"])
 def test_a_path_may_be_relative(opened: Opened, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    assert lookup_model(opened.conn, text).endswith("002")
+    assert lookup_model(opened.db, text).endswith("002")
 
 
 @pytest.mark.parametrize("text", ["aaaa", "Qwen3-8B.gguf"])
 def test_what_means_several_names_them(opened: Opened, text: str) -> None:
     with pytest.raises(AmbiguousModelError) as refused:
-        lookup_model(opened.conn, text)
+        lookup_model(opened.db, text)
     assert refused.value.message.count("aaaa000 Qwen3-8B.gguf") == 2
     assert refused.value.hint
 
@@ -61,13 +61,13 @@ def test_what_means_several_names_them(opened: Opened, text: str) -> None:
 def test_a_prefix_that_is_a_name_too_is_ambiguous(opened: Opened) -> None:
     take_rows(opened, [model("/x", name="bbbb")])
     with pytest.raises(AmbiguousModelError, match="phi-4"):
-        lookup_model(opened.conn, "bbbb")
+        lookup_model(opened.db, "bbbb")
 
 
 def test_only_a_few_of_many_candidates_are_named(opened: Opened) -> None:
     take_rows(opened, [model(f"/x/{n}", name="same\x1b[2J") for n in range(50)])
     with pytest.raises(AmbiguousModelError, match="; …") as refused:
-        lookup_model(opened.conn, "same\x1b[2J")
+        lookup_model(opened.db, "same\x1b[2J")
     assert "\x1b" not in refused.value.message
     assert len(refused.value.message) < 300
 
@@ -85,7 +85,7 @@ def test_only_a_few_of_many_candidates_are_named(opened: Opened) -> None:
 )
 def test_what_means_none_names_what_is_near(opened: Opened, text: str, hint: str) -> None:
     with pytest.raises(ModelNotFoundError) as refused:
-        lookup_model(opened.conn, text)
+        lookup_model(opened.db, text)
     assert refused.value.hint is not None
     assert hint in refused.value.hint
     assert len(refused.value.message) < 300
@@ -95,7 +95,7 @@ def test_a_models_files_and_places_are_told(opened: Opened) -> None:
     item = found("/m/\udcfe.gguf")
     item = replace(item, files=(*item.files, file("/m/mmproj.gguf", role="projector")))
     take(opened, item)
-    told = companions(opened.conn, item.model.id)
+    told = companions(opened.db, item.model.id)
     assert told.files == item.files
     assert told.places == (item.place,)
 
@@ -107,15 +107,15 @@ def test_a_models_files_and_places_are_told(opened: Opened) -> None:
 def test_a_catalogue_without_a_table_or_a_column_is_damaged(opened: Opened, change: str) -> None:
     opened.conn.execute(change)
     with pytest.raises(DamageError, match="not as modelstore makes them") as caught:
-        companions(opened.conn, "aaaa000000000001")
+        companions(opened.db, "aaaa000000000001")
     assert caught.value.hint
 
 
 def test_a_name_is_not_looked_up_in_places_that_are_gone(opened: Opened) -> None:
     opened.conn.execute("DROP TABLE model_places")
-    assert lookup_model(opened.conn, "bbbb").endswith("003")
+    assert lookup_model(opened.db, "bbbb").endswith("003")
     with pytest.raises(DamageError, match="not as modelstore makes them"):
-        lookup_model(opened.conn, "no-such-model")
+        lookup_model(opened.db, "no-such-model")
 
 
 def test_another_programs_tables_of_these_names_are_not_read() -> None:
@@ -123,9 +123,9 @@ def test_another_programs_tables_of_these_names_are_not_read() -> None:
     conn.execute("CREATE TABLE models (id, name, path, locator)")
     conn.execute("CREATE TABLE model_places (other)")
     conn.execute("CREATE TABLE model_files (other)")
-    assert companions(conn, "m") == Companions((), ())
+    assert companions(handle(conn), "m") == Companions((), ())
     with pytest.raises(ModelNotFoundError):
-        lookup_model(conn, "m")
+        lookup_model(handle(conn), "m")
 
 
 @pytest.mark.parametrize("value", [None, 5, 1.5, b"raw"])
@@ -146,9 +146,9 @@ def test_rows_that_no_catalogue_can_hold_are_damage(column: str, value: object) 
     table = "model_places" if column in ("root", "name") else "model_files"
     conn.execute(f"INSERT INTO {table} ({column}) VALUES (?)", (value,))
     with pytest.raises(sqlite3.DatabaseError, match="a row holds") as raised:
-        companions(conn, "m")
+        companions(handle(conn), "m")
     assert isinstance(translate_sqlite_error(raised.value, "m.db"), DamageError)
     conn.execute(f"DELETE FROM {table}")
     conn.execute(f"INSERT INTO {table} DEFAULT VALUES")
-    found = companions(conn, "m")
+    found = companions(handle(conn), "m")
     assert len(found.files) + len(found.places) == 1

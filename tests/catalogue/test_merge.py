@@ -12,17 +12,16 @@ from hypothesis import strategies as st
 
 from modelstore.catalogue import merge as merging
 from modelstore.catalogue.merge import count_present, merge
-from modelstore.catalogue.staging import Staging
-from modelstore.model import Model, Place, file_locator, model_id
+from modelstore.model import Found, Model, Place, file_locator, model_id
 from tests.catalogue.making import (
     LATER,
     NOW,
-    Found,
     catalogue,
     counts,
     file,
     found,
     model,
+    new_staging,
     served,
     table,
     take,
@@ -56,7 +55,7 @@ def test_what_is_unchanged_writes_no_page(tmp_path: Path) -> None:
     opened.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     assert counts(take_rows(opened, records, now=LATER)) == (0, 0, 50)
     assert counts(take(opened, *items, now=LATER)) == (0, 0, 50)
-    with Staging() as staging:
+    with new_staging() as staging:
         for item in items:
             staging.add_seen(item.model.locator, item.place)
         assert counts(merge(opened, staging, now=LATER)) == (0, 0, 50)
@@ -86,10 +85,10 @@ def test_tags_reach_unchanged_models_too(tmp_path: Path) -> None:
     item = found("/m/a.gguf")
     take(opened, item)
     for expected in ((0, 1, 0), (0, 0, 1)):
-        with Staging() as staging:
+        with new_staging() as staging:
             staging.add_seen(item.model.locator, item.place)
             assert counts(merge(opened, staging, now=LATER, tags=["mine"])) == expected
-            assert staging.expected() == count_present(opened.conn, staging) == 1
+            assert staging.expected() == count_present(opened.db, staging) == 1
     assert table(opened, "tags") == [('["mine"]',)]
 
 
@@ -196,8 +195,8 @@ def test_an_error_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         raise RuntimeError("half-way")
 
     monkeypatch.setattr(merging, "land_companions", fail)
-    with Staging() as staging:
-        staging.add_rows([])
+    with new_staging() as staging:
+        staging.add_rows([], is_authoritative=True)
         staging.add(found("/m/a.gguf"))
         with pytest.raises(RuntimeError, match="half-way"):
             merge(opened, staging, now=NOW)

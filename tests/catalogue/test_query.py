@@ -44,12 +44,12 @@ def _opened(tmp_path: Path) -> Opened:
 
 
 def names(opened: Opened, **asked: Any) -> list[object]:
-    return [row[0] for row in select(opened.conn, Query(columns=("name",), **asked))]
+    return [row[0] for row in select(opened.db, Query(columns=("name",), **asked))]
 
 
 def test_all_columns_come_in_order(opened: Opened) -> None:
-    rows = list(select(opened.conn, Query()))
-    assert len(rows) == count(opened.conn, Query()) == 5
+    rows = list(select(opened.db, Query()))
+    assert len(rows) == count(opened.db, Query()) == 5
     assert {len(row) for row in rows} == {len(MODEL_COLUMNS)}
     by_name = {row[1]: row for row in rows}
     assert by_name["\udcff.gguf"][4] == "/m/\udcff.gguf"
@@ -57,8 +57,8 @@ def test_all_columns_come_in_order(opened: Opened) -> None:
 
 def test_json_lines_say_what_rows_say(opened: Opened) -> None:
     columns = tuple(reversed(MODEL_COLUMNS))
-    objects = as_objects(json_lines(opened.conn, Query(columns=columns)))
-    for made, row in zip(objects, select(opened.conn, Query(columns=columns)), strict=True):
+    objects = as_objects(json_lines(opened.db, Query(columns=columns)))
+    for made, row in zip(objects, select(opened.db, Query(columns=columns)), strict=True):
         assert tuple(made) == columns
         plain = dict(zip(columns, row, strict=True))
         plain["tags"] = json.loads(str(plain["tags"]))
@@ -69,17 +69,17 @@ def test_json_lines_say_what_rows_say(opened: Opened) -> None:
 
 def test_blocks_of_cells_say_what_rows_say(opened: Opened) -> None:
     query = Query(sort=("-name",))
-    cells = [row for block in cell_blocks(opened.conn, query) for row in json.loads(f"[{block}]")]
-    rows = select(opened.conn, query)
+    cells = [row for block in cell_blocks(opened.db, query) for row in json.loads(f"[{block}]")]
+    rows = select(opened.db, query)
     assert cells == [["" if value is None else value for value in row] for row in rows]
     assert len(cells) > 1
 
 
 def test_json_of_a_broken_cell_is_the_text_that_it_is(opened: Opened) -> None:
     opened.conn.execute("UPDATE models SET tags = '[oops', parameters = '{'")
-    for line in json_lines(opened.conn, Query(columns=("tags", "parameters"))):
+    for line in json_lines(opened.db, Query(columns=("tags", "parameters"))):
         assert json.loads(line) == {"tags": "[oops", "parameters": "{"}
-    assert count(opened.conn, Query(filters={"tag": ["oops"]})) == 0
+    assert count(opened.db, Query(filters={"tag": ["oops"]})) == 0
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_text_is_searched_in_names_paths_and_architectures(
     opened: Opened, text: str, expected: list[str]
 ) -> None:
     assert sorted(map(str, names(opened, text=text))) == sorted(expected)
-    assert count(opened.conn, Query(text=text)) == len(expected)
+    assert count(opened.db, Query(text=text)) == len(expected)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ def test_a_text_is_searched_in_names_paths_and_architectures(
     ],
 )
 def test_filters(opened: Opened, filters: dict[str, list[str]], expected: int) -> None:
-    assert count(opened.conn, Query(filters=filters)) == expected
-    assert len(list(select(opened.conn, Query(filters=filters)))) == expected
+    assert count(opened.db, Query(filters=filters)) == expected
+    assert len(list(select(opened.db, Query(filters=filters)))) == expected
 
 
 def test_the_order_puts_the_unknown_last_and_keeps_equals_in_place(opened: Opened) -> None:
-    sizes = list(select(opened.conn, Query(sort=("file_size",), columns=("file_size",))))
+    sizes = list(select(opened.db, Query(sort=("file_size",), columns=("file_size",))))
     assert sizes == [(1,), (7,), (10,), (10,), (None,)]
-    sizes = list(select(opened.conn, Query(sort=("-file_size",), columns=("file_size",))))
+    sizes = list(select(opened.db, Query(sort=("-file_size",), columns=("file_size",))))
     assert sizes == [(10,), (10,), (7,), (1,), (None,)]
     by_name = ["llama_100%.gguf", "llamaX100x.gguf", "Phi.gguf", "Qwen3-8B.gguf", "\udcff.gguf"]
     assert names(opened, sort=("name",)) == by_name
@@ -138,7 +138,7 @@ def test_limit_and_offset_cut_the_order(opened: Opened) -> None:
     assert names(opened, sort=("name",), limit=2, offset=1) == everything[1:3]
     assert names(opened, sort=("name",), offset=3) == everything[3:]
     assert names(opened, limit=0) == []
-    assert count(opened.conn, Query(limit=1, offset=1)) == 5
+    assert count(opened.db, Query(limit=1, offset=1)) == 5
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -152,14 +152,14 @@ def test_limit_and_offset_cut_the_order(opened: Opened) -> None:
 )
 def test_any_order_is_as_python_sorts(opened: Opened, keys: list[tuple[str, bool]]) -> None:
     sort = tuple(("-" if descending else "") + column for column, descending in keys)
-    rows = [dict(zip(MODEL_COLUMNS, row, strict=True)) for row in select(opened.conn, Query())]
+    rows = [dict(zip(MODEL_COLUMNS, row, strict=True)) for row in select(opened.db, Query())]
     rows.sort(key=lambda row: str(row["id"]))
     for column, descending in reversed(keys):
         known = [row for row in rows if row[column] is not None]
         unknown = [row for row in rows if row[column] is None]
         known.sort(key=lambda row: row[column], reverse=descending)  # type: ignore[arg-type, return-value]
         rows = known + unknown
-    ids = [row[0] for row in select(opened.conn, Query(columns=("id",), sort=sort))]
+    ids = [row[0] for row in select(opened.db, Query(columns=("id",), sort=sort))]
     assert ids == [row["id"] for row in rows]
 
 
@@ -187,7 +187,7 @@ def test_wrong_questions_are_usage_errors(
     opened: Opened, asked: dict[str, Any], message: str, hint: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as refused:
-        select(opened.conn, Query(**asked))
+        select(opened.db, Query(**asked))
     assert refused.value.hint is not None
     assert hint in refused.value.hint
 
@@ -210,7 +210,7 @@ def test_an_expression_of_a_persons_own(
     opened: Opened, expression: str, expected: list[str]
 ) -> None:
     assert names(opened, where=expression) == expected
-    assert count(opened.conn, Query(where=expression)) == len(expected)
+    assert count(opened.db, Query(where=expression)) == len(expected)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_an_expression_of_a_persons_own(
 )
 def test_an_expression_that_could_do_harm_is_refused(opened: Opened, expression: str) -> None:
     with pytest.raises(UsageError, match="--where") as refused:
-        select(opened.conn, Query(where=expression, filters={"arch": ["nothing"]}))
+        select(opened.db, Query(where=expression, filters={"arch": ["nothing"]}))
     assert len(refused.value.message) < 500
     assert refused.value.hint
 
@@ -281,7 +281,7 @@ def test_an_expression_that_could_do_harm_is_refused(opened: Opened, expression:
 )
 def test_no_expression_gets_out_of_its_brackets(opened: Opened, parts: list[str]) -> None:
     try:
-        rows = list(select(opened.conn, Query(where="".join(parts), filters={"arch": ["nothing"]})))
+        rows = list(select(opened.db, Query(where="".join(parts), filters={"arch": ["nothing"]})))
     except UsageError:
         return
     assert rows == []
@@ -291,7 +291,7 @@ def test_an_endless_expression_is_stopped(opened: Opened, monkeypatch: pytest.Mo
     monkeypatch.setattr(expression, "_OPERATIONS_PER_TICK", 1)
     monkeypatch.setattr(queries, "WHERE_SECONDS", -1.0)
     with pytest.raises(UsageError, match="ran for more than"):
-        select(opened.conn, Query(where="file_size > 1"))
+        select(opened.db, Query(where="file_size > 1"))
     assert names(opened, text="phi") == ["Phi.gguf"]
 
 
@@ -301,7 +301,7 @@ def test_patience_counts_the_statement_and_not_its_reader(
     clock = iter([0.0, 1.0])  # the statement begins and ends; nobody asks in between
     patience = expression.TimeBudget(5.0)
     monkeypatch.setattr("modelstore.catalogue.expression.time.monotonic", lambda: next(clock))
-    with patience.running(opened.conn):
+    with patience.running(opened.db):
         pass
     assert patience.left == 4.0
 
@@ -313,7 +313,7 @@ def test_a_character_that_marks_kept_bytes_is_shown_as_it_is(opened: Opened) -> 
 
 def test_large_results_are_streamed(opened: Opened) -> None:
     take_rows(opened, (model(f"/n/{n}") for n in range(3000)))
-    rows = select(opened.conn, Query(columns=("id",)))
+    rows = select(opened.db, Query(columns=("id",)))
     next(rows)
     opened.conn.execute("DELETE FROM models WHERE path LIKE '/n/2%'")
     assert len(list(rows)) < 3004

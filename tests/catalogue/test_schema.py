@@ -14,12 +14,11 @@ from modelstore.catalogue.schema import (
     is_catalogue,
     ownership,
 )
-from modelstore.catalogue.staging import Staging
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
 from modelstore.model import MODEL_COLUMNS
-from tests.catalogue.making import NOW, Opened, catalogue, found
+from tests.catalogue.making import NOW, Opened, catalogue, found, new_staging
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
 
 def test_a_new_file_becomes_a_catalogue(tmp_path: Path) -> None:
     opened = Opened(str(tmp_path / "new.db"))
-    assert ownership(opened.conn) == "empty"
+    assert ownership(opened.db) == "empty"
     create_or_migrate(opened, opened.path)
-    assert ownership(opened.conn) == "catalogue"
+    assert ownership(opened.db) == "catalogue"
     columns = [row[1] for row in opened.conn.execute("PRAGMA table_info(models)")]
     assert tuple(columns) == MODEL_COLUMNS
     assert opened.conn.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
@@ -129,10 +128,10 @@ def test_a_failed_migration_leaves_the_catalogue_as_it_was(
 
 def test_a_database_opened_for_real_takes_an_import(tmp_path: Path) -> None:
     path = str(tmp_path / "a 'quoted' # name%41.db")
-    with open_database(path, purpose=Purpose.CREATE) as opened, Staging() as staging:
+    with open_database(path, purpose=Purpose.CREATE) as opened, new_staging() as staging:
         create_or_migrate(opened, opened.path)
         staging.add(found("/m/a.gguf"))
         assert merge(opened, staging, now=NOW).added == 1
-        assert count_present(opened.conn, staging) == staging.expected() == 1
+        assert count_present(opened.db, staging) == staging.expected() == 1
     assert opened.checkpoint is not None
     assert opened.checkpoint.left == 0

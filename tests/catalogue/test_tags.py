@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstore.catalogue.tags import MAX_TAG, change_tags, check_tag, forget
+from modelstore.catalogue.tags import MAX_TAG, change_tags, check_tag, delete_models
 from modelstore.errors import UsageError
 from tests.catalogue.making import LATER, Opened, catalogue, counts, found, table, take
 
@@ -28,11 +28,11 @@ def ids(opened: Opened) -> list[str]:
 def test_tags_are_added_and_removed_and_changes_counted(opened: Opened) -> None:
     both = ids(opened)
     with opened.write() as db:
-        assert change_tags(db.conn, both, add=["é", "a"], remove=["x"], now=LATER) == 2
-        assert change_tags(db.conn, both, add=["a"], remove=["x"], now=LATER) == 0
-        assert change_tags(db.conn, both, add=["b"], remove=["b"], now=LATER) == 2
-        assert change_tags(db.conn, both[:1], remove=["a", "b"], now=LATER) == 1
-        assert change_tags(db.conn, ["no such id"], add=["a"], now=LATER) == 0
+        assert change_tags(db, both, add=["é", "a"], remove=["x"], now=LATER) == 2
+        assert change_tags(db, both, add=["a"], remove=["x"], now=LATER) == 0
+        assert change_tags(db, both, add=["b"], remove=["b"], now=LATER) == 2
+        assert change_tags(db, both[:1], remove=["a", "b"], now=LATER) == 1
+        assert change_tags(db, ["no such id"], add=["a"], now=LATER) == 0
     assert table(opened, "path, tags, updated_at") == [
         ("/m/a.gguf", '["é"]', LATER),
         ("/m/b.gguf", '["a","b","é"]', LATER),
@@ -41,7 +41,7 @@ def test_tags_are_added_and_removed_and_changes_counted(opened: Opened) -> None:
 
 def test_the_users_tags_survive_the_next_import(opened: Opened) -> None:
     with opened.write() as db:
-        change_tags(db.conn, ids(opened), add=["favorite"], now=LATER)
+        change_tags(db, ids(opened), add=["favorite"], now=LATER)
     assert counts(take(opened, found("/m/a.gguf", tags=("x",)))) == (0, 0, 1)
     assert table(opened, "tags") == [('["favorite","x"]',), ('["favorite"]',)]
 
@@ -52,7 +52,7 @@ def test_the_users_tags_survive_the_next_import(opened: Opened) -> None:
 def test_what_is_no_tag_is_refused(opened: Opened, tag: str) -> None:
     for change in ({"add": [tag]}, {"remove": [tag]}):
         with opened.write() as db, pytest.raises(UsageError, match="is no tag") as refused:
-            change_tags(db.conn, ids(opened), now=LATER, **change)
+            change_tags(db, ids(opened), now=LATER, **change)
         assert str(MAX_TAG) in str(refused.value.hint)
     assert table(opened, "tags") == [('["x"]',), ("[]",)]
 
@@ -73,7 +73,7 @@ def test_forgetting_takes_the_companions_along(opened: Opened, enforced: str) ->
     opened.conn.execute(f"PRAGMA foreign_keys = {enforced}")
     first = ids(opened)[0]
     with opened.write() as db:
-        assert forget(db.conn, [first, first, "no such id"]) == 1
+        assert delete_models(db, [first, first, "no such id"]) == 1
     assert table(opened, "path") == [("/m/b.gguf",)]
     assert table(opened, "path", "model_files") == [("/m/b.gguf",)]
     assert table(opened, "locator", "model_places") == [("/m/b.gguf",)]

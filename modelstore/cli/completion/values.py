@@ -139,15 +139,16 @@ def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
 
     out = current()
     sql = (
-        f"SELECT DISTINCT {column} FROM models "
+        f"SELECT DISTINCT {column} AS value FROM models "
         f"WHERE substr({column}, 1, ?) = ? ORDER BY {column} LIMIT {_OFFERED}"
     )
     try:
         choice = choose_database(ctx.params.get("db"))
         with models_session(out, choice, timeout=0, fold=False) as session:
             end = time.monotonic() + _PATIENCE
-            session.opened.conn.set_progress_handler(lambda: time.monotonic() > end, 100_000)
-            rows = session.opened.conn.execute(sql, (len(incomplete), incomplete)).fetchall()
+            db = session.opened.db
+            db.conn.set_progress_handler(lambda: time.monotonic() > end, 100_000)
+            found = [str(row["value"]) for row in db.query(sql, (len(incomplete), incomplete))]
     except (ModelstoreError, OSError, sqlite3.Error):
         return []
-    return [str(row[0]) for row in rows if column == "tags" or _HARMLESS.fullmatch(str(row[0]))]
+    return [value for value in found if column == "tags" or _HARMLESS.fullmatch(value)]

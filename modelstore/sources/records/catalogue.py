@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelstore.catalogue.schema import ownership
+from modelstore.catalogue.schema import ownership, show_current_schema
+from modelstore.catalogue.tags import tags_from_json
 from modelstore.errors import SourceError
 from modelstore.model import MODEL_COLUMNS, Found, Model, ModelFile, Place
 from modelstore.sources.base import Rows
@@ -41,11 +41,12 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     Raises `SourceError` if it is not a catalogue, too new, or unreadable.
     """
     with opened_source(target.real_path, context.timeout) as opened:
-        if ownership(opened.conn) != "catalogue":
+        if ownership(opened.db) != "catalogue":
             raise SourceError(
                 f"'{opened.probe.name}' is not a modelstore catalogue",
                 hint="leave out --from to detect its kind",
             )
+        show_current_schema(opened.db)
         opened.conn.execute("BEGIN")  # one state of it from beginning to end
         (total,) = opened.conn.execute("SELECT count(*) FROM models").fetchone()
         yield from log_notes(opened, total)
@@ -68,8 +69,7 @@ class _Row:
 
     def model(self) -> Model:
         columns = dict(zip(MODEL_COLUMNS, self.values, strict=True))
-        tags = json.loads(columns.pop("tags"))
-        return Model(tags=tuple(tag for tag in tags if isinstance(tag, str)), **columns)
+        return Model(tags=tags_from_json(columns.pop("tags")), **columns)
 
 
 def _with_companions(conn: sqlite3.Connection, row: _Row) -> Iterator[Found]:

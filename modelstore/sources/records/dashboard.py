@@ -47,7 +47,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     root = target.real_path
     with opened_source(root, context.timeout) as opened:
         opened.conn.execute("BEGIN")  # one state of it from beginning to end
-        if expose(opened.conn, host=context.host, source=KIND) is None:
+        if expose(opened.db, host=context.host, source=KIND) is None:
             raise SourceError(
                 f"'{opened.probe.name}' has no table of models that modelstore understands",
                 hint="leave out --from to detect its kind",

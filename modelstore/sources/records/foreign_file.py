@@ -50,7 +50,7 @@ def sqlite_kind(path: str) -> str:
     Raises `SourceError` if it has no table of models or cannot be read.
     """
     with opened_source(path) as opened:
-        if ownership(opened.conn) == "catalogue":
+        if ownership(opened.db) == "catalogue":
             return "catalogue"
         if opened.conn.execute("PRAGMA table_info(models)").fetchall():
             return "dashboard"

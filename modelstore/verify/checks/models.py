@@ -341,7 +341,7 @@ def _not_recorded(words: str) -> Finding:
 def _read(run: Run, reader: OpenDatabase) -> Iterator[Finding]:
     """Keep the records for later, if the database is a catalogue that can be read."""
     with run.tolerating_damage():
-        if ownership(reader.conn) == "catalogue":
+        if ownership(reader.db) == "catalogue":
             run.kept["models"] = read_records(reader.conn, run.options.host)
     if run.options.hash_files and "models" not in run.kept:
         yield not_checked("models", "there is no catalogue of models that can be read")

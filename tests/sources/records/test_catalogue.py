@@ -8,7 +8,6 @@ import pytest
 
 from modelstore.catalogue.merge import merge
 from modelstore.catalogue.schema import SCHEMA_VERSION, create_or_migrate
-from modelstore.catalogue.staging import Staging
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import SourceError
@@ -17,6 +16,7 @@ from modelstore.sources.base import Rows, Target
 from modelstore.sources.detect import detect
 from modelstore.sources.files.directory import read_tree
 from modelstore.sources.records.catalogue import read
+from tests.catalogue.making import new_staging
 from tests.sources.reading import models, notes
 from tests.sources.records.databases import contents, in_the_log
 from tests.sources.stores.making import NOW, context, found, unprivileged, write_gguf
@@ -37,13 +37,13 @@ def model(name: str, host: str = "far", **fields: object) -> Model:
 
 
 def fill(path: Path, items: Iterable[Item]) -> None:
-    with open_database(str(path), purpose=Purpose.CREATE) as opened, Staging() as staging:
+    with open_database(str(path), purpose=Purpose.CREATE) as opened, new_staging() as staging:
         create_or_migrate(opened, str(path))
         for item in items:
             if isinstance(item, Found):
                 assert staging.add(item) is None
             elif isinstance(item, Rows):
-                assert staging.add_rows(item.rows) == []
+                assert staging.add_rows(item.rows, is_authoritative=True) == []
         merge(opened, staging, now=NOW)
 
 
