@@ -1,0 +1,56 @@
+"""sqlite-utils is the way to the database: plain SQL beside it states its reason."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import modelstore
+
+PACKAGE = Path(modelstore.__file__).parent
+PACKAGES = ("catalogue", "cli", "importing", "render", "sources", "verify")
+REASON = "# plain SQL: "
+BYPASSES = frozenset(("execute", "executemany", "executescript"))
+
+
+def unexplained(source: str) -> Iterator[int]:
+    """Yield the lines of calls that pass by sqlite-utils, in functions that give no reason."""
+    lines = source.splitlines()
+
+    def visit(node: ast.AST, explained: bool) -> Iterator[int]:
+        for child in ast.iter_child_nodes(node):
+            within = explained
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                body = lines[child.lineno - 1 : child.end_lineno]
+                within = any(REASON in line for line in body)
+            call = child.func if isinstance(child, ast.Call) else None
+            if isinstance(call, ast.Attribute) and call.attr in BYPASSES and not within:
+                yield child.lineno  # type: ignore[attr-defined]  # an ast.Call has it
+            yield from visit(child, within)
+
+    yield from visit(ast.parse(source), False)
+
+
+def modules() -> list[str]:
+    return [
+        str(path.relative_to(PACKAGE))
+        for package in PACKAGES
+        for path in sorted((PACKAGE / package).rglob("*.py"))
+    ]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_plain_sql_states_its_reason(module: str) -> None:
+    source = (PACKAGE / module).read_text(encoding="utf-8")
+    assert [f"{module}:{line}" for line in unexplained(source)] == []
+
+
+def test_a_call_without_a_reason_is_found() -> None:
+    bare = "def read(db):\n    return db.execute('SELECT 1')\n"
+    assert list(unexplained(bare)) == [2]
+    explained = bare.replace("    return", "    # plain SQL: a reason\n    return")
+    assert list(unexplained(explained)) == []
+    assert list(unexplained(explained + bare.replace("read", "read_on"))) == [5]
