@@ -182,7 +182,8 @@ def _private_copy(out: Output, choice: DatabaseChoice, timeout: float) -> Iterat
         copy = DatabaseChoice(os.path.join(directory, "models.db"), choice.origin)
         if os.path.lexists(choice.path):
             with Session(out, choice, Purpose.READ, timeout=timeout, fold=False) as session:
-                session.opened.conn.execute("VACUUM INTO ?", (copy.path,))
+                # plain SQL: db.vacuum() works in place only
+                session.opened.db.execute("VACUUM INTO ?", [copy.path])
         yield copy
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -15,7 +15,7 @@ from modelstore.sources.records.foreign_file import log_notes, opened_source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.database.sqlite import sqlite3
+    from modelstore.database.handle import Database
     from modelstore.sources.base import Context, Item, Target
 
 KIND = "catalogue"
@@ -47,13 +47,13 @@ def read(target: Target, context: Context) -> Iterator[Item]:
                 hint="leave out --from to detect its kind",
             )
         show_current_schema(opened.db)
-        opened.conn.execute("BEGIN")  # one state of it from beginning to end
-        (total,) = opened.conn.execute("SELECT count(*) FROM models").fetchone()
-        yield from log_notes(opened, total)
+        opened.db.begin()  # one state of it from beginning to end
+        yield from log_notes(opened, opened.db.table("models").count)
         rows: list[tuple[object, ...]] = []
-        for *row, has_companions in opened.conn.execute(_MODELS):
+        # plain SQL: tuples stream twice as fast as the dicts of db.query()
+        for *row, has_companions in opened.db.execute(_MODELS):
             if has_companions:
-                yield from _with_companions(opened.conn, _Row(row))
+                yield from _with_companions(opened.db, _Row(row))
             else:
                 rows.append(tuple(row))
             if len(rows) >= _BATCH:
@@ -72,11 +72,11 @@ class _Row:
         return Model(tags=tags_from_json(columns.pop("tags")), **columns)
 
 
-def _with_companions(conn: sqlite3.Connection, row: _Row) -> Iterator[Found]:
+def _with_companions(db: Database, row: _Row) -> Iterator[Found]:
     """Yield a model with its files, once for each of its places."""
     model = row.model()
     key = {"id": model.id, "path": model.path}
-    files = tuple(ModelFile(*file) for file in conn.execute(_FILES, key))
-    places: list[Place | None] = [Place(*place) for place in conn.execute(_PLACES, key)]
+    files = tuple(ModelFile(**file) for file in db.query(_FILES, key))
+    places: list[Place | None] = [Place(**place) for place in db.query(_PLACES, key)]
     for place in places or [None]:
         yield Found(model, files, place)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modelstore.catalogue.foreign import expose
+from modelstore.catalogue.schema import single_value
 from modelstore.database.sqlite_text import from_sqlite_text
 from modelstore.errors import SourceError
 from modelstore.model import MODEL_COLUMNS, Found, Model, Place
@@ -46,16 +47,17 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     """
     root = target.real_path
     with opened_source(root, context.timeout) as opened:
-        opened.conn.execute("BEGIN")  # one state of it from beginning to end
+        opened.db.begin()  # one state of it from beginning to end
         if expose(opened.db, host=context.host, source=KIND) is None:
             raise SourceError(
                 f"'{opened.probe.name}' has no table of models that modelstore understands",
                 hint="leave out --from to detect its kind",
             )
-        (total,) = opened.conn.execute("SELECT count(*) FROM main.models").fetchone()
+        total = int(single_value(opened.db, "SELECT count(*) FROM main.models"))
         yield from log_notes(opened, total)
         rows: list[tuple[object, ...]] = []
-        for row in opened.conn.execute(f"SELECT {', '.join(MODEL_COLUMNS)} FROM models"):
+        # plain SQL: tuples stream twice as fast as the dicts of db.query()
+        for row in opened.db.execute(f"SELECT {', '.join(MODEL_COLUMNS)} FROM models"):
             found = _from_file(dict(zip(MODEL_COLUMNS, row, strict=True)), root, context)
             if found is not None:
                 yield found

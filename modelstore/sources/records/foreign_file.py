@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from modelstore.catalogue.schema import is_catalogue, ownership
+from modelstore.catalogue.schema import is_catalogue, ownership, single_value
 from modelstore.database.handle import connect
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
@@ -52,7 +52,7 @@ def sqlite_kind(path: str) -> str:
     with opened_source(path) as opened:
         if ownership(opened.db) == "catalogue":
             return "catalogue"
-        if opened.conn.execute("PRAGMA table_info(models)").fetchall():
+        if list(opened.db.query("PRAGMA table_info(models)")):
             return "dashboard"
         name = opened.probe.name
     raise SourceError(
@@ -91,9 +91,9 @@ def _count_without_log(opened: OpenDatabase) -> int | None:
     except sqlite3.Error:
         return None
     try:
-        if not main.execute("PRAGMA table_info(models)").fetchall():
+        if not list(main.query("PRAGMA table_info(models)")):
             return 0
-        return int(main.execute("SELECT count(*) FROM models").fetchone()[0])
+        return int(single_value(main, "SELECT count(*) FROM models"))
     except sqlite3.Error:
         return None
     finally:

@@ -52,28 +52,29 @@ def check_integrity(opened: OpenDatabase, options: VerifyOptions) -> Iterator[Fi
     with (
         options.watching("pages read") as tick,
         _ticking(opened.conn, _pages(opened, pragma, tick)),
-        _small_cache(opened.conn),
+        _small_cache(opened.db),
     ):
         yield _structure(opened, pragma)
         yield from _references(opened)
 
 
 @contextmanager
-def _small_cache(conn: sqlite3.Connection) -> Iterator[None]:
+def _small_cache(db: Database) -> Iterator[None]:
     """Use a small cache for a block; on a damaged database either pragma may fail."""
+    # plain SQL: sqlite-utils sets no pragma
     with suppress(sqlite3.Error):
-        conn.execute(f"PRAGMA cache_size = -{_CACHE}")
+        db.execute(f"PRAGMA cache_size = -{_CACHE}")
     try:
         yield
     finally:
         with suppress(sqlite3.Error):
-            conn.execute(f"PRAGMA cache_size = {CACHE_SIZE}")
+            db.execute(f"PRAGMA cache_size = {CACHE_SIZE}")
 
 
 def _pages(opened: OpenDatabase, what: str, tick: Tick) -> Callable[[], None]:
     """Return a function that shows how many pages were read so far."""
     size = opened.probe.size + (opened.probe.wal_size or 0)
-    page_size = int(opened.conn.execute("PRAGMA page_size").fetchone()[0])
+    page_size = int(next(opened.db.query("PRAGMA page_size"))["page_size"])
     before, told = _bytes_read(), 0.0
 
     def tell() -> None:
@@ -90,7 +91,7 @@ def _pages(opened: OpenDatabase, what: str, tick: Tick) -> Callable[[], None]:
 def _structure(opened: OpenDatabase, pragma: str) -> Finding:
     unchecked: list[str] = []
     try:
-        said = _said(opened.conn, f"PRAGMA {pragma}({_MESSAGES})")
+        said = _said(opened.db, f"PRAGMA {pragma}({_MESSAGES})")
     except sqlite3.Error as error:
         if primary_code(error) != SQLITE_ERROR:
             return _failure(opened, error)
@@ -121,11 +122,12 @@ def _structure(opened: OpenDatabase, pragma: str) -> Finding:
     )
 
 
-def _said(conn: sqlite3.Connection, statement: str) -> list[str]:
+def _said(db: Database, statement: str) -> list[str]:
     """Return SQLite's messages, and the error that ended them. Raises it if it is the first."""
     said: list[str] = []
     try:
-        said.extend(str(row[0]) for row in conn.execute(statement))
+        for row in db.query(statement):
+            said.extend(map(str, row.values()))
     except sqlite3.Error as error:
         if not said or primary_code(error) == SQLITE_INTERRUPT:
             raise
@@ -139,7 +141,7 @@ def _by_table(db: Database, pragma: str) -> tuple[list[str], list[str]]:
     unchecked: list[str] = []
     for name in [row["name"] for row in db.query(_STORED)]:
         try:
-            said += _said(db.conn, f"PRAGMA {pragma}({db.quote(name)})")
+            said += _said(db, f"PRAGMA {pragma}({db.quote(name)})")
         except sqlite3.Error as error:
             if primary_code(error) != SQLITE_ERROR:
                 raise
@@ -149,7 +151,7 @@ def _by_table(db: Database, pragma: str) -> tuple[list[str], list[str]]:
 
 def _references(opened: OpenDatabase) -> Iterator[Finding]:
     try:
-        rows = list(islice(opened.conn.execute("PRAGMA foreign_key_check"), _KEYS))
+        rows = list(islice(opened.db.query("PRAGMA foreign_key_check"), _KEYS))
     except sqlite3.Error as error:
         if primary_code(error) != SQLITE_ERROR:
             return  # damage: the whole check reported it
@@ -162,8 +164,9 @@ def _references(opened: OpenDatabase) -> Iterator[Finding]:
         )
         return
     counts: dict[tuple[str, str], int] = {}
-    for table, _, parent, _ in rows:
-        counts[str(table), str(parent)] = counts.get((str(table), str(parent)), 0) + 1
+    for row in rows:
+        key = str(row["table"]), str(row["parent"])
+        counts[key] = counts.get(key, 0) + 1
     more = " or more" if len(rows) == _KEYS else ""
     for (table, parent), count in counts.items():
         verb = "refers" if count == 1 else "refer"
@@ -234,23 +237,23 @@ def _is_broken(db: Database, table: str) -> bool:
     found = _faults(db, table)
     if not found:
         return False
-    with _constraints_ignored(db.conn):
+    with _constraints_ignored(db):
         return not found <= _faults(db, table)
 
 
 def _faults(db: Database, table: str) -> set[str]:
-    rows = db.execute(f"PRAGMA quick_check({db.quote(table)})")
-    return {str(message) for (message,) in rows if message != "ok"}
+    return {said for said in _said(db, f"PRAGMA quick_check({db.quote(table)})") if said != "ok"}
 
 
 @contextmanager
-def _constraints_ignored(conn: sqlite3.Connection) -> Iterator[None]:
+def _constraints_ignored(db: Database) -> Iterator[None]:
     """Let checks ignore the CHECK constraints for a block (sqlite.org/pragma.html)."""
-    conn.execute("PRAGMA ignore_check_constraints = ON")
+    # plain SQL: sqlite-utils sets no pragma
+    db.execute("PRAGMA ignore_check_constraints = ON")
     try:
         yield
     finally:
-        conn.execute("PRAGMA ignore_check_constraints = OFF")
+        db.execute("PRAGMA ignore_check_constraints = OFF")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelstore.catalogue.schema import is_catalogue, ownership
+from modelstore.catalogue.schema import is_catalogue, ownership, single_value
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text, whole_or_none
 from modelstore.errors import ExitCode, ModelstoreError
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.database.connection import OpenDatabase
-    from modelstore.database.sqlite import sqlite3
+    from modelstore.database.handle import Database
     from modelstore.verify.check import VerifyOptions
 
 _TOLD = 50  # findings of one kind; the rest are counted
 _DIGEST = re.compile(r"(?:sha256[-:])?([0-9a-f]{64})")
-_FILES = """SELECT m.id, m.name, m.status, f.weights, f.path, f.role, f.size, f.mtime_ns, f.sha256
+_FILES = """SELECT m.id AS model, m.name, m.status,
+    f.weights, f.path, f.role, f.size, f.mtime_ns, f.sha256
 FROM model_files AS f JOIN models AS m ON m.id = f.model_id WHERE m.host IS ?
 ORDER BY m.name, m.id, f.weights, f.path"""
 _ELSEWHERE = """SELECT count(DISTINCT m.id) FROM model_files AS f JOIN models AS m
-ON m.id = f.model_id WHERE m.host IS NOT ?"""
+ON m.id = f.model_id WHERE m.host IS NOT :host"""
 
 
 class FileRecord(NamedTuple):
@@ -94,25 +95,14 @@ class _Tally:
                 )
 
 
-def read_records(conn: sqlite3.Connection, host: str | None) -> Records:
+def read_records(db: Database, host: str | None) -> Records:
     """Return the catalogue's records of the files on this machine."""
-    files = [
-        FileRecord(
-            *(
-                model,
-                from_sqlite_text(name),
-                status,
-                from_sqlite_text(weights),
-                from_sqlite_text(path),
-            ),
-            *(role, whole_or_none(size), whole_or_none(mtime_ns), sha256),
-        )
-        for model, name, status, weights, path, role, size, mtime_ns, sha256 in conn.execute(
-            _FILES, (host,)
-        )
-    ]
-    (elsewhere,) = conn.execute(_ELSEWHERE, (host,)).fetchone()
-    return Records(files, elsewhere)
+    files = []
+    for row in db.query(_FILES, [host]):
+        row |= {key: from_sqlite_text(row[key]) for key in ("name", "weights", "path")}
+        row |= {key: whole_or_none(row[key]) for key in ("size", "mtime_ns")}
+        files.append(FileRecord(**row))
+    return Records(files, int(single_value(db, _ELSEWHERE, {"host": host})))
 
 
 def check_models(records: Records, options: VerifyOptions) -> tuple[list[Finding], list[NewHash]]:
@@ -321,6 +311,7 @@ def record_hashes(path: str, hashes: list[NewHash], timeout: float) -> Finding |
             ) as opened,
             opened.write() as db,
         ):
+            # plain SQL: table.update() takes one row at a time, by its key alone
             db.conn.executemany(_RECORD, rows)
         checkpoint = opened.checkpoint
     except ModelstoreError as error:
@@ -342,7 +333,7 @@ def _read(run: Run, reader: OpenDatabase) -> Iterator[Finding]:
     """Keep the records for later, if the database is a catalogue that can be read."""
     with run.tolerating_damage():
         if ownership(reader.db) == "catalogue":
-            run.kept["models"] = read_records(reader.conn, run.options.host)
+            run.kept["models"] = read_records(reader.db, run.options.host)
     if run.options.hash_files and "models" not in run.kept:
         yield not_checked("models", "there is no catalogue of models that can be read")
 

@@ -61,12 +61,12 @@ class Snapshot:
     def take(cls, reader: OpenDatabase, wanted: Wanted, options: VerifyOptions) -> Self:
         """Read the content in one transaction. Raises `sqlite3.Error` for damage."""
         counter = _change_counter(reader)
-        reader.conn.execute("BEGIN")
+        reader.db.begin()
         try:
             with options.watching("rows") as tick:
                 return cls(reader, read_content(reader.db, wanted, tick), counter)
         finally:
-            reader.conn.rollback()
+            reader.db.rollback()
 
     def is_current(self) -> bool:
         """Tell if nobody committed since; the reader must still be open."""

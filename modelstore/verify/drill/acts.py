@@ -227,10 +227,10 @@ def _survive_kill(stage: Stage) -> str:
 def _await_commit(stage: Stage, database: str, importer: Child) -> None:
     """Wait until another process sees the rows of the import."""
     deadline = time.monotonic() + stage.program.patience()
-    with closing(connect(database, "ro")) as conn:
+    with closing(connect(database, "ro")) as db:
         while time.monotonic() < deadline:
             with suppress(sqlite3.OperationalError):  # locked, for a moment
-                if conn.execute("SELECT count(*) FROM models").fetchone()[0] == len(_ALL):
+                if db.table("models").count == len(_ALL):
                     return
             if importer.ended:
                 outcome = importer.outcome(stage.program.patience())

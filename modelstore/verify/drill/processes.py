@@ -216,11 +216,10 @@ def _environment(directory: str) -> dict[str, str]:
 
 def hold_reader(database: str) -> None:
     """Hold a read transaction on a database until stdin ends."""
-    with closing(connect(database, "ro")) as conn:
-        conn.execute("PRAGMA busy_timeout = 5000")
-        conn.execute("BEGIN")
-        (count,) = conn.execute("SELECT count(*) FROM models").fetchone()
-        sys.stdout.write(f"{count}\n")
+    with closing(connect(database, "ro")) as db:
+        db.execute("PRAGMA busy_timeout = 5000")  # plain SQL: sqlite-utils sets no pragma
+        db.begin()
+        sys.stdout.write(f"{db.table('models').count}\n")
         sys.stdout.flush()
         sys.stdin.read()
 
