@@ -1,10 +1,9 @@
-"""The session of a command on the models: it finds them behind any path, and looks one up."""
+"""The session of a command on the models: it finds them behind any path."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
 from modelstore.text import visible
@@ -12,11 +11,9 @@ from modelstore.text import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.catalogue.lookup import Companions
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice, Session
     from modelstore.database.connection import OpenDatabase
-    from modelstore.database.handle import Database
 
 
 @contextmanager
@@ -79,26 +76,3 @@ def _find_models(opened: OpenDatabase, path: str, *, write: bool) -> None:
                 hint="checkpoint, inspect-wal and verify work on any database; for models, "
                 "name a catalogue with --db",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class FoundModel:
-    """A model of the catalogue: its JSON values by column, its files and its places."""
-
-    values: dict[str, Any]
-    companions: Companions
-
-
-def find_model(db: Database, text: str) -> FoundModel:
-    """Return the model with this id, beginning of an id, name or path.
-
-    Raises `ModelNotFoundError` for none, `AmbiguousModelError` for several.
-    """
-    import json
-
-    from modelstore.catalogue.lookup import companions, lookup_model
-    from modelstore.catalogue.query import Query, json_lines
-
-    model = lookup_model(db, text)
-    (line,) = json_lines(db, Query(id=model))
-    return FoundModel(json.loads(line), companions(db, model))

@@ -10,8 +10,8 @@ from modelstore.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from modelstore.cli.catalogue_session import FoundModel
     from modelstore.cli.session import Session
+    from modelstore.cli.show import FoundModel
     from modelstore.database.handle import Database
     from modelstore.render.grid import Cell
     from modelstore.render.report import Report
@@ -40,11 +40,12 @@ def run_change(
     yes: bool,
 ) -> ExitCode:
     """Change all of `models` (ids, names, paths) or none, and report. `timeout` is in seconds."""
-    from modelstore.cli.catalogue_session import find_model, models_session
+    from modelstore.cli.catalogue_session import models_session
     from modelstore.cli.options import check_given
     from modelstore.cli.output import current
     from modelstore.cli.reporting import write_answer_and_fold
     from modelstore.cli.session import choose_database
+    from modelstore.cli.show import find_model
     from modelstore.text import plural
 
     out = current()

@@ -293,12 +293,12 @@ _HIDDEN = ("status", "file_size")  # read with each row, for the total and for m
 Row = tuple[object, ...]
 
 
-@dataclass(slots=True)
 class _Tally:
     """The rows that passed by, and the bytes of the models that are not missing."""
 
-    rows: int = 0
-    size: int = 0
+    def __init__(self) -> None:
+        self.rows = 0
+        self.size = 0
 
     def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:

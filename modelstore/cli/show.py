@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from modelstore.cli.completion.values import complete_column, complete_model
@@ -23,9 +24,9 @@ from modelstore.model import MODEL_COLUMNS
 
 if TYPE_CHECKING:
     from modelstore.catalogue.lookup import Companions
-    from modelstore.cli.catalogue_session import FoundModel
     from modelstore.cli.output import Output
     from modelstore.cli.session import Session
+    from modelstore.database.handle import Database
     from modelstore.render.grid import Cell, Grid
     from modelstore.render.report import Part, Report
 
@@ -59,7 +60,7 @@ def command(
     no_checkpoint: NoCheckpointOption = False,
 ) -> ExitCode:
     """Show everything about one model, with its files and the places where it was seen."""
-    from modelstore.cli.catalogue_session import find_model, models_session
+    from modelstore.cli.catalogue_session import models_session
     from modelstore.cli.output import current
     from modelstore.cli.reporting import write_answer_and_fold, write_fold
     from modelstore.cli.session import choose_database
@@ -77,6 +78,29 @@ def command(
     else:
         write_answer_and_fold(session, _report(session, found), form)
     return session.exit_code("read")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model of the catalogue: its JSON values by column, its files and its places."""
+
+    values: dict[str, Any]
+    companions: Companions
+
+
+def find_model(db: Database, text: str) -> FoundModel:
+    """Return the model with this id, beginning of an id, name or path.
+
+    Raises `ModelNotFoundError` for none, `AmbiguousModelError` for several.
+    """
+    import json
+
+    from modelstore.catalogue.lookup import companions, lookup_model
+    from modelstore.catalogue.query import Query, json_lines
+
+    model = lookup_model(db, text)
+    (line,) = json_lines(db, Query(id=model))
+    return FoundModel(json.loads(line), companions(db, model))
 
 
 def _field(name: str) -> str:
