@@ -139,14 +139,15 @@ def plural(count: int, noun: str, many: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else (many or noun + 's')}"
 
 
-def process_name(pid: int | None, command: str, *facts: str) -> str:
+def process_name(pid: int | None, command: str = "", *facts: str) -> str:
     """Return how every sentence names a process: ``pid 4121 (python app.py)``.
 
-    A process without a known `pid` has its command alone. `facts` follow the command in the
-    parentheses. `command` is outside text and stays raw.
+    A process without a known `pid` has its command alone; one without a command, its pid alone.
+    `facts` follow the command in the parentheses. `command` is outside text and stays raw.
     """
-    words = ", ".join((command, *facts))
-    return f"pid {pid} ({words})" if pid else words
+    words = ", ".join((command, *facts)) if command or facts else ""
+    number = f"pid {pid}" if pid else ""
+    return f"{number} ({words})" if number and words else number or words or "unknown"
 
 
 def listed(items: Sequence[str], limit: int) -> str:

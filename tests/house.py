@@ -36,14 +36,17 @@ TASKS = (
     Task("add a source on disk", 2, r'"lmstudio"|import lmstudio\b|\.lmstudio import'),
     Task("add a record format", 2, r'"tsv"', ("sources", "catalogue", "importing", "store")),
     Task("add a check", 1, r'"ownership"|import check_ownership|\bownership\b.*import'),
-    Task(
-        "add a column", 2, r"\bfeed_forward_length\b", ("catalogue", "store", "render", "cli", "")
-    ),
+    # `license` is a column without a look of its own; sources and exports know it by themselves.
+    Task("add a column", 2, r"\blicense\b", ("catalogue", "store", "cli", "")),
     Task("add an export format", 2, r'"preset"|write_preset', ("render", "cli")),
     Task("add a command", 2, r'"forget"|import forget\b', ("cli",)),
     Task("add an option of list", 2, r'"--sort"|\bsort_keys\b', ("cli", "catalogue", "store")),
-    Task("change the default timeout", 1, r"(timeout|TIMEOUT)\b[^=\n(),]*= *\"?5(\.0|s)?\b"),
-    Task("change how a blocker is named", 1, r'f"[^"]*pid \{'),
+    Task(
+        "change the default timeout",
+        1,
+        r'DEFAULT_TIMEOUT\b[^=\n]*= *\d|timeout: (float|str)( \| None)? = "?5|timeout=5\.0',
+    ),
+    Task("change how a blocker is named", 1, r'f"pid \{[^}]*\}( \(|"( if|,))|f"pid \{[^}]*pid\}"'),
     Task("change the version of the JSON", 1, r'"format_version": *\d|FORMAT_VERSION *(:.*)?= *\d'),
 )
 

@@ -160,7 +160,8 @@ def _parameters(text: str | None) -> str | None:
     )
 
 
-# The names that each of our columns may have in another program's table; the first wins.
+# The names that our columns may have in another program's table; the first wins. A column that is
+# not here has its own name there. What only a catalogue of ours can know is never taken.
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "model_name", "display_name", "title"),
     "path": ("path", "model_path", "file_path", "local_path", "filename"),
@@ -168,7 +169,6 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "parameter_count": ("parameter_count", "n_params"),
     "size_label": ("size_label", "params", "parameter_size", "parameter_count"),
     "quantization": ("quantization", "quantization_type", "quantization_level", "quant"),
-    "file_type": ("file_type",),
     "context_length": ("context_length", "context_window", "ctx_size", "n_ctx_train"),
     "embedding_length": ("embedding_length", "embedding_size", "n_embd"),
     "block_count": ("block_count", "n_layer"),
@@ -177,14 +177,12 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "feed_forward_length": ("feed_forward_length", "ffn_dim"),
     "vocab_size": ("vocab_size", "n_vocab"),
     "file_size": ("file_size", "file_size_bytes", "size_bytes", "size"),
-    "sha256": ("sha256",),
-    "license": ("license",),
-    "parameters": ("parameters",),
     "source_id": ("id", "model_id"),
     "modified_at": ("modified_at", "modified"),
     "created_at": ("created_at", "created"),
     "updated_at": ("updated_at", "updated"),
 }
+_OURS_ALONE = frozenset({"id", "source", "locator", "type", "status", "tags", "host"})
 _FITTED = ("quantization_type", "parameter_count", "architecture", "context_window")
 """Columns that the old generation has in its table ``model_fit_params``."""
 
@@ -217,8 +215,9 @@ def expose(db: Database, *, host: str, source: str = "dashboard") -> Foreign | N
                 terms[name] = f"f.{quote_identifier(fitted[name])}"
     found = {
         column: terms[name]
-        for column, names in _NAMES.items()
-        for name in reversed(names)
+        for column in MODEL_COLUMNS
+        if column not in _OURS_ALONE
+        for name in reversed(_NAMES.get(column, (column,)))
         if name in terms
     }
     if "name" not in found and "path" not in found:

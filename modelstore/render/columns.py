@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.render.grid import Cell, Heading, shown
 from modelstore.text import human_bytes, human_context, human_count
 
@@ -96,17 +97,15 @@ def _text(human: Callable[[str], str]) -> Callable[[Any], str]:
     return lambda value: human(value) if isinstance(value, str) else str(value)
 
 
-_COLUMNS = (
+# A column that is not here is shown under its own name, numbers to the right: `_plain`.
+_SPECIAL = (
     Column("id", "ID", shrink="end", least=_SHORT_ID),
     Column("name", "NAME", shrink="middle", least=14),
-    Column("source", "SOURCE", shrink="end", least=8),
     Column("locator", "LOCATOR", shrink="middle", least=16),
     Column("path", "PATH", shrink="middle", least=16),
     Column("architecture", "ARCH", shrink="end", least=8),
-    Column("type", "TYPE", shrink="end", least=7),
-    Column("status", "STATUS", shrink="end", least=9),
     Column("parameter_count", "PARAMS", _number(human_count), right=True),
-    Column("size_label", "LABEL", shrink="end", least=6),
+    Column("size_label", "LABEL", shrink="end", least=8),
     Column("quantization", "QUANT", shrink="end", least=9),
     Column("file_type", "FTYPE", right=True),
     Column("context_length", "CTX", _number(human_context), right=True),
@@ -118,9 +117,7 @@ _COLUMNS = (
     Column("vocab_size", "VOCAB", right=True),
     Column("file_size", "SIZE", _number(human_bytes), right=True),
     Column("sha256", "SHA256", shrink="end", least=12),
-    Column("license", "LICENSE", shrink="end", least=8),
     Column("tags", "TAGS", _text(human_tags), shrink="end", least=8),
-    Column("host", "HOST", shrink="end", least=8),
     Column("parameters", "PARAMETERS", shrink="end", least=12),
     Column("source_id", "SOURCE ID", shrink="middle", least=9),
     Column("modified_at", "MODIFIED", _text(human_time)),
@@ -128,9 +125,20 @@ _COLUMNS = (
     Column("updated_at", "UPDATED", _text(human_time)),
 )
 
-COLUMNS: dict[str, Column] = {column.name: column for column in _COLUMNS}
 
-HEADED: dict[str, str] = {column.header: column.name for column in _COLUMNS}
+def _plain(name: str) -> Column:
+    """Return a column without a look of its own."""
+    header = name.replace("_", " ").upper()
+    if name in INTEGER_COLUMNS:
+        return Column(name, header, right=True)
+    return Column(name, header, shrink="end", least=8)
+
+
+_BY_NAME = {column.name: column for column in _SPECIAL}
+
+COLUMNS: dict[str, Column] = {name: _BY_NAME.get(name) or _plain(name) for name in MODEL_COLUMNS}
+
+HEADED: dict[str, str] = {column.header: column.name for column in COLUMNS.values()}
 """The column of each heading of a table."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelstore.render.grid import Cell, Grid, Heading
-from modelstore.text import human_bytes, human_seconds
+from modelstore.text import human_bytes, human_seconds, process_name
 
 if TYPE_CHECKING:
     from modelstore.database.checkpoint import Checkpoint
@@ -57,7 +57,7 @@ def blocker_grid(blockers: tuple[Blocker, ...]) -> Grid:
     """Return the processes that are in the way, one a row."""
     rows = [
         (
-            f"pid {blocker.pid}" if blocker.pid else "unknown",
+            process_name(blocker.pid),
             blocker.command,
             blocker.lock,
             "" if blocker.frame is None else f"{blocker.frame:,}",

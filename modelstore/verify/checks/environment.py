@@ -91,7 +91,7 @@ def _their_sqlite(users: tuple[User, ...]) -> Iterator[Finding]:
             "environment.other-sqlite",
             "warn",
             f"{_names(affected)} {verb} on an SQLite that {_BUG}",
-            f"pid {affected[0].pid}",
+            process_name(affected[0].pid),
             _BUG_ADVICE,
             {"pids": [user.pid for user in affected]},
         )
