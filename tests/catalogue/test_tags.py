@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstore.catalogue.tags import MAX_TAG, change_tags, check_tag, delete_models
+from modelstore.catalogue.tags import MAX_TAG, change_tags, check_tag, delete_models, tags_from_json
 from modelstore.errors import UsageError
 from tests.catalogue.making import LATER, Opened, catalogue, counts, found, table, take
 
@@ -78,3 +78,18 @@ def test_forgetting_takes_the_companions_along(opened: Opened, enforced: str) ->
     assert table(opened, "path", "model_files") == [("/m/b.gguf",)]
     assert table(opened, "locator", "model_places") == [("/m/b.gguf",)]
     assert take(opened, found("/m/a.gguf")).added == 1
+
+
+@pytest.mark.parametrize("text", ["favorite", "", "[", "7", '{"a": 1}', '"x"', "null"])
+def test_tags_that_are_no_array_count_as_one_tag(opened: Opened, text: str) -> None:
+    """Another program, or an edit by hand, left them; nothing of it is lost."""
+    opened.conn.execute("UPDATE models SET tags = ?", (text,))
+    both = ids(opened)
+    with opened.write() as db:
+        assert change_tags(db, both[:1], add=["big"], now=LATER) == 1
+    item = found("/m/b.gguf", tags=("big",))
+    assert counts(take(opened, item, tags=("new",))) == (0, 1, 0)
+    assert {frozenset(tags_from_json(str(row[0]))) for row in table(opened, "tags")} == {
+        frozenset((text, "big")),
+        frozenset((text, "big", "new")),
+    }
