@@ -12,16 +12,18 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """One command line that writes, and what it is to bring.
+    """One command line that writes, and the rows that it brings, in every table.
 
-    `names` are what shows in the catalogue of each model it brings. A load that comes `in_batches`
-    may be there in part when it was interrupted; another is there wholly or not at all.
+    `names` are those of `oracle.Found`. A load that comes `in_batches` may be there in part when it
+    was interrupted, but its `root` is there only with all of it; any other load is there wholly or
+    not at all, whatever the table.
     """
 
     arguments: tuple[str, ...]
     names: frozenset[str] = frozenset()
     stdin: Path | None = None
     in_batches: bool = False
+    root: str | None = None
 
     def is_whole(self, names: frozenset[str]) -> bool:
         """Whether all of it is there."""
@@ -29,7 +31,9 @@ class Load:
 
     def is_torn(self, names: frozenset[str]) -> bool:
         """Whether a part of it is there that may not be there alone."""
-        return not self.in_batches and bool(self.names & names) and not self.is_whole(names)
+        if self.is_whole(names):
+            return False
+        return self.root in names if self.in_batches else bool(self.names & names)
 
 
 def jsonl(path: Path, prefix: str, count: int, *, piped: bool = False) -> Load:
@@ -63,7 +67,29 @@ def directory(path: Path, prefix: str, count: int) -> Load:
     names = [f"{prefix}-{number}.gguf" for number in range(count)]
     for name in names:
         (path / name).write_bytes(_gguf(name.removesuffix(".gguf")))
-    return Load(arguments=("import", str(path)), names=frozenset(names), in_batches=True)
+    root = f"roots:{path.resolve()}"
+    names += [root, *(f"model_files:{(path / name).resolve()}" for name in names)]
+    return Load(arguments=("import", str(path)), names=frozenset(names), in_batches=True, root=root)
+
+
+def gguf(path: Path) -> Load:
+    """Return the import of one GGUF file: a row in each table of the catalogue."""
+    path.write_bytes(_gguf(path.stem))
+    file = path.resolve()
+    rows = (f"{table}:{file}" for table in ("model_files", "model_places", "roots"))
+    return Load(arguments=("import", str(path)), names=frozenset((path.name, *rows)))
+
+
+def preset(path: Path, prefix: str, count: int) -> Load:
+    """Return the import of a llama-server preset of several models, each in a place."""
+    names = [f"{prefix}-{number}" for number in range(count)]
+    path.write_text("".join(f"[{name}]\nhf-repo = org/{name}-GGUF:Q8_0\n" for name in names))
+    file = path.resolve()
+    places = (f"model_places:{file}#{name}" for name in names)
+    return Load(
+        arguments=("import", str(path), "--from", "preset"),
+        names=frozenset((*names, *places, f"roots:{file}")),
+    )
 
 
 def _record(name: str) -> dict[str, object]:
@@ -99,6 +125,10 @@ MAKERS: dict[str, Maker] = {
     "jsonl": lambda place, rng: jsonl(place / "load.jsonl", "New", _size(rng)),
     "json": lambda place, rng: json_array(place / "load.json", "New", _size(rng)),
     "csv": lambda place, rng: csv(place / "load.csv", "New", _size(rng)),
+    "gguf": lambda place, _: gguf(place / f"One-{place.name}.gguf"),
+    "preset": lambda place, rng: preset(
+        place / "load.ini", f"Preset-{place.name}", rng.choice((1, 40))
+    ),
     "directory": lambda place, rng: directory(place / "load", "New", rng.choice((1, 5, 40))),
     "large": lambda place, rng: jsonl(place / "load.jsonl", "New", rng.choice((2000, 5000))),
     "batches": lambda place, _: directory(place / "load", "New", 1100),

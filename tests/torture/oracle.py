@@ -23,7 +23,9 @@ class Found:
     """What a database holds. `trouble` says why it could not be read, or is malformed."""
 
     trouble: str | None = None
-    names: frozenset[str] = frozenset()  # of models, and the base names of their paths
+    names: frozenset[str] = frozenset()
+    """Names of models, base names of their paths, and ``table:key`` for rows that belong to them:
+    ``model_files:PATH``, ``model_places:LOCATOR``, ``roots:ROOT``."""
     torn: int = 0  # models that name a file, without a row of that file
     digest: str = ""  # of the schema and all rows
 
@@ -82,6 +84,9 @@ def _contents(conn: sqlite3.Connection) -> Found:
     if "models" in tables:
         for name, path in conn.execute("SELECT name, path FROM models"):
             names.update(filter(None, (name, path and os.path.basename(path))))
+    for table, key in _COMPANIONS.items():
+        if table in tables:
+            names.update(f"{table}:{row[0]}" for row in conn.execute(f"SELECT {key} FROM {table}"))
     if "model_files" in tables:
         (torn,) = conn.execute(
             "SELECT count(*) FROM models WHERE path IS NOT NULL AND source = 'gguf' "
@@ -89,6 +94,8 @@ def _contents(conn: sqlite3.Connection) -> Found:
         ).fetchone()
     return Found(None, frozenset(names), torn, digest.hexdigest())
 
+
+_COMPANIONS = {"model_files": "path", "model_places": "locator", "roots": "root"}
 
 _COMPANION = """
 import ctypes, os, sqlite3, sys

@@ -1,7 +1,8 @@
 """Power loss: what the disk may hold is built from a recording of every write and sync.
 
 Each image opens, is sound, and is one of the states that the recorded run went through, not older
-than the last one that was acknowledged; after exit 0, that holds of the main file alone.
+than the last one that was acknowledged; after exit 0, that holds of the main file alone. No image
+has an import of one file in part.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def _cut(
         for image in disk.images(rng, _IMAGES):
             bench.images += 1
             yield from _wrong(judge.look(image), allowed, where)
+            yield from _torn(judge.look(image), recording, where)
             if program == "modelstore" and rng.randrange(_LOOKS) == 0:
                 bench.opened += 1
                 there = judge.write(image, _noise(rng))
@@ -182,6 +184,11 @@ def _wrong(found: Found, allowed: set[str], where: str) -> Iterator[str]:
         yield f"{where}: {found.trouble}"
     elif found.digest not in allowed:
         yield f"{where}: it is none of the states since the last acknowledgement"
+
+
+def _torn(found: Found, recording: Recording, where: str) -> Iterator[str]:
+    if any(load.is_torn(found.names) for load in recording.loads):
+        yield f"{where}: an import of one file is there in part"
 
 
 def _noise(rng: random.Random) -> bytes | None:

@@ -38,6 +38,7 @@ class State:
 class Recording:
     steps: list[Step]
     records: list[Record]
+    loads: tuple[Load, ...] = ()  # imports whose rows nothing else in the run touches
     states: list[State] = field(default_factory=list)
 
 
@@ -68,6 +69,7 @@ class Recorder:
         self.log = Log(directory / "log")
         self.control = Control(directory / "control", self.database, servers.program.scratch)
         self.steps: list[Step] = []
+        self.loads: list[Load] = []
 
     def run(self, load: Load) -> Outcome:
         arguments = (*load.arguments, "--db", self.database, "--timeout", "0.1")
@@ -104,13 +106,13 @@ def record_run(servers: Servers, directory: Path, rng: random.Random, script: Sc
     preload = {"LD_PRELOAD": str(shim.compiled())}
     with Companion((str(recorder.control.path), str(recorder.log.path)), preload) as companion:
         script(recorder, companion, rng)
-    return Recording(recorder.steps, list(recorder.log.records()))
+    return Recording(recorder.steps, list(recorder.log.records()), tuple(recorder.loads))
 
 
 def script(recorder: Recorder, companion: Companion, rng: random.Random) -> None:
     """Import this and that, with other commands, another writer and a reader in between."""
     place = recorder.directory
-    kinds = rng.choices(("stdin", "jsonl", "csv", "json", "directory"), k=3)
+    kinds = rng.choices(("stdin", "jsonl", "csv", "json", "gguf", "preset", "directory"), k=4)
     made = []
     reading = False
     for number, kind in enumerate(kinds):
@@ -118,6 +120,8 @@ def script(recorder: Recorder, companion: Companion, rng: random.Random) -> None
         load = loads.MAKERS[kind](place / str(number), rng)
         pending = ("--allow-pending",) if rng.random() < 0.2 else ()
         made.append(Load(arguments=(*load.arguments, *pending), stdin=load.stdin))
+        if kind in {"gguf", "preset"}:
+            recorder.loads.append(load)
         recorder.run(made[-1])
         for _ in range(rng.randint(1, 2)):
             verb = rng.choice(_VERBS)

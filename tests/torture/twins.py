@@ -15,6 +15,7 @@ from contextlib import suppress
 from modelstore.database.sqlite import sqlite3
 
 Names = list[str]
+"""The names of the models, and last the path of the file that they come from."""
 
 _left_open: list[sqlite3.Connection] = []  # what is closed would be folded
 
@@ -24,7 +25,7 @@ def _arguments(arguments: list[str]) -> tuple[Names, str]:
     if arguments[0] != "import":
         return [], database
     with open(arguments[1], encoding="utf-8") as lines:
-        return [json.loads(line)["name"] for line in lines], database
+        return [*(json.loads(line)["name"] for line in lines), arguments[1]], database
 
 
 def _open(
@@ -35,12 +36,17 @@ def _open(
     conn.execute(f"PRAGMA synchronous = {synchronous}")
     conn.execute("PRAGMA wal_autocheckpoint = 0")
     conn.execute("CREATE TABLE IF NOT EXISTS models (name TEXT, path TEXT)")
+    conn.execute("CREATE TABLE IF NOT EXISTS roots (root TEXT)")
     return conn
 
 
 def _insert(conn: sqlite3.Connection, names: Names) -> None:
+    if not names:
+        return
+    *models, root = names
     conn.execute("BEGIN IMMEDIATE")
-    conn.executemany("INSERT INTO models (name) VALUES (?)", [(name,) for name in names])
+    conn.executemany("INSERT INTO models (name) VALUES (?)", [(name,) for name in models])
+    conn.execute("INSERT INTO roots VALUES (?)", (root,))
     conn.execute("COMMIT")
 
 
@@ -56,10 +62,22 @@ def honest(arguments: list[str]) -> int:
 
 def row_by_row(arguments: list[str]) -> int:
     """Commit each row by itself: a killed import is there in part."""
-    names, database = _arguments(arguments)
+    (*models, root), database = _arguments(arguments)
     conn = _open(database)
-    for name in names:
-        _insert(conn, [name])
+    for name in models:
+        _insert(conn, [name, root])
+    conn.close()
+    return 0
+
+
+def root_later(arguments: list[str]) -> int:
+    """Commit the models, and then the record of the file that they come from."""
+    (*models, root), database = _arguments(arguments)
+    conn = _open(database)
+    conn.execute("BEGIN IMMEDIATE")
+    conn.executemany("INSERT INTO models (name) VALUES (?)", [(name,) for name in models])
+    conn.execute("COMMIT")
+    conn.execute("INSERT INTO roots VALUES (?)", (root,))
     conn.close()
     return 0
 
@@ -163,6 +181,7 @@ def trusts_the_second_sync(arguments: list[str]) -> int:
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "honest": honest,
     "row-by-row": row_by_row,
+    "root-later": root_later,
     "says-so-first": says_so_first,
     "never-checkpoints": never_checkpoints,
     "no-journal": no_journal,
