@@ -6,6 +6,8 @@ From the ground up; each module imports only from those above it:
   its errors mean; ``sqlite_text``: text and numbers that SQLite cannot hold as they are;
 - ``handle``: the sqlite-utils handle that the program passes around, and its pragmas;
 - ``files``: sync, hold and copy the files; ``filesystem``: mounts and owners that endanger a log;
+- ``holders``: the processes that have a database open, and what is wrong with their files and
+  locks;
 - ``foreign_log``: whether a log belongs to the database beside it; ``probe``: the raw look before
   SQLite comes near the files, and the one place that says why a log must not be folded;
 - ``ledger``: true counts of frames; ``checkpoint``: the result of a fold and its exit code;

@@ -19,7 +19,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from modelstore.wal.format import LOCK_NAMES, LOCK_OFFSET
-from modelstore.wal.processes import Process, describe_process, descriptor_infos
+from modelstore.wal.processes import (
+    Process,
+    describe_process,
+    descriptor_infos,
+    sees_all_processes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +42,7 @@ _LINE = re.compile(
 _DESCRIPTION = "OFDLCK"  # the kind of a lock that an open file description holds, not a process
 _F_OFD_GETLK = 36
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock on Linux: type, whence, start, length, pid
-_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
+
 
 _NOT_LINUX = "this system does not tell which process holds a lock"
 _NO_TABLE = "/proc/locks cannot be read, so only one holder of each lock is shown"
@@ -73,7 +78,7 @@ def read_lock_table(fd: int, path: str = "/proc/locks") -> list[KernelLock] | No
     """
     try:
         with open(path, "rb") as table:
-            found = _parse_locks(table, os.fstat(fd))
+            found = parse_locks(table, os.fstat(fd))
     except OSError:
         return None
     certain = [lock for lock in found if lock.on_device]
@@ -89,7 +94,7 @@ def read_description_locks(fd: int) -> list[KernelLock]:
     status = os.fstat(fd)
     found: list[KernelLock] = []
     for pid, lines in descriptor_infos(status):
-        locks = _parse_locks([line for line in lines if line.startswith(b"lock:")], status)
+        locks = parse_locks([line for line in lines if line.startswith(b"lock:")], status)
         found += [replace(lock, pid=pid) for lock in locks if lock.kind == _DESCRIPTION]
     return found
 
@@ -122,7 +127,8 @@ def conflicting_lock(fd: int, byte: int) -> KernelLock | None:
     return None
 
 
-def _parse_locks(lines: Iterable[bytes], status: os.stat_result) -> list[KernelLock]:
+def parse_locks(lines: Iterable[bytes], status: os.stat_result) -> list[KernelLock]:
+    """Return the locks on the file with this ``stat``; lines of /proc/locks or of an fdinfo."""
     needle = b":%d " % status.st_ino
     found: list[KernelLock] = []
     for line in lines:
@@ -195,7 +201,7 @@ def read_locks(shm_fd: int) -> LockReport:
         return LockReport((), complete=False, note=_NOT_LINUX)
     table = read_lock_table(shm_fd)
     notes = [_NO_TABLE] if table is None else []
-    if not _is_in_initial_namespace():
+    if not sees_all_processes():
         notes.append(_CONTAINED)
     found: list[LockHolder] = []
     owned: list[KernelLock] | None = None
@@ -257,13 +263,6 @@ def _holder(name: str, lock: KernelLock, process: Process) -> LockHolder:
         user=process.user,
         kind=lock.kind,
     )
-
-
-def _is_in_initial_namespace() -> bool:
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
-    except OSError:
-        return False
 
 
 # -- blockers ------------------------------------------------------------------------------------

@@ -1,0 +1,464 @@
+"""Processes that have a database open, or had it open before its files were deleted or replaced.
+
+A path can look perfectly clean while a process commits into a log that has no name any more: only
+the descriptors of processes tell. `look_at_holders` reads the kernel's tables, and never opens a
+file of the database: closing it would drop the locks of this process on it
+(sqlite.org/howtocorrupt.html, section 2.2). Only Linux tells.
+
+A process belongs to a database if it has a file open that is the one at the path, by inode, or
+that the kernel still shows by that path. If it has the database open under another name, its log
+and index have that name too. SQLite opens its files for writing, so a descriptor that only reads
+is a backup or a look like ours, and proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from modelstore.wal.format import LOCK_OFFSET
+from modelstore.wal.locks import parse_locks
+from modelstore.wal.processes import (
+    Descriptor,
+    command_name,
+    describe_process,
+    descriptor_info,
+    is_kernel_thread,
+    open_files,
+    parent_of,
+    process_ids,
+    sees_all_processes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from modelstore.wal.locks import KernelLock
+    from modelstore.wal.processes import Process
+
+_DELETED = " (deleted)"
+_DMS = LOCK_OFFSET + 8  # the dead man's switch: everybody attached holds it (walformat.html)
+_READ_LOCKS = range(LOCK_OFFSET + 3, LOCK_OFFSET + 8)
+PENDING_BYTE = 0x40000000  # sqlite.org/lockingv3.html
+SHARED_FIRST, SHARED_SIZE = PENDING_BYTE + 2, 510
+_LOOK_AGAIN = 0.01  # seconds; SQLite has a file open without its lock for microseconds
+_LOOK_AGAIN_REPLICA = 0.05  # seconds; Litestream gives its read lock up while it checkpoints
+_ANCESTORS = 32  # processes; a bound for a table that changes while it is read
+
+
+class Role(StrEnum):
+    """The part that a file plays for a database."""
+
+    DATABASE = "database"
+    LOG = "log"
+    INDEX = "index"
+    JOURNAL = "journal"
+
+    @property
+    def suffix(self) -> str:
+        """The text that its name adds to the database's."""
+        return _SUFFIXES[self]
+
+
+_SUFFIXES = {Role.DATABASE: "", Role.LOG: "-wal", Role.INDEX: "-shm", Role.JOURNAL: "-journal"}
+
+
+class HolderProblem(StrEnum):
+    """A reason why a living process makes a fold dangerous; the value is a stable code."""
+
+    OTHER_DATABASE = "other-database"
+    """It uses a database that is no longer, or not, the one at the path."""
+    OTHER_LOG = "other-log"
+    """It uses a log that is no longer, or not, the one at the path."""
+    OTHER_INDEX = "other-index"
+    """It uses a wal-index that is no longer, or not, the one at the path."""
+    OTHER_NAME = "other-name"
+    """It uses the database under another name, beside which it keeps another log."""
+    OTHER_MOUNT = "other-mount"
+    """As other-name, in a mount namespace of its own: a file mounted into a container."""
+    NO_LOCKS = "no-locks"
+    """It has the log or a journal open without the locks that SQLite would hold."""
+    EXCLUSIVE = "exclusive"
+    """It keeps the database locked for itself alone, and its index in its own memory."""
+    REPLICA_LOCK = "replica-lock"
+    """It is a Litestream that has lost the read lock on which its copy depends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenFile:
+    """A file that a process has open. `name` is outside text, as the kernel shows it.
+
+    `size` is in bytes. `is_current` is True for the file that the path names now. `locks` are those
+    that were taken through this descriptor.
+    """
+
+    role: Role
+    descriptor: int
+    name: str
+    identity: tuple[int, int]
+    size: int
+    is_deleted: bool
+    is_current: bool
+    is_writable: bool
+    locks: tuple[KernelLock, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A process and its files of one database. `command` is outside text.
+
+    `started` is the start of the process in seconds since the epoch; no table tells since when a
+    lock is held. `base` is the name by which it knows the database.
+    """
+
+    pid: int
+    command: str
+    user: int | None
+    started: float | None
+    is_stopped: bool
+    base: str
+    files: tuple[OpenFile, ...]
+    problems: tuple[HolderProblem, ...] = ()
+
+    def of(self, role: Role) -> tuple[OpenFile, ...]:
+        """Return its files of one role."""
+        return tuple(file for file in self.files if file.role is role)
+
+    @property
+    def is_user(self) -> bool:
+        """True if it has a file open for writing, as SQLite does."""
+        return any(file.is_writable for file in self.files)
+
+    @property
+    def is_attached(self) -> bool:
+        """True if it holds the lock of everybody who has the log open."""
+        return any(_has_lock(file, _DMS) for file in self.of(Role.INDEX))
+
+    def locks_database(self, *, exclusively: bool = False) -> bool:
+        """Tell whether it holds a lock on the database file."""
+        return any(
+            lock.end >= PENDING_BYTE and (lock.exclusive or not exclusively) and not lock.waiting
+            for file in self.of(Role.DATABASE)
+            for lock in file.locks
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """The processes found; `note` gives the reason if there may be more than these."""
+
+    path: str
+    holders: tuple[Holder, ...]
+    complete: bool
+    note: str | None = None
+
+    @property
+    def troubled(self) -> tuple[Holder, ...]:
+        """The processes that make a fold dangerous."""
+        return tuple(holder for holder in self.holders if holder.problems)
+
+    @property
+    def users(self) -> tuple[Holder, ...]:
+        """The processes that use the database as SQLite does."""
+        return tuple(holder for holder in self.holders if holder.is_user)
+
+
+def look_at_holders(path: str, *, certain: bool = True) -> Holders:
+    """Return the other processes that have a database open; `path` is its real path.
+
+    Takes 2 to 3 microseconds for each descriptor on the machine. A problem counts only if a second
+    look sees it too, unless not `certain`: a process may be between an open and its lock.
+    """
+    if not sys.platform.startswith("linux"):
+        return Holders(path, (), complete=False, note="this system does not tell who has it open")
+    look = _Look(path)
+    found, hidden = look.at(process_ids())
+    if certain:
+        found = _confirmed(look, found)
+    notes = []
+    if hidden:
+        notes.append(f"the open files of {hidden:,} processes may not be seen by this user")
+    if not sees_all_processes():
+        notes.append("processes outside this container may have it open")
+    return Holders(path, tuple(found), complete=not notes, note="; ".join(notes) or None)
+
+
+def _confirmed(look: _Look, found: list[Holder]) -> list[Holder]:
+    """Return `found` with the problems alone that another look sees as well."""
+    troubled = [holder for holder in found if holder.problems]
+    if not troubled:
+        return found
+    is_replica = any(HolderProblem.REPLICA_LOCK in holder.problems for holder in troubled)
+    time.sleep(_LOOK_AGAIN_REPLICA if is_replica else _LOOK_AGAIN)
+    again = {holder.pid: holder for holder in _Look(look.path).at(h.pid for h in troubled)[0]}
+    confirmed = []
+    for holder in found:
+        if not holder.problems:
+            confirmed.append(holder)
+        elif holder.pid in again:
+            later = again[holder.pid]
+            both = tuple(one for one in later.problems if one in holder.problems)
+            confirmed.append(replace(later, problems=both))
+    return confirmed
+
+
+class _Look:
+    """One look at the processes, from the files that the path names at this moment."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._names = {path + role.suffix: role for role in Role}
+        self._current: dict[tuple[int, int], Role] = {}
+        for name, role in self._names.items():
+            try:
+                status = os.stat(name)
+            except OSError:
+                continue
+            self._current[status.st_dev, status.st_ino] = role
+        self._mounts = _namespace("self", "mnt")
+
+    def at(self, pids: Iterable[int]) -> tuple[list[Holder], int]:
+        """Return the holders among some processes, and how many processes hide their files."""
+        found, hidden = [], 0
+        me = os.getpid()
+        for pid in pids:
+            if pid == me:
+                continue
+            descriptors = open_files(pid)
+            if descriptors is None:
+                hidden += not is_kernel_thread(pid)
+            elif descriptors:
+                holder = self._holder(pid, descriptors)
+                if holder is not None:
+                    found.append(holder)
+        return _without_heirs(found), hidden
+
+    def _holder(self, pid: int, descriptors: list[Descriptor]) -> Holder | None:
+        if not any(self._is_ours(descriptor) for descriptor in descriptors):
+            return None
+        base = self._base(descriptors)
+        files = [
+            self._file(descriptor, role) for descriptor, role in self._roles(pid, base, descriptors)
+        ]
+        if not files:
+            return None
+        holder = _new_holder(describe_process(pid), pid, base, tuple(files))
+        return replace(holder, problems=tuple(self._problems(holder)))
+
+    def _roles(
+        self, pid: int, base: str, descriptors: list[Descriptor]
+    ) -> list[tuple[Descriptor, Role]]:
+        """Return the descriptors on files of the database, with the part that each file plays."""
+        roles = {base + role.suffix: role for role in Role} if base != self.path else {}
+        found = []
+        for descriptor in descriptors:
+            role = self._current.get(_identity(descriptor)) or self._named(pid, descriptor)
+            role = role or roles.get(_plain_name(descriptor))
+            if role is not None:
+                found.append((descriptor, role))
+        if found and not any(role is Role.LOG for _, role in found):
+            found += _orphans(descriptors)
+        return found
+
+    def _is_ours(self, descriptor: Descriptor) -> bool:
+        return _identity(descriptor) in self._current or _plain_name(descriptor) in self._names
+
+    def _named(self, pid: int, descriptor: Descriptor) -> Role | None:
+        """Return the role of a file that had one of our names, in our own directory."""
+        role = self._names.get(_plain_name(descriptor))
+        return role if role is not None and self._shares_directory(pid, self.path) else None
+
+    def _shares_directory(self, pid: int, name: str) -> bool:
+        """Tell whether a name in the eyes of a process lies in the directory of our path."""
+        ours = os.path.dirname(self.path)
+        theirs = os.path.dirname(name)
+        if theirs == ours and _namespace(str(pid), "mnt") == self._mounts:
+            return True
+        try:
+            return os.path.samestat(os.stat(f"/proc/{pid}/root{theirs}"), os.stat(ours))
+        except OSError:
+            return False
+
+    def _base(self, descriptors: list[Descriptor]) -> str:
+        """Return the name by which a process knows the database."""
+        names = [
+            _plain_name(descriptor)
+            for descriptor in descriptors
+            if self._current.get(_identity(descriptor)) is Role.DATABASE
+        ]
+        return self.path if self.path in names or not names else names[0]
+
+    def _file(self, descriptor: Descriptor, role: Role) -> OpenFile:
+        lines = descriptor_info(descriptor.pid, descriptor.number)
+        locks = parse_locks(
+            [line for line in lines if line.startswith(b"lock:")], descriptor.status
+        )
+        return OpenFile(
+            role=role,
+            descriptor=descriptor.number,
+            name=descriptor.target,
+            identity=_identity(descriptor),
+            size=descriptor.status.st_size,
+            is_deleted=_is_deleted(descriptor),
+            is_current=_identity(descriptor) in self._current,
+            is_writable=_opened_to_write(lines),
+            locks=tuple(locks),
+        )
+
+    # -- problems --------------------------------------------------------------------------------
+
+    def _problems(self, holder: Holder) -> Iterator[HolderProblem]:
+        """Yield the contradictions between a process and the files at the path."""
+        if not holder.is_user:
+            return
+        others = {file.role for file in holder.files if not file.is_current}
+        if Role.DATABASE in others:
+            yield HolderProblem.OTHER_DATABASE
+        elif self._has_other_name(holder):
+            mounts = _namespace(str(holder.pid), "mnt")
+            yield (
+                HolderProblem.OTHER_NAME if mounts == self._mounts else HolderProblem.OTHER_MOUNT
+            )
+        if Role.LOG in others:
+            yield HolderProblem.OTHER_LOG
+        if Role.INDEX in others:
+            yield HolderProblem.OTHER_INDEX
+        if not others:
+            yield from _lock_problems(holder, self.path)
+
+    def _has_other_name(self, holder: Holder) -> bool:
+        """Tell whether a process has the database at another name, and not our log."""
+        is_same = os.path.basename(holder.base) == os.path.basename(self.path)
+        if holder.base == self.path or any(file.is_current for file in holder.of(Role.LOG)):
+            return False
+        return not (is_same and self._shares_directory(holder.pid, holder.base))
+
+
+def _lock_problems(holder: Holder, path: str) -> Iterator[HolderProblem]:
+    """Yield what is wrong with the locks of a process that has the files at the path open."""
+    if not any(file.is_writable for file in (*holder.of(Role.LOG), *holder.of(Role.INDEX))):
+        # A journal is open as long as a transaction holds the database reserved, and no longer.
+        has_journal = any(file.is_writable for file in holder.of(Role.JOURNAL))
+        if has_journal and not holder.locks_database():
+            yield HolderProblem.NO_LOCKS
+        return
+    if holder.is_attached:
+        if _is_litestream(holder, path) and not _has_read_lock(holder):
+            yield HolderProblem.REPLICA_LOCK
+    elif not holder.of(Role.INDEX) and holder.locks_database():
+        yield HolderProblem.EXCLUSIVE
+    else:
+        yield HolderProblem.NO_LOCKS
+
+
+def _has_lock(file: OpenFile, byte: int) -> bool:
+    return any(lock.start <= byte <= lock.end and not lock.waiting for lock in file.locks)
+
+
+def _has_read_lock(holder: Holder) -> bool:
+    return any(_has_lock(file, byte) for file in holder.of(Role.INDEX) for byte in _READ_LOCKS)
+
+
+def _is_litestream(holder: Holder, path: str) -> bool:
+    """Tell whether a process replicates this database: it keeps a directory beside it.
+
+    Litestream holds a read lock from its first sync on: frames that it has not copied must stay.
+    """
+    directory, name = os.path.split(path)
+    shadow = os.path.join(directory, f".{name}-litestream")
+    return command_name(holder.pid) == "litestream" and os.path.isdir(shadow)
+
+
+def _without_heirs(found: list[Holder]) -> list[Holder]:
+    """Take the reproach of missing locks from a process that inherited its descriptors.
+
+    A fork has its parent's descriptors and none of its locks. While the parent lives and holds
+    them, the files are guarded.
+    """
+    attached = {holder.pid: holder for holder in found if holder.is_attached}
+    result = []
+    for holder in found:
+        if HolderProblem.NO_LOCKS in holder.problems and any(
+            _has_same_descriptors(holder, attached[pid])
+            for pid in _ancestors(holder.pid)
+            if pid in attached
+        ):
+            holder = replace(holder, problems=())  # noqa: PLW2901 - the one that is kept
+        result.append(holder)
+    return result
+
+
+def _has_same_descriptors(heir: Holder, parent: Holder) -> bool:
+    theirs = {(file.descriptor, file.identity) for file in parent.files}
+    return all((file.descriptor, file.identity) in theirs for file in heir.files)
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    for _ in range(_ANCESTORS):
+        parent = parent_of(pid)
+        if not parent:
+            return
+        yield parent
+        pid = parent
+
+
+def _new_holder(process: Process, pid: int, base: str, files: tuple[OpenFile, ...]) -> Holder:
+    return Holder(
+        pid=pid,
+        command=process.command,
+        user=process.user,
+        started=process.since,
+        is_stopped=process.is_stopped,
+        base=base,
+        files=files,
+    )
+
+
+def _identity(descriptor: Descriptor) -> tuple[int, int]:
+    return descriptor.status.st_dev, descriptor.status.st_ino
+
+
+def _plain_name(descriptor: Descriptor) -> str:
+    """Return the name of a file without the kernel's mark, which may be part of a real name."""
+    target = descriptor.target
+    return target.removesuffix(_DELETED) if _is_deleted(descriptor) else target
+
+
+def _is_deleted(descriptor: Descriptor) -> bool:
+    if not descriptor.target.endswith(_DELETED):
+        return False
+    try:
+        return not os.path.samestat(os.stat(descriptor.target), descriptor.status)
+    except OSError:
+        return True
+
+
+def _orphans(descriptors: list[Descriptor]) -> Iterator[tuple[Descriptor, Role]]:
+    """Yield logs and indexes whose own database the process does not have open.
+
+    The database was renamed: its log and index keep the old name.
+    """
+    known = {_plain_name(descriptor) for descriptor in descriptors}
+    for descriptor in descriptors:
+        name = _plain_name(descriptor)
+        for role in (Role.LOG, Role.INDEX):
+            if name.endswith(role.suffix) and name.removesuffix(role.suffix) not in known:
+                yield descriptor, role
+
+
+def _opened_to_write(lines: list[bytes]) -> bool:
+    for line in lines:
+        if line.startswith(b"flags:"):
+            return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
+
+
+def _namespace(pid: str, kind: str) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return None

@@ -1,0 +1,125 @@
+"""Real processes whose files are looked at from outside, through the kernel's tables alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelstore.database.holders import HolderProblem, Role, look_at_holders
+from tests.database.situations import HARMFUL, INSERT, SETUP, WAL, LiveApp, Situation
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+
+
+@pytest.mark.parametrize("situation", HARMFUL, ids=lambda situation: situation.name)
+def test_sees_what_a_process_uses(situation: Situation, tmp_path: Path) -> None:
+    if not all(map(shutil.which, situation.needs)) or (situation.needs and os.geteuid()):
+        pytest.skip("needs unshare, and root")
+    app, path = situation.make(tmp_path)
+    with app:
+        found = look_at_holders(str(path))
+        assert [holder.pid for holder in found.troubled] == [app.pid]
+        assert set(found.troubled[0].problems) == situation.problems
+
+
+def test_finds_nothing_wrong_with_users_that_lock(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with LiveApp.start(path) as writer, LiveApp.start(path, "BEGIN", "SELECT * FROM t") as reader:
+        writer.do(INSERT)
+        found = look_at_holders(str(path))
+        assert not found.troubled
+        assert {holder.pid for holder in found.users} == {writer.pid, reader.pid}
+        assert all(holder.is_attached for holder in found.users)
+
+
+def test_deleted_file_keeps_size_and_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with LiveApp.start(path) as app:
+        size = os.path.getsize(f"{path}-wal")
+        content = Path(f"{path}-wal").read_bytes()
+        os.remove(f"{path}-wal")
+        (holder,) = look_at_holders(str(path)).troubled
+        (log,) = holder.of(Role.LOG)
+        assert (log.is_deleted, log.is_current, log.size) == (True, False, size)
+        assert Path(f"/proc/{app.pid}/fd/{log.descriptor}").read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["new\nline.db", "back\\slash.db", "x (deleted)", "é\udcff.db"])
+def test_strange_names_match_as_the_kernel_shows_them(name: str, tmp_path: Path) -> None:
+    path = os.path.join(tmp_path, name)
+    with LiveApp.start(tmp_path / "plain.db") as app:
+        for suffix in ("", "-wal", "-shm"):
+            os.rename(f"{tmp_path}/plain.db{suffix}", f"{path}{suffix}")
+        assert not look_at_holders(path).troubled
+        os.remove(f"{path}-wal")
+        found = look_at_holders(path)
+        assert [holder.pid for holder in found.troubled] == [app.pid]
+        assert found.troubled[0].problems == (HolderProblem.OTHER_LOG,)
+
+
+def test_readers_of_raw_bytes_are_no_users(tmp_path: Path) -> None:
+    """A backup that reads a log which its owner then removes holds nothing of worth."""
+    path = tmp_path / "app.db"
+    with LiveApp.start(path) as app, LiveApp.start(tmp_path / "own.db") as backup:
+        backup.do(f"py:kept = [open({str(path)!r} + end, 'rb') for end in ('', '-wal', '-shm')]")
+        app.end("close")
+        found = look_at_holders(str(path))
+        assert not found.troubled
+        assert not found.users
+
+
+def test_fork_that_inherits_descriptors_is_no_stranger(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    fork = "py:child = os.fork()\nif not child:\n  import time; time.sleep(60); os._exit(0)"
+    with LiveApp.start(path, *SETUP, fork) as app:
+        assert not look_at_holders(str(path)).troubled
+        app.do("py:import signal; os.kill(child, signal.SIGKILL); os.waitpid(child, 0)")
+
+
+def test_other_databases_of_the_same_name_are_not_ours(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with LiveApp.start(tmp_path / "one" / "app.db"), LiveApp.start(tmp_path / "two/app.db") as two:
+        os.remove(tmp_path / "one" / "app.db-wal")
+        found = look_at_holders(str(tmp_path / "two" / "app.db"))
+        assert not found.troubled
+        assert [holder.pid for holder in found.users] == [two.pid]
+
+
+def test_stopped_process_is_called_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with LiveApp.start(path) as app:
+        os.kill(app.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, app.pid, os.WSTOPPED | os.WNOWAIT)
+        (holder,) = look_at_holders(str(path)).users
+        assert holder.is_stopped
+
+
+def test_litestream_without_its_read_lock(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    rename = "py:open('/proc/self/comm', 'w').write('litestream')"
+    with LiveApp.start(path, *SETUP, rename) as replica:
+        assert not look_at_holders(str(path)).troubled  # it does not replicate this database
+        (tmp_path / ".app.db-litestream").mkdir()
+        (holder,) = look_at_holders(str(path)).troubled
+        assert holder.problems == (HolderProblem.REPLICA_LOCK,)
+        replica.do("BEGIN")
+        replica.do("SELECT * FROM t")
+        assert not look_at_holders(str(path)).troubled
+
+
+def test_locks_of_a_process_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with LiveApp.start(path, *WAL, "BEGIN EXCLUSIVE") as app:
+        (holder,) = look_at_holders(str(path)).users
+        assert holder.locks_database()
+        assert not holder.locks_database(exclusively=True)
+        app.do("ROLLBACK")
+    with LiveApp.start(tmp_path / "old.db", "CREATE TABLE t (x)", "BEGIN EXCLUSIVE"):
+        (holder,) = look_at_holders(str(tmp_path / "old.db")).users
+        assert holder.locks_database(exclusively=True)
