@@ -235,7 +235,7 @@ def _found(
         or naming.size_label(stem)
         or naming.size_label(origin.name or ""),
         "file_type": file_type,
-        "quantization": quantization_name(file_type, types) or naming.encoding(stem),
+        "quantization": quantization_name(file_type, types, _label(stem, origin)),
         "license": text_or_none(metadata.get("general.license")),
         **_columns(metadata, prefixes),
     }
@@ -245,6 +245,11 @@ def _found(
         facts["big_endian"] = headers[0].big_endian or None
     weights = [shard.file for shard in shards]
     return build_found(files, weights, columns, facts, faults, origin, context)
+
+
+def _label(stem: str, origin: Origin) -> str | None:
+    """Return the quantization that a file's name, or else a store's tag of it, ends with."""
+    return naming.encoding(stem) or naming.encoding((origin.name or "").rpartition(":")[2])
 
 
 def _facts(metadata: Mapping[str, Value], prefixes: tuple[str, ...]) -> dict[str, object]:

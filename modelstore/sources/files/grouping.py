@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.sources.files import naming
 from modelstore.sources.files.gguf_model import describe_gguf
+from modelstore.sources.files.packing import QUANTIZER_FILES
 from modelstore.sources.files.safetensors_model import describe_safetensors
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def is_relevant(name: str) -> bool:
     lower = name.lower()
     return not name.startswith("._") and (  # macOS writes ._NAME beside a file on other disks
         lower.endswith((".gguf", ".safetensors", INDEX_SUFFIX))
-        or name in (CONFIG, ADAPTER_CONFIG)
+        or name in (CONFIG, ADAPTER_CONFIG, *QUANTIZER_FILES)
         or ((".gguf." in lower or ".safetensors." in lower) and naming.parse_name(name) is not None)
     )
 
@@ -154,7 +155,9 @@ def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> list[_Set]:
             one.files.append(_as(named[ADAPTER_CONFIG], "config"))
     for one in mains:
         if CONFIG in named and (len(mains) == 1 or one.stem.split(".")[0] in _MAIN_STEMS):
-            one.files.append(_as(named[CONFIG], "config"))
+            one.files += [
+                _as(named[name], "config") for name in (CONFIG, *QUANTIZER_FILES) if name in named
+            ]
         if one.stem in indexes:
             one.files.append(_as(indexes[one.stem], "index"))
     return adapters + mains

@@ -30,7 +30,7 @@ _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})", re.DOTALL)
 _RAW_PART = re.compile(r"(.+\.gguf)\.part(\d{1,3})of(\d{1,3})", re.DOTALL | re.IGNORECASE)
 _ENCODING = re.compile(
     r"(?:^|[-._])("
-    r"(?:UD-)?I?Q\d(?:_[0-9A-Z]{1,4}){0,3}|TQ\d_\d|B?F16|FP16|F32|FP32|FP8|MXFP4(?:_MOE)?|NVFP4"
+    r"(?:UD-)?(?:I?Q\d(?:_[0-9A-Z]{1,4}){0,3}|TQ\d_\d)|I2_S|B?F16|FP16|F32|FP32|FP8|MXFP4(?:_MOE)?|NVFP4"
     r")$",
     re.IGNORECASE,
 )
@@ -134,11 +134,11 @@ def extends(stem: str, common: str) -> bool:
 
 
 def encoding(stem: str) -> str | None:
-    """Return the quantization that a name ends with: ``Q4_K_M``, ``F16``."""
+    """Return the quantization that a name ends with: ``UD-Q4_K_XL``, ``F16``."""
     match = _ENCODING.search(stem) if len(stem) <= _MAX_NAME else None
     if match is None:
         return None
-    return match[1].upper().removeprefix("UD-").replace("FP16", "F16").replace("FP32", "F32")
+    return match[1].upper().replace("FP16", "F16").replace("FP32", "F32")
 
 
 def size_label(stem: str) -> str | None:

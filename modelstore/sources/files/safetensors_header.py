@@ -50,6 +50,9 @@ DTYPE_BITS = {
 }
 """Bits an element of each dtype (safetensors/src/tensor.rs, ``Dtype::bitsize``)."""
 
+SHAPED = frozenset((b"q_weight", b"q_invperm", b"q_perm", b"trellis"))
+"""The last parts of tensors' names whose shapes tell what their packed numbers do not."""
+
 _SPACE = rb"[ \t\n\r]*+"
 _NAME = rb'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)"'
 _VALUE = rb'(\{(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+\})'
@@ -75,6 +78,7 @@ class SafetensorsHeader:
     metadata: dict[str, str]
     tensor_count: int
     elements: dict[tuple[str, str], int]  # by dtype and last part of the tensor's name
+    shapes: dict[str, tuple[int, ...]]  # of the tensors whose last part is one of `SHAPED`
     has_lora: bool
     data_end: int  # bytes that the file must hold for its tensors to be whole
     size: int  # bytes that it holds
@@ -123,6 +127,7 @@ def _header_text(fd: int, size: int) -> bytes:
 def _parse(text: bytes, size: int) -> SafetensorsHeader:
     metadata: dict[str, str] = {}
     elements: dict[tuple[str, str], int] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     names: set[bytes] = set()
     end = 0
     has_lora = False
@@ -141,10 +146,14 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
         if raw_name in names or len(names) == MAX_TENSORS:
             raise SafetensorsError(f"has two tensors of one name, or more than {MAX_TENSORS}")
         names.add(raw_name)
-        dtype, count, entry_end = _tensor(raw_name, entry)
+        dtype, shape, entry_end = _tensor(raw_name, entry)
         end = max(end, entry_end)
         has_lora = has_lora or b"lora_" in raw_name
-        key = (dtype, raw_name.rpartition(b".")[2].decode("utf-8", "replace"))
+        part = raw_name.rpartition(b".")[2]
+        count = math.prod(shape)
+        if part in SHAPED:
+            shapes[raw_name.decode("utf-8", "replace")] = tuple(shape)
+        key = (dtype, part.decode("utf-8", "replace"))
         elements[key] = elements.get(key, 0) + count
     if text[pos:].strip(b" \t\n\r"):
         raise SafetensorsError("has more text after its header's JSON")
@@ -152,6 +161,7 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
         metadata=metadata,
         tensor_count=len(names),
         elements=elements,
+        shapes=shapes,
         has_lora=has_lora,
         data_end=8 + len(text) + end,
         size=size,
@@ -175,8 +185,8 @@ def _metadata(entry: bytes) -> dict[str, str]:
     return {key: text for key, text in value.items() if isinstance(text, str)}
 
 
-def _tensor(raw_name: bytes, entry: bytes) -> tuple[str, int, int]:
-    """Return the dtype, the number of elements and the end offset of a tensor."""
+def _tensor(raw_name: bytes, entry: bytes) -> tuple[str, list[int], int]:
+    """Return the dtype, the shape and the end offset of a tensor."""
     shown = visible(raw_name.decode("utf-8", "replace"), 80)
     value = _json(entry) if len(entry) <= _MAX_ENTRY else {}
     dtype, shape, offsets = (value.get(key) for key in ("dtype", "shape", "data_offsets"))
@@ -188,7 +198,7 @@ def _tensor(raw_name: bytes, entry: bytes) -> tuple[str, int, int]:
     bits = DTYPE_BITS.get(dtype)
     if len(offsets) != 2 or (bits and offsets[1] - offsets[0] != -(-count * bits // 8)):
         raise SafetensorsError(f"has a tensor '{shown}' whose shape and data_offsets disagree")
-    return dtype, count, offsets[1]
+    return dtype, shape, offsets[1]
 
 
 def _is_counts(value: object) -> TypeGuard[list[int]]:

@@ -19,13 +19,18 @@ from modelstore.sources.files.local_files import (
     missing_shards,
     unchanged,
 )
+from modelstore.sources.files.packing import (
+    QUANTIZER_FILES,
+    beside_config,
+    declared_quantization,
+    parameter_count,
+)
 from modelstore.sources.files.safetensors_header import (
-    DTYPE_BITS,
     SafetensorsError,
     SafetensorsHeader,
     read_safetensors_header,
 )
-from modelstore.sources.values import count_or_none, text_or_none, to_json
+from modelstore.sources.values import count_or_none, text_or_none
 from modelstore.text import visible
 from modelstore.wal.files import open_regular, read_at
 
@@ -38,7 +43,6 @@ Json = dict[str, object]
 
 _MAX_CONFIG = 1 << 20  # bytes
 _MAX_INDEX = 1 << 25
-_MAX_SETTINGS = 1 << 16  # characters
 _MAX_METADATA_VALUE = 256
 _INDEX_ENTRY = re.compile(rb'"\s*+:\s*+"([^"\\/]{1,255}\.safetensors)"')
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
@@ -79,12 +83,6 @@ _FACTS = (
     "transformers_version",
 )
 _EMBEDDING_TYPES = re.compile(r".*bert.*|mpnet|electra|t5encoder", re.DOTALL)  # roberta too
-_PACKED = ("U8", "I32", "U32")  # integers that hold several packed numbers
-_AUXILIARY = re.compile(
-    r".*(?:zeros?|scales?|scale_inv|g_idx|absmax|quant_map|zero_point|weight_shape|biases|SCB)"
-    r"|bitsandbytes__.*",
-    re.DOTALL,
-)
 
 
 def describe_safetensors(
@@ -117,11 +115,16 @@ def describe_safetensors(
         faults,
     )
     config: Json = {}
+    beside: Json = {}
     for file in files:
-        if file.role == "config":
+        if file.name in QUANTIZER_FILES:
+            beside = beside or beside_config(file.name, _config(file, faults))
+        elif file.role == "config":
             config = _config(file, faults)
         elif file.role == "index":
             _check_index(file, weights, faults)
+    if beside and declared_quantization(config) is None:
+        config = {**config, "quantization_config": beside}
     origin = replace(origin, name=origin.name or _component_name(weights[0].path))
     columns, facts = _describe(weights[0], headers, config)
     columns["size_label"] = naming.size_label(origin.name or naming.model_name(weights[0].path))
@@ -202,7 +205,8 @@ def _describe(
     for header in headers:
         for which, number in header.elements.items():
             elements[which] = elements.get(which, 0) + number
-    method, bits = _quantization(config)
+    shapes = {name: shape for header in headers for name, shape in header.shapes.items()}
+    quantization = declared_quantization(config)
     architectures = config.get("architectures")
     class_name = text_or_none(
         architectures[0] if isinstance(architectures, list) and architectures else None
@@ -225,8 +229,8 @@ def _describe(
         or class_name
         or text_or_none(config.get("_class_name")),
         "type": _type(first, config, class_name, headers),
-        "parameter_count": count_or_none(_parameter_count(elements, bits)),
-        "quantization": method or _dominant(elements),
+        "parameter_count": count_or_none(parameter_count(elements, shapes, quantization)),
+        "quantization": quantization.label if quantization else _dominant(elements),
         "license": text_or_none(config.get("license")),
     }
     facts: Json = {key: nested.get(key, config.get(key)) for key in _FACTS}
@@ -238,37 +242,6 @@ def _describe(
             if len(value) <= _MAX_METADATA_VALUE
         } or None
     return columns, facts
-
-
-def _quantization(config: Json) -> tuple[str | None, int | None]:
-    """Return the name and the bits of the quantization in the configuration."""
-    settings = config.get("quantization_config") or config.get("quantization")
-    if not isinstance(settings, dict):
-        return None, None
-    method = text_or_none(settings.get("quant_method"))
-    if method is None and "group_size" in settings:
-        method = "mlx"
-    bits = count_or_none(settings.get("bits"))
-    if settings.get("load_in_4bit") is True or method == "mxfp4":
-        bits = 4
-    if bits is None:
-        found = re.search(r'"num_bits":(\d{1,2})\b', to_json(settings)[:_MAX_SETTINGS])
-        bits = int(found[1]) if found else None
-    if method is None:
-        return None, bits
-    suffix = f"-{bits}bit" if bits and str(bits) not in method else ""
-    return method.upper() + suffix, bits
-
-
-def _parameter_count(elements: Mapping[tuple[str, str], int], bits: int | None) -> int:
-    """Count the parameters. With `bits`, one word may hold several."""
-    total = 0
-    for (dtype, part), count in elements.items():
-        if bits and _AUXILIARY.fullmatch(part):
-            continue  # scales and tables of the quantization
-        packed = bits and 0 < bits < DTYPE_BITS.get(dtype, 0) and dtype in _PACKED
-        total += count * DTYPE_BITS[dtype] // bits if packed and bits else count
-    return total
 
 
 def _dominant(elements: Mapping[tuple[str, str], int]) -> str | None:

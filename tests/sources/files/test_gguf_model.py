@@ -18,7 +18,7 @@ from modelstore.model import INTEGER_COLUMNS, Found, KnownFile, Place, Skipped, 
 from modelstore.sources.base import Context, Unchanged
 from modelstore.sources.files.gguf_model import describe_gguf
 from modelstore.sources.files.local_files import LocalFile, Origin, local_file
-from modelstore.sources.files.quantization import FILE_TYPES, GGML_TYPES
+from modelstore.sources.files.quantization import FILE_TYPES, GGML_TYPES, quantization_name
 from tests.sources.files import hostile
 from tests.sources.files.oracle import TINY
 
@@ -281,13 +281,39 @@ def test_a_name_tells_the_type_where_a_header_cannot(
 
 def test_the_quantization_tables_are_those_of_the_official_package() -> None:
     sizes = {int(kind): (kind.name, *size) for kind, size in gguf.GGML_QUANT_SIZES.items()}
-    assert sizes == GGML_TYPES
+    assert {number: GGML_TYPES[number] for number in sizes} == sizes
     official = {
         int(kind): kind.name.removeprefix("MOSTLY_").removeprefix("ALL_")
         for kind in gguf.LlamaFileType
         if kind != gguf.LlamaFileType.GUESSED
     }
     assert {number: FILE_TYPES[number] for number in official} == official
+
+
+@pytest.mark.parametrize(
+    ("file_type", "types", "label", "expected"),
+    [
+        (4, {4: 9, 30: 1}, None, "MXFP4"),  # Ollama's numbers
+        (4, {3: 9, 1: 1}, None, "Q4_1_F16"),  # llama.cpp's of old
+        (41, {42: 9}, None, "Q2_0"),
+        (41, {41: 9}, None, "Q1_0"),  # ik_llama.cpp's number for it
+        (139, {138: 9}, None, "IQ3_K"),
+        (15, {12: 9, 14: 1}, "UD-Q4_K_XL", "UD-Q4_K_XL"),
+        (10, {10: 9, 8: 1}, "Q2_K_L", "Q2_K_L"),
+        (14, {22: 9, 12: 1}, "IQ2_M", "IQ2_M"),  # the header contradicts the tensors
+        (15, {12: 9}, "Q8_0", "Q4_K_M"),  # the label does
+        (15, {12: 9}, "UD-Q8_K_XL", "Q4_K_M"),
+        (15, {12: 9}, "Q4_K_S", "Q4_K_M"),
+        (None, {12: 9}, "Q4_K_M", "Q4_K_M"),
+        (None, {12: 9}, "Q8_0", "Q4_K"),
+        (None, {}, "Q8_0", "Q8_0"),
+        (None, {77: 1}, None, None),
+    ],
+)
+def test_a_name_refines_the_header_and_never_contradicts_the_tensors(
+    file_type: int | None, types: dict[int, int], label: str | None, expected: str | None
+) -> None:
+    assert quantization_name(file_type, types, label) == expected
 
 
 @pytest.mark.parametrize(

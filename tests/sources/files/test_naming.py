@@ -61,7 +61,7 @@ def test_a_name_made_to_be_slow_is_not(unit: str) -> None:
     ("stem", "expected"),
     [
         ("Qwen3-8B-Q4_K_M", "Q4_K_M"),
-        ("Qwen3-30B-A3B-UD-Q4_K_XL", "Q4_K_XL"),
+        ("Qwen3-30B-A3B-UD-Q4_K_XL", "UD-Q4_K_XL"),
         ("llama-2-7b.Q5_0", "Q5_0"),
         ("model-IQ2_XXS", "IQ2_XXS"),
         ("gpt-oss-20b-mxfp4", "MXFP4"),

@@ -355,7 +355,7 @@ def test_a_multimodal_configuration_is_read_where_its_text_is(tmp_path: Path) ->
                 }
             },
             {"q.weight_packed": zeros(4, 8, dtype=np.int32), "q.weight_scale": zeros(4)},
-            "COMPRESSED-TENSORS-4bit",
+            "W4A16",
             256,
         ),
         (
