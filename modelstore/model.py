@@ -1,4 +1,4 @@
-"""A language model, its files and places: the values that sources yield and the catalogue keeps.
+"""A language model: its columns, its id and its locator.
 
 A column of the catalogue is one field of `Model`. Names are GGUF's own where GGUF has one
 (github.com/ggml-org/ggml/blob/master/docs/gguf.md). Unknown is None, never 0 or "".
@@ -17,8 +17,6 @@ shard is missing or a download has not ended; truncated: a file ends before its 
 remote: known from a server or a registry, without a file on this machine."""
 
 STATUSES: tuple[Status, ...] = get_args(Status)
-
-FileRole = Literal["model", "shard", "projector", "draft", "adapter", "config", "index"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,58 +75,6 @@ def column_definition(column: str) -> str:
     """Return the SQL of one column of a table of models: its name, type and NOT NULL."""
     kind = "INTEGER" if column in INTEGER_COLUMNS else "TEXT"
     return f"{column} {kind}" + (" NOT NULL" if column in REQUIRED_COLUMNS else "")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """One file of a model, by its real path, as a later scan compares it without reading it."""
-
-    path: str
-    role: FileRole
-    size: int | None = None  # bytes
-    mtime_ns: int | None = None
-    sha256: str | None = None  # lower-case hex, of the content
-    device: int | None = None  # st_dev and st_ino: two names of one file are one model
-    inode: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place that a model was seen in: a path, a store's own name, or a server's address."""
-
-    root: str  # what was imported: a directory, a store, an address; canonical
-    locator: str  # the place within it, unique under the root
-    source: str  # kind
-    name: str  # what the model is called there
-    state: str | None = None  # as the place says it: loaded, unloaded, …
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A model that a source read, with its files and the place it was seen in."""
-
-    model: Model
-    files: tuple[ModelFile, ...] = ()  # none if it is known without its files
-    place: Place | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """Something that could not become a model, and why. Both are outside text: not escaped."""
-
-    what: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class KnownFile:
-    """A file as the catalogue recorded it when it last read it."""
-
-    size: int  # bytes
-    mtime_ns: int
-    locator: str  # of the model that it belongs to
-    sha256: str | None = None
-    model_file_count: int = 1  # files of that copy of the model
 
 
 def model_id(locator: str) -> str:

@@ -15,7 +15,7 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_ERROR, primary_code
 from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text, whole_or_none
 from modelstore.errors import AmbiguousModelError, DamageError, ModelNotFoundError
-from modelstore.model import ModelFile, Place
+from modelstore.found import ModelFile, Place
 from modelstore.text import plural, visible
 
 if TYPE_CHECKING:

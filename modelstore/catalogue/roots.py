@@ -20,7 +20,7 @@ from modelstore.catalogue.merge import attached_staging
 from modelstore.catalogue.schema import single_value
 from modelstore.catalogue.tags import delete_models
 from modelstore.database.sqlite_text import from_sqlite_text, signed, to_sqlite_text
-from modelstore.model import KnownFile
+from modelstore.found import KnownFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,15 +17,8 @@ from modelstore.database.handle import Database
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import MAX_INTEGER, signed, to_sqlite_text
 from modelstore.errors import RefusedError
-from modelstore.model import (
-    MODEL_COLUMNS,
-    Found,
-    Model,
-    ModelFile,
-    Place,
-    Skipped,
-    column_definition,
-)
+from modelstore.found import Found, ModelFile, Place, Skipped
+from modelstore.model import MODEL_COLUMNS, Model, column_definition
 from modelstore.text import visible
 
 if TYPE_CHECKING:

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.cli.progress import Progress
     from modelstore.cli.session import DatabaseChoice, Session
+    from modelstore.found import Skipped
     from modelstore.importing.importer import Importer
     from modelstore.importing.result import ImportResult
     from modelstore.importing.targets import Chosen
-    from modelstore.model import Skipped
     from modelstore.render.grid import Cell
     from modelstore.render.report import Part, Report
     from modelstore.sources.base import Context

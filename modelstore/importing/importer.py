@@ -24,8 +24,8 @@ from modelstore.catalogue.roots import (
 )
 from modelstore.database.proof import Proof, prove
 from modelstore.errors import LockedError, PartlyWrittenError, SourceError
+from modelstore.found import Found
 from modelstore.importing.result import Tally
-from modelstore.model import Found
 from modelstore.sources.base import Note, Rows, Unchanged
 from modelstore.sources.kinds import kind_info, load
 from modelstore.text import plural, visible
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from modelstore.catalogue.staging import Staging
     from modelstore.database.connection import OpenDatabase
     from modelstore.database.handle import Database
+    from modelstore.found import KnownFile, Skipped
     from modelstore.importing.targets import Chosen
-    from modelstore.model import KnownFile, Skipped
     from modelstore.sources.base import Context, Item
 
 _BATCH_MODELS = 500

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from modelstore.catalogue.merge import Merged
     from modelstore.database.checkpoint import Checkpoint
     from modelstore.database.proof import Proof
-    from modelstore.model import Skipped
+    from modelstore.found import Skipped
 
 COUNTS = ("found", "added", "updated", "unchanged", "missing", "pruned", "skipped")
 """The counts of a `Tally`, in the order in which they are shown."""

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from modelstore.model import Found, KnownFile, Place, Skipped
+from modelstore.found import Found, KnownFile, Place, Skipped
 from modelstore.text import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from modelstore.catalogue.schema import create_or_migrate
 from modelstore.catalogue.staging import Staging, model_row
 from modelstore.database.handle import Database
 from modelstore.database.sqlite import sqlite3
-from modelstore.model import Found, Model, ModelFile, Place, file_locator, model_id
+from modelstore.found import Found, ModelFile, Place
+from modelstore.model import Model, file_locator, model_id
 from modelstore.sources.kinds import RANKS
 
 if TYPE_CHECKING:

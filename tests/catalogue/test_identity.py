@@ -9,7 +9,7 @@ import pytest
 import modelstore.catalogue.merge as merging
 from modelstore.catalogue.merge import attached_staging, count_present, merge
 from modelstore.database.sqlite import sqlite3
-from modelstore.model import Found
+from modelstore.found import Found
 from tests.catalogue.making import (
     LATER,
     catalogue,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from modelstore.catalogue import merge as merging
 from modelstore.catalogue.merge import count_present, merge
-from modelstore.model import Found, Model, Place, file_locator, model_id
+from modelstore.found import Found, Place
+from modelstore.model import Model, file_locator, model_id
 from tests.catalogue.making import (
     LATER,
     NOW,

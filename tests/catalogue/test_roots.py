@@ -22,7 +22,7 @@ from modelstore.catalogue.roots import (
 )
 from modelstore.database.handle import Database
 from modelstore.database.sqlite import sqlite3
-from modelstore.model import Found, Place
+from modelstore.found import Found, Place
 from tests.catalogue.making import (
     LATER,
     NOW,

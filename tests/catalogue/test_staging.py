@@ -15,7 +15,8 @@ from modelstore.catalogue.tags import tags_json
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_FULL, primary_code
 from modelstore.errors import RefusedError
-from modelstore.model import MODEL_COLUMNS, Found, ModelFile
+from modelstore.found import Found, ModelFile
+from modelstore.model import MODEL_COLUMNS
 from tests.catalogue.making import (
     NOW,
     catalogue,

@@ -7,7 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 from modelstore.catalogue.staging import model_row
-from modelstore.model import MODEL_COLUMNS, Found, Skipped
+from modelstore.found import Found, Skipped
+from modelstore.model import MODEL_COLUMNS
 from modelstore.sources.base import Note, Rows, Target
 from modelstore.sources.kinds import load
 from tests.sources.stores.making import context

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from modelstore.database.sqlite_text import to_sqlite_text
 from modelstore.errors import ModelstoreError
-from modelstore.model import MODEL_COLUMNS, Found, Skipped
+from modelstore.found import Found, Skipped
+from modelstore.model import MODEL_COLUMNS
 from modelstore.sources.base import Context, Item, Rows, Target
 from modelstore.sources.configs import llama_swap, preset
 from modelstore.sources.files.gguf_header import GgufError, read_header

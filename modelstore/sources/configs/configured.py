@@ -12,18 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from modelstore.model import (
-    FileRole,
-    Found,
-    Model,
-    Place,
-    Skipped,
-    Status,
-    file_locator,
-    hub_locator,
-    is_repository,
-    model_id,
-)
+from modelstore.found import FileRole, Found, Place, Skipped
+from modelstore.model import Model, Status, file_locator, hub_locator, is_repository, model_id
 from modelstore.sources.base import fill_unknown
 from modelstore.sources.files import naming
 from modelstore.sources.files.directory import read_file

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from modelstore.catalogue.redact import is_secret_name
-from modelstore.model import Skipped
+from modelstore.found import Skipped
 from modelstore.sources.base import Note
 from modelstore.sources.configs.command_line import from_options
 from modelstore.sources.configs.configured import Configuration, Entry, split_list

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from modelstore.errors import SourceError
-from modelstore.model import Place, Skipped
+from modelstore.found import Place, Skipped
 from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import LocalFile, Origin, from_stat, local_file
 from modelstore.text import visible

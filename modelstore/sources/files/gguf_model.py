@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.model import Found, Skipped
+from modelstore.found import Found, Skipped
 from modelstore.sources.files import naming
 from modelstore.sources.files.gguf_header import Elided, GgufError, GgufHeader, Value, read_header
 from modelstore.sources.files.local_files import (

@@ -19,7 +19,7 @@ from modelstore.sources.files.safetensors_model import describe_safetensors
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modelstore.model import FileRole, Found, Skipped
+    from modelstore.found import FileRole, Found, Skipped
     from modelstore.sources.base import Context, Unchanged
     from modelstore.sources.files.local_files import LocalFile, Origin
     from modelstore.sources.files.naming import Extension, FileName

@@ -6,16 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modelstore.model import (
-    FileRole,
-    Found,
-    Model,
-    ModelFile,
-    Place,
-    Status,
-    file_locator,
-    model_id,
-)
+from modelstore.found import FileRole, Found, ModelFile, Place
+from modelstore.model import Model, Status, file_locator, model_id
 from modelstore.sources.base import Context, Unchanged
 from modelstore.sources.files import naming
 from modelstore.sources.values import iso_time, parameters_json

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelstore.model import Found, Skipped
+from modelstore.found import Found, Skipped
 from modelstore.sources.files import naming
 from modelstore.sources.files.local_files import (
     WEIGHTS,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from modelstore.catalogue.schema import ownership, show_current_schema
 from modelstore.catalogue.tags import tags_from_json
 from modelstore.errors import SourceError
-from modelstore.model import MODEL_COLUMNS, Found, Model, ModelFile, Place
+from modelstore.found import Found, ModelFile, Place
+from modelstore.model import MODEL_COLUMNS, Model
 from modelstore.sources.base import Rows
 from modelstore.sources.records.foreign_file import log_notes, opened_source
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from modelstore.errors import SourceError
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, Skipped
+from modelstore.found import Skipped
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.sources.base import Rows
 from modelstore.sources.records.fields import BadRecordError, column_of, read_tags
 from modelstore.sources.records.reader import RecordReader

@@ -16,7 +16,8 @@ from modelstore.catalogue.foreign import expose
 from modelstore.catalogue.schema import single_value
 from modelstore.database.sqlite_text import from_sqlite_text
 from modelstore.errors import SourceError
-from modelstore.model import MODEL_COLUMNS, Found, Model, Place
+from modelstore.found import Found, Place
+from modelstore.model import MODEL_COLUMNS, Model
 from modelstore.sources.base import Rows, fill_unknown
 from modelstore.sources.files.directory import read_file
 from modelstore.sources.records.foreign_file import log_notes, opened_source

@@ -10,7 +10,7 @@ from modelstore.database.handle import connect
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import DamageError, LockedError, RefusedError, SourceError
-from modelstore.model import Skipped
+from modelstore.found import Skipped
 from modelstore.sources.base import Note
 from modelstore.text import DEFAULT_TIMEOUT, plural, visible
 

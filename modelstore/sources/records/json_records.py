@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from modelstore.database.sqlite_text import to_sqlite_text
 from modelstore.errors import SourceError
-from modelstore.model import Skipped
+from modelstore.found import Skipped
 from modelstore.sources.base import Rows
 from modelstore.sources.records.fields import BadRecordError
 from modelstore.sources.records.reader import RecordReader

@@ -11,16 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from modelstore.model import (
-    Found,
-    Model,
-    Place,
-    Skipped,
-    Status,
-    file_locator,
-    hub_locator,
-    model_id,
-)
+from modelstore.found import Found, Place, Skipped
+from modelstore.model import Model, Status, file_locator, hub_locator, model_id
 from modelstore.sources.base import Unchanged, at_place
 from modelstore.sources.files.grouping import describe, group_files, is_relevant
 from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged

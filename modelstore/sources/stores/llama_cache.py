@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from modelstore.model import Place, Skipped
+from modelstore.found import Place, Skipped
 from modelstore.sources.files.grouping import describe, group_files, is_relevant
 from modelstore.sources.files.local_files import LocalFile, Origin
 from modelstore.sources.paths import expand

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from modelstore.model import Place, Skipped
+from modelstore.found import Place, Skipped
 from modelstore.sources.files.grouping import describe, group_files, is_relevant
 from modelstore.sources.files.local_files import LocalFile, Origin
 from modelstore.sources.paths import expand

@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from modelstore.errors import SourceError
-from modelstore.model import Skipped
+from modelstore.found import Skipped
 from modelstore.sources.files.local_files import LocalFile, from_stat
 from modelstore.sources.values import parse_json
 from modelstore.text import visible

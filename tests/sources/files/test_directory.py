@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from modelstore.errors import SourceError
-from modelstore.model import Found, KnownFile, Skipped
+from modelstore.found import Found, KnownFile, Skipped
 from modelstore.sources.base import Context, Item, Target, Unchanged
 from modelstore.sources.files import directory
 from modelstore.sources.files.grouping import group_files, is_relevant

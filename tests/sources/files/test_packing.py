@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstore.model import Found
+from modelstore.found import Found
 from modelstore.sources.base import Context, Target
 from modelstore.sources.files import directory
 from modelstore.sources.files.packing import PACKINGS, declared_quantization, parameter_count

@@ -16,7 +16,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from modelstore.errors import SourceError
-from modelstore.model import INTEGER_COLUMNS, Found, Skipped
+from modelstore.found import Found, Skipped
+from modelstore.model import INTEGER_COLUMNS
 from modelstore.sources.base import Context, Item, Target
 from modelstore.sources.files import directory
 from modelstore.sources.files.safetensors_header import (

@@ -11,7 +11,8 @@ from modelstore.catalogue.schema import SCHEMA_VERSION, create_or_migrate
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import SourceError
-from modelstore.model import Found, Model, Place, file_locator, model_id
+from modelstore.found import Found, Place
+from modelstore.model import Model, file_locator, model_id
 from modelstore.sources.base import Rows, Target
 from modelstore.sources.detect import detect
 from modelstore.sources.files.directory import read_tree

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelstore.errors import SourceError
-from modelstore.model import Found, Skipped
+from modelstore.found import Found, Skipped
 from modelstore.sources import kinds
 from modelstore.sources.address import Address
 from modelstore.sources.base import Note, Target, Unchanged

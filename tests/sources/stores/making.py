@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 
-from modelstore.model import Found, KnownFile, Skipped
+from modelstore.found import Found, KnownFile, Skipped
 from modelstore.sources.base import Context, Target, Unchanged
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from huggingface_hub import _tree_cache
 from huggingface_hub.utils import _shared_blobs
 
 from modelstore.errors import SourceError
-from modelstore.model import Found
+from modelstore.found import Found
 from modelstore.sources.stores import huggingface
 from tests.sources.stores.fake_hub import FakeHub, etag, serving
 from tests.sources.stores.making import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelstore.errors import SourceError
-from modelstore.model import Found
+from modelstore.found import Found
 from modelstore.sources.stores import ollama
 from tests.sources.stores.making import (
     context,
