@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "forget": ("forget", "Take models out of the catalogue; their files stay."),
     "checkpoint": ("checkpoint", "Fold the WAL into the database, and say what moved."),
     "inspect-wal": ("inspect_wal", "Show what the WAL holds, and what would be lost without it."),
+    "recover": ("recover", "Bring the rows of any database back, into a new file."),
     "verify": ("verify", "Check that the data really persists; for CI."),
 }
 """Name of a command -> its module in this package, and its help in one line."""

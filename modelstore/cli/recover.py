@@ -1,0 +1,109 @@
+"""``modelstore recover``: the rows of any database back, into a new file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelstore.cli.options import (
+    DatabaseArgument,
+    DbOption,
+    FormatOption,
+    JsonOption,
+    chosen_format,
+)
+from modelstore.errors import ExitCode
+
+if TYPE_CHECKING:
+    from modelstore.cli.session import DatabaseChoice
+    from modelstore.recovery.result import Recovery
+
+
+def command(
+    database: DatabaseArgument = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into",
+            metavar="NEW.db",
+            help="The file to write; it must not exist. Without it, only say what would be found.",
+            show_default=False,
+        ),
+    ] = None,
+    wal: Annotated[
+        list[str] | None,
+        typer.Option("--wal", metavar="FILE", help="A log found elsewhere.", show_default=False),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also", metavar="FILE", help="Another copy of the database.", show_default=False
+        ),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report", metavar="FILE", help="Write the JSON report there.", show_default=False
+        ),
+    ] = None,
+    db: DbOption = None,
+    output_format: FormatOption = None,
+    as_json: JsonOption = False,
+) -> ExitCode:
+    """Bring the rows of a database back, into a new file.
+
+    Works on any SQLite database, on a -wal alone, and on files that were deleted while a process
+    still has them open. Never changes what it reads. Exit 0 when everything that the evidence
+    holds is in the new file, 4 when some of it could not be read now, 5 when rows are missing.
+    """
+    from contextlib import ExitStack
+
+    from modelstore.cli.output import current
+    from modelstore.cli.progress import progress
+    from modelstore.cli.result_files import ResultFile
+    from modelstore.cli.session import choose_database
+    from modelstore.recovery.recover import Request, recover
+
+    out = current()
+    form = chosen_format(output_format, as_json)
+    choice = choose_database(db, database)
+    request = Request(choice.path, into, tuple(wal or ()), tuple(also or ()))
+    with ExitStack() as stack:
+        file = stack.enter_context(ResultFile(report, "--report")) if report else None
+        show = stack.enter_context(progress(out, "bytes"))
+        done = recover(request, show)
+        if file is not None:
+            from modelstore.render.rows import dump_json
+
+            file.write(dump_json(_payload(choice, done), indent=2) + "\n")
+    _answer(choice, done, str(form or "table"))
+    return done.exit_code
+
+
+def _payload(choice: DatabaseChoice, done: Recovery) -> dict[str, object]:
+    from modelstore.render.formats import envelope
+    from modelstore.render.recovery import recovery_payload
+
+    return envelope(
+        "recover",
+        recovery_payload(done),
+        database=choice.path,
+        database_from=choice.origin,
+        exit_codes=(int(done.exit_code),),
+    )
+
+
+def _answer(choice: DatabaseChoice, done: Recovery, form: str) -> None:
+    from typing import cast
+
+    from modelstore.cli.reporting import screen_of
+    from modelstore.cli.output import current
+    from modelstore.render.recovery import recovery_body
+    from modelstore.render.report import Report, ReportFormat, write_report
+
+    out = current()
+    columns = ("name", "rows", "only_in_log", "fitted", "set_aside", "missing_pages")
+    rows = [tuple(getattr(table, name) for name in columns) for table in done.tables]
+    report = Report(tuple(recovery_body(done)), _payload(choice, done), columns, rows)
+    write_report(out.answer, report, cast("ReportFormat", form), screen=screen_of(out))

@@ -1,0 +1,318 @@
+"""The evidence: every file that may hold rows of a database, opened to be read and nothing else.
+
+No file is opened by SQLite or written. Files that living processes hold though their names are gone
+are read out of the kernel's hands: ``/proc/PID/fd/N`` opens them
+(https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from modelstore.database.files import copy_to, sync_directory
+from modelstore.errors import RefusedError
+from modelstore.text import visible
+from modelstore.wal.files import NotRegularError, open_or_refuse, open_regular
+from modelstore.wal.inspection import split_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_MAX_HELD = 64  # deleted files that are taken into account
+_ATTEMPTS = 5
+
+
+class Origin(Enum):
+    """The way in which a file was found; the value is the word in reports."""
+
+    PATH = "path"
+    HELD = "held"  # a living process has it open, and its name is gone or leads elsewhere
+    GIVEN = "given"  # --wal
+    COPY = "copy"  # --also
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceFile:
+    """A database or a log that is open at `fd`. `name` is how people call it, raw outside text."""
+
+    fd: int
+    name: str
+    path: str
+    origin: Origin
+    pid: int | None = None
+    identity: tuple[int, int] = (0, 0)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file now."""
+        return os.fstat(self.fd).st_size
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A database and a log that were used together; either may be missing.
+
+    `raced` is True if the database was written while the log was read, in every attempt.
+    """
+
+    main: EvidenceFile | None
+    log: EvidenceFile | None
+    raced: bool = False
+
+    @property
+    def is_held(self) -> bool:
+        """True if a living process uses this log or this database under no name."""
+        return any(f is not None and f.origin is Origin.HELD for f in (self.main, self.log))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All files of one database, as pairs; the notes say what could not be read."""
+
+    path: str
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...] = ()
+    saved_to: str | None = None
+    saved: tuple[str, ...] = ()
+
+    @property
+    def is_raced(self) -> bool:
+        """True if some file changed during every attempt to read it."""
+        return any(pair.raced for pair in self.pairs)
+
+
+@dataclass(slots=True)
+class _Search:
+    """The files found so far; each inode is opened once."""
+
+    stack: ExitStack
+    notes: list[str] = field(default_factory=list)
+    opened: dict[tuple[int, int], EvidenceFile] = field(default_factory=dict)
+
+    def open(
+        self, path: str, origin: Origin, name: str = "", pid: int | None = None
+    ) -> EvidenceFile | None:
+        """Open a file that may be absent; a file that cannot be read becomes a note."""
+        label = name or visible(os.path.basename(path), 200)
+        try:
+            is_held = origin is Origin.HELD
+            fd = open_regular(path) if is_held else open_or_refuse(path)
+        except FileNotFoundError:
+            return None
+        except (NotRegularError, OSError) as error:
+            self.notes.append(f"{label} cannot be read: {error}")
+            return None
+        except RefusedError as error:
+            self.notes.append(error.message)
+            return None
+        self.stack.callback(os.close, fd)
+        status = os.fstat(fd)
+        identity = (status.st_dev, status.st_ino)
+        return self.opened.setdefault(
+            identity, EvidenceFile(fd, label, path, origin, pid, identity)
+        )
+
+
+@contextmanager
+def gather(
+    path: str,
+    *,
+    logs: Sequence[str] = (),
+    copies: Sequence[str] = (),
+    save_to: str | None = None,
+) -> Iterator[Evidence]:
+    """Open all evidence for the database, or the log, at `path`.
+
+    `logs` are logs found elsewhere, `copies` other copies of the database. With `save_to`, a
+    directory that does not exist yet, files without a name are copied into it first: the process
+    that holds them may end at any moment. Raises `RefusedError` if nothing can be read at all.
+    """
+    database, log_path = split_path(path)
+    with ExitStack() as stack:
+        search = _Search(stack)
+        pairs = _pairs_of(search, database, log_path, logs, copies)
+        for name in (*logs, *copies):
+            if not os.path.exists(name):
+                raise RefusedError(
+                    f"{visible(name, 200)} does not exist", hint="check the path of this option"
+                )
+        if not pairs:
+            raise RefusedError(
+                search.notes[0]
+                if search.notes
+                else f"nothing is left to recover: neither {visible(database, 200)} nor its "
+                "-wal exists, and no process has them open",
+                hint="name other copies with --also FILE, and logs found elsewhere with --wal FILE",
+            )
+        saved: tuple[str, ...] = ()
+        if save_to is not None and any(pair.is_held for pair in pairs):
+            pairs, saved = _save_held(search, pairs, save_to)
+        yield Evidence(
+            database, tuple(pairs), tuple(search.notes), save_to if saved else None, saved
+        )
+
+
+def _pairs_of(
+    search: _Search, database: str, log_path: str, logs: Sequence[str], copies: Sequence[str]
+) -> list[Pair]:
+    main = search.open(database, Origin.PATH)
+    beside = search.open(log_path, Origin.PATH)
+    pairs = []
+    for held in held_files(database):
+        main_of = search.open(held.main, Origin.HELD, f"the deleted database that pid {held.pid} holds",
+                              held.pid) if held.main else main  # fmt: skip
+        log_of = (
+            search.open(
+                held.log, Origin.HELD, f"the deleted log that pid {held.pid} holds", held.pid
+            )
+            if held.log
+            else None
+        )
+        if (main_of, log_of) != (main, beside):
+            pairs.append(Pair(main_of, log_of))
+    for name in logs:
+        found = search.open(name, Origin.GIVEN)
+        if found is not None:
+            pairs.append(Pair(main, found))
+    pairs.append(Pair(main, beside))
+    for name in copies:
+        found = search.open(name, Origin.COPY)
+        if found is not None:
+            pairs.append(Pair(found, search.open(name + "-wal", Origin.COPY)))
+    unique = list(dict.fromkeys(pairs))
+    return [pair for pair in unique if _size(pair.main) or _size(pair.log)]
+
+
+def _size(file: EvidenceFile | None) -> int:
+    return 0 if file is None else file.size
+
+
+def _save_held(
+    search: _Search, pairs: list[Pair], directory: str
+) -> tuple[list[Pair], tuple[str, ...]]:
+    """Copy the pairs with nameless files into `directory`; return the pairs of copies."""
+    os.mkdir(directory, 0o700)
+    saved: list[str] = []
+    result = []
+    for number, pair in enumerate(pairs):
+        if not pair.is_held:
+            result.append(pair)
+            continue
+        stem = os.path.join(directory, f"{number}.db")
+        copied, names = _copy_pair(search, pair, stem)
+        saved += names
+        result.append(copied)
+    sync_directory(directory)
+    return result, tuple(saved)
+
+
+def _copy_pair(search: _Search, pair: Pair, stem: str) -> tuple[Pair, list[str]]:
+    """Copy a pair until the database did not change meanwhile, which only a checkpoint does."""
+    raced = True
+    for _ in range(_ATTEMPTS):
+        for name in (stem, stem + "-wal"):
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+        before = _stamp(pair.main)
+        if pair.main is not None:
+            copy_to(pair.main.fd, stem)
+        if pair.log is not None:
+            copy_to(pair.log.fd, stem + "-wal")
+        if _stamp(pair.main) == before:
+            raced = False
+            break
+    main = _reopened(search, pair.main, stem)
+    log = _reopened(search, pair.log, stem + "-wal")
+    names = [file.path for file in (main, log) if file is not None]
+    return Pair(main, log, raced), names
+
+
+def _reopened(search: _Search, file: EvidenceFile | None, copy: str) -> EvidenceFile | None:
+    if file is None:
+        return None
+    fd = open_regular(copy)
+    search.stack.callback(os.close, fd)
+    os.fsync(fd)
+    return replace(file, fd=fd, path=copy)
+
+
+def _stamp(file: EvidenceFile | None) -> tuple[int, int] | None:
+    if file is None:
+        return None
+    status = os.fstat(file.fd)
+    return status.st_size, status.st_mtime_ns
+
+
+# -- living processes ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPair:
+    """The files of one process: paths below ``/proc``; "" if it uses none, or the one at the path.
+
+    `main` is set only if the process has another database than the one at the path.
+    """
+
+    pid: int
+    main: str
+    log: str
+
+
+def held_files(database: str) -> list[HeldPair]:
+    """Return the processes that hold a database or a log that no longer has its name.
+
+    Matches the kernel's names, so it finds files that were deleted or replaced.
+    """
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:  # not Linux
+        return []
+    found = [held for name in processes if (held := _held_by(int(name), database)) is not None]
+    return found[:_MAX_HELD]
+
+
+def _held_by(pid: int, database: str) -> HeldPair | None:
+    if pid == os.getpid():
+        return None
+    directory = f"/proc/{pid}/fd"
+    real = os.fsencode(database)
+    names = {real: "main", real + b"-wal": "log"}
+    found: dict[str, str] = {}
+    try:
+        descriptors = os.listdir(directory)
+    except OSError:
+        return None
+    for descriptor in descriptors:
+        link = f"{directory}/{descriptor}"
+        try:
+            target = os.readlink(os.fsencode(link))
+        except OSError:
+            continue
+        role = names.get(target.removesuffix(b" (deleted)"))
+        if role is not None:
+            found[role] = link
+    if not found:
+        return None
+    main = found.get("main", "") if _is_elsewhere(found.get("main"), database) else ""
+    log = found.get("log", "")
+    if not main and not _is_elsewhere(log, database + "-wal"):
+        return None
+    return HeldPair(pid, main, log)
+
+
+def _is_elsewhere(link: str | None, path: str) -> bool:
+    """Return True if the open file is another than the one at `path`."""
+    if not link:
+        return False
+    try:
+        held = os.stat(link)
+    except OSError:
+        return False
+    try:
+        return not os.path.samestat(held, os.stat(path))
+    except OSError:
+        return True

@@ -1,0 +1,481 @@
+"""Recover a database: gather the evidence, choose the newest state, write it, add the rest."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from modelstore.database.sqlite import sqlite3
+from modelstore.errors import RefusedError
+from modelstore.recovery.additions import PROVENANCE, Additions, Source
+from modelstore.recovery.evidence import Evidence, Origin, Pair, gather
+from modelstore.recovery.history import LogHistory, read_history
+from modelstore.recovery.leftovers import Leftovers
+from modelstore.recovery.result import RecoveredTable, Recovery
+from modelstore.recovery.salvage import Salvage, read_objects, salvage
+from modelstore.recovery.states import State, candidate_states, has_page_one
+from modelstore.recovery.tables import quoted
+from modelstore.recovery.writer import (
+    Progress,
+    Verdict,
+    check,
+    new_file,
+    open_new,
+    publish,
+    require_room,
+    write_pages,
+)
+from modelstore.wal.files import read_at
+from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeaderError
+from modelstore.wal.pages import CorruptPageError, PageSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from modelstore.wal.schema import SchemaObject
+
+_ATTEMPTS = 4
+_MAX_CANDIDATES = 8  # states that are written and checked
+_MAX_KEYS = 4_000_000  # rowids that are compared to tell where rows come from
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The order for a recovery; the paths are as the user gave them."""
+
+    database: str
+    into: str | None = None
+    logs: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    deleted: bool = False
+
+
+def recover(request: Request, progress: Progress | None = None) -> Recovery:
+    """Recover a database into the new file `request.into`, or find out what that would give.
+
+    Opens no file of the victim with SQLite and writes to none. Repeats the work if a checkpoint
+    changed the database meanwhile. Raises `RefusedError` if there is nothing to recover, if the
+    new file exists, or if there is no room.
+    """
+    with new_file(request.into) as draft:
+        for attempt in range(1, _ATTEMPTS + 1):
+            save_to = f"{request.into}-evidence" if request.into and attempt == 1 else None
+            with gather(
+                request.database, logs=request.logs, copies=request.copies, save_to=save_to
+            ) as evidence:
+                before = _stamps(evidence)
+                done = _Work(request, evidence, draft, progress).run()
+                raced = _stamps(evidence) != before
+            if not raced:
+                break
+        if request.into is not None:
+            publish(draft, request.into, 0o600 if done.main is None else _mode(request.database))
+            done = replace(done, size=os.path.getsize(request.into))
+    return replace(done, is_raced=done.is_raced or raced)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0o600
+
+
+def _stamps(evidence: Evidence) -> list[object]:
+    """Return facts that change if a checkpoint writes a database or a log restarts."""
+    found: list[object] = []
+    for pair in evidence.pairs:
+        if pair.main is not None:
+            status = os.fstat(pair.main.fd)
+            found.append((status.st_size, status.st_mtime_ns))
+        if pair.log is not None:
+            found.append(read_at(pair.log.fd, WAL_HEADER_SIZE, 0))
+    return found
+
+
+class _Work:
+    """One attempt at a recovery."""
+
+    def __init__(
+        self, request: Request, evidence: Evidence, draft: str, progress: Progress | None
+    ) -> None:
+        self.request = request
+        self.evidence = evidence
+        self.draft = draft
+        self.progress = progress
+        self.logs: dict[int, LogHistory] = {}
+        self.notes: list[str] = []
+        self.salvaged = Salvage()
+
+    def run(self) -> Recovery:
+        self._read_logs()
+        states = self._states()
+        if not states:
+            raise RefusedError(
+                "nothing to recover: no file of the evidence holds a page of a database",
+                hint="name other copies with --also FILE, and logs found elsewhere with --wal FILE",
+            )
+        require_room(self.draft, max(s.page_size * s.page_count for s in states))
+        base, verdict, how = self._base(states)
+        with self._open_draft(how) as conn:
+            additions = Additions(conn)
+            if how == "rows":
+                self._salvage(base, states, conn, additions)
+            before = _user_rows(conn)
+            self._add_the_rest(base, additions)
+            self._describe(base, additions)
+            tables = self._tables(conn, base, additions, before)
+        if how == "rows":
+            verdict = check(self.draft, base)
+            if not any(table.rows for table in tables) and not any(t.set_aside for t in tables):
+                raise RefusedError(
+                    "nothing to recover: the evidence holds no row of any table",
+                    hint="name other copies with --also FILE, and logs found elsewhere with --wal",
+                )
+        return self._result(base, verdict, how, tables)
+
+    # -- the state ---------------------------------------------------------------------------------
+
+    def _read_logs(self) -> None:
+        for pair in self.evidence.pairs:
+            if pair.log is not None and pair.log.fd not in self.logs and pair.log.size:
+                found = read_history(pair.log.fd)
+                if found is not None:
+                    self.logs[pair.log.fd] = found
+
+    def _log(self, pair: Pair) -> LogHistory | None:
+        return None if pair.log is None else self.logs.get(pair.log.fd)
+
+    def _states(self) -> list[State]:
+        """Return the states of all pairs: those of living processes first, copies last."""
+
+        def rank(pair: Pair) -> tuple[int, int]:
+            log = self._log(pair)
+            current = None if log is None else log.current
+            commits = 0 if current is None else sum(1 for _ in current.commits())
+            is_copy = pair.main is not None and pair.main.origin is Origin.COPY
+            return (2 if is_copy else 0 if pair.is_held and commits else 1), -commits
+
+        found: dict[object, State] = {}
+        for pair in sorted(self.evidence.pairs, key=rank):
+            for state in candidate_states(pair, self._log(pair)):
+                key = (state.main_fd, state.pair.log if state.commit else None, state.commit)
+                found.setdefault(key, state)
+        return list(found.values())
+
+    def _base(self, states: Sequence[State]) -> tuple[State, Verdict, str]:
+        """Choose the first state that integrity_check passes, else the best that there is."""
+        fallback: tuple[State, Verdict] | None = None
+        for state in states[:_MAX_CANDIDATES]:
+            if not has_page_one(state) or state.missing_pages():
+                continue
+            write_pages(state, self.draft, self.progress)
+            verdict = check(self.draft, state)
+            if verdict.is_whole:
+                return state, verdict, "pages"
+            if verdict.is_readable and fallback is None:
+                fallback = state, verdict
+        if fallback is not None:
+            write_pages(fallback[0], self.draft, self.progress)
+            return fallback[0], self._rebuild_indexes(*fallback), "pages"
+        best = next((state for state in states if has_page_one(state)), states[0])
+        return best, Verdict(is_whole=False, is_readable=False), "rows"
+
+    def _rebuild_indexes(self, state: State, verdict: Verdict) -> Verdict:
+        """Rebuild the indexes of a state whose tables are whole; keep its pages if that fails."""
+        conn = open_new(self.draft)
+        try:
+            conn.execute("PRAGMA journal_mode = DELETE")
+            conn.execute("REINDEX")
+        except sqlite3.Error:
+            conn.close()
+            write_pages(state, self.draft, self.progress)
+            return verdict
+        conn.close()
+        after = check(self.draft, state)
+        if after.is_whole:
+            self.notes.append("indexes did not agree with their tables, and were built again")
+        return after
+
+    @contextmanager
+    def _open_draft(self, how: str) -> Iterator[sqlite3.Connection]:
+        """Open the draft in one transaction; the file is synced before it gets its name.
+
+        Rolls back if nothing was added, so that the pages stay exactly as the evidence has them.
+        """
+        if how == "rows" and os.path.exists(self.draft):
+            os.truncate(self.draft, 0)
+        mode = read_at_path(self.draft, 18, 2)
+        conn = open_new(self.draft) if os.path.exists(self.draft) else sqlite3.connect(
+            self.draft, isolation_level=None
+        )  # fmt: skip
+        try:
+            conn.execute("PRAGMA synchronous = OFF")
+            conn.execute("PRAGMA locking_mode = EXCLUSIVE")
+            conn.execute("PRAGMA ignore_check_constraints = ON")
+            if how == "pages":
+                _set_mode_bytes(self.draft, b"\1\1", mode)
+            conn.execute("PRAGMA journal_mode = MEMORY")
+            self._begin(conn, how)
+            changes = conn.total_changes
+            yield conn
+            is_changed = conn.total_changes != changes or how == "rows"
+            conn.execute("COMMIT" if is_changed else "ROLLBACK")
+        finally:
+            conn.close()
+        if how == "pages":
+            _set_mode_bytes(self.draft, mode, b"\1\1")
+
+    def _begin(self, conn: sqlite3.Connection, how: str) -> None:
+        conn.execute("BEGIN IMMEDIATE" if how == "rows" else "BEGIN")
+
+    # -- rows ----------------------------------------------------------------------------------------
+
+    def _salvage(
+        self,
+        base: State,
+        states: Sequence[State],
+        conn: sqlite3.Connection,
+        additions: Additions,
+    ) -> None:
+        conn.execute("ROLLBACK")
+        conn.execute(f"PRAGMA page_size = {base.page_size}")
+        header = base.view().header
+        encoding = {2: "UTF-16le", 3: "UTF-16be"}.get(header.text_encoding, "UTF-8")
+        conn.execute(f"PRAGMA encoding = '{encoding}'")
+        conn.execute("BEGIN IMMEDIATE")
+        objects = self._objects(base, states)
+        self.salvaged = salvage(base, conn, objects, additions)
+        if has_page_one(base):
+            for name, value in (
+                ("user_version", header.user_version),
+                ("application_id", header.application_id),
+            ):
+                signed = value - (1 << 32) if value >> 31 else value
+                conn.execute(f"PRAGMA {name} = {signed}")
+        self.notes += self.salvaged.notes
+        if not objects:
+            self.notes.append(
+                "no evidence holds the schema: tables are told from their pages, and their "
+                "columns are named c0, c1, …"
+            )
+
+    def _objects(self, base: State, states: Sequence[State]) -> list[SchemaObject]:
+        """Return the schema of the base, or of the best other state that has one."""
+        for state in (base, *states):
+            try:
+                objects = read_objects(state.view())
+            except DatabaseHeaderError:
+                continue
+            if any(item.type == "table" for item in objects):
+                return objects
+        return []
+
+    def _add_the_rest(self, base: State, additions: Additions) -> None:
+        """Add the rows that other logs, other generations and older frames have."""
+        leftovers = Leftovers(base, additions)
+        leftovers.prepare()
+        done: set[int] = set()
+        for pair in self.evidence.pairs:
+            log = self._log(pair)
+            if log is None or log.fd in done or log.page_size != base.page_size:
+                continue
+            done.add(log.fd)
+            for generation in log.generations:
+                is_base = base.log is log and base.generation is generation
+                if is_base:
+                    beyond = generation.end > base.commit
+                else:
+                    beyond = generation.is_current and self._split_off(pair, log)
+                leftovers.add_generation(pair, log, generation, beyond=beyond)
+        for pair in self.evidence.pairs:
+            is_other = pair.main is not None and pair.main.fd != base.main_fd
+            if is_other:
+                for state in candidate_states(pair, self._log(pair))[:1]:
+                    leftovers.add_state(state, beyond=pair.is_held)
+
+    def _split_off(self, pair: Pair, log: LogHistory) -> bool:
+        """Return True if a log's newest pages never reached the main file: another history."""
+        if pair.is_held:
+            return True
+        current = log.current
+        if current is None or pair.main is None:
+            return True
+        return not any(
+            read_at(pair.main.fd, log.page_size, (number - 1) * log.page_size) == log.image(frame)
+            for number, frame in current.latest(current.end).items()
+        )
+
+    def _describe(self, base: State, additions: Additions) -> None:
+        """Write the provenance of whole tables if their files are not those at the path."""
+        files = [file for file in (base.pair.main, base.pair.log) if file is not None]
+        is_plain = all(file.origin is Origin.PATH for file in files)
+        if is_plain and not additions.total and base.is_exact:
+            return
+        for file in files:
+            if file is base.pair.log and not base.commit:
+                continue
+            note = "the recovered state" if base.is_exact else "pages of it may be older"
+            additions.note(
+                "*", None, None,
+                Source(file.path, commit=base.commit or None,
+                       confidence=1.0 if base.is_exact else 0.9, note=note),
+            )  # fmt: skip
+
+    def _tables(
+        self,
+        conn: sqlite3.Connection,
+        base: State,
+        additions: Additions,
+        before: dict[str, int],
+    ) -> tuple[RecoveredTable, ...]:
+        only_in_log = _only_in_log(base, conn) if base.commit else {}
+        found = []
+        for name in dict.fromkeys((*before, *additions.counts)):
+            counts = additions.count(name)
+            missing = self.salvaged.missing.get(name, []), self.salvaged.unreadable.get(name, [])
+            found.append(
+                RecoveredTable(
+                    name,
+                    before.get(name, 0) + counts.fitted,
+                    only_in_log.get(name) if base.commit else None,
+                    counts.fitted,
+                    dict(counts.others),
+                    len(missing[0]) + len(missing[1]),
+                    dict(counts.sources),
+                )
+            )
+        return tuple(found)
+
+    # -- the result ------------------------------------------------------------------------------------
+
+    def _result(
+        self, base: State, verdict: Verdict, how: str, tables: tuple[RecoveredTable, ...]
+    ) -> Recovery:
+        files = [f for pair in self.evidence.pairs for f in (pair.main, pair.log) if f is not None]
+        lost = [
+            frame
+            for log in self.logs.values()
+            if log.current is not None
+            for frame in _lost_frames(log)
+        ]
+        return Recovery(
+            database=self.evidence.path,
+            into=self.request.into,
+            evidence=tuple(dict.fromkeys(f"{file.name}: {file.path}" for file in files)),
+            main=None if base.pair.main is None or not base.pair.main.size else base.pair.main.name,
+            log=_log_name(base),
+            how=how,
+            is_whole=verdict.is_whole,
+            messages=verdict.messages if not verdict.is_whole else (),
+            commit=base.commit,
+            is_exact=base.is_exact,
+            tables=tables,
+            mended_frames=sum(len(log.mended) for log in self.logs.values()),
+            lost_frames=tuple(lost),
+            lost_pages=tuple(base.missing_pages()) if how == "rows" else (),
+            bad_rows=self.salvaged.bad_rows,
+            notes=tuple(self.notes),
+            unread=self.evidence.notes,
+            is_raced=self.evidence.is_raced,
+            saved_to=self.evidence.saved_to,
+            saved=self.evidence.saved,
+        )
+
+
+def _log_name(base: State) -> str | None:
+    return base.pair.log.name if base.commit and base.pair.log is not None else None
+
+
+def _lost_frames(log: LogHistory) -> list[int]:
+    """Return the damaged frames whose page no later sound frame has again."""
+    current = log.current
+    if current is None:
+        return []
+    latest = current.latest(current.end)
+    return [
+        frame
+        for frame in current.unsound()
+        if latest.get(current.page_numbers[frame - current.first], 0) < frame
+    ]
+
+
+def read_at_path(path: str, offset: int, size: int) -> bytes:
+    """Return bytes of a file of ours; fewer if it is shorter or absent."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
+
+
+def _set_mode_bytes(path: str, wanted: bytes, only_from: bytes) -> None:
+    """Change the format versions in the header: 1 is a rollback journal, 2 a WAL.
+
+    Rows are added without a WAL, so that the new file never has a log of its own.
+    """
+    with open(path, "r+b", buffering=0) as file:
+        file.seek(18)
+        if len(only_from) == len(wanted) and file.read(2) == only_from != wanted:
+            file.seek(18)
+            file.write(wanted)
+
+
+def _user_rows(conn: sqlite3.Connection) -> dict[str, int]:
+    """Return the rows of each table of the new file that is not ours."""
+    names = conn.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
+    ).fetchall()
+    found = {}
+    for (name,) in names:
+        if name == PROVENANCE or str(name).lower().startswith("sqlite_"):
+            continue
+        try:
+            found[str(name)] = int(
+                conn.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0]
+            )
+        except sqlite3.Error:
+            found[str(name)] = 0
+    return found
+
+
+def _only_in_log(base: State, conn: sqlite3.Connection) -> dict[str, int]:
+    """Return for each table with rowids how many rows have a key that the main file lacks."""
+    alone = candidate_states(Pair(base.pair.main, None), None) if base.pair.main else []
+    view = base.view()
+    other = alone[0].view() if alone and has_page_one(alone[0]) else None
+    found: dict[str, int] = {}
+    for name, root in conn.execute(
+        "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
+    ).fetchall():
+        try:
+            mine = _changed_keys(view, root, base)
+        except CorruptPageError:
+            continue
+        try:
+            theirs = set() if other is None else _changed_keys(other, root, base)
+        except CorruptPageError:
+            theirs = set()
+        found[str(name)] = len(mine - theirs)
+    return found
+
+
+def _changed_keys(view: object, root: int, base: State) -> set[int]:
+    """Return the rowids in the leaves of a table that the log has in any version."""
+    from modelstore.recovery.states import StateView
+
+    assert isinstance(view, StateView)  # noqa: S101
+    found: set[int] = set()
+    tree = view.tree(root, PageSet())
+    if not tree.has_rowids:
+        raise CorruptPageError("a table without rowids")
+    for number in tree.leaves:
+        if number in base.frames:
+            page = view.btree_page(number)
+            found.update(view.rowid(page, index) for index in range(len(page.cells)))
+            if len(found) > _MAX_KEYS:
+                raise CorruptPageError("too many rows to compare")
+    return found

@@ -1,0 +1,265 @@
+"""States of a database: for each page, the newest version up to one commit.
+
+A state reads pages from a main file and the frames of a log, and is a `DatabaseView` for everything
+that reads b-trees. Page 1 may be missing; then the state invents a header for it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from modelstore.wal.files import read_at
+from modelstore.wal.format import (
+    DATABASE_HEADER_SIZE,
+    DATABASE_MAGIC,
+    PAGE_SIZES,
+    PENDING_BYTE,
+    DatabaseHeader,
+    DatabaseHeaderError,
+)
+from modelstore.wal.pages import TABLE_LEAF, TREE_KINDS, DatabaseView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelstore.recovery.evidence import Pair
+    from modelstore.recovery.history import Generation, LogHistory
+
+_SAMPLE = 400  # pages that are looked at to guess a page size
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A database as of one commit: `frames` gives the log's frame for each page that it has.
+
+    `commit` is the frame of the commit, 0 for the main file alone. `is_exact` is False if an
+    unsound frame came before: then a page that only this frame held may be older.
+    """
+
+    pair: Pair
+    page_size: int
+    page_count: int
+    log: LogHistory | None
+    generation: Generation | None
+    frames: Mapping[int, int]
+    commit: int
+    is_exact: bool
+    invented_header: bytes | None = None
+
+    @property
+    def main_fd(self) -> int | None:
+        """The descriptor of the main file."""
+        return None if self.pair.main is None else self.pair.main.fd
+
+    def read(self, number: int) -> bytes:
+        """Return page `number`; fewer bytes if no file holds it."""
+        data = self._stored(number)
+        if number == 1 and self.invented_header is not None:
+            return _with_header(data, self.invented_header, self.page_size)
+        return data
+
+    def _stored(self, number: int) -> bytes:
+        frame = self.frames.get(number)
+        if frame is not None and self.log is not None:
+            return self.log.image(frame)
+        if self.main_fd is None:
+            return b""
+        return read_at(self.main_fd, self.page_size, (number - 1) * self.page_size)
+
+    def source(self, number: int) -> tuple[str, int | None]:
+        """Return the name of the file that holds page `number`, and the frame in it."""
+        frame = self.frames.get(number)
+        if frame is not None and self.pair.log is not None:
+            return self.pair.log.name, frame
+        return ("" if self.pair.main is None else self.pair.main.name), None
+
+    def view(self) -> StateView:
+        """Return the state as a view of a database."""
+        return StateView(self)
+
+    def missing_pages(self) -> list[int]:
+        """Return the pages that no file holds; at most 1,000,000 of them."""
+        size = 0 if self.pair.main is None else self.pair.main.size
+        first = size // self.page_size + 1
+        empty = PENDING_BYTE // self.page_size + 1
+        return [
+            number
+            for number in range(first, min(self.page_count, first + 1_000_000) + 1)
+            if number not in self.frames and number != empty
+        ]
+
+
+class StateView(DatabaseView):
+    """A `DatabaseView` of a state."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        super().__init__(state.main_fd, state.page_size, state.page_count)
+
+    def page(self, number: int) -> bytes:
+        """Return the bytes of page `number` in this state."""
+        if not 1 <= number <= self.page_count:
+            raise self.corrupt(f"page {number} is not one of 1 to {self.page_count}")
+        self.reads += 1
+        data = self.state.read(number)
+        if len(data) < self.page_size:
+            raise self.corrupt(f"page {number} is missing from the file")
+        return data
+
+    def _exists(self, number: int) -> bool:
+        is_held = number <= self._main_pages or number in self.state.frames
+        return is_held and 1 <= number <= self.page_count
+
+
+def candidate_states(pair: Pair, log: LogHistory | None) -> list[State]:
+    """Return the states that a pair can give, the best first.
+
+    First the newest exact commit, then the newest sound one, then what SQLite would show, and the
+    main file alone.
+    """
+    main_header = _main_header(pair)
+    found: list[State] = []
+    if log is not None:
+        found = [
+            state
+            for generation in log.generations
+            if generation.is_current
+            for state in _states_of(pair, log, generation, main_header)
+        ]
+    if pair.main is not None and pair.main.size:
+        found.append(_main_alone(pair, main_header, log.page_size if log else None))
+    return found
+
+
+def _states_of(
+    pair: Pair, log: LogHistory, generation: Generation, main_header: DatabaseHeader | None
+) -> list[State]:
+    if main_header is not None and main_header.page_size != log.page_size:
+        return []  # another database's log
+    ends = [generation.exact_end, generation.end]
+    return [
+        state_at(pair, log, generation, end)
+        for end in dict.fromkeys(ends)
+        if end >= generation.first
+    ]
+
+
+def state_at(pair: Pair, log: LogHistory, generation: Generation, commit: int) -> State:
+    """Return the state after the commit in frame `commit` of a generation."""
+    frames = generation.latest(commit)
+    count = generation.sizes_until(commit) or max(frames, default=1)
+    state = State(
+        pair,
+        log.page_size,
+        count,
+        log,
+        generation,
+        {number: frame for number, frame in frames.items() if number <= count},
+        commit,
+        is_exact=commit <= generation.exact_end,
+    )
+    return _with_a_header(state)
+
+
+def _main_alone(pair: Pair, header: DatabaseHeader | None, page_size: int | None) -> State:
+    assert pair.main is not None  # noqa: S101  # the caller has looked
+    size = header.page_size if header else page_size or guess_page_size(pair.main.fd)
+    whole = pair.main.size // size
+    count = header.page_count if header is not None and header.has_valid_page_count else whole
+    # A false page count must not cost time: no evidence goes far beyond the file's own size.
+    state = State(
+        pair, size, max(1, min(count, 64 * (whole + 64))), None, None, {}, 0, is_exact=True
+    )
+    return _with_a_header(state)
+
+
+def _with_a_header(state: State) -> State:
+    """Return the state; if page 1 has no valid header, one that is invented for it."""
+    try:
+        header = DatabaseHeader.parse(state.read(1)[:DATABASE_HEADER_SIZE])
+        if header.page_size == state.page_size:
+            return state
+    except DatabaseHeaderError:
+        pass
+    return replace(state, invented_header=_invented(state))
+
+
+def has_page_one(state: State) -> bool:
+    """Return True if some file holds page 1 with a valid header."""
+    return state.invented_header is None
+
+
+def _main_header(pair: Pair) -> DatabaseHeader | None:
+    if pair.main is None:
+        return None
+    try:
+        return DatabaseHeader.parse(read_at(pair.main.fd, DATABASE_HEADER_SIZE, 0))
+    except DatabaseHeaderError:
+        return None
+
+
+# -- a header where there is none ------------------------------------------------------------------
+
+
+def _invented(state: State) -> bytes:
+    """Return 100 bytes of a header that fits the pages that are there."""
+    stored = state.page_size if state.page_size < 65536 else 1
+    head = struct.pack(
+        ">16sHBBBBBBIIII", DATABASE_MAGIC, stored, 1, 1, 0, 64, 32, 32, 1, state.page_count, 0, 0
+    )
+    tail = struct.pack(">IIIIIIII", 1, 4, 0, 0, guess_encoding(state), 0, 0, 0)
+    return (head + tail).ljust(92, b"\0") + struct.pack(">II", 1, 3_053_004)
+
+
+def _with_header(data: bytes, header: bytes, page_size: int) -> bytes:
+    """Return page 1 with an invented header; what follows is kept if it is a b-tree page."""
+    if len(data) == page_size and data[DATABASE_HEADER_SIZE] in TREE_KINDS:
+        return header + data[DATABASE_HEADER_SIZE:]
+    empty = struct.pack(">BHHHB", TABLE_LEAF, 0, 0, page_size & 0xFFFF, 0)
+    return (header + empty).ljust(page_size, b"\0")
+
+
+def looks_like_tree(page: bytes) -> bool:
+    """Return True if a page has the header of a b-tree page and cells that fit into it."""
+    if len(page) < 8 or page[0] not in TREE_KINDS:
+        return False
+    count = int.from_bytes(page[3:5], "big")
+    content = int.from_bytes(page[5:7], "big") or 65536
+    start = (12 if page[0] < 10 else 8) + 2 * count
+    return count > 0 and start <= content < len(page) and page[7] <= 60
+
+
+def guess_page_size(fd: int) -> int:
+    """Return the page size that most pages of a file without a header agree with."""
+    size = os.fstat(fd).st_size
+    best, most = 4096, 0.0
+    for page_size in PAGE_SIZES:
+        pages = size // page_size
+        step = max(1, pages // _SAMPLE)
+        numbers = range(0, pages, step)
+        good = sum(looks_like_tree(read_at(fd, page_size, n * page_size)) for n in numbers)
+        # A larger page size also fits the first half of the pages' ends, never all of them.
+        score = good / max(1, len(numbers))
+        if score > most * 1.1:
+            best, most = page_size, score
+    return best
+
+
+def guess_encoding(state: State) -> int:
+    """Return the text encoding that the pages show: 1 UTF-8, 2 UTF-16le, 3 UTF-16be."""
+    even = odd = total = 0
+    for number in range(2, min(state.page_count, 40) + 1):
+        page = state._stored(number)  # noqa: SLF001  # a state without page 1 is not readable yet
+        if not looks_like_tree(page) or page[0] != TABLE_LEAF:
+            continue
+        body = page[int.from_bytes(page[5:7], "big") :]
+        pairs = list(zip(body[::2], body[1::2], strict=False))
+        total += len(pairs)
+        even += sum(1 for a, b in pairs if not a and 32 <= b < 127)
+        odd += sum(1 for a, b in pairs if not b and 32 <= a < 127)
+    if total and (even + odd) > total // 3:
+        return 2 if odd >= even else 3
+    return 1

@@ -1,0 +1,219 @@
+"""The new file: written whole beside its place, checked, synced, and then given its name.
+
+Nothing is overwritten: the name is made by a hard link, which fails if it exists.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelstore.database.files import sync_directory, sync_file
+from modelstore.database.handle import uri
+from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite_errors import primary_code
+from modelstore.errors import RefusedError
+from modelstore.text import human_bytes, visible
+from modelstore.wal.files import read_at
+from modelstore.wal.pages import CorruptPageError, PageSet
+from modelstore.wal.schema import read_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from modelstore.recovery.states import State
+
+Progress = Callable[[str, int, int], None] if TYPE_CHECKING else object
+"""Takes what is done, how much of it, and of how much."""
+
+_CHUNK = 1 << 22  # bytes copied at once
+_SQLITE_ERROR = 1
+_MAX_MESSAGES = 20
+
+
+@contextmanager
+def new_file(target: str | None) -> Iterator[str]:
+    """Yield the path of a draft, which nobody else knows; remove it after the block.
+
+    The draft lies beside `target`, or in a private directory if that is None. Raises `RefusedError`
+    if `target` exists or its directory cannot be written.
+    """
+    if target is None:
+        with tempfile.TemporaryDirectory(prefix="modelstore-") as directory:
+            yield os.path.join(directory, "recovered.db")
+        return
+    name = visible(target, 200)
+    if os.path.lexists(target):
+        raise RefusedError(
+            f"{name} exists already, and recover never overwrites a file",
+            hint="give another path with --into",
+        )
+    for suffix in ("-wal", "-shm", "-journal"):
+        if os.path.lexists(target + suffix):
+            raise RefusedError(
+                f"{visible(target + suffix, 200)} lies beside the new file's place: SQLite would "
+                "take it for a part of it",
+                hint="give another path with --into",
+            )
+    directory, base = os.path.split(os.path.abspath(target))
+    draft = os.path.join(directory, f".{base[:100]}.{secrets.token_hex(6)}.part")
+    try:
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise RefusedError(
+            f"{name} cannot be written: {error.strerror}", hint="check the path and its directory"
+        ) from error
+    try:
+        yield draft
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with suppress(FileNotFoundError):
+                os.unlink(draft + suffix)
+
+
+def require_room(draft: str, needed: int) -> None:
+    """Raise `RefusedError` unless the draft's file system has `needed` bytes free."""
+    directory = os.path.dirname(draft)
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise RefusedError(
+            f"the new file needs up to {human_bytes(needed)}, and {visible(directory, 200)} has "
+            f"{human_bytes(free)} free",
+            hint="give a path on another disk with --into, or set TMPDIR without it",
+        )
+
+
+def publish(draft: str, target: str, mode: int) -> None:
+    """Sync the draft and give it the name `target`, which must not exist."""
+    descriptor = os.open(draft, os.O_RDWR)
+    try:
+        os.fchmod(descriptor, mode & 0o666)
+        sync_file(descriptor, draft)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise RefusedError(
+            f"{visible(target, 200)} exists already, and recover never overwrites a file",
+            hint="give another path with --into",
+        ) from None
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise
+        os.rename(draft, target)
+    sync_directory(os.path.dirname(os.path.abspath(target)))
+
+
+def write_pages(state: State, draft: str, progress: Progress | None = None) -> None:
+    """Write every page of a state to the draft, exactly as its files hold it."""
+    size = state.page_size * state.page_count
+    with open(draft, "r+b" if os.path.exists(draft) else "w+b", buffering=0) as output:
+        output.truncate(0)
+        if state.main_fd is not None:
+            _copy_start(state.main_fd, output.fileno(), size, progress)
+        output.truncate(size)
+        for number in sorted(state.frames):
+            _write_at(output.fileno(), state.read(number), (number - 1) * state.page_size)
+        if state.invented_header is not None:
+            _write_at(output.fileno(), state.read(1), 0)
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def _copy_start(source: int, target: int, size: int, progress: Progress | None) -> None:
+    """Copy at most the first `size` bytes, in the kernel if it can."""
+    size = min(size, os.fstat(source).st_size)
+    done = 0
+    by_kernel = hasattr(os, "copy_file_range")
+    while done < size:
+        count = min(_CHUNK, size - done)
+        copied = 0
+        if by_kernel:
+            try:
+                copied = os.copy_file_range(source, target, count, done, done)
+            except OSError:
+                by_kernel = False
+        if not copied:
+            data = read_at(source, count, done)
+            if not data:
+                return
+            _write_at(target, data, done)
+            copied = len(data)
+        done += copied
+        if progress is not None:
+            progress("copying", done, size)
+
+
+# -- checks --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of a check: `is_whole` if integrity_check passes; else the first messages.
+
+    `is_readable` is True if every b-tree can be walked, whatever SQLite says of its content.
+    """
+
+    is_whole: bool
+    is_readable: bool
+    messages: tuple[str, ...] = ()
+
+
+def open_new(path: str, *, immutable: bool = False) -> sqlite3.Connection:
+    """Connect to the new file; its schema is hostile, so no function of it is trusted."""
+    conn = sqlite3.connect(
+        uri(path, "immutable" if immutable else "rw"), uri=True, isolation_level=None, timeout=0
+    )
+    conn.execute("PRAGMA trusted_schema = OFF")
+    conn.execute("PRAGMA cell_size_check = ON")
+    conn.execute("PRAGMA cache_size = -64000")
+    return conn
+
+
+def check(path: str, state: State) -> Verdict:
+    """Run integrity_check on the new file, and walk its b-trees if that does not pass."""
+    messages: list[str] = []
+    try:
+        conn = open_new(path, immutable=True)
+        try:
+            rows = conn.execute(f"PRAGMA integrity_check({_MAX_MESSAGES})").fetchall()
+        finally:
+            conn.close()
+        messages = [str(row[0]) for row in rows]
+        if messages == ["ok"]:
+            return Verdict(is_whole=True, is_readable=True)
+    except sqlite3.Error as error:
+        messages = [str(error)]
+        # Functions and collations of the application are missing here: SQLite cannot judge.
+        if primary_code(error) != _SQLITE_ERROR:
+            return Verdict(is_whole=False, is_readable=False, messages=tuple(messages))
+    return Verdict(
+        is_whole=False, is_readable=not state.missing_pages() and _can_be_walked(state),
+        messages=tuple(messages),
+    )  # fmt: skip
+
+
+def _can_be_walked(state: State) -> bool:
+    """Return True if each b-tree of the schema is whole and none shares a page with another."""
+    try:
+        view = state.view()
+        seen = PageSet()
+        for item in read_schema(view).values():
+            if item.root:
+                tree = view.tree(item.root, seen)
+                for number in (*tree.leaves, *tree.interiors):
+                    for _ in view.cells(view.btree_page(number)):
+                        pass
+    except (CorruptPageError, RefusedError):
+        return False
+    return True

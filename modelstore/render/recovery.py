@@ -1,0 +1,117 @@
+"""A recovery for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from modelstore.render.grid import Cell, Grid, Heading
+from modelstore.text import human_bytes, listed, plural
+
+if TYPE_CHECKING:
+    from modelstore.recovery.result import RecoveredTable, Recovery
+    from modelstore.render.report import Part
+
+_MAX_TABLES = 200
+_MAX_NAMED = 8
+
+
+def recovery_payload(done: Recovery) -> dict[str, object]:
+    """Return all of a recovery as JSON values; rows and pages are counts, sizes bytes."""
+    values = asdict(done)
+    values.pop("database")
+    values["complete"] = done.is_complete
+    values["rows"] = done.rows
+    values["set_aside"] = done.set_aside
+    values["missing_rows_at_least"] = done.missing_rows
+    return values
+
+
+def recovery_body(done: Recovery) -> list[Part]:
+    """Return the answer in words: the rows of each table, then what no longer exists."""
+    body: list[Part] = [Cell(_headline(done), "good" if done.is_complete else "warn")]
+    body += [table_line(table, done) for table in done.tables[:_MAX_TABLES] if _is_news(table)]
+    quiet = [table for table in done.tables if not _is_news(table)]
+    if quiet:
+        body.append(f"{plural(len(quiet), 'other table')} without rows")
+    body.append(Grid((Heading(""), Heading("", shrink="wrap")), _facts(done)))
+    body += [Cell(line, "warn") for line in _missing(done)]
+    body += [Cell(note, "warn") for note in (*done.notes, *done.unread)]
+    if done.is_raced:
+        body.append(Cell("the files changed while they were read: run it again", "warn"))
+    return body
+
+
+def _is_news(table: RecoveredTable) -> bool:
+    return bool(table.rows or table.set_aside or table.missing_pages)
+
+
+def _headline(done: Recovery) -> str:
+    if done.into is None:
+        verb = "can be recovered: nothing was written, --into NEW.db writes them"
+    else:
+        verb = f"recovered into {done.into}"
+    aside = f" and {plural(done.set_aside, 'row')} set aside" if done.set_aside else ""
+    return f"{plural(done.rows, 'row')}{aside} {verb}"
+
+
+def table_line(table: RecoveredTable, done: Recovery) -> str:
+    """Return the sentence of one table: "51 of 51 rows of t: 1 from app.db, 50 from …"."""
+    more = "at least " if table.missing_pages else ""
+    total = f"{table.rows:,} of {more}{table.rows + table.missing_pages:,} rows of {table.name}"
+    parts = []
+    base = table.rows - table.fitted
+    if table.only_in_log is None:
+        sources = " and ".join(name for name in (done.main, done.log) if name)
+        if base:
+            parts.append(f"{base:,} from {sources}")
+    else:
+        from_main = base - table.only_in_log
+        if from_main and done.main:
+            parts.append(f"{from_main:,} from {done.main}")
+        if table.only_in_log and done.log:
+            parts.append(f"{table.only_in_log:,} from {done.log}")
+    if table.fitted:
+        parts.append(f"{table.fitted:,} from beyond the state, marked")
+    parts += [f"{count:,} more in {name}" for name, count in table.set_aside.items()]
+    return total + (f": {', '.join(parts)}" if parts else "")
+
+
+def _facts(done: Recovery) -> list[tuple[str, str | Cell]]:
+    state = f"the commit in frame {done.commit:,} of {done.log}" if done.commit else (
+        f"{done.main or 'the evidence'} alone"
+    )  # fmt: skip
+    whole = "integrity_check passes" if done.is_whole else "integrity_check does not pass"
+    how = "every page exactly as it was" if done.how == "pages" else "built anew from its rows"
+    found: list[tuple[str, str | Cell]] = [("state", state), ("new file", f"{how}; {whole}")]
+    if done.size:
+        found.append(("size", human_bytes(done.size)))
+    if done.mended_frames:
+        found.append(("mended", f"{plural(done.mended_frames, 'frame')}, proved by the checksum"))
+    found += [("evidence", line) for line in done.evidence]
+    if done.saved_to:
+        found.append(("saved first", f"{done.saved_to}: {listed(done.saved, _MAX_NAMED)}"))
+    return found
+
+
+def _missing(done: Recovery) -> list[str]:
+    """Return what no byte of the evidence holds, so that a person can stop looking."""
+    lines = []
+    if done.lost_pages:
+        pages = listed([f"{page:,}" for page in done.lost_pages], _MAX_NAMED)
+        lines.append(f"no evidence holds {plural(len(done.lost_pages), 'page')}: {pages}")
+    if done.lost_frames:
+        frames = listed([f"{frame:,}" for frame in done.lost_frames], _MAX_NAMED)
+        lines.append(
+            f"{plural(len(done.lost_frames), 'frame')} of the log cannot be mended, and no other "
+            f"frame has the page: {frames}"
+        )
+    if done.missing_rows:
+        lines.append(
+            f"at least {plural(done.missing_rows, 'row')} of the database no longer "
+            f"{'exists' if done.missing_rows == 1 else 'exist'} in any of these files"
+        )
+    if not done.is_exact:
+        lines.append("the log is damaged before this commit: a page of it may be older")
+    lines += [f"integrity_check says: {message}" for message in done.messages[:5]]
+    return lines
