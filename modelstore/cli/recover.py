@@ -13,7 +13,7 @@ from modelstore.cli.options import (
     JsonOption,
     chosen_format,
 )
-from modelstore.errors import ExitCode
+from modelstore.errors import ExitCode  # noqa: TC001  # Typer reads the annotation
 
 if TYPE_CHECKING:
     from modelstore.cli.session import DatabaseChoice
@@ -77,33 +77,24 @@ def command(
             from modelstore.render.rows import dump_json
 
             file.write(dump_json(_payload(choice, done), indent=2) + "\n")
-    _answer(choice, done, str(form or "table"))
+    _answer(choice, done, form)
     return done.exit_code
 
 
 def _payload(choice: DatabaseChoice, done: Recovery) -> dict[str, object]:
-    from modelstore.render.formats import envelope
+    from modelstore.cli.reporting import payload
     from modelstore.render.recovery import recovery_payload
 
-    return envelope(
-        "recover",
-        recovery_payload(done),
-        database=choice.path,
-        database_from=choice.origin,
-        exit_codes=(int(done.exit_code),),
-    )
+    return payload("recover", choice, recovery_payload(done), done.exit_code)
 
 
-def _answer(choice: DatabaseChoice, done: Recovery, form: str) -> None:
-    from typing import cast
-
-    from modelstore.cli.reporting import screen_of
+def _answer(choice: DatabaseChoice, done: Recovery, form: str | None) -> None:
     from modelstore.cli.output import current
+    from modelstore.cli.reporting import write_answer
     from modelstore.render.recovery import recovery_body
-    from modelstore.render.report import Report, ReportFormat, write_report
+    from modelstore.render.report import Report
 
-    out = current()
     columns = ("name", "rows", "only_in_log", "fitted", "set_aside", "missing_pages")
     rows = [tuple(getattr(table, name) for name in columns) for table in done.tables]
     report = Report(tuple(recovery_body(done)), _payload(choice, done), columns, rows)
-    write_report(out.answer, report, cast("ReportFormat", form), screen=screen_of(out))
+    write_answer(current(), report, form)

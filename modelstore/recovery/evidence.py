@@ -111,10 +111,17 @@ class _Search:
             return None
         self.stack.callback(os.close, fd)
         status = os.fstat(fd)
+        if is_held:
+            adjective = "" if status.st_nlink else "deleted "
+            label = f"the {adjective}{name} that pid {pid} holds"
         identity = (status.st_dev, status.st_ino)
         return self.opened.setdefault(
             identity, EvidenceFile(fd, label, path, origin, pid, identity)
         )
+
+    def open_held(self, path: str, noun: str, pid: int) -> EvidenceFile | None:
+        """Open the file behind a descriptor of process `pid`."""
+        return self.open(path, Origin.HELD, noun, pid)
 
 
 @contextmanager
@@ -163,15 +170,8 @@ def _pairs_of(
     beside = search.open(log_path, Origin.PATH)
     pairs = []
     for held in held_files(database):
-        main_of = search.open(held.main, Origin.HELD, f"the deleted database that pid {held.pid} holds",
-                              held.pid) if held.main else main  # fmt: skip
-        log_of = (
-            search.open(
-                held.log, Origin.HELD, f"the deleted log that pid {held.pid} holds", held.pid
-            )
-            if held.log
-            else None
-        )
+        main_of = search.open_held(held.main, "database", held.pid) if held.main else main
+        log_of = search.open_held(held.log, "log", held.pid) if held.log else None
         if (main_of, log_of) != (main, beside):
             pairs.append(Pair(main_of, log_of))
     for name in logs:

@@ -29,13 +29,13 @@ from modelstore.wal.pages import (
     PageSet,
 )
 from modelstore.wal.record import RecordError
-from modelstore.wal.schema import SchemaObject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modelstore.recovery.evidence import Pair
     from modelstore.recovery.history import Generation, LogHistory
+    from modelstore.wal.schema import SchemaObject
 
 _ROW_KINDS = (TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR)
 _MAX_DEPTH = 20
@@ -358,7 +358,10 @@ def _child_for(page: BtreePage, rowid: int) -> int:
 
 
 def historic_tables(objects: Sequence[SchemaObject]) -> list[tuple[Table, int]]:
-    """Return the tables that these objects create, with their roots; a scratch SQLite reads them."""
+    """Return the tables that these objects create, with their roots.
+
+    A scratch SQLite reads their SQL.
+    """
     found = []
     for item in objects:
         is_table = item.type == "table" and item.root and item.sql[:13].upper() == "CREATE TABLE "

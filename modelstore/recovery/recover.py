@@ -231,7 +231,7 @@ class _Work:
     def _begin(self, conn: sqlite3.Connection, how: str) -> None:
         conn.execute("BEGIN IMMEDIATE" if how == "rows" else "BEGIN")
 
-    # -- rows ----------------------------------------------------------------------------------------
+    # -- rows --------------------------------------------------------------------------------------
 
     def _salvage(
         self,
@@ -349,7 +349,7 @@ class _Work:
             )
         return tuple(found)
 
-    # -- the result ------------------------------------------------------------------------------------
+    # -- the result --------------------------------------------------------------------------------
 
     def _result(
         self, base: State, verdict: Verdict, how: str, tables: tuple[RecoveredTable, ...]

@@ -54,7 +54,7 @@ class Salvage:
 
 def read_objects(view: StateView) -> list[SchemaObject]:
     """Return the schema's objects, as far as its pages can be read."""
-    found = []
+    found: list[SchemaObject] = []
     reader = TreeReader(view)
     for row in reader.rows(1):
         if len(row.stored) < 5 or row.rowid is None or len(found) > _MAX_OBJECTS:
@@ -204,7 +204,7 @@ def _made_for(
     if known is not None:
         return known
     name = free_name(conn, f"recovered_{len(made) + 1}")
-    columns = tuple(Column(f"c{n}", "BLOB", False, False, None) for n in range(width))
+    columns = tuple(Column(f"c{n}", "BLOB") for n in range(width))
     names = ", ".join(f"c{n}" for n in range(width))
     conn.execute(f"CREATE TABLE {quoted(name)} (original_rowid INTEGER, {names})")
     made[width, has_rowid] = Table(name, 0, columns, None, has_rowid=has_rowid)

@@ -36,9 +36,9 @@ class Column:
 
     name: str
     affinity: str
-    not_null: bool
-    is_generated: bool
-    default: Value
+    not_null: bool = False
+    is_generated: bool = False
+    default: Value = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _is_number(text: str) -> bool:
 
 
 def affinity(declared: str) -> str:
-    """Return the affinity of a declared type. https://www.sqlite.org/datatype3.html"""
+    """Return the affinity of a declared type (https://www.sqlite.org/datatype3.html)."""
     text = declared.upper()
     for part, name in (("INT", "INTEGER"), ("CHAR", "TEXT"), ("CLOB", "TEXT"), ("TEXT", "TEXT")):
         if part in text:
@@ -140,9 +140,10 @@ def _table(conn: sqlite3.Connection, name: str, root: int, sql: str) -> Table | 
         columns = tuple(stored.values())
         names = list(stored)
         alias = parsed.rowid_alias.lower() if parsed is not None and parsed.rowid_alias else None
-        return Table(name, root, columns, names.index(alias) if alias in names else None, True)
+        place = names.index(alias) if alias in names else None
+        return Table(name, root, columns, place, has_rowid=True)
     ordered = tuple(stored[key] for key in parsed.stored if key in stored)
-    return Table(name, root, ordered, None, False, parsed.key_size)
+    return Table(name, root, ordered, None, has_rowid=False, key_size=parsed.key_size)
 
 
 def _constant(conn: sqlite3.Connection, expression: str | None) -> Value:

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,11 +25,11 @@ from modelstore.wal.pages import CorruptPageError, PageSet
 from modelstore.wal.schema import read_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from modelstore.recovery.states import State
 
-Progress = Callable[[str, int, int], None] if TYPE_CHECKING else object
+Progress = Callable[[str, int, int], None]
 """Takes what is done, how much of it, and of how much."""
 
 _CHUNK = 1 << 22  # bytes copied at once
@@ -134,15 +135,15 @@ def _copy_start(source: int, target: int, size: int, progress: Progress | None) 
     """Copy at most the first `size` bytes, in the kernel if it can."""
     size = min(size, os.fstat(source).st_size)
     done = 0
-    by_kernel = hasattr(os, "copy_file_range")
+    copy = getattr(os, "copy_file_range", None)
     while done < size:
         count = min(_CHUNK, size - done)
         copied = 0
-        if by_kernel:
+        if copy is not None:
             try:
-                copied = os.copy_file_range(source, target, count, done, done)
+                copied = copy(source, target, count, done, done)
             except OSError:
-                by_kernel = False
+                copy = None
         if not copied:
             data = read_at(source, count, done)
             if not data:
