@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
-from modelstore.recovery.additions import PROVENANCE, Additions, Source
+from modelstore.recovery.accounts import lost_frames, only_in_log, user_rows
+from modelstore.recovery.additions import Additions, Source
 from modelstore.recovery.evidence import Evidence, Origin, Pair, gather
 from modelstore.recovery.history import LogHistory, read_history
 from modelstore.recovery.leftovers import Leftovers
 from modelstore.recovery.result import RecoveredTable, Recovery
 from modelstore.recovery.salvage import Salvage, read_objects, salvage
 from modelstore.recovery.states import State, candidate_states, has_page_one
-from modelstore.recovery.tables import quoted
 from modelstore.recovery.writer import (
     Progress,
     Verdict,
@@ -29,7 +29,6 @@ from modelstore.recovery.writer import (
 )
 from modelstore.wal.files import read_at
 from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeaderError
-from modelstore.wal.pages import CorruptPageError, PageSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 4
 _MAX_CANDIDATES = 8  # states that are written and checked
-_MAX_KEYS = 4_000_000  # rowids that are compared to tell where rows come from
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ class _Work:
             additions = Additions(conn)
             if how == "rows":
                 self._salvage(base, states, conn, additions)
-            before = _user_rows(conn)
+            before = user_rows(conn)
             self._add_the_rest(base, additions)
             self._describe(base, additions)
             tables = self._tables(conn, base, additions, before)
@@ -218,7 +216,7 @@ class _Work:
             if how == "pages":
                 _set_mode_bytes(self.draft, b"\1\1", mode)
             conn.execute("PRAGMA journal_mode = MEMORY")
-            self._begin(conn, how)
+            conn.execute("BEGIN")
             changes = conn.total_changes
             yield conn
             is_changed = conn.total_changes != changes or how == "rows"
@@ -227,9 +225,6 @@ class _Work:
             conn.close()
         if how == "pages":
             _set_mode_bytes(self.draft, mode, b"\1\1")
-
-    def _begin(self, conn: sqlite3.Connection, how: str) -> None:
-        conn.execute("BEGIN IMMEDIATE" if how == "rows" else "BEGIN")
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -331,7 +326,7 @@ class _Work:
         additions: Additions,
         before: dict[str, int],
     ) -> tuple[RecoveredTable, ...]:
-        only_in_log = _only_in_log(base, conn) if base.commit else {}
+        in_log = only_in_log(base, conn) if base.commit else {}
         found = []
         for name in dict.fromkeys((*before, *additions.counts)):
             counts = additions.count(name)
@@ -340,7 +335,7 @@ class _Work:
                 RecoveredTable(
                     name,
                     before.get(name, 0) + counts.fitted,
-                    only_in_log.get(name) if base.commit else None,
+                    in_log.get(name) if base.commit else None,
                     counts.fitted,
                     dict(counts.others),
                     len(missing[0]) + len(missing[1]),
@@ -359,7 +354,7 @@ class _Work:
             frame
             for log in self.logs.values()
             if log.current is not None
-            for frame in _lost_frames(log)
+            for frame in lost_frames(log)
         ]
         return Recovery(
             database=self.evidence.path,
@@ -389,19 +384,6 @@ def _log_name(base: State) -> str | None:
     return base.pair.log.name if base.commit and base.pair.log is not None else None
 
 
-def _lost_frames(log: LogHistory) -> list[int]:
-    """Return the damaged frames whose page no later sound frame has again."""
-    current = log.current
-    if current is None:
-        return []
-    latest = current.latest(current.end)
-    return [
-        frame
-        for frame in current.unsound()
-        if latest.get(current.page_numbers[frame - current.first], 0) < frame
-    ]
-
-
 def read_at_path(path: str, offset: int, size: int) -> bytes:
     """Return bytes of a file of ours; fewer if it is shorter or absent."""
     try:
@@ -422,60 +404,3 @@ def _set_mode_bytes(path: str, wanted: bytes, only_from: bytes) -> None:
         if len(only_from) == len(wanted) and file.read(2) == only_from != wanted:
             file.seek(18)
             file.write(wanted)
-
-
-def _user_rows(conn: sqlite3.Connection) -> dict[str, int]:
-    """Return the rows of each table of the new file that is not ours."""
-    names = conn.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
-    ).fetchall()
-    found = {}
-    for (name,) in names:
-        if name == PROVENANCE or str(name).lower().startswith("sqlite_"):
-            continue
-        try:
-            found[str(name)] = int(
-                conn.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0]
-            )
-        except sqlite3.Error:
-            found[str(name)] = 0
-    return found
-
-
-def _only_in_log(base: State, conn: sqlite3.Connection) -> dict[str, int]:
-    """Return for each table with rowids how many rows have a key that the main file lacks."""
-    alone = candidate_states(Pair(base.pair.main, None), None) if base.pair.main else []
-    view = base.view()
-    other = alone[0].view() if alone and has_page_one(alone[0]) else None
-    found: dict[str, int] = {}
-    for name, root in conn.execute(
-        "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
-    ).fetchall():
-        try:
-            mine = _changed_keys(view, root, base)
-        except CorruptPageError:
-            continue
-        try:
-            theirs = set() if other is None else _changed_keys(other, root, base)
-        except CorruptPageError:
-            theirs = set()
-        found[str(name)] = len(mine - theirs)
-    return found
-
-
-def _changed_keys(view: object, root: int, base: State) -> set[int]:
-    """Return the rowids in the leaves of a table that the log has in any version."""
-    from modelstore.recovery.states import StateView
-
-    assert isinstance(view, StateView)  # noqa: S101
-    found: set[int] = set()
-    tree = view.tree(root, PageSet())
-    if not tree.has_rowids:
-        raise CorruptPageError("a table without rowids")
-    for number in tree.leaves:
-        if number in base.frames:
-            page = view.btree_page(number)
-            found.update(view.rowid(page, index) for index in range(len(page.cells)))
-            if len(found) > _MAX_KEYS:
-                raise CorruptPageError("too many rows to compare")
-    return found
