@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _UNSPEAKABLE = re.compile(r"[;#]|^\s|\s$|^$")
 _RESERVED = ("*", "default")  # the reader's names for what all models share
 _NAME_LIMIT = 200  # characters
-_NOT_SERVED = frozenset(("projector", "draft", "adapter", "vocab", "imatrix"))
+_NOT_SERVED = frozenset(
+    ("projector", "draft", "adapter", "vocab", "imatrix", "diffusion", "vae", "vocoder", "speech")
+)
 _FLAGS = {"embedding": "embedding", "reranker": "reranking"}  # by type: the option it needs
 _REPOSITORY = re.compile(r"hf:([\w.-]+/[\w.-]+)")
 

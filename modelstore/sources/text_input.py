@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -111,6 +112,18 @@ def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
         yield data
 
 
+def _is_whisper(head: bytes) -> bool:
+    """Return True for the start of a whisper.cpp model.
+
+    Its magic is GGML's; the sizes after it are those of Whisper: 51864 to 51866 tokens, 1500
+    frames of audio (github.com/ggml-org/whisper.cpp/blob/master/src/whisper.cpp).
+    """
+    if not head.startswith(_OLD_GGML) or len(head) < 12:
+        return False
+    tokens, frames = struct.unpack_from("<II", head, 4)
+    return tokens in (51864, 51865, 51866) and frames == 1500
+
+
 def refuse_unreadable_text(head: bytes, name: str) -> None:
     """Raise `SourceError` for the start of a compressed file, a pre-GGUF model, or UTF-16."""
     for magic, what, tool in _COMPRESSED:
@@ -118,6 +131,11 @@ def refuse_unreadable_text(head: bytes, name: str) -> None:
             raise SourceError(
                 f"{name} is compressed ({what})", hint=f"try: {tool} FILE | modelstore import -"
             )
+    if _is_whisper(head):
+        raise SourceError(
+            f"{name} is a speech model of whisper.cpp, in a GGML format of its own",
+            hint="whisper.cpp reads it; the catalogue holds GGUF and safetensors models",
+        )
     if head.startswith(_OLD_GGML):
         raise SourceError(
             f"{name} is a GGML model from before GGUF, which llama.cpp no longer reads",

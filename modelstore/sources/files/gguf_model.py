@@ -6,6 +6,7 @@ gguf-py/gguf/constants.py.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,6 +47,23 @@ _EMBEDDING_ARCHITECTURES = frozenset(
         "t5encoder",
     )
 )
+_DRAFTS = re.compile(r"eagle.*|medusa.*|d(?:flash|spark)|(?:.*[-_])?(?:assistant|mtp|draft)")
+"""Architectures of models that only guess ahead for another (llama.cpp's llama-arch.cpp)."""
+
+_DIFFUSION = frozenset(
+    (
+        *("aura", "chroma", "cosmos", "flux", "hidream", "hyvid", "ltxv", "lumina2", "pixart"),
+        *("qwen_image", "sd1", "sd3", "sdxl", "wan", "z_image"),
+    )
+)
+"""Architectures of ComfyUI-GGUF (github.com/city96/ComfyUI-GGUF, tools/convert.py)."""
+
+_OTHER_ARCHITECTURES = {
+    **dict.fromkeys(_DIFFUSION, "diffusion"),
+    "pig": "vae",  # of gguf-connector
+    "wavtokenizer-dec": "vocoder",
+    "whisper": "speech",
+}
 _POOLING_EMBEDDING = (1, 2, 3)  # LLAMA_POOLING_TYPE_MEAN, _CLS, _LAST; 0 is none
 _POOLING_RANK = 4
 _MAX_SMALL = 65_535  # split.no and split.count have 16 bits
@@ -86,7 +104,7 @@ def describe_gguf(
         return known
     shards = sorted(
         (_Shard(file, naming.parse_name(file.name)) for file in files if file.role in WEIGHTS),
-        key=lambda shard: (shard.number, shard.file.path),
+        key=lambda shard: (shard.number or 0, shard.file.path),
     )
     faults = Faults()
     for shard in shards:
@@ -101,7 +119,13 @@ def describe_gguf(
             reason = _Shard(file, None).read(faults)
             if reason is not None:
                 faults.incomplete(f"{file.shown}: {reason}")
+    shards.sort(key=_order)  # a store may keep shards under nameless hashes
     return _found(files, shards, faults, origin, context)
+
+
+def _order(shard: _Shard) -> tuple[int, str]:
+    number = _split_number(shard) if shard.number is None else shard.number
+    return number, shard.file.path
 
 
 @dataclass(slots=True)
@@ -113,8 +137,9 @@ class _Shard:
     header: GgufHeader | None = None
 
     @property
-    def number(self) -> int:
-        return self.name.shard if self.name else 0
+    def number(self) -> int | None:
+        """The number in the file's name; None if that has none."""
+        return self.name.shard if self.name and (self.name.shards or self.name.raw_part) else None
 
     @property
     def partial(self) -> bool:
@@ -126,7 +151,7 @@ class _Shard:
 
     def read(self, faults: Faults) -> str | None:
         """Read the header; return the reason if it cannot be read."""
-        if self.raw_part and self.number > 1:
+        if self.raw_part and (self.number or 0) > 1:
             return None  # the first piece has the header
         try:
             header = read_header(self.file.real)
@@ -149,7 +174,8 @@ def _missing_shards(shards: list[_Shard], faults: Faults) -> bool:
         faults.incomplete("the file is cut into pieces, which must be joined into one")
     split_count = _small(first.header.metadata.get("split.count")) if first.header else None
     total = max(first.name.shards if first.name else 0, split_count or 0)
-    return missing_shards({shard.number or _split_number(shard) for shard in shards}, total, faults)
+    numbers = {_split_number(one) if one.number is None else one.number for one in shards}
+    return missing_shards(numbers, total, faults)
 
 
 def _split_number(shard: _Shard) -> int:
@@ -192,19 +218,27 @@ def _type(
     has_tensors = any(header.tensor_count for header in headers)
     pooling = metadata.get(f"{architecture}.pooling_type")
     by_name = naming.sidecar(stem)
+    labels = metadata.get(f"{architecture}.classifier.output_labels")
     rules = (
         ("imatrix", kind == "imatrix" or "imatrix.chunk_count" in metadata),
         ("projector", kind == "mmproj" or architecture == "clip"),
         ("adapter", kind == "adapter" or "adapter.type" in metadata),
         ("adapter", architecture == "controlvector"),
         ("vocab", headers and not has_tensors and "tokenizer.ggml.model" in metadata),
+        ("draft", by_name == "draft" or _DRAFTS.fullmatch(architecture or "")),
+        (_OTHER_ARCHITECTURES.get(architecture or ""), architecture in _OTHER_ARCHITECTURES),
+        ("classifier", pooling == _POOLING_RANK and _classifies(labels)),
         ("reranker", pooling == _POOLING_RANK),
         ("embedding", pooling in _POOLING_EMBEDDING or architecture in _EMBEDDING_ARCHITECTURES),
-        ("draft", by_name == "draft" or (architecture or "").startswith("eagle")),
         ("projector", by_name == "projector" and architecture is None),
         ("model", architecture or has_tensors),
     )
     return next((name for name, applies in rules if applies), None)
+
+
+def _classifies(labels: Value | None) -> bool:
+    """Return True for several labels; the answers of Qwen3-Reranker, yes and no, are a score."""
+    return isinstance(labels, list) and len(labels) > 1 and set(labels) != {"yes", "no"}
 
 
 def _found(

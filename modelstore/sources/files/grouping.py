@@ -9,7 +9,7 @@ import os
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from modelstore.sources.files import naming
 from modelstore.sources.files.gguf_model import describe_gguf
@@ -50,7 +50,10 @@ def is_relevant(name: str) -> bool:
     return not name.startswith("._") and (  # macOS writes ._NAME beside a file on other disks
         lower.endswith((".gguf", ".safetensors", INDEX_SUFFIX))
         or name in (CONFIG, ADAPTER_CONFIG, *QUANTIZER_FILES)
-        or ((".gguf." in lower or ".safetensors." in lower) and naming.parse_name(name) is not None)
+        or (
+            (".gguf." in lower or ".gguf-" in lower or ".safetensors." in lower)
+            and naming.parse_name(name) is not None
+        )
     )
 
 
@@ -69,7 +72,8 @@ def group_files(files: Iterable[LocalFile]) -> list[Group]:
             configs[directory].append(file)
         else:
             # Shards of one set have a stem and a count in common; another file is a set of one.
-            common = (name.stem, str(name.shards)) if name.shards else (file.path,)
+            is_part = name.shards or name.raw_part
+            common = (name.stem, str(name.shards)) if is_part else (file.path,)
             sets[directory, name.extension, *common].append((name, file))
     gguf: list[_Set] = []
     safetensors: dict[str, list[_Set]] = defaultdict(list)
@@ -77,7 +81,11 @@ def group_files(files: Iterable[LocalFile]) -> list[Group]:
         members.sort(key=lambda member: member[0].shard)
         name = members[0][0]
         made = _Set(
-            name.stem, [_as(file, "shard" if name.shards else "model") for _, file in members]
+            name.stem,
+            [
+                _as(file, "shard" if part.shards or part.raw_part else "model")
+                for part, file in members
+            ],
         )
         if name.extension == "gguf":
             gguf.append(made)
@@ -105,7 +113,10 @@ class _Set:
 
 
 def _attach_sidecars(sets: list[_Set]) -> list[_Set]:
-    """Give each projector and draft to its model; one without a clear owner stays alone."""
+    """Give each projector and draft to its model, in each of its quantizations.
+
+    One without a clear owner stays alone.
+    """
     sidecars = {id(one): role for one in sets if (role := naming.sidecar(one.stem))}
     if not sidecars:
         return sets
@@ -114,16 +125,16 @@ def _attach_sidecars(sets: list[_Set]) -> list[_Set]:
     alone = []
     for one in sets:
         role = sidecars.get(id(one))
-        owner = _owner(one.stem, mains) if role else None
-        if role and owner:
-            owner.files += [_as(file, role) for file in one.files]
-        else:
+        owners = _owners(one.stem, mains) if role else []
+        for owner in owners:
+            owner.files += [_as(file, cast("FileRole", role)) for file in one.files]
+        if not owners:
             alone.append(one)
     return alone
 
 
-def _owner(stem: str, mains: list[_Set]) -> _Set | None:
-    """Return the one model that a sidecar belongs to; `mains` are sorted by stem."""
+def _owners(stem: str, mains: list[_Set]) -> list[_Set]:
+    """Return the quantizations of the one model that a sidecar belongs to; `mains` are sorted."""
     common = naming.main_stem(stem)
     first = bisect_left(mains, common, key=lambda main: main.stem.lower())
     owners = [
@@ -131,9 +142,11 @@ def _owner(stem: str, mains: list[_Set]) -> _Set | None:
         for main in mains[first : first + _MAX_NAMESAKES]
         if common and naming.extends(main.stem.lower(), common)
     ]
-    if not owners and len(mains) == 1 and naming.may_belong(common, mains[0].stem):
-        owners = mains
-    return owners[0] if len(owners) == 1 else None
+    if not owners and len(mains) <= _MAX_NAMESAKES:
+        owners = [main for main in mains if naming.may_belong(common, main.stem)]
+        owners = owners if len(owners) == len(mains) else []
+    models = {naming.main_stem(main.stem) for main in owners}
+    return owners if len(models) == 1 else []
 
 
 def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> list[_Set]:

@@ -155,8 +155,12 @@ class Faults:
 
 
 def missing_shards(present: set[int], total: int, faults: Faults) -> bool:
-    """Note the shards of 1 to `total` that are not `present`; return True if any is missing."""
-    missing = [str(number) for number in range(1, total + 1) if number not in present]
+    """Note the shards of `total` that are not `present`; return True if any is missing.
+
+    Shards count from 1; a set with a shard 0, and none of the number `total`, counts from 0.
+    """
+    first = 0 if 0 in present and total not in present else 1
+    missing = [str(number) for number in range(first, total + first) if number not in present]
     if total < 2 or not missing:
         return False
     some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")

@@ -26,8 +26,11 @@ _PARTIAL = (
     ".tmp",
 )
 _LM_STUDIO_PARTIAL = "downloading_"  # a prefix, with .part at the end
-_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})", re.DOTALL)
-_RAW_PART = re.compile(r"(.+\.gguf)\.part(\d{1,3})of(\d{1,3})", re.DOTALL | re.IGNORECASE)
+_SHARD = re.compile(r"(.+?)(?:\.safetensors)?-(\d{1,6})-of-(\d{1,6})", re.DOTALL)
+_RAW_PART = re.compile(
+    r"(.+\.gguf)(?:\.part(\d{1,3})of(\d{1,3})|[-.](?:split|part)-?([a-z]{1,2}|\d{1,3}))",
+    re.DOTALL | re.IGNORECASE,
+)
 _ENCODING = re.compile(
     r"(?:^|[-._])("
     r"(?:UD-)?(?:I?Q\d(?:_[0-9A-Z]{1,4}){0,3}|TQ\d_\d)|I2_S|B?F16|FP16|F32|FP32|FP8|MXFP4(?:_MOE)?|NVFP4"
@@ -58,8 +61,8 @@ class FileName:
 
     stem: str  # without extension, shard number and mark of an unfinished download
     extension: Extension
-    shard: int = 0  # 1-based; 0: not one of several
-    shards: int = 0
+    shard: int = 0  # from 1; some sets count from 0
+    shards: int = 0  # 0: not one of several
     partial: bool = False  # an unfinished download
     raw_part: bool = False  # a piece of a split file: the pieces must be joined
 
@@ -69,7 +72,8 @@ def parse_name(name: str) -> FileName | None:
     """Parse the name of a GGUF or safetensors file; None for any other file."""
     whole = without_partial(name)
     partial = whole != name
-    raw = _RAW_PART.fullmatch(whole)
+    raw = _RAW_PART.fullmatch(whole) or _RAW_PART.fullmatch(name)
+    partial = partial and raw is None
     if raw is not None:
         whole = raw[1]
     stem, extension = os.path.splitext(whole)
@@ -81,11 +85,20 @@ def parse_name(name: str) -> FileName | None:
     else:
         return None
     if raw is not None:
-        return FileName(stem, kind, int(raw[2]), int(raw[3]), partial, raw_part=True)
-    shard = _SHARD.fullmatch(stem)
-    if shard is not None and 1 <= int(shard[2]) <= int(shard[3]):
+        number = int(raw[2]) if raw[2] else _piece(raw[4])
+        return FileName(stem, kind, number, int(raw[3] or 0), partial, raw_part=True)
+    shard = _SHARD.fullmatch(stem) if len(stem) <= _MAX_NAME else None
+    if shard is not None and 0 <= int(shard[2]) <= int(shard[3]) > 0:
         return FileName(shard[1], kind, int(shard[2]), int(shard[3]), partial)
     return FileName(stem, kind, partial=partial)
+
+
+def _piece(mark: str) -> int:
+    """Return the number of a piece: ``a`` or ``aa`` is 1, as `split` names them."""
+    if mark.isdigit():
+        return int(mark)
+    first, last = f"a{mark.lower()}"[-2:]
+    return (ord(first) - ord("a")) * 26 + ord(last) - ord("a") + 1
 
 
 def without_partial(name: str) -> str:
@@ -108,7 +121,10 @@ def sidecar(stem: str) -> Sidecar | None:
 
 
 def main_stem(stem: str) -> str:
-    """Return the part of a sidecar's name that its model shares: ``mmproj-X-F16`` gives ``X``."""
+    """Return a name without the words of a sidecar and the quantization.
+
+    A model and its sidecars share it: ``mmproj-X-F16`` and ``X-Q4_K_M`` give ``x``.
+    """
     rest = re.sub(r"(?:^|[-._])(?:mmproj|mtp|draft)(?=$|[-._])", "", stem, flags=re.IGNORECASE)
     return (_ENCODING.sub("", rest) if len(rest) <= _MAX_NAME else rest).strip("-._").lower()
 
@@ -165,7 +181,9 @@ def first_shard(path: str) -> str:
     """Return the path of the first shard of a set; any other path unchanged."""
     parent, name = os.path.split(path)
     parsed = parse_name(name)
-    if parsed is None or parsed.shards == 0 or parsed.raw_part:
+    if parsed is None or parsed.shards == 0 or parsed.shard == 0 or parsed.raw_part:
         return path
-    _, extension = os.path.splitext(without_partial(name))
-    return os.path.join(parent, f"{parsed.stem}-00001-of-{parsed.shards:05}{extension}")
+    stem, extension = os.path.splitext(without_partial(name))
+    before, _, total = stem.rpartition("-of-")
+    before, _, number = before.rpartition("-")
+    return os.path.join(parent, f"{before}-{1:0{len(number)}}-of-{total}{extension}")

@@ -82,6 +82,9 @@ _FACTS = (
     "tie_word_embeddings",
     "transformers_version",
 )
+_DRAFT = re.compile(r"Eagle|Medusa|DFlash|Assistant|MTP|Speculator")  # in vLLM's registry
+_CLASSIFIER = re.compile(r"For(?:Sequence|Token|Image|Audio)Classification$")
+_PIPELINE_PARTS = re.compile(r"(Autoencoder)|UNet|\w*Transformer\dD|ControlNet")  # diffusers
 _EMBEDDING_TYPES = re.compile(r".*bert.*|mpnet|electra|t5encoder", re.DOTALL)  # roberta too
 
 
@@ -257,11 +260,25 @@ def _type(
     if "peft_type" in config or any(header.has_lora for header in headers):
         return "adapter"
     class_name = class_name or ""
-    if class_name.endswith("ForSequenceClassification"):
-        return "reranker"
+    if _DRAFT.search(class_name) or "speculators_config" in config:
+        return "draft"
+    if _CLASSIFIER.search(class_name):
+        return "reranker" if _gives_one_score(first, config) else "classifier"
+    if pipeline_part := _PIPELINE_PARTS.match(text_or_none(config.get("_class_name")) or ""):
+        return "vae" if pipeline_part[1] else "diffusion"
     bert_like = _EMBEDDING_TYPES.fullmatch(str(config.get("model_type")))
     if os.path.lexists(os.path.join(os.path.dirname(first.path), "modules.json")) or (
         bert_like and class_name.endswith("Model")
     ):
         return "embedding"
     return naming.sidecar(naming.model_name(first.path)) or "model"
+
+
+def _gives_one_score(first: LocalFile, config: Json) -> bool:
+    """Return True for a classifier of one label: a reranker. Without labels, it has two.
+
+    https://huggingface.co/docs/transformers/main_classes/configuration, ``num_labels``
+    """
+    labels = config.get("id2label")
+    count = len(labels) if isinstance(labels, dict) else config.get("num_labels")
+    return count == 1 or (count is None and "rerank" in first.path.lower())

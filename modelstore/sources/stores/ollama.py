@@ -165,8 +165,9 @@ class _Reader:
                 return self._from_config(tag, self._blob(weights[0].digest), status)
             except UnreadableError as error:
                 return Skipped(tag.name, str(error))
-        if tag.of("tensor"):
-            return self._from_config(tag, tag.path, "available")
+        if tensors := tag.of("tensor"):
+            there = all(os.path.exists(self._blob(layer.digest)) for layer in tensors)
+            return self._from_config(tag, tag.path, "available" if there else "incomplete")
         config = self._config(tag)
         if text(config.get("remote_host")) or text(config.get("remote_model")):
             return self._from_config(tag, None, "remote")

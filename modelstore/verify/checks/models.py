@@ -213,7 +213,8 @@ class _Present:
             numbers.add(name.shard)
         for copy, sets in shards.items():
             for (_, count), numbers in sets.items():
-                absent = sorted(set(range(1, min(count, 100_000) + 1)) - numbers)
+                first = 0 if 0 in numbers and count not in numbers else 1
+                absent = sorted(set(range(first, min(count, 100_000) + first)) - numbers)
                 if absent and some[copy].status == "available":
                     listed = ", ".join(map(str, absent[:10])) + ("…" if absent[10:] else "")
                     words = f"is one of {count:,} shards, and of these {listed} are not there"

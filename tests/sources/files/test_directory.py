@@ -100,9 +100,35 @@ def local(path: str) -> LocalFile:
         ("qwen3.gguf mmproj-gemma-3.gguf", ["mmproj-gemma-3.gguf", "qwen3.gguf"]),
         (
             "x-Q4_0.gguf x-Q8_0.gguf mmproj-x.gguf",
-            ["mmproj-x.gguf", "x-Q4_0.gguf", "x-Q8_0.gguf"],
+            ["x-Q4_0.gguf+projector", "x-Q8_0.gguf+projector"],
         ),
         ("mmproj-x.gguf", ["mmproj-x.gguf"]),
+        (
+            "x-Q4_0.gguf x-Q8_0.gguf mmproj-model-f16.gguf",
+            ["x-Q4_0.gguf+projector", "x-Q8_0.gguf+projector"],
+        ),
+        (
+            "x-4b-Q4_0.gguf x-12b-Q4_0.gguf mmproj-model-f16.gguf",
+            ["mmproj-model-f16.gguf", "x-12b-Q4_0.gguf", "x-4b-Q4_0.gguf"],
+        ),
+        (
+            "x-UD-Q4_K_XL.gguf x-BF16.gguf mtp-x.gguf",
+            ["x-BF16.gguf+draft", "x-UD-Q4_K_XL.gguf+draft"],
+        ),
+        ("x.gguf-split-b x.gguf-split-a", ["x.gguf-split-a+shard"]),
+        (
+            "model-00000-of-00002.safetensors model-00001-of-00002.safetensors config.json",
+            ["model-00000-of-00002.safetensors+shard+config"],
+        ),
+        (
+            "model-1-of-2.safetensors model-2-of-2.safetensors config.json",
+            ["model-1-of-2.safetensors+shard+config"],
+        ),
+        (
+            "model.safetensors-00001-of-00002.safetensors model.safetensors.index.json "
+            "model.safetensors-00002-of-00002.safetensors config.json",
+            ["model.safetensors-00001-of-00002.safetensors+shard+config+index"],
+        ),
         ("Qwen3-32B.gguf Qwen3-0.6B-draft.gguf", ["Qwen3-32B.gguf+draft"]),
         ("GLM-4.5-Q4_0.gguf mtp-GLM-4.5-Q8_0.gguf", ["GLM-4.5-Q4_0.gguf+draft"]),
         (
@@ -132,7 +158,7 @@ def local(path: str) -> LocalFile:
         ("config.json", []),
         (
             "q4/x-00001-of-00002.gguf q8/x-00002-of-00002.gguf mmproj-x.gguf",
-            ["mmproj-x.gguf", "q4/x-00001-of-00002.gguf", "q8/x-00002-of-00002.gguf"],
+            ["q4/x-00001-of-00002.gguf+projector", "q8/x-00002-of-00002.gguf+projector"],
         ),
         ("q4/x.gguf mmproj-F16.gguf", ["q4/x.gguf+projector"]),
         (

@@ -236,6 +236,12 @@ def test_key_value_heads_are_the_heads_where_nothing_else_is_said(tmp_path: Path
     )
 
 
+def labels(*values: str) -> bytes:
+    raw = b"".join(hostile.text(value) for value in values)
+    array = hostile.array(hostile.STRING, len(values), raw)
+    return hostile.key("llama.classifier.output_labels", hostile.ARRAY, array)
+
+
 def test_unknown_is_none_and_never_zero(tmp_path: Path) -> None:
     zeros = [number(f"llama.{key}", 0) for key in ("context_length", "block_count", "vocab_size")]
     huge = hostile.key("llama.embedding_length", hostile.U64, struct.pack("<Q", (1 << 64) - 1))
@@ -260,6 +266,17 @@ def test_unknown_is_none_and_never_zero(tmp_path: Path) -> None:
         ((hostile.ARCHITECTURE, number("llama.pooling_type", 0)), "model"),
         ((words("general.architecture", "bert"),), "embedding"),
         ((words("general.architecture", "eagle3"),), "draft"),
+        ((words("general.architecture", "dflash"),), "draft"),
+        ((words("general.architecture", "gemma4-assistant"),), "draft"),
+        ((words("general.architecture", "qwen3next_mtp"),), "draft"),
+        ((words("general.architecture", "flux"),), "diffusion"),
+        ((words("general.architecture", "wavtokenizer-dec"),), "vocoder"),
+        ((words("general.architecture", "controlvector"),), "adapter"),
+        (
+            (hostile.ARCHITECTURE, number("llama.pooling_type", 4), labels("bad", "good")),
+            "classifier",
+        ),
+        ((hostile.ARCHITECTURE, number("llama.pooling_type", 4), labels("yes", "no")), "reranker"),
         ((hostile.ARCHITECTURE,), "model"),
         ((), None),
     ],

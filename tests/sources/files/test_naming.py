@@ -16,7 +16,16 @@ from modelstore.sources.files.naming import FileName
         ("a-00002-of-00003.gguf", FileName("a", "gguf", 2, 3)),
         ("model-00001-of-00004.safetensors", FileName("model", "safetensors", 1, 4)),
         ("a-00004-of-00003.gguf", FileName("a-00004-of-00003", "gguf")),
-        ("a-00000-of-00003.gguf", FileName("a-00000-of-00003", "gguf")),
+        ("a-00000-of-00003.gguf", FileName("a", "gguf", 0, 3)),
+        ("a-00002-of-000163.safetensors", FileName("a", "safetensors", 2, 163)),
+        ("model-1-of-61.safetensors", FileName("model", "safetensors", 1, 61)),
+        (
+            "model.safetensors-00003-of-00014.safetensors",
+            FileName("model", "safetensors", 3, 14),
+        ),
+        ("a.gguf-split-c", FileName("a", "gguf", 3, 0, raw_part=True)),
+        ("a.gguf.part-ab", FileName("a", "gguf", 2, 0, raw_part=True)),
+        ("a-0-of-0.gguf", FileName("a-0-of-0", "gguf")),
         ("a.gguf.part", FileName("a", "gguf", partial=True)),
         ("a-00001-of-00002.gguf.incomplete", FileName("a", "gguf", 1, 2, partial=True)),
         ("downloading_a.gguf.part", FileName("a", "gguf", partial=True)),
@@ -116,6 +125,9 @@ def test_a_sidecar_is_known_by_its_name(stem: str, expected: str | None) -> None
         ("/m/llava/ggml-model-q4_0.gguf", "llava"),
         ("/model.gguf", "model"),
         ("/m/a.gguf.part", "a"),
+        ("/m/DeepSeek-R1/model-00001-of-000163.safetensors", "DeepSeek-R1"),
+        ("/m/Qwen/model.safetensors-00001-of-00014.safetensors", "Qwen"),
+        ("/m/gemma/mmproj-F16.gguf", "mmproj-F16"),
     ],
 )
 def test_a_model_is_called_after_its_file_unless_any_would_be(path: str, expected: str) -> None:
@@ -125,4 +137,6 @@ def test_a_model_is_called_after_its_file_unless_any_would_be(path: str, expecte
 def test_the_first_shard_is_where_the_others_are() -> None:
     assert naming.first_shard("/m/a-00003-of-00003.gguf") == "/m/a-00001-of-00003.gguf"
     assert naming.first_shard("/m/a-00002-of-00003.GGUF.part") == "/m/a-00001-of-00003.GGUF"
+    assert naming.first_shard("/m/a-7-of-61.safetensors") == "/m/a-1-of-61.safetensors"
+    assert naming.first_shard("/m/a-00000-of-00002.gguf") == "/m/a-00000-of-00002.gguf"
     assert naming.first_shard("/m/a.gguf") == "/m/a.gguf"

@@ -380,7 +380,15 @@ def test_the_type_is_told_by_the_configuration(tmp_path: Path) -> None:
 
     assert type_of({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}) == "model"
     assert type_of({"model_type": "bert", "architectures": ["BertModel"]}) == "embedding"
-    assert type_of({"architectures": ["XLMRobertaForSequenceClassification"]}) == "reranker"
+    ranks = {"architectures": ["XLMRobertaForSequenceClassification"]}
+    assert type_of({**ranks, "id2label": {"0": "LABEL_0"}}) == "reranker"
+    assert type_of({**ranks, "id2label": {"0": "NO", "1": "YES"}}) == "classifier"
+    assert type_of({**ranks, "num_labels": 1}) == "reranker"
+    assert type_of(ranks) == "classifier"  # transformers writes no labels where there are two
+    assert type_of({"architectures": ["LlamaForCausalLMEagle3"]}) == "draft"
+    assert type_of({"architectures": ["Qwen3ForCausalLM"], "speculators_config": {}}) == "draft"
+    assert type_of({"_class_name": "AutoencoderKL"}) == "vae"
+    assert type_of({"_class_name": "FluxTransformer2DModel"}) == "diffusion"
     assert type_of({"model_type": "qwen3", "architectures": ["Qwen3Model"]}) == "model"
     (tmp_path / "m" / "modules.json").write_text("[]")  # of sentence-transformers
     assert type_of({"model_type": "qwen3", "architectures": ["Qwen3Model"]}) == "embedding"
