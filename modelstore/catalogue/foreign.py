@@ -31,7 +31,7 @@ _LAST = 253_402_300_799  # the end of the year 9999, in seconds
 _UTC = "'%Y-%m-%dT%H:%M:%SZ'"
 
 
-def text(term: str) -> str:
+def _text_sql(term: str) -> str:
     """Return the SQL of a text: numbers as they read, "" and blobs as NULL."""
     # The bytes of a text may not be valid in the database's encoding, and SQLite does not check:
     # take them as a blob.
@@ -41,7 +41,7 @@ def text(term: str) -> str:
     )
 
 
-def number(term: str) -> str:
+def _number_sql(term: str) -> str:
     """Return the SQL of a positive whole number; anything else, 0 included, is NULL."""
     return (
         f"CASE typeof({term}) WHEN 'integer' THEN CASE WHEN {term} > 0 THEN {term} END "
@@ -52,7 +52,7 @@ def number(term: str) -> str:
     )
 
 
-def time(term: str) -> str:
+def _time_sql(term: str) -> str:
     """Return the SQL of a time as ISO-8601 UTC, from milliseconds, seconds, or an ISO-8601 text."""
     instant = (
         f"CASE WHEN {term} > {_MILLISECONDS} THEN {term} / 1000 ELSE CAST({term} AS INTEGER) END"
@@ -65,7 +65,7 @@ def time(term: str) -> str:
     )
 
 
-def tags(listed: str, favorite: str) -> str:
+def _tags_sql(listed: str, favorite: str) -> str:
     """Return the SQL of the tags, from a JSON array of texts and a mark of 0 or 1."""
     array = (
         f"CASE WHEN typeof({listed}) = 'text' AND json_valid({listed}) "
@@ -80,7 +80,7 @@ def tags(listed: str, favorite: str) -> str:
     )
 
 
-def add_functions(db: Database, host: str) -> None:
+def _add_functions(db: Database, host: str) -> None:
     """Register the SQL functions that the view of another program's models calls."""
     encoding = str(single_value(db, "PRAGMA encoding"))
     functions: dict[str, Callable[..., str | None]] = {
@@ -222,7 +222,7 @@ def expose(db: Database, *, host: str, source: str = "dashboard") -> Foreign | N
     }
     if "name" not in found and "path" not in found:
         return None
-    add_functions(db, host)
+    _add_functions(db, host)
     generation = _generation(table)
     values = _values(found, terms, generation)
     values |= {"source": db.quote(source), "host": db.quote(to_sqlite_text(host))}
@@ -257,11 +257,11 @@ def _has_rowid(db: Database, table: str) -> bool:
 def _values(found: Mapping[str, str], terms: Mapping[str, str], generation: str) -> dict[str, str]:
     """Return the SQL of our columns; `found` is the SQL of theirs, by our names."""
     values = {
-        column: time(term)
+        column: _time_sql(term)
         if column.endswith("_at")
-        else number(term)
+        else _number_sql(term)
         if column in INTEGER_COLUMNS
-        else text(term)
+        else _text_sql(term)
         for column, term in found.items()
     }
     ctx_size = terms.get("ctx_size")
@@ -273,12 +273,12 @@ def _values(found: Mapping[str, str], terms: Mapping[str, str], generation: str)
         label = values["size_label"]
         values["size_label"] = f"CASE WHEN {label} GLOB '*[A-Za-z]*' THEN {label} END"
     path, name = values.get("path", "NULL"), values.get("name", "NULL")
-    repository, file = (text(terms.get(key, "NULL")) for key in ("hf_repo", "hf_file"))
+    repository, file = (_text_sql(terms.get(key, "NULL")) for key in ("hf_repo", "hf_file"))
     values["parameters"] = f"modelstore_parameters({values.get('parameters', 'NULL')})"
     values["path"] = f"modelstore_path({path})"
     values["name"] = f"coalesce({name}, modelstore_stem({path}), {repository}, 'unnamed')"
     values["locator"] = f"modelstore_locator({path}, {repository}, {file}, {values['name']})"
     values["id"] = f"modelstore_id({values['locator']})"
     values["status"] = f"modelstore_status({path})"
-    values["tags"] = tags(terms.get("tags", "NULL"), terms.get("favorite", "NULL"))
+    values["tags"] = _tags_sql(terms.get("tags", "NULL"), terms.get("favorite", "NULL"))
     return values

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from modelstore.catalogue.schema import Writable
     from modelstore.database.handle import Database
 
-FILES_RANK = 2
+_FILES_RANK = 2
 """The rank of a kind of source that reads the model's files themselves."""
 
 
@@ -76,7 +76,7 @@ _BY_INODE = _BY_WEIGHTS.format(f"f.inode = s.inode AND f.device = s.device AND {
 _BY_SHA256 = _BY_WEIGHTS.format("f.sha256 = s.sha256")
 
 
-def match_staged(db: Database, locator: str, host: str | None, weights: str | None) -> Match | None:
+def _match(db: Database, locator: str, host: str | None, weights: str | None) -> Match | None:
     """Return the model that the staged item `locator` is, or None if it is new."""
     values = {"locator": locator, "host": host, "weights": weights}
     by_weights = (_BY_PATH, _BY_INODE, _BY_SHA256) if weights is not None else ()
@@ -155,11 +155,6 @@ class Merged:
     updated: int
     unchanged: int
     lock_seconds: float = 0.0  # that the write lock was held
-
-    @property
-    def total(self) -> int:
-        """Models that the catalogue holds for what was staged."""
-        return self.added + self.updated + self.unchanged
 
 
 def merge(
@@ -353,7 +348,7 @@ def _merge_items(
     """
     landed = []
     for item in list(db.query(_ITEMS)):
-        match = match_staged(db, item["locator"], item["host"], item["weights"])
+        match = _match(db, item["locator"], item["host"], item["weights"])
         model, locator = (item["id"], item["locator"])
         mode: Mode = "override"
         if match is not None:
@@ -372,11 +367,11 @@ def _merge_items(
 def _mode(item: Mapping[str, Any], match: Match, staging: Staging) -> Mode:
     """Return the mode in which a staged item is merged into the model that it is."""
     rank = staging.rank(item["source"])
-    if match.changed and rank == FILES_RANK:
+    if match.changed and rank == _FILES_RANK:
         return "replace"
     is_same = match.locator == item["locator"] and match.source == item["source"]
     is_better = rank > staging.rank(match.source)
-    is_back = match.status == "missing" and rank == FILES_RANK
+    is_back = match.status == "missing" and rank == _FILES_RANK
     return (
         "override" if item["authoritative"] or is_same or is_better or is_back else "fill_unknown"
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from modelstore.database.handle import Database
 
-SEARCHED = ("name", "path", "architecture")
+_SEARCHED = ("name", "path", "architecture")
 FILTERS: Mapping[str, str] = {
     "arch": "architecture",
     "quant": "quantization",
@@ -227,10 +227,10 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
         conditions.append("models.id = ?")
         values.append(query.id)
     if query.text:
-        pattern = like_pattern(query.text)
-        fits = [f"models.{column} LIKE ? ESCAPE '\\'" for column in SEARCHED]
+        pattern = _like_pattern(query.text)
+        fits = [f"models.{column} LIKE ? ESCAPE '\\'" for column in _SEARCHED]
         conditions.append("(" + " OR ".join(fits) + ")")
-        values += [pattern] * len(SEARCHED)
+        values += [pattern] * len(_SEARCHED)
     for name, wanted in query.filters.items():
         if name not in FILTERS:
             raise UsageError(
@@ -252,7 +252,7 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
     return conditions, values
 
 
-def like_pattern(text: str) -> str:
+def _like_pattern(text: str) -> str:
     r"""Return the LIKE pattern, with the escape ``\``, of texts that contain `text`."""
     for special in ("\\", "%", "_"):
         text = text.replace(special, "\\" + special)

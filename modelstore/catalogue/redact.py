@@ -1,4 +1,4 @@
-"""Keeping secrets out of the catalogue: fields by their name, values by their look.
+"""Keep secrets out of the catalogue: find fields by their name, and values by their form.
 
 A source may hold tokens and keys beside its models (``hf-token`` in a preset, ``apiKeys`` in a
 configuration, ``--api-key`` in a command line). They are dropped while reading, never stored.
@@ -54,12 +54,12 @@ def _is_secret_name(name: str) -> bool:
 
 
 def is_secret_value(text: str) -> bool:
-    """Tell whether a text looks like a token or key of a known maker, or holds one."""
+    """Tell whether a text has or contains the form of a known token or key."""
     return _SECRET_VALUE.search(text) is not None
 
 
 def without_user(text: str) -> str:
-    """Return `text` with the user and password taken out of every address in it."""
+    """Return `text` without the user and password of any address in it."""
     return _USER_INFO.sub(r"\1", text) if "@" in text else text
 
 
@@ -78,7 +78,7 @@ def without_options(text: str) -> str:
 
 
 def _without_arguments(items: list[object]) -> list[object]:
-    """Return a list without what looks like a secret, and without what a secret option is given.
+    """Return a list without secrets, and without the values that follow secret options.
 
     ``["--api-key", "…"]``, ``["--api-key=…"]`` and ``["HF_TOKEN=…"]`` are such.
     """
@@ -99,9 +99,9 @@ def _without_arguments(items: list[object]) -> list[object]:
 
 
 def scrub(value: object, dropped: set[str], depth: int = 0) -> object:
-    """Return a JSON value without its secrets; the names of what was left out go to `dropped`.
+    """Return a JSON value without its secrets; add their names to `dropped`.
 
-    Raises `ValueError` where it is nested deeper than `MAX_DEPTH`.
+    Raises `ValueError` for a value that is nested deeper than `MAX_DEPTH`.
     """
     if isinstance(value, str):
         return without_options(without_user(value))
@@ -121,13 +121,13 @@ def scrub(value: object, dropped: set[str], depth: int = 0) -> object:
 
 
 def is_secret(name: str, value: object) -> bool:
-    """Tell whether a field is a secret by its name or its value; null and numbers are none."""
+    """Tell whether a field is a secret, by its name or value; null and numbers never are."""
     if isinstance(value, str):
         return is_secret_name(name) or is_secret_value(value)
     return isinstance(value, dict | list) and bool(value) and is_secret_name(name)
 
 
 def note_dropped(name: str, dropped: set[str]) -> None:
-    """Remember the name of a field that was left out, as long as there are not too many."""
+    """Add the name of a field that was left out, up to a limit."""
     if len(dropped) < _MAX_DROPPED:
         dropped.add(name[:64])

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from modelstore.catalogue.staging import Staging
     from modelstore.database.handle import Database
 
-# A condition on a path column, for the values of `subtree`: the root itself, or below it.
-UNDER = "({0} = :root OR ({0} >= :inside AND {0} < :beyond))"
+# A condition on a path column, for the values of `_subtree`: the root itself, or below it.
+_UNDER = "({0} = :root OR ({0} >= :inside AND {0} < :beyond))"
 
 _KNOWN = """SELECT f.path, f.size, f.mtime_ns, m.locator, f.sha256,
     (SELECT count(*) FROM model_files AS g
@@ -38,7 +38,7 @@ _KNOWN = """SELECT f.path, f.size, f.mtime_ns, m.locator, f.sha256,
 FROM model_files AS f CROSS JOIN models AS m ON m.id = f.model_id
 WHERE f.size IS NOT NULL AND f.mtime_ns IS NOT NULL AND m.host IS :host
     AND m.status <> 'missing' AND {} ORDER BY f.path = f.weights"""
-_KNOWN_UNDER = _KNOWN.format(UNDER.format("f.weights"))
+_KNOWN_UNDER = _KNOWN.format(_UNDER.format("f.weights"))
 # Links lead out of the root: the files of a model that was seen in it count as well.
 _KNOWN_BY_PLACE = _KNOWN.format(
     "f.model_id IN (SELECT model_id FROM model_places "
@@ -53,14 +53,14 @@ def known_files(db: Database, root: str, host: str | None) -> dict[str, KnownFil
     """
     known = {}
     for sql in (_KNOWN_BY_PLACE, _KNOWN_UNDER):
-        for row in db.query(sql, subtree(root, host)):
+        for row in db.query(sql, _subtree(root, host)):
             path, locator = from_sqlite_text(row.pop("path")), from_sqlite_text(row.pop("locator"))
             known[path] = KnownFile(locator=locator, **row)
     return known
 
 
-def subtree(root: str, host: str | None) -> dict[str, Any]:
-    """Return the values ``:root``, ``:inside``, ``:beyond`` (for `UNDER`) and ``:host``."""
+def _subtree(root: str, host: str | None) -> dict[str, Any]:
+    """Return the values ``:root``, ``:inside``, ``:beyond`` (for `_UNDER`) and ``:host``."""
     base = to_sqlite_text(root).rstrip(os.sep)
     after = chr(ord(os.sep) + 1)  # sorts right after everything below the root
     return {
@@ -112,7 +112,7 @@ _UNSEEN = """host = ifnull(:host, '') AND root = :root AND NOT EXISTS (
 _CANDIDATES = f"""SELECT id, updated_at FROM models WHERE id IN (
     SELECT model_id FROM model_places WHERE {_UNSEEN}
     UNION SELECT f.model_id FROM model_files AS f CROSS JOIN models AS m ON m.id = f.model_id
-    WHERE {UNDER.format("f.weights")} AND f.path = f.weights AND NOT EXISTS (
+    WHERE {_UNDER.format("f.weights")} AND f.path = f.weights AND NOT EXISTS (
         SELECT 1 FROM model_places AS p CROSS JOIN staged.seen_places AS s
             ON s.root = p.root AND s.place = p.locator AND s.model = m.locator
         WHERE p.model_id = f.model_id AND p.host = ifnull(:host, ''))
@@ -130,7 +130,7 @@ def survey_root(
     if the source failed as a whole. Models of other hosts are left alone.
     """
     staging.seal()
-    values = subtree(root, host)
+    values = _subtree(root, host)
     with attached_staging(db, staging):
         seen = single_value(
             db,
@@ -261,7 +261,7 @@ _PLACES = f"SELECT root, locator, ({_UNSEEN}) AS unseen FROM model_places WHERE 
 
 
 def _traces(db: Database, survey: Survey, model: str) -> _Traces:
-    values = subtree(survey.root, survey.host) | {"model": model}
+    values = _subtree(survey.root, survey.host) | {"model": model}
     places = list(db.query(_PLACES, values))
     others = [place["root"] for place in places if not place["unseen"]]
     gone: list[str] = []
@@ -337,12 +337,12 @@ class _Draft:
 _COUNT_KNOWN = f"""SELECT count(*) FROM (
     SELECT model_id FROM model_places WHERE host = ifnull(:host, '') AND root = :root
     UNION SELECT f.model_id FROM model_files AS f CROSS JOIN models AS m ON m.id = f.model_id
-    WHERE {UNDER.format("f.weights")} AND f.path = f.weights AND m.host IS :host)"""
+    WHERE {_UNDER.format("f.weights")} AND f.path = f.weights AND m.host IS :host)"""
 
 
 def count_known(db: Database, root: str, host: str | None) -> int:
     """Return the number of models that the catalogue knows under a root."""
-    return int(single_value(db, _COUNT_KNOWN, subtree(root, host)))
+    return int(single_value(db, _COUNT_KNOWN, _subtree(root, host)))
 
 
 @dataclass(frozen=True, slots=True)

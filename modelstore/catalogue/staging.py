@@ -63,12 +63,12 @@ _TABLES = (
     "PRIMARY KEY (root, place)) STRICT, WITHOUT ROWID",
     "CREATE TABLE landed (id TEXT PRIMARY KEY, locator TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
-BATCH_TABLES = ("rows", "last_rows", "items", "item_files", "item_places", "seen")
+_BATCH_TABLES = ("rows", "last_rows", "items", "item_files", "item_places", "seen")
 """The tables of one batch; the other tables grow through a whole import."""
 
 _ITEM_TABLES = {"items": "locator", "item_files": "item", "item_places": "item"}
 
-BINDING_ERRORS = (
+_BINDING_ERRORS = (
     UnicodeEncodeError,
     OverflowError,
     TypeError,
@@ -194,7 +194,7 @@ class Staging:
                 [_storable_row((locator, *_file_row(file))) for file in files],
             )
             self._add_place("item_places", locator, found.place)
-        except BINDING_ERRORS as error:
+        except _BINDING_ERRORS as error:
             for table, column in _ITEM_TABLES.items():
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", [locator])
             return Skipped(model.path or model.name, _reason(error))
@@ -217,13 +217,13 @@ class Staging:
         try:
             # plain SQL: 7 times as fast as db.table("rows").insert_all()
             self._db.conn.executemany(insert, rows)
-        except BINDING_ERRORS:
+        except _BINDING_ERRORS:
             # Rare: find the row. Those before it are staged already.
             self._db.execute("DELETE FROM rows WHERE rowid > ?", [before])
             for row in rows:
                 try:
                     self._db.execute(insert, _storable_row(row))
-                except BINDING_ERRORS as error:
+                except _BINDING_ERRORS as error:
                     rejected.append(Skipped(_name_of(row), _reason(error)))
         self.pending += len(rows) - len(rejected)
         return rejected
@@ -311,8 +311,8 @@ class Staging:
         if self._is_merged:
             # plain SQL: one statement for a million rows
             self._db.execute("INSERT OR IGNORE INTO landed SELECT id, locator FROM rows")
-        for table in BATCH_TABLES:
-            self._db.execute(f"DELETE FROM {table}")  # plain SQL: see BATCH_TABLES
+        for table in _BATCH_TABLES:
+            self._db.execute(f"DELETE FROM {table}")  # plain SQL: see _BATCH_TABLES
         self.whole = None
         self._is_merged = self._is_over = False
 

@@ -152,6 +152,7 @@ KINDS: dict[str, KindInfo] = {
 
 
 RANKS: dict[str, int] = {kind: info.rank for kind, info in KINDS.items()}
+"""The rank of each kind, as the catalogue's staging takes it."""
 
 
 def kind_info(kind: str) -> KindInfo:

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -462,3 +463,23 @@ def test_another_programs_database_is_never_altered(tmp_path: Path) -> None:
     assert result.code == 3
     assert "another program" in result.err
     assert db.read_bytes() == before
+
+
+def test_a_source_without_a_model_leaves_no_trace(tmp_path: Path) -> None:
+    empty = tmp_path / "notes"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("no model")
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"GGUF")
+    database = tmp_path / "models.db"
+    good = DATA / "tiny-bert-embed-F32.gguf"
+    done = modelstore("import", empty, bad, good, "--db", database, "--json")
+    assert done.code in (3, 6)
+    with closing(sqlite3.connect(database)) as conn:
+        for table, column in (
+            ("models", "path"),
+            ("model_files", "path"),
+            ("model_places", "root"),
+            ("roots", "root"),
+        ):
+            assert conn.execute(f"SELECT {column} FROM {table}").fetchall() == [(str(good),)]
