@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from modelstore.database.files import copy_to, sync_directory
+from modelstore.database.holders import Role, look_at_holders
 from modelstore.errors import RefusedError
 from modelstore.text import visible
 from modelstore.wal.files import NotRegularError, open_or_refuse, open_regular
@@ -21,6 +22,8 @@ from modelstore.wal.inspection import split_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from modelstore.database.holders import Holder, Holders
 
 _MAX_HELD = 64  # deleted files that are taken into account
 _ATTEMPTS = 5
@@ -71,11 +74,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All files of one database, as pairs; the notes say what could not be read."""
+    """All files of one database, as pairs; the notes say what could not be read.
+
+    `hidden` says that some processes could not be looked at: they may hold more.
+    """
 
     path: str
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...] = ()
+    hidden: str | None = None
     saved_to: str | None = None
     saved: tuple[str, ...] = ()
 
@@ -91,6 +98,7 @@ class _Search:
 
     stack: ExitStack
     notes: list[str] = field(default_factory=list)
+    hidden: str | None = None
     opened: dict[tuple[int, int], EvidenceFile] = field(default_factory=dict)
 
     def open(
@@ -124,6 +132,13 @@ class _Search:
         return self.open(path, Origin.HELD, noun, pid)
 
 
+def _split(path: str) -> tuple[str, str]:
+    """Return the paths of the database and its log; `path` may be either, with a damaged header."""
+    if path.endswith("-wal") and not os.path.lexists(path + "-wal"):
+        return path[:-4], path
+    return split_path(path)
+
+
 @contextmanager
 def gather(
     path: str,
@@ -138,7 +153,7 @@ def gather(
     directory that does not exist yet, files without a name are copied into it first: the process
     that holds them may end at any moment. Raises `RefusedError` if nothing can be read at all.
     """
-    database, log_path = split_path(path)
+    database, log_path = _split(path)
     with ExitStack() as stack:
         search = _Search(stack)
         pairs = _pairs_of(search, database, log_path, logs, copies)
@@ -158,9 +173,9 @@ def gather(
         saved: tuple[str, ...] = ()
         if save_to is not None and any(pair.is_held for pair in pairs):
             pairs, saved = _save_held(search, pairs, save_to)
-        yield Evidence(
-            database, tuple(pairs), tuple(search.notes), save_to if saved else None, saved
-        )
+        notes = tuple(search.notes)
+        place = save_to if saved else None
+        yield Evidence(database, tuple(pairs), notes, search.hidden, place, saved)
 
 
 def _pairs_of(
@@ -169,7 +184,10 @@ def _pairs_of(
     main = search.open(database, Origin.PATH)
     beside = search.open(log_path, Origin.PATH)
     pairs = []
-    for held in held_files(database):
+    holders = look_at_holders(database, certain=False)
+    if holders.note is not None and not holders.complete:
+        search.hidden = holders.note
+    for held in _held_pairs(holders):
         main_of = search.open_held(held.main, "database", held.pid) if held.main else main
         log_of = search.open_held(held.log, "log", held.pid) if held.log else None
         if (main_of, log_of) != (main, beside):
@@ -195,7 +213,14 @@ def _save_held(
     search: _Search, pairs: list[Pair], directory: str
 ) -> tuple[list[Pair], tuple[str, ...]]:
     """Copy the pairs with nameless files into `directory`; return the pairs of copies."""
-    os.mkdir(directory, 0o700)
+    try:
+        os.mkdir(directory, 0o700)
+    except OSError as error:
+        raise RefusedError(
+            f"{visible(directory, 200)}, the place for copies of files that only a process holds, "
+            f"cannot be made: {error.strerror}",
+            hint="give another path with --into",
+        ) from error
     saved: list[str] = []
     result = []
     for number, pair in enumerate(pairs):
@@ -251,68 +276,26 @@ def _stamp(file: EvidenceFile | None) -> tuple[int, int] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldPair:
-    """The files of one process: paths below ``/proc``; "" if it uses none, or the one at the path.
-
-    `main` is set only if the process has another database than the one at the path.
-    """
+class _HeldPair:
+    """The files of one process: paths below ``/proc``; "" for the file at the path, or none."""
 
     pid: int
     main: str
     log: str
 
 
-def held_files(database: str) -> list[HeldPair]:
-    """Return the processes that hold a database or a log that no longer has its name.
-
-    Matches the kernel's names, so it finds files that were deleted or replaced.
-    """
-    try:
-        processes = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:  # not Linux
-        return []
-    found = [held for name in processes if (held := _held_by(int(name), database)) is not None]
+def _held_pairs(holders: Holders) -> list[_HeldPair]:
+    """Return the processes that use another database or log than those at the path."""
+    found = []
+    for holder in holders.holders:
+        main, log = (_elsewhere(holder, role) for role in (Role.DATABASE, Role.LOG))
+        if main or log:
+            found.append(_HeldPair(holder.pid, main, log))
     return found[:_MAX_HELD]
 
 
-def _held_by(pid: int, database: str) -> HeldPair | None:
-    if pid == os.getpid():
-        return None
-    directory = f"/proc/{pid}/fd"
-    real = os.fsencode(database)
-    names = {real: "main", real + b"-wal": "log"}
-    found: dict[str, str] = {}
-    try:
-        descriptors = os.listdir(directory)
-    except OSError:
-        return None
-    for descriptor in descriptors:
-        link = f"{directory}/{descriptor}"
-        try:
-            target = os.readlink(os.fsencode(link))
-        except OSError:
-            continue
-        role = names.get(target.removesuffix(b" (deleted)"))
-        if role is not None:
-            found[role] = link
-    if not found:
-        return None
-    main = found.get("main", "") if _is_elsewhere(found.get("main"), database) else ""
-    log = found.get("log", "")
-    if not main and not _is_elsewhere(log, database + "-wal"):
-        return None
-    return HeldPair(pid, main, log)
-
-
-def _is_elsewhere(link: str | None, path: str) -> bool:
-    """Return True if the open file is another than the one at `path`."""
-    if not link:
-        return False
-    try:
-        held = os.stat(link)
-    except OSError:
-        return False
-    try:
-        return not os.path.samestat(held, os.stat(path))
-    except OSError:
-        return True
+def _elsewhere(holder: Holder, role: Role) -> str:
+    """Return the descriptor of a file that is not at the path; of several, the one written to."""
+    files = [file for file in holder.of(role) if not file.is_current]
+    files.sort(key=lambda file: (file.is_writable, file.descriptor))
+    return f"/proc/{holder.pid}/fd/{files[-1].descriptor}" if files else ""

@@ -18,7 +18,7 @@ from modelstore.recovery.additions import Additions, Source, bindable
 from modelstore.recovery.salvage import read_objects
 from modelstore.recovery.states import State, StateView, state_at
 from modelstore.recovery.tables import StoredRow, Table, TreeReader, tables_of
-from modelstore.wal.format import DatabaseHeaderError
+from modelstore.wal.format import DATABASE_HEADER_SIZE, DatabaseHeaderError
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
     INDEX_LEAF,
@@ -81,7 +81,7 @@ class Leftovers:
         self.tables = {table.name.lower(): table for table in tables_of(self.additions.conn)}
         try:
             self._base_view = self.base.view()
-        except DatabaseHeaderError:
+        except (CorruptPageError, DatabaseHeaderError):
             self._base_view = None
 
     def add_generation(
@@ -261,9 +261,11 @@ class _Owners:
                 commit=commit,
                 page_count=count,
             )
+            if len(state.read(1)) < state.page_size:  # page 1 first appears in a later commit
+                state = replace(state, invented_header=self._last.read(1)[:DATABASE_HEADER_SIZE])
             try:
                 self._views[commit] = state.view()
-            except DatabaseHeaderError:
+            except (CorruptPageError, DatabaseHeaderError):
                 self._views[commit] = None
         return self._views[commit]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -117,14 +117,16 @@ class _Work:
             )
         require_room(self.draft, max(s.page_size * s.page_count for s in states))
         base, verdict, how = self._base(states)
-        with self._open_draft(how) as conn:
-            additions = Additions(conn)
-            if how == "rows":
-                self._salvage(base, states, conn, additions)
-            before = user_rows(conn)
-            self._add_the_rest(base, additions)
-            self._describe(base, additions)
-            tables = self._tables(conn, base, additions, before)
+        try:
+            tables = self._fill(base, states, how)
+        except sqlite3.DatabaseError as error:
+            if how == "rows" or verdict.is_whole:
+                raise RefusedError(
+                    f"the new file cannot be written: {error}",
+                    hint="check the disk, and its room, at the place of the new file",
+                ) from error
+            how = "rows"  # the pages looked readable, but SQLite cannot work with them
+            tables = self._fill(base, states, how)
         if how == "rows":
             verdict = check(self.draft, base)
             if not any(table.rows for table in tables) and not any(t.set_aside for t in tables):
@@ -133,6 +135,17 @@ class _Work:
                     hint="name other copies with --also FILE, and logs found elsewhere with --wal",
                 )
         return self._result(base, verdict, how, tables)
+
+    def _fill(self, base: State, states: Sequence[State], how: str) -> tuple[RecoveredTable, ...]:
+        """Add to the draft the rows that its pages lack, or all rows; return the tables."""
+        with self._open_draft(how) as conn:
+            additions = Additions(conn)
+            if how == "rows":
+                self._salvage(base, states, conn, additions)
+            before = user_rows(conn)
+            self._add_the_rest(base, additions)
+            self._describe(base, additions)
+            return self._tables(conn, base, additions, before)
 
     # -- the state ---------------------------------------------------------------------------------
 
@@ -183,15 +196,13 @@ class _Work:
 
     def _rebuild_indexes(self, state: State, verdict: Verdict) -> Verdict:
         """Rebuild the indexes of a state whose tables are whole; keep its pages if that fails."""
-        conn = open_new(self.draft)
         try:
-            conn.execute("PRAGMA journal_mode = DELETE")
-            conn.execute("REINDEX")
+            with closing(open_new(self.draft)) as conn:
+                conn.execute("PRAGMA journal_mode = DELETE")
+                conn.execute("REINDEX")
         except sqlite3.Error:
-            conn.close()
             write_pages(state, self.draft, self.progress)
             return verdict
-        conn.close()
         after = check(self.draft, state)
         if after.is_whole:
             self.notes.append("indexes did not agree with their tables, and were built again")
@@ -251,6 +262,8 @@ class _Work:
                 signed = value - (1 << 32) if value >> 31 else value
                 conn.execute(f"PRAGMA {name} = {signed}")
         self.notes += self.salvaged.notes
+        if not has_page_one(base):
+            self.notes.append("no evidence holds page 1, with the header and the schema's root")
         if not objects:
             self.notes.append(
                 "no evidence holds the schema: tables are told from their pages, and their "
@@ -372,7 +385,7 @@ class _Work:
             lost_frames=tuple(lost),
             lost_pages=tuple(base.missing_pages()) if how == "rows" else (),
             bad_rows=self.salvaged.bad_rows,
-            notes=tuple(self.notes),
+            notes=(*self.notes, *([self.evidence.hidden] if self.evidence.hidden else [])),
             unread=self.evidence.notes,
             is_raced=self.evidence.is_raced,
             saved_to=self.evidence.saved_to,

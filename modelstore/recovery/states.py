@@ -178,13 +178,16 @@ def _main_alone(pair: Pair, header: DatabaseHeader | None, page_size: int | None
 
 def _with_a_header(state: State) -> State:
     """Return the state; if page 1 has no valid header, one that is invented for it."""
+    data = state.read(1)
     try:
-        header = DatabaseHeader.parse(state.read(1)[:DATABASE_HEADER_SIZE])
-        if header.page_size == state.page_size:
-            return state
+        header = DatabaseHeader.parse(data[:DATABASE_HEADER_SIZE])
     except DatabaseHeaderError:
-        pass
-    return replace(state, invented_header=_invented(state))
+        return replace(state, invented_header=_invented(state))
+    if header.page_size != state.page_size:
+        return replace(state, invented_header=_invented(state))
+    if len(data) < state.page_size:
+        return replace(state, invented_header=data[:DATABASE_HEADER_SIZE])
+    return state
 
 
 def has_page_one(state: State) -> bool:
