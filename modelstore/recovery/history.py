@@ -2,12 +2,13 @@
 
 A restarted log keeps the frames of older generations behind its end, until it overwrites them. Each
 frame carries the checksum that the next one builds on, so frames behind a damaged one can be
-checked too, and a frame with one wrong word can be mended.
+checked too, and a frame with one wrong byte can be mended.
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from modelstore.wal.frames import (
     check_frames,
     guess_geometry,
 )
-from modelstore.wal.mend import frame_checksum, mend_frame
+from modelstore.wal.mend import Mend, frame_checksum, possible_mends
 from modelstore.wal.scan import scan_wal
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class _Reader:
         return found
 
     def _mend(self, found: Generation) -> None:
-        """Mend the unsound frames that have one wrong word, a wrong salt or a wrong checksum."""
+        """Mend the unsound frames that have one wrong byte, a wrong salt or a wrong checksum."""
         bad = [index for index, is_sound in enumerate(found.sound) if not is_sound]
         before = (-1, (0, 0))
         for index in bad[:_MAX_MENDS]:
@@ -210,10 +211,26 @@ class _Reader:
             if frame_checksum(following, computed, big_endian=big_endian) == stored:
                 self._accept(found, index, frame)  # its stored checksum is wrong
                 return index + 1, computed
-        mended = mend_frame(frame, last, big_endian=big_endian)
-        if mended is not None:
-            self._accept(found, index, mended)
+        mends = possible_mends(frame, last, big_endian=big_endian)
+        if len(mends) > 1:
+            mends = self._like_neighbours(found, index, frame, mends)
+        if len(mends) == 1:
+            self._accept(found, index, mends[0].apply(frame))
         return None
+
+    def _like_neighbours(
+        self, found: Generation, index: int, frame: bytes, mends: list[Mend]
+    ) -> list[Mend]:
+        """Return the mends that give the word that the page has in the frames before and after."""
+        number = FRAME_HEADER.unpack_from(frame)[0]
+        same = [n for n, page in enumerate(found.page_numbers) if page == number and n != index]
+        place = bisect_left(same, index)
+        near = [self.frame(n + 1) for n in same[max(0, place - 1) : place + 1]]
+        return [
+            mend
+            for mend in mends
+            if any(other[mend.at : mend.at + 4] == mend.word for other in near)
+        ]
 
     def _accept(self, found: Generation, index: int, frame: bytes) -> None:
         number, size, *_ = FRAME_HEADER.unpack_from(frame)
