@@ -18,6 +18,9 @@ remote: known from a server or a registry, without a file on this machine."""
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 
+TYPES = ("model", "embedding", "reranker", "projector", "draft", "adapter", "vocab", "imatrix")
+"""The types that our own sources tell; another program's records may bring more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:

@@ -1,12 +1,13 @@
 """Queries: filter, sort and choose columns; stream rows, or JSON that SQLite itself writes.
 
 NULL is last in any order, and equal rows are ordered by id. Without a sort, or sorted by ``id`` or
-``locator``, a query holds no rows in memory. Any other order holds the sort key of each row that
-fits, and the whole row if the table is a view.
+``locator``, a query holds no rows in memory. Any other order, `BY_NAME` too, holds the sort key of
+each row that fits, and the whole row if the table is a view.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from modelstore.database.handle import Database
 
 _SEARCHED = ("name", "path", "architecture")
+BY_NAME = ("name",)
+"""The order of a listing unless a person asks for another."""
 FILTERS: Mapping[str, str] = {
     "arch": "architecture",
     "quant": "quantization",
@@ -48,9 +51,11 @@ _FIRST = itemgetter(0)
 class Query:
     """A request for rows. Values of one filter are alternatives; different filters must all hold.
 
-    ``id`` is one whole id. ``filters`` maps a name in `FILTERS` to its values; case counts for tags
-    and hosts alone. ``sort`` holds columns, each with an optional ``-`` before it, or ``:desc`` or
-    ``:asc`` after it. ``where`` is an SQL expression that a person wrote.
+    ``id`` is one whole id. ``text`` holds words, which must all be found: in a word, ``-``, ``_``
+    and a space are alike, and ``* ? [ ]`` make a pattern for the whole text. ``filters`` maps a
+    name in `FILTERS` to its values; case counts for tags and hosts alone. ``sort`` holds columns,
+    each with an optional ``-`` before it, or ``:desc`` or ``:asc`` after it. ``where`` is an SQL
+    expression that a person wrote.
     """
 
     id: str | None = None
@@ -226,11 +231,10 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
     if query.id is not None:
         conditions.append("models.id = ?")
         values.append(query.id)
-    if query.text:
-        pattern = _like_pattern(query.text)
-        fits = [f"models.{column} LIKE ? ESCAPE '\\'" for column in _SEARCHED]
-        conditions.append("(" + " OR ".join(fits) + ")")
-        values += [pattern] * len(_SEARCHED)
+    for word in (query.text or "").split():
+        condition, value = _word_condition(word)
+        conditions.append("(" + " OR ".join(condition.format(c) for c in _SEARCHED) + ")")
+        values += [value] * len(_SEARCHED)
     for name, wanted in query.filters.items():
         if name not in FILTERS:
             raise UsageError(
@@ -250,6 +254,23 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
             conditions.append(f"models.{column}{fold} IN ({marks})")
         values += [to_sqlite_text(value) for value in wanted]
     return conditions, values
+
+
+def _word_condition(word: str) -> tuple[str, str]:
+    """Return the condition for one word of a search, with a place for the column, and its value."""
+    column = "models.{}"
+    if any(mark in word for mark in "*?["):
+        pattern = "".join(
+            part if part.startswith("[") else part.replace("-", " ").replace("_", " ")
+            for part in re.split(r"(\[[^]]*\])", word)
+        )
+        return f"lower({_SPACED.format(column)}) GLOB ?", to_sqlite_text(pattern.lower())
+    if "-" in word or "_" in word:
+        word, column = word.replace("-", " ").replace("_", " "), _SPACED.format(column)
+    return f"{column} LIKE ? ESCAPE '\\'", _like_pattern(word)
+
+
+_SPACED = "replace(replace({}, '-', ' '), '_', ' ')"
 
 
 def _like_pattern(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Changing models: find them all, ask once, change them in one transaction, report."""
+"""Changing models: find them all, ask before a loss, change them in one transaction, report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Change:
     command: str  # its name
     done: str  # the participle for reports, and a key of the JSON object: changed, forgotten
     apply: Callable[[Database, Sequence[str]], int]  # ids -> how many models changed
-    keeps_models: bool  # the models are still there afterwards
+    keeps_models: bool  # the models are still there afterwards; nobody is asked then
     remark: str | None = None
 
 
@@ -37,7 +37,7 @@ def run_change(
     form: str | None,
     *,
     timeout: float,
-    yes: bool,
+    yes: bool = False,
 ) -> ExitCode:
     """Change all of `models` (ids, names, paths) or none, and report. `timeout` is in seconds."""
     from modelstore.cli.catalogue_session import models_session
@@ -46,7 +46,7 @@ def run_change(
     from modelstore.cli.reporting import write_answer_and_fold
     from modelstore.cli.session import choose_database
     from modelstore.cli.show import find_model
-    from modelstore.text import plural
+    from modelstore.text import plural, visible
 
     out = current()
     check_given("MODEL", models)
@@ -54,10 +54,12 @@ def run_change(
     with models_session(out, choice, timeout=timeout, write=True) as session:
         models_db = session.opened.db
         found = {one.values["id"]: one for one in (find_model(models_db, text) for text in models)}
-        if len(found) > 1 and not out.confirm(
-            f"{change.command} {_named(list(found.values()))} in {choice.path}?",
+        named = _named(list(found.values()))
+        if not change.keeps_models and not out.confirm(
+            f"{change.command} {named} in {choice.path}?",
             yes=yes,
-            refusal=f"this changes {plural(len(found), 'model')}, and there is nobody to ask",
+            refusal=f"{change.command} would take {named} out of {visible(choice.path, 200)}, "
+            "and there is nobody to ask",
         ):
             out.note("nothing was changed")
             return ExitCode.OK

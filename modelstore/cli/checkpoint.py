@@ -14,6 +14,7 @@ from modelstore.cli.options import (
     FormatOption,
     JsonOption,
     TimeoutOption,
+    YesOption,
     chosen_format,
     option,
     seconds,
@@ -58,6 +59,7 @@ def command(
     output_format: FormatOption = None,
     as_json: JsonOption = False,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
+    yes: YesOption = False,
 ) -> ExitCode:
     """Fold the WAL into the database, and say what moved.
 
@@ -74,6 +76,16 @@ def command(
     discarded = None
     if discard_damaged:
         from modelstore.catalogue.schema import is_catalogue
+        from modelstore.text import visible
+
+        lost = f"the damaged part of the log of {visible(choice.path, 200)}"
+        if not out.confirm(
+            f"Give up {lost}, after saving a copy of both files?",
+            yes=yes,
+            refusal=f"--discard-damaged would give up {lost}",
+        ):
+            out.note("nothing was changed")
+            return ExitCode.OK
         from modelstore.database.discard import discard_damaged as discard
 
         discarded = discard(choice.path, timeout=seconds(timeout), check=is_catalogue)

@@ -26,6 +26,8 @@ def command(
 ) -> ExitCode:
     """Take models out of the catalogue. No model file is touched.
 
+    Asks first; a script adds `--yes`.
+
     The next import of the place that holds a model brings it back, without its tags.
     """
     from modelstore.catalogue.tags import delete_models

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from modelstore.cli.completion.values import complete_kind, complete_source
@@ -22,18 +22,17 @@ from modelstore.cli.options import (
 from modelstore.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from modelstore.catalogue.roots import Prune
     from modelstore.cli.output import Output
     from modelstore.cli.progress import Progress
     from modelstore.cli.session import DatabaseChoice, Session
     from modelstore.found import Skipped
+    from modelstore.importing.changes import ModelChange
     from modelstore.importing.importer import Importer
     from modelstore.importing.result import ImportResult
     from modelstore.importing.targets import Chosen
-    from modelstore.render.grid import Cell
-    from modelstore.render.report import Part, Report
     from modelstore.sources.base import Context
 
 
@@ -93,6 +92,12 @@ def command(
             about="A file with a server's key. Default: MODELSTORE_API_KEY. Never stored.",
         ),
     ] = None,
+    quiet: Annotated[
+        bool, option("--quiet", "-q", about="Write nothing but faults and warnings.")
+    ] = False,
+    verbose: Annotated[
+        bool, option("--verbose", "-v", about="Name every model that changed, however many.")
+    ] = False,
     db: DbOption = None,
     output_format: FormatOption = None,
     as_json: JsonOption = False,
@@ -104,13 +109,22 @@ def command(
     Adds or updates models, never removes them, and folds the WAL: exit 0 means that every row is
     in the main database file alone, on disk. The kind of each source is detected.
     """
+    from modelstore.cli.output import current
+
     if not sources and kind is None and not discover:
         raise UsageError(
             "no SOURCE was given",
             hint="name files, directories or addresses, or use --discover or --from KIND",
         )
+    if quiet and (verbose or as_json or output_format):
+        raise UsageError("-q writes no answer", hint="leave out -q, or the other option")
     if discover and (sources or kind):
         raise UsageError("--discover reads every place", hint="leave out SOURCE and --from")
+    if prune and not (yes or dry_run or current().can_ask):
+        raise UsageError(
+            "--prune forgets models, and there is nobody to ask",
+            hint="add --yes to do it without a question, or look first with --dry-run",
+        )
     request = _Request(
         sources=tuple(sources or ()),
         kind=kind,
@@ -124,6 +138,8 @@ def command(
         api_key_file=api_key_file,
         timeout=seconds(timeout),
         yes=yes,
+        quiet=quiet,
+        verbose=verbose,
     )
     return _run(request, db, chosen_format(output_format, as_json))
 
@@ -144,6 +160,8 @@ class _Request:
     api_key_file: str | None
     timeout: float  # seconds
     yes: bool
+    quiet: bool
+    verbose: bool
 
 
 def _run(request: _Request, db: str | None, form: str | None) -> ExitCode:
@@ -162,9 +180,10 @@ def _run(request: _Request, db: str | None, form: str | None) -> ExitCode:
     if request.dry_run:
         with _private_copy(out, choice, request.timeout) as copy:
             result = _import(out, request, copy, targets, context, shown=choice)
+            result = replace(result, changes=_differences(copy.path))
     else:
         result = _import(out, request, choice, targets, context, shown=choice)
-    return _answer(out, result, form)
+    return _answer(out, result, form, quiet=request.quiet)
 
 
 @contextmanager
@@ -184,9 +203,31 @@ def _private_copy(out: Output, choice: DatabaseChoice, timeout: float) -> Iterat
             with Session(out, choice, Purpose.READ, timeout=timeout, fold=False) as session:
                 # plain SQL: db.vacuum() works in place only
                 session.opened.db.execute("VACUUM INTO ?", [copy.path])
+            shutil.copyfile(copy.path, copy.path + _BEFORE)
         yield copy
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+_BEFORE = ".before"  # the ending of the copy that a dry run leaves as it was
+
+
+def _differences(path: str) -> tuple[ModelChange, ...]:
+    """Return what a dry run did to its copy of the catalogue at `path`."""
+    import os
+    from contextlib import closing
+
+    from modelstore.catalogue.schema import show_current_schema
+    from modelstore.database.handle import connect
+    from modelstore.importing.changes import changes_between
+
+    with ExitStack() as stack:
+        before = None
+        if os.path.exists(path + _BEFORE):
+            before = stack.enter_context(closing(connect(path + _BEFORE, "ro")))
+            show_current_schema(before)
+        after = stack.enter_context(closing(connect(path, "ro")))
+        return tuple(changes_between(before, after))
 
 
 def _import(
@@ -204,6 +245,7 @@ def _import(
     from modelstore.cli.progress import progress
     from modelstore.cli.session import Session
     from modelstore.database.open import Purpose
+    from modelstore.importing.changes import FEW
     from modelstore.importing.importer import Importer
     from modelstore.importing.result import ImportResult
     from modelstore.sources.kinds import RANKS
@@ -223,6 +265,11 @@ def _import(
         )
         with _noting_what_stays(session, importer, is_dry=request.dry_run):
             tallies = importer.run(targets)
+        changes = (
+            None
+            if request.dry_run
+            else importer.changes(tallies, most=None if request.verbose else FEW)
+        )
         proof = None if request.dry_run else importer.prove()
     return ImportResult(
         database=shown.path,
@@ -234,6 +281,7 @@ def _import(
         allow_empty=request.allow_empty,
         allow_pending=request.allow_pending,
         lock_seconds=importer.lock_seconds,
+        changes=changes,
     )
 
 
@@ -246,7 +294,8 @@ class _Listener:
     show: Progress
 
     def note(self, text: str) -> None:
-        self.out.note(text)
+        if not self.request.quiet:
+            self.out.note(text)
 
     def warn(self, text: str) -> None:
         self.out.warn(text)
@@ -259,18 +308,22 @@ class _Listener:
     def progress(self, what: str, done: int) -> None:
         self.show(what, done)
 
-    def may_prune(self, prune: Prune) -> bool:
-        """Ask if a prune would delete more than half of the models of a source."""
-        from modelstore.text import plural, visible
+    def may_prune(self, prune: Prune, named: Sequence[ModelChange]) -> bool:
+        """Name what a prune would forget, and ask."""
+        from modelstore.text import listed, plural, visible
 
-        if not prune.is_most or self.request.dry_run:
+        if self.request.dry_run:
             return True
+        names = listed([visible(model.name, 60) for model in named], _NAMED)
         count = f"{len(prune.models):,} of {plural(prune.known, 'model')}"
         return self.out.confirm(
-            f"Forget {count} known under {prune.root}?",
+            f"Forget {count} known under {prune.root}: {names}?",
             yes=self.request.yes,
             refusal=f"--prune would forget {count} known under {visible(prune.root, 200)}",
         )
+
+
+_NAMED = 5  # models that a question names
 
 
 @contextmanager
@@ -295,8 +348,9 @@ def _noting_what_stays(session: Session, importer: Importer, *, is_dry: bool) ->
         session.stays = f"all of this import is committed ({count} added or updated)"
 
 
-def _answer(out: Output, result: ImportResult, form: str | None) -> ExitCode:
+def _answer(out: Output, result: ImportResult, form: str | None, *, quiet: bool) -> ExitCode:
     """Write the summary, and the faults of the sources; return the exit code."""
+    from modelstore.cli.import_report import import_report
     from modelstore.cli.reporting import write_answer
     from modelstore.errors import worst
     from modelstore.render.report import write_report
@@ -309,9 +363,12 @@ def _answer(out: Output, result: ImportResult, form: str | None) -> ExitCode:
     code = worst(*result.codes)
     if code in (ExitCode.BUG, ExitCode.USAGE, ExitCode.REFUSED, ExitCode.LOCKED):
         if result.total("found"):
-            write_report(_to_stderr(out), _report(result), "table")  # stdout stays empty
+            write_report(_to_stderr(out), import_report(result), "table")  # stdout stays empty
         return code
-    write_answer(out, _report(result), form, None if result.dry_run else result.checkpoint)
+    if not quiet:
+        write_answer(
+            out, import_report(result), form, None if result.dry_run else result.checkpoint
+        )
     return code
 
 
@@ -321,126 +378,3 @@ def _to_stderr(out: Output) -> Callable[[str], None]:
             out.message(line)
 
     return write
-
-
-_ALWAYS_SHOWN = ("found", "added", "updated", "unchanged", "skipped")
-
-
-def _report(result: ImportResult) -> Report:
-    from modelstore.importing.result import COUNTS
-    from modelstore.render.report import Report
-
-    return Report(
-        body=(*_source_parts(result), *_safety_parts(result)),
-        payload=_payload(result),
-        columns=("source", "kind", *COUNTS, "error"),
-        rows=[
-            (t.source, t.kind, *(getattr(t, n) for n in COUNTS), t.error and t.error.message)
-            for t in result.tallies
-        ],
-    )
-
-
-def _source_parts(result: ImportResult) -> Iterator[Part]:
-    """Yield the table of the sources, then those that were absent or offline."""
-    from modelstore.importing.result import COUNTS
-    from modelstore.render.grid import Cell, Grid, Heading
-
-    shown = [name for name in COUNTS if name in _ALWAYS_SHOWN or result.total(name)]
-    present = [tally for tally in result.tallies if tally.absent is None]
-    has_kinds = any(tally.optional for tally in present)
-    headings = (
-        Heading("SOURCE", shrink="middle"),
-        *((Heading("KIND"),) if has_kinds else ()),
-        *(Heading(name.upper(), right=True) for name in shown),
-    )
-    if present:
-        yield Grid(
-            headings,
-            [
-                (
-                    tally.source,
-                    *((tally.kind,) if has_kinds else ()),
-                    *(f"{getattr(tally, name):,}" for name in shown),
-                )
-                for tally in present
-            ],
-        )
-    absent = [(t.source, t.kind, t.absent) for t in result.tallies if t.absent is not None]
-    if absent:
-        nothing = Heading("NOTHING AT", shrink="middle"), Heading("KIND")
-        yield Grid((*nothing, Heading("WHY", shrink="wrap")), absent)
-    for tally in result.tallies:
-        if tally.offline:
-            yield Cell(f"{tally.source} is offline: {tally.offline}", "warn")
-
-
-def _safety_parts(result: ImportResult) -> Iterator[Part]:
-    """Yield the fold, the proof, and what to do about frames that are left."""
-    import shlex
-
-    from modelstore.render.fold import fold_parts
-    from modelstore.render.grid import Cell
-
-    if result.dry_run:
-        yield Cell("dry run: nothing was written", "strong")
-        return
-    yield from fold_parts(result.checkpoint)
-    yield _proof_line(result)
-    if result.is_pending:
-        command = f"modelstore checkpoint {shlex.quote(result.database)}"
-        yield f"fold the rest when no reader holds it up: {command}"
-
-
-def _proof_line(result: ImportResult) -> Cell:
-    from modelstore.render.grid import Cell
-    from modelstore.text import plural
-
-    proof = result.proof
-    if result.is_pending:
-        return Cell("not all rows are in the main file: they are in database + WAL", "warn")
-    if proof is None or not result.checkpoint.in_main_file:
-        return Cell("not all rows are in the main file, and they may be lost", "bad")
-    if not proof.holds:
-        return Cell(
-            f"only {plural(proof.counted or 0, 'row')} of {proof.expected:,} are in the main file",
-            "bad",
-        )
-    if proof.counted is None:
-        return Cell(
-            "every frame of this import was checkpointed and synced; "
-            "the main file was too busy to count its rows alone",
-            "good",
-        )
-    return Cell(f"{plural(proof.counted, 'row')} counted in the main file alone", "good")
-
-
-def _payload(result: ImportResult) -> dict[str, object]:
-    from modelstore.cli.reporting import payload
-    from modelstore.cli.session import DatabaseChoice
-    from modelstore.importing.result import COUNTS
-
-    proof = result.proof
-    report = {
-        "dry_run": result.dry_run,
-        **{name: result.total(name) for name in COUNTS},
-        "in_main_file": result.in_main_file,
-        "proof": None
-        if proof is None
-        else {"kind": proof.kind, "expected": proof.expected, "counted": proof.counted},
-        "write_lock_seconds": round(result.lock_seconds, 6),
-        "sources": [
-            {
-                "source": tally.source,
-                "kind": tally.kind,
-                **{name: getattr(tally, name) for name in COUNTS},
-                "absent": tally.absent,
-                "offline": tally.offline,
-                "error": tally.error.message if tally.error else None,
-                "skips": [{"what": s.what, "reason": s.reason} for s in tally.skips],
-            }
-            for tally in result.tallies
-        ],
-        "checkpoint": None if result.dry_run else result.checkpoint.as_json(),
-    }
-    return payload("import", DatabaseChoice(result.database, result.origin), report, *result.codes)

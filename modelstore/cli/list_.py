@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from modelstore.cli.completion.values import (
     complete_columns,
     complete_sort,
+    complete_status,
     complete_tag,
     complete_values,
 )
@@ -26,22 +27,25 @@ from modelstore.cli.options import (
     split_commas,
 )
 from modelstore.errors import ExitCode, RefusedError, UsageError
-from modelstore.model import MODEL_COLUMNS
+from modelstore.model import MODEL_COLUMNS, STATUSES, TYPES
 from modelstore.render.formats import EXPORTS, Format
+from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from modelstore.catalogue.query import Query
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
     from modelstore.database.handle import Database
-    from modelstore.render.grid import Cell
 
 
 def command(
     text: Annotated[
-        str | None, argument("[TEXT]", "Only models with TEXT in their name, path or architecture.")
+        list[str] | None,
+        argument(
+            "[TEXT]...",
+            "Only models with all these words in name, path or architecture. Patterns (*q4*) and "
+            "comparisons ('size>5GB') work too.",
+        ),
     ] = None,
     columns: Annotated[
         list[str] | None,
@@ -59,7 +63,7 @@ def command(
             "--sort",
             "-s",
             metavar="A,-B",
-            about="The columns to sort by; -COLUMN or COLUMN:desc for descending.",
+            about="The columns to sort by; -COLUMN for descending. Default: name, then id.",
             complete=complete_sort,
         ),
     ] = None,
@@ -68,7 +72,7 @@ def command(
         option(
             "--arch",
             metavar="NAME",
-            about="Only this architecture. This and the next filters may be repeated.",
+            about="Only this architecture. A,B is A or B; different filters must all hold.",
             complete=complete_values("architecture"),
         ),
     ] = None,
@@ -95,8 +99,8 @@ def command(
         option(
             "--status",
             metavar="NAME",
-            about="Only this status: available, missing, incomplete, truncated, remote.",
-            complete=complete_values("status"),
+            about=f"Only this status: {', '.join(STATUSES)}.",
+            complete=complete_status,
         ),
     ] = None,
     tag: Annotated[
@@ -114,7 +118,11 @@ def command(
     ] = None,
     where: Annotated[
         str | None,
-        option("--where", metavar="SQL", about="Only models for which this SQL expression holds."),
+        option(
+            "--where",
+            metavar="SQL",
+            about='Only models for which this holds, such as "params < 10B AND ctx >= 32k".',
+        ),
     ] = None,
     limit: Annotated[
         int | None, option("--limit", "-n", metavar="N", least=0, about="Show at most N models.")
@@ -124,6 +132,12 @@ def command(
     ] = 0,
     count: Annotated[bool, option("--count", about="Show only the number of models.")] = False,
     quiet: Annotated[bool, option("--quiet", "-q", about="Show only the ids, one a line.")] = False,
+    print0: Annotated[
+        bool, option("--print0", about="Show only the paths, each ended by a NUL, for xargs -0.")
+    ] = False,
+    no_truncate: Annotated[
+        bool, option("--no-truncate", about="Shorten nothing in a table.")
+    ] = False,
     no_header: Annotated[
         bool, option("--no-header", about="Leave out the first line of CSV and TSV.")
     ] = False,
@@ -151,16 +165,19 @@ def command(
 ) -> ExitCode:
     """Show the models.
 
-    Piped output is TSV with raw values: bytes, integers, nothing shortened. JSON carries every
-    column. Rows stream; sorting by anything but id or locator keeps a key of each row in memory.
+    Piped output is TSV with raw values. JSON carries every column. The order is by name, then id,
+    in every format. `--sort none` shows the order on disk: the quickest for a million rows.
     """
-    from modelstore.catalogue.query import Query
     from modelstore.cli.output import current
 
     if quiet and columns:
         raise UsageError("-q shows ids alone", hint="leave out -q, or --columns")
+    if print0 and (quiet or columns or count or as_json or output_format):
+        raise UsageError("--print0 shows paths alone", hint="leave out the other option")
     if where is not None and not where.strip():
         raise UsageError("--where is empty", hint="an unset variable in a script?")
+    out = current()
+    form = chosen_format(output_format, as_json)
     filters = {
         "arch": arch,
         "quant": quant,
@@ -169,29 +186,30 @@ def command(
         "tag": tag,
         "host": host,
     }
-    out = current()
-    listing = _Listing(
+    listing = Listing(
         out=out,
-        query=Query(
-            text=text,
-            filters={name: values for name, values in filters.items() if values},
+        query=_query(
+            words=tuple(text or ()),
+            filters={name: split_commas(values) for name, values in filters.items() if values},
             where=where,
-            sort=tuple(map(_sort_key, split_commas(sort))),
+            sort=split_commas(sort),
+            columns=("id",) if quiet else ("path",) if print0 else split_commas(columns),
             limit=limit,
             offset=offset,
-            columns=("id",) if quiet else _columns(split_commas(columns)),
         ),
-        form=chosen_format(output_format, as_json)
-        or ("table" if out.stdout_is_terminal and not quiet else "tsv"),
+        form="print0"
+        if print0
+        else form or ("table" if out.stdout_is_terminal and not quiet else "tsv"),
         header=not (no_header or quiet),
         formulas=formulas,
         only_count=count,
+        truncate=not no_truncate,
     )
-    return _run(listing, db, timeout=seconds(timeout), fold=not no_checkpoint)
+    return _run(listing, tuple(text or ()), db, timeout=seconds(timeout), fold=not no_checkpoint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Listing:
+class Listing:
     """The models that were asked for, and their form on stdout."""
 
     out: Output
@@ -200,23 +218,59 @@ class _Listing:
     header: bool
     formulas: bool
     only_count: bool
+    truncate: bool
 
 
-def _columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    from modelstore.catalogue.query import check_columns
+def _query(
+    *,
+    words: tuple[str, ...],
+    filters: dict[str, tuple[str, ...]],
+    where: str | None,
+    sort: tuple[str, ...],
+    columns: tuple[str, ...],
+    limit: int | None,
+    offset: int,
+) -> Query:
+    """Return the query of the command line. Raises `UsageError` for a name that is unknown."""
+    from modelstore.catalogue.query import BY_NAME, Query
 
-    if "all" in names:
-        return MODEL_COLUMNS
-    return check_columns(tuple(map(_column, names))) if names else ()
+    for value in filters.get("status", ()):
+        if value.lower() not in STATUSES:
+            raise UsageError(
+                f"there is no status '{visible(value, 40)}'", hint=f"one of {', '.join(STATUSES)}"
+            )
+    conditions = [] if where is None else [where]
+    if any(sign in word for word in words for sign in "<>="):
+        from modelstore.cli.terms import comparison_sql, is_comparison
+
+        conditions += [comparison_sql(word) for word in words if is_comparison(word)]
+        words = tuple(word for word in words if not is_comparison(word))
+    if where is not None:
+        from modelstore.cli.terms import expand_expression
+
+        conditions[0] = expand_expression(where)
+    joined = conditions[0] if len(conditions) == 1 else " AND ".join(f"({c}\n)" for c in conditions)
+    return Query(
+        text=" ".join(words) or None,
+        filters=filters,
+        where=joined or None,
+        sort=() if sort == ("none",) else tuple(map(_sort_key, sort)) or BY_NAME,
+        limit=limit,
+        offset=offset,
+        columns=MODEL_COLUMNS if "all" in columns else tuple(map(_column, columns)),
+    )
 
 
 def _column(name: str) -> str:
-    """Return the column of that name, or of that heading in a table."""
+    """Return the column of that name or alias."""
     if name in MODEL_COLUMNS:
         return name
-    from modelstore.render.columns import HEADED
+    from modelstore.cli.terms import column_named, near_columns
 
-    return HEADED.get(name.upper(), name)
+    column = column_named(name)
+    if column is None:
+        raise UsageError(f"there is no column '{visible(name, 80)}'", hint=near_columns(name))
+    return column
 
 
 def _sort_key(key: str) -> str:
@@ -225,39 +279,60 @@ def _sort_key(key: str) -> str:
     return sign + _column(name) + colon + direction
 
 
-def _run(listing: _Listing, db: str | None, *, timeout: float, fold: bool) -> ExitCode:
+def _run(
+    listing: Listing, words: tuple[str, ...], db: str | None, *, timeout: float, fold: bool
+) -> ExitCode:
     from modelstore.cli.catalogue_session import models_session
     from modelstore.cli.reporting import write_fold
     from modelstore.cli.session import choose_database
-    from modelstore.text import visible
 
     choice = choose_database(db)
-    text = listing.query.text
-    is_file = text is not None and os.path.isfile(text)
+    file = next((word for word in words if os.path.isfile(word)), None)
     try:
         with models_session(listing.out, choice, timeout=timeout, fold=fold) as session:
-            if is_file:
+            if file is not None:
                 listing.out.note(
-                    f"TEXT searches names, paths and architectures; did you mean --db {text}?"
+                    f"TEXT searches names, paths and architectures; did you mean --db {file}?"
                 )
+            if listing.query.filters:
+                _check_filters(listing, session.opened.db)
             _write(listing, session.opened.db, choice)
     except RefusedError as error:
-        if not is_file:
+        if file is None:
             raise
-        hint = f"did you mean --db {visible(text or '', 200)}?"
+        hint = f"did you mean --db {visible(file, 200)}?"
         raise RefusedError(error.message, hint=hint) from error
     write_fold(session, on_stdout=listing.form == "table" and not listing.only_count)
     return session.exit_code("read")
 
 
-def _write(listing: _Listing, db: Database, choice: DatabaseChoice) -> None:
+def _check_filters(listing: Listing, db: Database) -> None:
+    """Note a value that no model has. Raises `UsageError` for a type that nothing knows."""
+    from modelstore.catalogue.filter_values import absent_values, known_values
+
+    for absent in absent_values(db, listing.query.filters):
+        value = visible(absent.value, 80)
+        if absent.column == "type" and absent.value.lower() not in TYPES:
+            known = dict.fromkeys((*TYPES, *known_values(db, "type")))
+            names = ", ".join(visible(name, 40) for name in known)
+            raise UsageError(f"there is no type '{value}'", hint=f"one of {names}")
+        name = "tag" if absent.column == "tags" else absent.column
+        near = " or ".join(f"{visible(text, 80)} ({count:,})" for text, count in absent.near)
+        listing.out.note(f"no {name} '{value}'" + (f"; did you mean {near}?" if near else ""))
+
+
+def _write(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
     out, query, form = listing.out, listing.query, listing.form
     if listing.only_count:
         from modelstore.catalogue.query import count
 
         out.stream(f"{count(db, query)}\n")
+    elif form == "print0":
+        _write_paths(out, db, query)
     elif form == "table":
-        _write_table(listing, db, choice)
+        from modelstore.cli.list_table import write_table
+
+        write_table(listing, db, choice)
     elif form in EXPORTS:
         from importlib import import_module
 
@@ -287,83 +362,10 @@ def _write(listing: _Listing, db: Database, choice: DatabaseChoice) -> None:
             )
 
 
-_ROWS_ON_TERMINAL = 1000  # unless --limit asks for more; Rich draws them in 0.3 s
-_HIDDEN = ("status", "file_size")  # read with each row, for the total and for missing files
-
-Row = tuple[object, ...]
-
-
-class _Tally:
-    """The rows that passed by, and the bytes of the models that are not missing."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.size = 0
-
-    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            self.rows += 1
-            if isinstance(row[-1], int) and row[-2] != "missing":
-                self.size += row[-1]
-            yield row
-
-
-def _write_table(listing: _Listing, db: Database, choice: DatabaseChoice) -> None:
-    """Write a table on a terminal, or its plain words; then the total and the database."""
-    from itertools import islice
-
+def _write_paths(out: Output, db: Database, query: Query) -> None:
     from modelstore.catalogue.query import select
-    from modelstore.cli.reporting import screen_of
-    from modelstore.render.columns import TABLE_COLUMNS, headings, with_short_ids
-    from modelstore.render.grid import Grid, plain_lines
-    from modelstore.render.report import write_body
-    from modelstore.render.rows import chunks
 
-    out, query = listing.out, listing.query
-    tally = _Tally()
-    names = query.columns or TABLE_COLUMNS
-    with closing(select(db, replace(query, columns=(*names, *_HIDDEN)))) as rows:
-        most = _ROWS_ON_TERMINAL if out.stdout_is_terminal and query.limit is None else None
-        seen = tally.counted(islice(rows, most))
-        cells = (_cells(names, row, is_default=not query.columns) for row in seen)
-        if out.stdout_is_terminal:
-            for chunk in chunks(cells, _ROWS_ON_TERMINAL):
-                grid = Grid(headings(names), with_short_ids(names, chunk))
-                write_body(out.stream, (grid,), screen_of(out))
-        else:
-            for block in chunks(plain_lines(headings(names), cells, header=listing.header)):
-                out.stream("\n".join(block) + "\n")
-    write_body(out.stream, tuple(_last_lines(db, choice, query, tally)), screen_of(out))
-    if not tally.rows and not _is_filtered(query):
-        out.note("the catalogue is empty; fill it with: modelstore import DIRECTORY")
-
-
-def _cells(names: tuple[str, ...], row: Row, *, is_default: bool) -> list[str | Cell]:
-    """Return the cells of a row. The default table shows a status in place of a wrong size."""
-    from modelstore.render.columns import cell
-
-    cells = [cell(name, value) for name, value in zip(names, row, strict=False)]
-    if is_default and row[-2] != "available":
-        cells[names.index("file_size")] = cell("status", row[-2])
-    return cells
-
-
-def _last_lines(db: Database, choice: DatabaseChoice, query: Query, tally: _Tally) -> Iterator[str]:
-    from modelstore.catalogue.query import Query, count, totals
-    from modelstore.text import human_bytes, plural
-
-    is_whole = query.limit is None and not query.offset and tally.rows < _ROWS_ON_TERMINAL
-    fitting, size = (tally.rows, tally.size) if is_whole else totals(db, query)
-    more = fitting - tally.rows - query.offset
-    if more > 0 and query.limit is None:
-        yield f"{more:,} more: use --limit, or -f jsonl"
-    elif fitting > tally.rows:
-        yield f"{tally.rows:,} of {fitting:,} shown"
-    counted = plural(fitting, "model")
-    if _is_filtered(query):
-        counted = f"{fitting:,} of {plural(count(db, Query()), 'model')}"
-    yield ", ".join([counted, *([human_bytes(size)] if size else []), str(choice)])
-
-
-def _is_filtered(query: Query) -> bool:
-    return bool(query.text or query.where or query.filters)
+    with closing(select(db, query)) as rows:
+        for (path,) in rows:
+            if path is not None:
+                out.stream(f"{path}\0")

@@ -1,19 +1,19 @@
-"""``modelstore show``: everything about one model, or one field of it."""
+"""``modelstore show``: everything about models, or one field of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from modelstore.cli.completion.values import complete_column, complete_model
+from modelstore.cli.completion.values import complete_column
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     DbOption,
     FormatOption,
     JsonOption,
+    ModelsArgument,
     NoCheckpointOption,
     TimeoutOption,
-    argument,
     check_given,
     chosen_format,
     option,
@@ -36,20 +36,14 @@ _TIMES = ("modified_at", "created_at", "updated_at")
 
 
 def command(
-    model: Annotated[
-        str,
-        argument(
-            "MODEL",
-            "An id, the beginning of one (4 digits or more), a name, or a path.",
-            complete_model,
-        ),
-    ],
+    models: ModelsArgument,
     field: Annotated[
         str | None,
         option(
             "--field",
             metavar="NAME",
-            about="Show only the raw value of this column; files for the paths of all files.",
+            about="Show only the raw value of this column, or of this parameter; files for the "
+            "paths of all files.",
             complete=complete_column,
         ),
     ] = None,
@@ -59,7 +53,11 @@ def command(
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
     no_checkpoint: NoCheckpointOption = False,
 ) -> ExitCode:
-    """Show everything about one model, with its files and the places where it was seen."""
+    """Show everything about models, with their files and the places where they were seen.
+
+    Long values are shortened: `--field NAME` shows one whole, `--json` shows all. JSON for several
+    models is one object with a list of them.
+    """
     from modelstore.cli.catalogue_session import models_session
     from modelstore.cli.output import current
     from modelstore.cli.reporting import write_answer_and_fold, write_fold
@@ -67,13 +65,14 @@ def command(
 
     out = current()
     form = chosen_format(output_format, as_json)
-    check_given("MODEL", [model])
-    name = _field(field) if field is not None else None
+    check_given("MODEL", models)
     choice = choose_database(db)
     with models_session(out, choice, timeout=seconds(timeout), fold=not no_checkpoint) as session:
-        found = find_model(session.opened.db, model)
-    if name is not None:
-        out.answer(_field_text(out, found, name, form))
+        found = [find_model(session.opened.db, model) for model in models]
+    found = list({one.values["id"]: one for one in found}.values())
+    if field is not None:
+        texts = [_field_text(out, one, _field(field, one), form) for one in found]
+        out.answer("".join(texts))
         write_fold(session, on_stdout=False)
     else:
         write_answer_and_fold(session, _report(session, found), form)
@@ -103,15 +102,19 @@ def find_model(db: Database, text: str) -> FoundModel:
     return FoundModel(json.loads(line), companions(db, model))
 
 
-def _field(name: str) -> str:
-    """Return the field of that name, or of that heading in a table."""
-    from modelstore.catalogue.expression import near
-    from modelstore.render.columns import HEADED
+def _field(name: str, found: FoundModel) -> str:
+    """Return the field of that name or alias, or the parameter of that name."""
+    from modelstore.cli.terms import column_named, near_columns
     from modelstore.text import visible
 
-    known = name if name in _FIELDS else HEADED.get(name.upper())
+    parameters = found.values["parameters"]
+    known = name if name == "files" else column_named(name)
+    if known is None and isinstance(parameters, dict) and name in parameters:
+        known = name
     if known is None:
-        raise UsageError(f"there is no field '{visible(name, 80)}'", hint=near(name, _FIELDS))
+        raise UsageError(
+            f"there is no field '{visible(name, 80)}'", hint=near_columns(name, _FIELDS)
+        )
     return known
 
 
@@ -120,51 +123,74 @@ def _field_text(out: Output, found: FoundModel, name: str, form: str | None) -> 
     from modelstore.render.rows import dump_json
     from modelstore.text import visible
 
-    value = found.values.get(name)
+    parameters = found.values["parameters"]
     if name == "files":
-        value = [file.path for file in found.companions.files]
+        value: Any = [file.path for file in found.companions.files]
+    elif name in found.values:
+        value = found.values[name]
+    else:
+        value = parameters.get(name) if isinstance(parameters, dict) else None
     if form in ("json", "jsonl") or isinstance(value, dict):
         return dump_json(value) + "\n"
     lines = value if isinstance(value, list) else ["" if value is None else value]
     texts = [str(line) for line in lines]
     if out.stdout_is_terminal:
-        texts = [visible(text) for text in texts]
+        texts = ["\n".join(map(visible, text.split("\n"))) for text in texts]
     return "".join(text + "\n" for text in texts)
 
 
-def _report(session: Session, found: FoundModel) -> Report:
+def _report(session: Session, found: list[FoundModel]) -> Report:
     from modelstore.cli.reporting import payload
     from modelstore.render.report import Report
 
     checkpoint = session.checkpoint
-    report = {
-        "model": found.values,
-        "files": _json(found.companions.files, "path", "role", "size", "mtime_ns", "sha256"),
-        "places": _json(found.companions.places, "root", "locator", "source", "name", "state"),
+    objects = [
+        {
+            "model": one.values,
+            "files": _json(one.companions.files, "path", "role", "size", "mtime_ns", "sha256"),
+            "places": _json(one.companions.places, "root", "locator", "source", "name", "state"),
+        }
+        for one in found
+    ]
+    report: dict[str, object] = {
+        **(objects[0] if len(objects) == 1 else {"models": objects}),
         "checkpoint": checkpoint.as_json() if checkpoint else None,
     }
+    body: list[Part] = []
+    for one in found:
+        body += [*_body(one), ""]
+    files = sum(len(one.companions.files) for one in found)
+    body.append(_counted(session, len(found), files))
     return Report(
-        body=tuple(_body(session, found)),
+        body=tuple(body),
         payload=payload("show", session.choice, report, session.exit_code("read")),
-        columns=tuple(found.values),
-        rows=[tuple(found.values.values())],
+        columns=tuple(found[0].values),
+        rows=[tuple(one.values.values()) for one in found],
     )
+
+
+def _counted(session: Session, models: int, files: int) -> str:
+    from modelstore.text import plural
+
+    counted = [plural(models, "model")] if models > 1 else []
+    counted += [plural(files, "file")] if files else []
+    return ", ".join([*counted, str(session.choice)])
 
 
 def _json(things: tuple[Any, ...], *names: str) -> list[dict[str, object]]:
     return [{name: getattr(thing, name) for name in names} for thing in things]
 
 
-def _body(session: Session, found: FoundModel) -> list[Part]:
+def _body(found: FoundModel) -> list[Part]:
     from modelstore.render.grid import Cell, facts
-    from modelstore.text import plural
 
     values = found.values
-    known = [name for name in MODEL_COLUMNS if values[name] not in (None, [])]
-    unknown = [name for name in MODEL_COLUMNS if values[name] is None]
+    shown = [name for name in MODEL_COLUMNS if name not in ("name", "parameters")]
+    known = [name for name in shown if values[name] not in (None, [])]
+    unknown = [name for name in shown if values[name] is None]
     parts: list[Part] = [
         Cell(str(values["name"]), "strong"),
-        facts((name, _fact(name, values[name])) for name in known if name != "name"),
+        facts((name, _fact(name, values[name])) for name in known),
     ]
     if unknown:
         parts.append(Cell(f"unknown: {', '.join(unknown)}", "dim"))
@@ -172,9 +198,41 @@ def _body(session: Session, found: FoundModel) -> list[Part]:
         parts.append(_files(found.companions))
     if found.companions.places:
         parts.append(_places(found.companions))
-    files = len(found.companions.files)
-    counted = [plural(files, "file")] if files else []
-    return [*parts, ", ".join([*counted, str(session.choice)])]
+    if values["parameters"]:
+        parts += _parameters(values)
+    return parts
+
+
+_LONG = 60  # characters of a parameter that is shown whole
+
+
+def _parameters(values: dict[str, Any]) -> list[Part]:
+    """Return one line for each parameter; a long value is shortened."""
+    from modelstore.render.grid import Cell, facts
+    from modelstore.render.rows import dump_json
+
+    parameters = values["parameters"]
+    if not isinstance(parameters, dict):
+        return [Cell(f"parameters: {_short(dump_json(parameters))}")]
+    texts = {
+        name: value if isinstance(value, str) else dump_json(value)
+        for name, value in parameters.items()
+    }
+    long = next((name for name, text in texts.items() if len(text) > _LONG), None)
+    parts: list[Part] = [
+        Cell("parameters", "strong"),
+        facts((name, _short(text)) for name, text in texts.items()),
+    ]
+    if long is not None:
+        command = f"modelstore show {values['id'][:7]} --field {long}"
+        parts.append(Cell(f"a long value whole: {command}", "dim"))
+    return parts
+
+
+def _short(text: str) -> str:
+    if len(text) <= _LONG:
+        return text
+    return f"{text[: _LONG - 20]}… ({len(text):,} characters)"
 
 
 def _fact(name: str, value: object) -> str | Cell:

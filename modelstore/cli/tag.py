@@ -12,7 +12,6 @@ from modelstore.cli.options import (
     JsonOption,
     ModelsArgument,
     TimeoutOption,
-    YesOption,
     chosen_format,
     option,
     seconds,
@@ -35,6 +34,7 @@ def command(
             "-a",
             metavar="TAG",
             about="A tag to add. Repeat it, or give several with commas.",
+            complete=complete_tag,
         ),
     ] = None,
     remove: Annotated[
@@ -45,7 +45,6 @@ def command(
     output_format: FormatOption = None,
     as_json: JsonOption = False,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
-    yes: YesOption = False,
 ) -> ExitCode:
     """Add your own tags to models, or remove them. Tags survive every import.
 
@@ -68,4 +67,4 @@ def command(
 
     change = Change(command="tag", done="changed", apply=apply, keeps_models=True)
     form = chosen_format(output_format, as_json)
-    return run_change(change, models, db, form, timeout=seconds(timeout), yes=yes)
+    return run_change(change, models, db, form, timeout=seconds(timeout))

@@ -25,6 +25,7 @@ from modelstore.catalogue.roots import (
 from modelstore.database.proof import Proof, prove
 from modelstore.errors import LockedError, PartlyWrittenError, SourceError
 from modelstore.found import Found
+from modelstore.importing.changes import changes_since, named_models
 from modelstore.importing.result import Tally
 from modelstore.sources.base import Note, Rows, Unchanged
 from modelstore.sources.kinds import kind_info, load
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from modelstore.database.connection import OpenDatabase
     from modelstore.database.handle import Database
     from modelstore.found import KnownFile, Skipped
+    from modelstore.importing.changes import ModelChange
     from modelstore.importing.targets import Chosen
     from modelstore.sources.base import Context, Item
 
@@ -65,8 +67,8 @@ class Listener(Protocol):
         """Receive what is read now, and the number of models so far; called for each item."""
         ...
 
-    def may_prune(self, prune: Prune) -> bool:
-        """Decide whether the models of `prune` are deleted."""
+    def may_prune(self, prune: Prune, named: Sequence[ModelChange]) -> bool:
+        """Decide whether the models of `prune` are deleted; `named` has their names."""
         ...
 
 
@@ -99,6 +101,7 @@ class Importer:
         self._prune = prune
         self._done = 0
         self.committed = 0  # models, added or updated
+        self.pruned: list[ModelChange] = []
         self.lock_seconds = 0.0  # the longest that a transaction of ours held the write lock
 
     def run(self, targets: Sequence[Chosen]) -> tuple[Tally, ...]:
@@ -187,13 +190,29 @@ class Importer:
         if not settled.prunable:
             return
         prune = Prune(survey.root, self._count_known(survey), settled.prunable)
-        if self._listener.may_prune(prune):
+        named = named_models(self._opened.db, prune.models)
+        if self._listener.may_prune(prune, named):
             pruned = prune_models(self._opened, prune.models)
+            self.pruned += [model for model in named if model.id in pruned]
             tally.pruned = len(pruned)
             tally.missing = len(settled.missing.difference(pruned))
 
     def _count_known(self, survey: Survey) -> int:
         return count_known(self._opened.db, survey.root, survey.host)
+
+    def changes(
+        self, tallies: Sequence[Tally], *, most: int | None
+    ) -> tuple[ModelChange, ...] | None:
+        """Return the models that this import changed; None for more than `most`.
+
+        None, too, if another program wrote in the same second: then they cannot be told apart.
+        """
+        counted = sum(tally.added + tally.updated + tally.missing for tally in tallies)
+        if most is not None and counted + len(self.pruned) > most:
+            return None
+        found = changes_since(self._opened.db, self._context.now, counted) if counted else []
+        found += self.pruned
+        return tuple(found) if len(found) == counted + len(self.pruned) else None
 
     def prove(self) -> Proof:
         """Count every row of this import in the main file alone, if that can be had now."""

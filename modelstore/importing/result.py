@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from modelstore.database.checkpoint import Checkpoint
     from modelstore.database.proof import Proof
     from modelstore.found import Skipped
+    from modelstore.importing.changes import ModelChange
 
 COUNTS = ("found", "added", "updated", "unchanged", "missing", "pruned", "skipped")
 """The counts of a `Tally`, in the order in which they are shown."""
@@ -65,6 +66,7 @@ class ImportResult:
     allow_empty: bool
     allow_pending: bool
     lock_seconds: float  # the longest that one transaction held the write lock
+    changes: tuple[ModelChange, ...] | None = None  # None if they are many
 
     def total(self, name: str) -> int:
         """Return the sum of one of `COUNTS` over all sources."""

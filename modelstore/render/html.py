@@ -205,20 +205,20 @@ def _tiles(main: ET.Element, verification: Verification) -> None:
 
 
 def _todo(main: ET.Element, findings: Sequence[Finding]) -> None:
-    """List the advice, failures first, each sentence once."""
-    advised = {
-        finding.advice: finding
-        for severity in ("warn", "fail")
-        for finding in reversed(findings)
-        if finding.advice and finding.severity == severity
-    }
+    """List the advice, failures first, each sentence once with all the findings that share it."""
+    advised: dict[str, list[Finding]] = {}
+    for severity in ("fail", "warn"):
+        for finding in findings:
+            if finding.advice and finding.severity == severity:
+                advised.setdefault(finding.advice, []).append(finding)
     if not advised:
         return
     _add(main, "h2", "What to do")
     todo = _add(main, "ul", kind="card todo")
-    for advice, finding in list(reversed(advised.items()))[:_SHOWN]:
-        item = _add(todo, "li", advice, _TONES[finding.severity])
-        _add(item, "p", f"{finding.check}: {finding.measured}")
+    for advice, shared in list(advised.items())[:_SHOWN]:
+        item = _add(todo, "li", advice, _TONES[shared[0].severity])
+        for finding in shared[:_SHOWN]:
+            _add(item, "p", f"{finding.check}: {finding.measured}")
 
 
 def _wal(main: ET.Element, checkpoint: Checkpoint) -> None:

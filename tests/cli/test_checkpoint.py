@@ -184,7 +184,7 @@ def test_a_damaged_log_is_not_folded_until_it_is_given_up(tmp_path: Path) -> Non
         assert wal.read_bytes() == damaged, command
     seen = modelstore("inspect-wal", db)
     assert "Frame 6 is damaged. SQLite will silently ignore it and the 24 commits" in seen.out
-    result = modelstore("checkpoint", db, "--discard-damaged", "--json")
+    result = modelstore("checkpoint", db, "--discard-damaged", "--yes", "--json")
     assert result.code == 0, result.err
     saved = result.json["discarded"]
     assert Path(saved["saved_log"]).read_bytes() == damaged
@@ -196,7 +196,7 @@ def test_a_sound_log_has_nothing_to_discard(tmp_path: Path) -> None:
     db = tmp_path / "app.db"
     killed_writer(db, 3)
     before = state_of(db)
-    result = modelstore("checkpoint", db, "--discard-damaged")
+    result = modelstore("checkpoint", db, "--discard-damaged", "--yes")
     assert result.code == 3
     assert state_of(db)["app.db-wal"] == before["app.db-wal"]
 

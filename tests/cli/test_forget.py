@@ -16,13 +16,13 @@ def test_a_forgotten_model_is_gone_and_its_files_are_not(tmp_path: Path) -> None
     assert modelstore("import", models, "--db", db).code == 0
     before = {path: path.read_bytes() for path in models.rglob("*") if path.is_file()}
     listed = modelstore("list", "--json", "--db", db).json
-    result = modelstore("forget", listed[0]["id"], "--db", db)
+    result = modelstore("forget", listed[0]["id"], "--yes", "--db", db)
     assert result.code == 0, result.err
     assert "1 model forgotten" in result.out
     assert "no model file was touched" in result.out
     assert "import" in result.out
     assert {path: path.read_bytes() for path in models.rglob("*") if path.is_file()} == before
-    again = modelstore("forget", listed[1]["id"], "--json", "--db", db)
+    again = modelstore("forget", listed[1]["id"], "--yes", "--json", "--db", db)
     assert (again.json["forgotten"], again.json["exit_code"]) == (1, 0)
     left = modelstore("list", "-q", "--db", db).out.split()
     assert listed[0]["id"] not in left
@@ -35,13 +35,17 @@ def test_a_forgotten_model_is_gone_and_its_files_are_not(tmp_path: Path) -> None
     assert modelstore("list", "-q", "--db", db).out.split() != left
 
 
-def test_several_need_a_yes(shelf: Path) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_script_needs_a_yes(shelf: Path, count: int) -> None:
     before = shelf.read_bytes()
-    result = modelstore("forget", *NAMES[:3], "--db", shelf)
+    result = modelstore("forget", *NAMES[:count], "--db", shelf)
     assert (result.code, result.out) == (2, "")
-    assert "3 models" in result.err
+    assert NAMES[0] in result.err
     assert "--yes" in result.err
     assert shelf.read_bytes() == before
+
+
+def test_several_are_forgotten_at_once(shelf: Path) -> None:
     result = modelstore("forget", *NAMES[:3], "--yes", "--json", "--db", shelf)
     assert result.code == 0
     assert result.json["forgotten"] == 3
@@ -64,7 +68,7 @@ def test_one_unknown_model_forgets_none(shelf: Path) -> None:
 
 
 def test_a_terminal_sees_the_wal_line(shelf: Path) -> None:
-    screen = on_terminal("forget", NAMES[0], "--db", shelf)
+    screen = on_terminal("forget", NAMES[0], "--yes", "--db", shelf)
     assert screen.code == 0
     line = screen.lines[-1].split()
     assert line[:2] == ["WAL", "pages:"]

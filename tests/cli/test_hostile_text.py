@@ -206,7 +206,7 @@ def test_a_name_of_a_million_characters(tmp_path: Path) -> None:
     result = inside("show", name + "?", "--db", db)
     assert result.code == 3
     assert len(result.err) < 4000
-    screen = on_terminal("forget", "name:long", "--db", db)
+    screen = on_terminal("forget", "name:long", "--yes", "--db", db)
     assert screen.code == 0
     assert_harmless(screen.text)
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.cli import import_
+from modelstore.cli import import_report
 from modelstore.database.checkpoint import Checkpoint
 from modelstore.database.proof import Proof
 from modelstore.importing.result import ImportResult
 from tests.cli.program import DATA, alone, environment, modelstore, python, reader, records
+from tests.cli.terminal import on_terminal
 from tests.waiting import awaits_input, wait_until
 
 
@@ -355,9 +356,50 @@ def test_a_model_that_is_gone_is_missing_until_it_is_pruned(tmp_path: Path) -> N
     assert result.json["missing"] == 1
     missing = modelstore("list", "--status", "missing", "--json", "--db", db).json
     assert [model["path"] for model in missing] == [str(gone)]
-    pruned = modelstore("import", models, "--db", db, "--prune", "--json").json
+    pruned = modelstore("import", models, "--db", db, "--prune", "--yes", "--json").json
     assert (pruned["missing"], pruned["pruned"]) == (0, 1)
     assert modelstore("list", "--status", "missing", "--json", "--db", db).json == []
+
+
+def test_a_prune_asks(tmp_path: Path) -> None:
+    models, db = tmp_path / "models", tmp_path / "m.db"
+    shutil.copytree(DATA, models)
+    assert modelstore("import", models, "--db", db).code == 0
+    gone = min(models.rglob("tiny-bert*.gguf"))
+    gone.unlink()
+    before = db.read_bytes()
+    refused = modelstore("import", models, "--db", db, "--prune")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--yes" in refused.err
+    assert db.read_bytes() == before
+    dry = modelstore("import", models, "--db", db, "--prune", "--dry-run", "--json").json
+    assert [(one["change"], one["name"]) for one in dry["changes"]] == [("pruned", gone.stem)]
+    screen = on_terminal("import", models, "--db", db, "--prune", answer="n\n")
+    assert gone.stem in screen.plain
+    assert "[y/N]" in screen.plain
+    assert modelstore("list", "--status", "missing", "-c", "name", "--no-header", "--db", db).out
+    screen = on_terminal("import", models, "--db", db, "--prune", answer="y\n")
+    assert any(line.split()[:1] == ["-"] and gone.stem in line for line in screen.lines)
+    assert gone.stem not in modelstore("list", "--db", db).out
+
+
+def test_what_changed_is_named(tmp_path: Path) -> None:
+    db = tmp_path / "m.db"
+    assert modelstore("import", "-", "--db", db, stdin=b'{"name": "a"}\n{"name": "b"}').code == 0
+    lines = b'{"name": "a", "architecture": "llama"}\n{"name": "b"}\n{"name": "c\\u001b[31m"}'
+    said = [("updated", "a"), ("added", "c\x1b[31m")]
+    dry = modelstore("import", "-", "--db", db, "--dry-run", "--json", stdin=lines)
+    assert [(one["change"], one["name"]) for one in dry.json["changes"]] == said
+    words = modelstore("import", "-", "--db", db, "--dry-run", stdin=lines).out
+    assert [line.split()[0::2] for line in words.splitlines()[2:4]] == [
+        ["~", "a"],
+        ["+", "c\\x1b[31m"],
+    ]
+    many = records(30)
+    result = modelstore("import", "-", "--db", db, "--json", stdin=many)
+    assert result.json["changes"] is None
+    quiet = modelstore("import", "-", "--db", db, "-q", stdin=many)
+    assert (quiet.code, quiet.out) == (0, "")
 
 
 def test_an_unmounted_disk_is_not_a_deletion(tmp_path: Path) -> None:
@@ -389,7 +431,7 @@ def test_rows_are_not_said_to_be_in_a_log_that_is_gone() -> None:
             allow_pending=False,
             lock_seconds=0.0,
         )
-        said = " ".join(str(part) for part in import_._report(result).body)
+        said = " ".join(str(part) for part in import_report.import_report(result).body)
         assert ("database + WAL" in said) is pending
         assert ("modelstore checkpoint 'my m.db'" in said) is pending
         assert ("may be lost" in said) is not pending

@@ -132,7 +132,7 @@ def test_a_part_that_was_folded_is_said_to_be_in_the_database(
     ("arguments", "number", "query", "expected", "words"),
     [
         (("tag", "Old-0", "--add", "mine"), signal.SIGINT, TAGGED, '["mine"]', "changed"),
-        (("forget", "Old-0"), signal.SIGTERM, COUNT, 1, "forgotten"),
+        (("forget", "Old-0", "--yes"), signal.SIGTERM, COUNT, 1, "forgotten"),
     ],
     ids=["tag", "forget"],
 )

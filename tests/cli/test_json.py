@@ -26,7 +26,7 @@ def source(tmp_path: Path) -> Path:
     [
         ("show", "Model-0"),
         ("tag", "Model-0", "--add", "mine"),
-        ("forget", "Model-0"),
+        ("forget", "Model-0", "--yes"),
         ("checkpoint",),
         ("inspect-wal",),
         ("inspect-wal", "--frames"),

@@ -4,6 +4,7 @@ import configparser
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -179,6 +180,30 @@ def test_sort(filled: Path, sort: str, key: str, backwards: bool) -> None:
     assert len(values) == 8
 
 
+@pytest.mark.parametrize("limit", ["1", "3", "8"])
+def test_every_format_shows_the_same_models_by_name(shelf: Path, limit: str) -> None:
+    twins = [{"name": "same", "locator": f"name:twin {n}"} for n in range(4)]
+    fill(shelf, twins)
+    models = inside("list", "--json", "--db", shelf).json
+    expected = sorted(models, key=lambda model: (model["name"].lower(), model["id"]))
+    assert models == expected
+    ids = [model["id"] for model in expected[: int(limit)]]
+    arguments = ("-n", limit, "--db", shelf)
+    assert inside("list", "-q", *arguments).out.split() == ids
+    for form in ("tsv", "csv", "table"):
+        listed = inside("list", "-f", form, "-c", "id,name", "--no-header", *arguments).out
+        assert [re.split(r"[\s,]", line.strip())[0] for line in listed.splitlines()][
+            : len(ids)
+        ] == ids
+    assert [model["id"] for model in inside("list", "--json", *arguments).json] == ids
+    rest = inside("list", "-q", "--offset", limit, "--db", shelf).out.split()
+    assert ids + rest == [model["id"] for model in expected]
+
+
+def test_unsorted_is_the_order_on_disk(filled: Path) -> None:
+    assert names("--sort", "none", "--db", filled) == NAMES
+
+
 def test_sort_by_several(filled: Path) -> None:
     models = inside("list", "--json", "--sort", "quant,-params", "--db", filled).json
     keys = [(model["quantization"], -model["parameter_count"]) for model in models]
@@ -192,6 +217,22 @@ def test_sort_by_several(filled: Path) -> None:
         (["qwen3moe"], 4),
         (["/srv/qwen/8."], 2),
         (["nothing like it"], 0),
+        (["qwen3", "30b"], 2),
+        (["30b qwen3 q8"], 1),
+        (["a3b instruct_2507"], 8),
+        (["*30b*q8*"], 1),
+        (["*30b*q8"], 0),
+        (["Qwen3?30B*[4]_K_M"], 1),
+        (["*"], 8),
+        (["params>8B"], 4),
+        (["size>=18GB"], 2),
+        (["size>17GiB"], 0),
+        (["ctx>=256k", "30b"], 2),
+        (["arch=LLAMA"], 4),
+        (["--where", "size > 8GB AND ctx >= 256k"], 4),
+        (["--where", "name = 'size > 8GB'"], 0),
+        (["--arch", "llama,qwen3moe"], 8),
+        (["--tag", "favorite,nothing"], 2),
         (["%"], 0),
         (["--arch", "llama"], 4),
         (["--arch", "llama", "--arch", "qwen3moe"], 8),
@@ -211,6 +252,27 @@ def test_sort_by_several(filled: Path) -> None:
 )
 def test_filters(filled: Path, options: list[str], count: int) -> None:
     assert len(names(*options, "--db", filled)) == count
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (["--arch", "lama"], "note: no architecture 'lama'; did you mean llama (4)?\n"),
+        (["--arch", "llama,lama"], "note: no architecture 'lama'; did you mean llama (4)?\n"),
+        (["--tag", "favourite"], "note: no tag 'favourite'; did you mean favorite (2)?\n"),
+        (["--host", "zzz"], "note: no host 'zzz'\n"),
+        (["--type", "vocab"], "note: no type 'vocab'\n"),
+        (["--arch", "LLAMA"], ""),
+    ],
+)
+def test_a_value_that_no_model_has_gets_a_note(filled: Path, options: list[str], note: str) -> None:
+    result = inside("list", *options, "--db", filled)
+    assert (result.code, result.err) == (0, note)
+
+
+def test_paths_for_xargs(filled: Path) -> None:
+    paths = inside("list", "--print0", "--db", filled).out
+    assert sorted(paths.removesuffix("\0").split("\0")) == sorted(str(m["path"]) for m in MODELS)
 
 
 def test_count_and_ids(filled: Path) -> None:
@@ -237,6 +299,11 @@ def test_the_origin_of_the_choice_is_told(filled: Path) -> None:
     ("options", "said"),
     [
         (["--columns", "nmae"], "did you mean name?"),
+        (["--columns", "zzz"], "hint: see: modelstore help columns"),
+        (["--status", "gone"], "one of available, missing, incomplete, truncated, remote"),
+        (["--type", "modle"], "one of model, embedding, reranker"),
+        (["size>big"], "'big' is no figure for file_size"),
+        (["--where", "params < 8X"], "'8X' is no figure for parameter_count"),
         (["--columns", ""], "there is no column ''"),
         (["--sort", "sise"], "there is no column 'sise'"),
         (["--sort", "name:up"], "'name:up' is not a sort order"),

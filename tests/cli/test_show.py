@@ -9,7 +9,7 @@ import pytest
 from modelstore.model import MODEL_COLUMNS
 from tests.cli.inside import inside
 from tests.cli.program import DATA, modelstore
-from tests.cli.shelf import MODELS, fill
+from tests.cli.shelf import MODELS, NAMES, fill
 from tests.cli.terminal import on_terminal
 
 NAME = "Qwen3-30B-A3B-Instruct-2507-UD-Q4_K_M"
@@ -117,9 +117,33 @@ def test_a_terminal_cuts_nothing_and_shows_the_wal_line(imported: Path) -> None:
     screen = on_terminal("show", model["id"], "--db", imported)
     assert screen.code == 0
     assert all(len(line) <= 80 for line in screen.lines)
-    assert "…" not in screen.plain
+    assert "…" not in screen.plain.partition("parameters\n")[0]
     assert "".join(model["locator"].split()) in "".join(screen.plain.split())
     assert screen.lines[-1] == "WAL pages: 0 in log, 0 checkpointed, 0 left; busy: no"
+
+
+def test_several_models(filled: Path) -> None:
+    ids = inside("list", "-q", "--db", filled).out.split()
+    shown = inside("show", *ids, ids[0], "--json", "--db", filled).json
+    assert [one["model"]["id"] for one in shown["models"]] == ids
+    words = inside("show", *ids, "--db", filled).out
+    assert all(name in words for name in NAMES)
+    lines = inside("show", *ids, "--field", "name", "--db", filled).out.splitlines()
+    assert sorted(lines) == sorted(NAMES)
+
+
+def test_a_long_parameter_is_shortened_with_the_way_to_see_it(tmp_path: Path) -> None:
+    template = "{% for m in messages %}" * 300 + "\n{{ end }}"
+    parameters = {"tokenizer.chat_template": template, "general.basename": "X"}
+    models = [{"name": "x", "locator": "name:x", "parameters": parameters}]
+    db = fill(tmp_path / "m.db", models)
+    words = inside("show", "x", "--db", db).out
+    assert len(words) < 2500
+    assert "general.basename         X" in words
+    assert f"({len(template):,} characters)" in words
+    command = next(line for line in words.splitlines() if line.startswith("a long value whole: "))
+    arguments = command.partition("modelstore ")[2].split()
+    assert inside(*arguments, "--db", db).out == template + "\n"
 
 
 def test_an_ambiguous_model_names_its_candidates(tmp_path: Path) -> None:

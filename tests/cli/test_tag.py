@@ -58,26 +58,15 @@ def test_what_is_so_already_is_unchanged(shelf: Path) -> None:
     assert result.json["exit_code"] == 0
 
 
-def test_several_need_a_yes(shelf: Path) -> None:
-    before = shelf.read_bytes()
-    result = modelstore("tag", ONE, THIRTY, "--add", "x", "--db", shelf)
-    assert (result.code, result.out) == (2, "")
-    assert "--yes" in result.err
-    assert shelf.read_bytes() == before
-    result = modelstore("tag", ONE, THIRTY, ONE, "--add", "x", "--yes", "--db", shelf)
+def test_several_are_tagged_without_a_question(shelf: Path) -> None:
+    result = modelstore("tag", ONE, THIRTY, ONE, "--add", "x", "--db", shelf)
     assert result.code == 0
     assert "2 models changed" in result.out
     assert tags(shelf, ONE) == ["x"]
-
-
-@pytest.mark.parametrize(("answer", "tagged"), [("y\n", True), ("yes\n", True), ("\n", False)])
-def test_a_terminal_is_asked(shelf: Path, answer: str, tagged: bool) -> None:
-    screen = on_terminal("tag", ONE, THIRTY, "--add", "x", "--db", shelf, answer=answer)
+    screen = on_terminal("tag", ONE, THIRTY, "--remove", "x", "--db", shelf, answer="n\n")
     assert screen.code == 0
-    assert "[y/N]" in screen.plain
-    assert ONE in "".join(screen.plain.split("\n"))
-    assert ("nothing was changed" in screen.plain) is not tagged
-    assert (tags(shelf, ONE) == ["x"]) is tagged
+    assert "[y/N]" not in screen.plain
+    assert tags(shelf, ONE) == []
 
 
 @pytest.mark.parametrize(
@@ -98,7 +87,7 @@ def test_what_is_no_tag(shelf: Path, options: list[str], said: str) -> None:
 
 def test_one_unknown_model_changes_none(shelf: Path) -> None:
     before = shelf.read_bytes()
-    result = modelstore("tag", ONE, "zzz", "--add", "x", "--yes", "--db", shelf)
+    result = modelstore("tag", ONE, "zzz", "--add", "x", "--db", shelf)
     assert (result.code, result.out) == (3, "")
     assert shelf.read_bytes() == before
 

@@ -225,7 +225,7 @@ def _asked(bench: Bench, rng: random.Random, place: Path, db: Path, name: str) -
         ("list", "--db", db, "--columns", text),
         ("list", "--db", db, "--sort", text),
         ("list", "--db", place / "none" / text[:100]),
-        ("tag", "--db", db, "--add", text, "--yes", "--", "name:1"),
+        ("tag", "--db", db, "--add", text, "--", "name:1"),
         ("forget", "--db", db, "--yes", "--", text + "?"),
         ("import", "--db", db, "--", text + "?/"),
         ("import", "--db", db, "--from", text, "/"),
@@ -276,7 +276,7 @@ def _shown(bench: Bench, rng: random.Random) -> list[str]:
             *(["forget", "name:1", "name:2"], ["tag", "name:1", "name:2", "--add", "x"]),
         )
     )
-    answer = "n\n" if arguments[0] in {"forget", "tag"} else None
+    answer = "n\n" if arguments[0] == "forget" else None
     screen = on_terminal(*arguments, "--db", db, columns=rng.choice((20, 80, 200)), answer=answer)
     if screen.code != 0 and answer is None:
         faults.append(f"{arguments}: exit {screen.code}: {screen.text[-300:]!r}")

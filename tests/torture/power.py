@@ -216,7 +216,7 @@ def _opened(
         done = run("import", str(more))
         if done.code != 3:
             yield f"{where}: import into a damaged log says {done.code}: {done.err}"
-        done = run("checkpoint", "--discard-damaged")
+        done = run("checkpoint", "--discard-damaged", "--yes")
         if done.code != 0:
             yield f"{where}: checkpoint --discard-damaged says {done.code}: {done.err}"
     yield from _wrong(look(database), allowed, f"{where}, opened by the program")

@@ -143,7 +143,7 @@ def script(recorder: Recorder, companion: Companion, rng: random.Random) -> None
 
 _VERBS = ("tag", "forget", "checkpoint", "list", "again", "commit", "commit", "reader", "reader")
 _COMMANDS = {
-    "tag": ("tag", "New-0", "--add", "mine", "--yes"),
+    "tag": ("tag", "New-0", "--add", "mine"),
     "forget": ("forget", "New-0", "--yes"),
     "checkpoint": ("checkpoint",),
     "list": ("list", "--json"),

@@ -184,7 +184,7 @@ def _links(bench: Bench, rng: random.Random) -> list[str]:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now + second))
         for suffix in ("", "-wal"):
             (place / f"m.db.damaged-{stamp}{suffix}").symlink_to(precious)
-    ran = bench.run("checkpoint", "--discard-damaged", db)
+    ran = bench.run("checkpoint", "--discard-damaged", "--yes", db)
     faults += _said(ran, "checkpoint --discard-damaged")
     (place / "m.db-wal").unlink(missing_ok=True)
     (place / "m.db-wal").symlink_to(precious)
@@ -319,7 +319,7 @@ def _second_user(bench: Bench, rng: random.Random) -> list[str]:
         ["list"],
         ["list", "--no-checkpoint"],
         ["show", "Model-1"],
-        ["tag", "Model-1", "--add", "x", "--yes"],
+        ["tag", "Model-1", "--add", "x"],
         ["checkpoint"],
         ["checkpoint", "--mode", "passive"],
         ["inspect-wal"],

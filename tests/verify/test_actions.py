@@ -220,8 +220,15 @@ def test_no_input_is_text_of_a_script_and_every_input_is_used() -> None:
     for step in steps():
         assert "${{" not in step.get("run", "")
         for value in (*step.get("env", {}).values(), *step.get("with", {}).values()):
-            used |= set(re.findall(r"\$\{\{ inputs\.([a-z-]+) \}\}", value))
+            used |= set(re.findall(r"\$\{\{ inputs\.([a-z-]+) \}\}", str(value)))
     assert used == set(definition()["inputs"])
+
+
+def test_the_callers_python_stays_the_one_on_the_path() -> None:
+    setup = next(step for step in steps() if step.get("uses", "").startswith("actions/setup-"))
+    assert setup["with"]["update-environment"] is False
+    install = next(step for step in steps() if step.get("id") == "install")
+    assert install["env"]["PYTHON"] == "${{ steps.python.outputs.python-path }}"
 
 
 def run_step(name: str, home: Path, **env: str) -> tuple[int, str, dict[str, str]]:
@@ -359,6 +366,10 @@ def test_the_action_installs_itself_or_what_is_asked_for(tmp_path: Path) -> None
         code, said, outputs = run_step("install", tmp_path, PATH=path, INSTALL=wanted)
         assert code == 0, said
         assert outputs == {"program": f"{tmp_path}/modelstore-verify/bin/modelstore"}
-    own, asked = (tmp_path / "installed").read_text().splitlines()
+    chosen = tmp_path / "chosen"
+    stub.rename(chosen)
+    code, said, _ = run_step("install", tmp_path, PYTHON=str(chosen), INSTALL="chosen-one")
+    assert code == 0, said
+    own, asked, last = (tmp_path / "installed").read_text().splitlines()
     assert (Path(own) / "pyproject.toml").samefile(ROOT / "pyproject.toml")
-    assert asked == "modelstore-wal==0.1.0"
+    assert (asked, last) == ("modelstore-wal==0.1.0", "chosen-one")

@@ -149,3 +149,11 @@ def test_a_hundred_thousand_findings_stay_a_page_that_can_be_read() -> None:
     text = html_report(verification(*many))
     assert len(text) < 8_000_000
     assert "99,800 more findings" in text
+
+
+def test_failures_that_share_advice_are_all_listed_and_come_first() -> None:
+    todo = html_report(BAD).partition("What to do")[2].partition("</ul>")[0]
+    order = [todo.index(text) for text in ("250 left", "18 rows are lost", "2 rows are old")]
+    assert all(at >= 0 for at in order)
+    assert max(order) < todo.index("18 rows were only in the WAL")
+    assert todo.count("do not copy") == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer  # noqa: TC002  # Typer reads the annotations
 
-from modelstore.model import MODEL_COLUMNS
+from modelstore.model import MODEL_COLUMNS, STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +94,11 @@ def complete_sort(incomplete: str) -> list[str]:
     """Offer the next sort key of a list with commas."""
     before, comma, last = incomplete.rpartition(",")
     return [before + comma + column for column in complete_column(last)]
+
+
+def complete_status(incomplete: str) -> list[str]:
+    """Offer the statuses of a model."""
+    return [status for status in STATUSES if status.startswith(incomplete)]
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -1,0 +1,128 @@
+"""The words in which people name columns and values: aliases, and figures with a unit."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from modelstore.errors import UsageError
+from modelstore.model import MODEL_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_OPERATORS = r"<=|>=|<>|!=|==|<|>|="
+_COMPARISON = re.compile(rf"(?P<name>[A-Za-z_]\w*)\s*(?P<sign>{_OPERATORS})\s*(?P<value>.+)")
+_FIGURE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+# Texts, quoted names and comments stay as they are; then a comparison with a figure, or a word.
+_PIECE = re.compile(
+    r"""(?P<kept>'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/)
+    | (?P<name>[A-Za-z_]\w*)(?P<sign>\s*(?:<=|>=|<>|!=|==|<|>|=)\s*)
+      (?P<figure>\d+(?:\.\d+)?[A-Za-z]+)\b
+    | (?P<word>[A-Za-z_]\w*)""",
+    re.VERBOSE | re.DOTALL,
+)
+_THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
+
+
+def column_named(name: str) -> str | None:
+    """Return the column of this name or alias; None if there is none."""
+    if name in MODEL_COLUMNS:
+        return name
+    from modelstore.render.columns import HEADED
+
+    return HEADED.get(name.upper().replace("_", " "))
+
+
+def aliases() -> dict[str, str]:
+    """Return the aliases of columns: ``size`` for ``file_size``, ``params``, ``ctx``, ..."""
+    from modelstore.render.columns import HEADED
+
+    named = {header.lower().replace(" ", "_"): name for header, name in HEADED.items()}
+    return {alias: name for alias, name in named.items() if alias != name}
+
+
+def near_columns(name: str, known: Sequence[str] = MODEL_COLUMNS) -> str:
+    """Return a hint that names the columns and aliases most like `name`."""
+    from modelstore.catalogue.expression import near
+
+    hint = near(name, (*known, *aliases()))
+    return hint if hint.startswith("did you mean") else "see: modelstore help columns"
+
+
+def is_comparison(word: str) -> bool:
+    """Tell whether a word of a search compares a column with something: ``size>5GB``."""
+    match = _COMPARISON.fullmatch(word)
+    return match is not None and column_named(match["name"]) is not None
+
+
+def comparison_sql(word: str) -> str:
+    """Return the SQL of ``size>5GB``, ``ctx>=32k`` or ``arch=llama``.
+
+    Raises `UsageError` for a figure that does not fit its column.
+    """
+    match = _COMPARISON.fullmatch(word)
+    column = match and column_named(match["name"])
+    if match is None or column is None:
+        raise UsageError(f"'{word}' compares no column", hint="write size>5GB or ctx>=32k")
+    figure = _FIGURE.fullmatch(match["value"])
+    if figure and _is_numeric(column):
+        return f"{column} {match['sign']} {figure_of(column, match['value'])}"
+    if _is_numeric(column):
+        raise _no_figure(column, match["value"])
+    text = match["value"].replace("'", "''")
+    return f"{column} {match['sign']} '{text}' COLLATE NOCASE"
+
+
+def expand_expression(expression: str) -> str:
+    """Return an SQL expression with columns for aliases, and plain numbers for figures."""
+
+    def piece(match: re.Match[str]) -> str:
+        if match["kept"] is not None:
+            return match[0]
+        if match["figure"] is not None:
+            column = column_named(match["name"])
+            if column is None or not _is_numeric(column):
+                return match[0]
+            return f"{column}{match['sign']}{figure_of(column, match['figure'])}"
+        word = match["word"]
+        return (column_named(word) or word) if word.lower() in known else word
+
+    known = aliases()
+    return _PIECE.sub(piece, expression)
+
+
+def _is_numeric(column: str) -> bool:
+    from modelstore.model import INTEGER_COLUMNS
+
+    return column in INTEGER_COLUMNS
+
+
+def figure_of(column: str, text: str) -> int:
+    """Return the number of a figure with a unit: bytes, tokens of ``32k``, ``7B`` parameters.
+
+    Sizes take ``5GB`` (10^9) and ``5GiB`` (2^30). In a context length, ``k`` is 1,024 as tables
+    show it. Raises `UsageError`.
+    """
+    from modelstore.text import parse_size
+
+    if column == "file_size":
+        return parse_size(text)
+    match = _FIGURE.fullmatch(text)
+    unit = match[2].upper() if match else "?"
+    if match is None or unit not in _THOUSANDS:
+        raise _no_figure(column, text)
+    if column == "context_length":
+        factor = {"": 1, "K": 1024, "M": 1024**2}.get(unit, _THOUSANDS[unit])
+    else:
+        factor = _THOUSANDS[unit]
+    return round(float(match[1]) * factor)
+
+
+def _no_figure(column: str, text: str) -> UsageError:
+    from modelstore.text import visible
+
+    return UsageError(
+        f"'{visible(text, 40)}' is no figure for {column}",
+        hint="write size>5GB, ctx>=32k, params<10B, or a plain number",
+    )
