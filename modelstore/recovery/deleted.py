@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.additions import Additions, Source
 from modelstore.recovery.carve import CarvedRow, PageImage, carve, payloads
-from modelstore.recovery.salvage import free_pages
+from modelstore.recovery.salvage import free_pages, read_objects
 from modelstore.recovery.tables import Column, Table, tables_of
 from modelstore.wal.pages import TABLE_LEAF, CorruptPageError, PageSet
 from modelstore.wal.record import RecordError, decode_record
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from modelstore.recovery.states import State, StateView
     from modelstore.wal.record import Value
+    from modelstore.wal.schema import SchemaObject
 
 _SCHEMA_COLUMNS = (
     Column("type", "TEXT", not_null=True),
@@ -105,13 +106,15 @@ def deleted_rows(state: State, conn: sqlite3.Connection) -> Iterator[CarvedRow]:
     """Yield the deleted rows of `state`; `conn` has its schema, or is empty."""
     view = state.view()
     encoding = view.header.text_encoding
-    tables = [t for t in tables_of(conn) if not t.name.lower().startswith("sqlite_")]
-    pages = StatePages.of(state, view, _roots(conn))
+    objects = read_objects(view)
+    own = {item.name for item in objects if not item.name.lower().startswith("sqlite_")}
+    tables = [table for table in tables_of(conn) if table.name in own]
+    pages = StatePages.of(state, view, _roots(objects))
     for table in _dropped_tables(pages, encoding):
         twin = next((t for t in tables if t.name.lower() == table.name.lower()), None)
         if twin is None:
             tables.append(table)
-        elif twin.columns != table.columns:
+        elif (twin.columns, twin.alias) != (table.columns, table.alias):
             tables.append(replace(table, name=f"{table.name}_before"))
     unknown = _unknown_tables(pages, tables, encoding)
     examples = [(table.name, row) for table, rows in unknown for row in rows]
@@ -122,17 +125,17 @@ def deleted_rows(state: State, conn: sqlite3.Connection) -> Iterator[CarvedRow]:
 def add_deleted(state: State, additions: Additions) -> None:
     """Add the deleted rows of `state` to the new file, in tables of their own."""
     for row in deleted_rows(state, additions.conn):
-        note = "deleted" if not row.note else f"deleted; {row.note}"
+        note = "deleted or changed" if not row.note else f"deleted or changed; {row.note}"
         source = Source(row.origin, row.page, row.frame, None, row.confidence, note)
         additions.set_aside(row.table, row.values, row.rowid, source, "deleted")
 
 
-def _roots(conn: sqlite3.Connection) -> dict[int, str | None]:
+def _roots(objects: Sequence[SchemaObject]) -> dict[int, str | None]:
     """Return the root of each tree, with the name of its table; an index has none."""
     found: dict[int, str | None] = {1: SCHEMA_TABLE}
-    rows = conn.execute("SELECT type, name, rootpage FROM sqlite_schema WHERE rootpage > 1")
-    for kind, name, root in rows.fetchall():
-        found[root] = name if kind == "table" else None
+    for item in objects:
+        if item.root > 1:
+            found[item.root] = item.name if item.type == "table" else None
     return found
 
 
