@@ -8,24 +8,26 @@ cells that do not overlap are taken (https://www.sqlite.org/fileformat2.html#b_t
 
 from __future__ import annotations
 
-import re
-import struct
 from bisect import bisect_left
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from modelstore.recovery.record_forms import (
+from modelstore.recovery.free_space import (
     FREEBLOCK_HEADER,
-    Forms,
-    Header,
-    encode_varint,
+    Layout,
+    PageImage,
+    Span,
+    freeblock_headers,
+    layout_of,
+    local_size,
+    payloads,
 )
-from modelstore.wal.format import DATABASE_HEADER_SIZE
-from modelstore.wal.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_INTERIOR, TABLE_LEAF, TREE_KINDS
+from modelstore.recovery.record_forms import Forms, Header, encode_varint
 from modelstore.wal.record import RecordError, read_varint, record_fields
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from modelstore.recovery.tables import Table
@@ -45,23 +47,6 @@ _MAX_CANDIDATES = 20_000  # in one page: a page of 64 KiB holds 10,922 cells at 
 _MAX_TABLES = 64  # tables that are tried on a page whose owner is not known
 _MAX_PAYLOAD = 1 << 26  # bytes: a larger deleted row is not followed through its pages
 _FILTER_BITS = 28
-
-
-@dataclass(frozen=True, slots=True)
-class PageImage:
-    """A b-tree page or a free page: `usable` bytes of `data` count.
-
-    `owner` is the table whose tree has the page. A page with `is_free` belongs to no tree, so that
-    all rows in it are deleted. `origin` and `frame` say where the bytes come from.
-    """
-
-    number: int
-    data: bytes
-    origin: str
-    usable: int
-    frame: int | None = None
-    owner: str | None = None
-    is_free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +95,6 @@ class RowFilter:
         return value & mask, (value >> _FILTER_BITS) & mask
 
 
-class _Span(NamedTuple):
-    """A cell in use from `start` to `end`."""
-
-    start: int
-    end: int
-    rowid: int | None
-
-
 @dataclass(frozen=True, slots=True)
 class _Cell:
     """A possible cell: `whole` if its first four bytes are there."""
@@ -131,16 +108,6 @@ class _Cell:
     weight: float
     whole: bool
     lost: int
-
-
-@dataclass(slots=True)
-class _Layout:
-    """A page's cells in use, its free regions, the starts of its freeblocks, and known borders."""
-
-    spans: list[_Span] = field(default_factory=list)
-    regions: list[tuple[int, int]] = field(default_factory=list)
-    freeblocks: dict[int, int] = field(default_factory=dict)
-    borders: set[int] = field(default_factory=set)
 
 
 class Carver:
@@ -187,7 +154,7 @@ class Carver:
         """Yield the deleted rows in the free space of a page, each row once."""
         if not any(image.data):
             return
-        layout = _layout(image)
+        layout = layout_of(image)
         chosen: list[_Cell] = []
         for start, end in layout.regions:
             if end - start > FREEBLOCK_HEADER and any(image.data[start:end]):
@@ -201,7 +168,7 @@ class Carver:
 
     # -- one region --------------------------------------------------------------------------------
 
-    def _region(self, image: PageImage, layout: _Layout, start: int, end: int) -> list[_Cell]:
+    def _region(self, image: PageImage, layout: Layout, start: int, end: int) -> list[_Cell]:
         borders = layout.borders | {end}
         borders.update(at + size for at, size in layout.freeblocks.items())
         found = [
@@ -223,11 +190,10 @@ class Carver:
         """Return the tables to try where a cell's head is gone: entries of indexes look alike."""
         if image.owner is not None:
             return [self._by_name[image.owner]] if image.owner in self._by_name else []
-        kind = image.data[DATABASE_HEADER_SIZE if image.number == 1 else 0]
-        is_index = kind in (INDEX_LEAF, INDEX_INTERIOR)
-        if is_index and not image.is_free:
+        if image.is_index and not image.is_free:
             return []
-        return [f for f, _ in self._searches[:_MAX_TABLES] if f.table.has_rowid is not is_index]
+        tried = self._searches[:_MAX_TABLES]
+        return [forms for forms, _ in tried if forms.table.has_rowid is not image.is_index]
 
     def _whole_cells(
         self, image: PageImage, start: int, end: int, borders: set[int]
@@ -250,7 +216,7 @@ class Carver:
                         yield replace(cell, weight=weight)
 
     def _headless_cells(
-        self, image: PageImage, layout: _Layout, start: int, end: int, borders: set[int]
+        self, image: PageImage, layout: Layout, start: int, end: int, borders: set[int]
     ) -> list[_Cell]:
         """Return cells behind the headers of freeblocks, and of former freeblocks, the last first.
 
@@ -258,7 +224,7 @@ class Carver:
         """
         found: list[_Cell] = []
         tried = self._tried_headless(image)
-        headers = _freeblock_headers(image, start, end)
+        headers = freeblock_headers(image, start, end)
         later = {at for at, _ in headers}
         for at, size in headers[::-1]:
             best: list[_Cell] = []
@@ -294,7 +260,7 @@ class Carver:
         size = header.size + header.values
         if size > _MAX_PAYLOAD:
             return None
-        local = _local_size(size, image.usable, has_rowid=forms.table.has_rowid)
+        local = local_size(size, image.usable, has_rowid=forms.table.has_rowid)
         begin = header.end - header.size
         end = begin + local + (4 if local < size else 0)
         if max(end, start + 4) > region_end:
@@ -419,14 +385,14 @@ def _row(image: PageImage, cell: _Cell, rowid: int | None, *, is_told: bool) -> 
 
 
 def _with_rowids(
-    cells: Sequence[_Cell], spans: Sequence[_Span]
+    cells: Sequence[_Cell], spans: Sequence[Span]
 ) -> Iterator[tuple[_Cell, int | None, bool]]:
     """Yield each cell with its rowid, and True if the cells beside it tell the rowid.
 
     Rows that were appended lie one behind the other, each before the one that came before it: if
     the two known neighbours of n cells differ by n + 1, there is one rowid for each.
     """
-    items: list[_Cell | _Span] = sorted([*cells, *spans], key=lambda item: item.start)
+    items: list[_Cell | Span] = sorted([*cells, *spans], key=lambda item: item.start)
     known = [n for n, item in enumerate(items) if item.rowid is not None]
     told: dict[int, int] = {}
     for low, high in pairwise(known):
@@ -437,119 +403,3 @@ def _with_rowids(
     for n, item in enumerate(items):
         if isinstance(item, _Cell):
             yield item, told.get(n, item.rowid), n in told
-
-
-# -- pages -----------------------------------------------------------------------------------------
-
-
-def _layout(image: PageImage) -> _Layout:
-    """Return the layout of a page; in a free page everything is free."""
-    layout = _Layout()
-    start = DATABASE_HEADER_SIZE if image.number == 1 else 0
-    kind = image.data[start]
-    if image.is_free:
-        layout.regions = [(0, image.usable)]
-        if kind == TABLE_LEAF:
-            layout.borders.update(_pointers(image, start)[1])
-        return layout
-    if kind not in TREE_KINDS:
-        return layout
-    end, pointers = _pointers(image, start)
-    layout.spans = sorted(span for at in pointers if (span := _span(image, kind, at)))
-    layout.freeblocks = _freeblocks(image, start)
-    at = end
-    for span in layout.spans:
-        if span.start > at:
-            layout.regions.append((at, span.start))
-        layout.borders.add(span.start)
-        at = max(at, span.end)
-    if at < image.usable:
-        layout.regions.append((at, image.usable))
-    return layout
-
-
-def _pointers(image: PageImage, start: int) -> tuple[int, tuple[int, ...]]:
-    """Return the end of the array of cell pointers, and the pointers that can be true."""
-    count = int.from_bytes(image.data[start + 3 : start + 5], "big")
-    begin = start + (12 if image.data[start] in (INDEX_INTERIOR, TABLE_INTERIOR) else 8)
-    count = min(count, (image.usable - begin) // 2)
-    pointers = struct.unpack_from(f">{count}H", image.data, begin)
-    end = begin + 2 * count
-    return end, tuple(at for at in pointers if end <= at <= image.usable - 4)
-
-
-def _span(image: PageImage, kind: int, at: int) -> _Span | None:
-    data = image.data
-    rowid: int | None = None
-    try:
-        if kind == TABLE_INTERIOR:
-            return _Span(at, read_varint(data, at + 4)[1], None)
-        size, begin = read_varint(data, at + 4 if kind == INDEX_INTERIOR else at)
-        if kind == TABLE_LEAF:
-            rowid, begin = read_varint(data, begin)
-            rowid = rowid - (1 << 64) if rowid >> 63 else rowid
-    except IndexError:
-        return None
-    local = _local_size(size, image.usable, has_rowid=kind == TABLE_LEAF)
-    end = begin + local + (4 if local < size else 0)
-    return _Span(at, min(max(end, at + 4), image.usable), rowid)
-
-
-def payloads(image: PageImage) -> Iterator[tuple[_Span, bytes]]:
-    """Yield the cells in use of a page with rows, and what the page holds of their payloads."""
-    start = DATABASE_HEADER_SIZE if image.number == 1 else 0
-    kind = image.data[start]
-    if kind not in (TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR):
-        return
-    for at in _pointers(image, start)[1]:
-        span = _span(image, kind, at)
-        if span is None:
-            continue
-        size, begin = read_varint(image.data, at + 4 if kind == INDEX_INTERIOR else at)
-        if kind == TABLE_LEAF:
-            begin = read_varint(image.data, begin)[1]
-        local = _local_size(size, image.usable, has_rowid=kind == TABLE_LEAF)
-        yield span, image.data[begin : begin + local]
-
-
-def _local_size(size: int, usable: int, *, has_rowid: bool) -> int:
-    """Return how much of a payload its page holds."""
-    most = usable - 35 if has_rowid else (usable - 12) * 64 // 255 - 23
-    if size <= most:
-        return size
-    least = (usable - 12) * 32 // 255 - 23
-    wanted = least + (size - least) % (usable - 4)
-    return wanted if wanted <= most else least
-
-
-def _freeblocks(image: PageImage, start: int) -> dict[int, int]:
-    """Return start and size of the freeblocks in the page's chain, which ascends."""
-    found: dict[int, int] = {}
-    at = int.from_bytes(image.data[start + 1 : start + 3], "big")
-    last = start
-    while last < at <= image.usable - FREEBLOCK_HEADER:
-        following, size = struct.unpack_from(">HH", image.data, at)
-        found[at] = size
-        last, at = at, following
-    return found
-
-
-def _freeblock_headers(image: PageImage, start: int, end: int) -> list[tuple[int, int]]:
-    """Return offset and size of all that may be, or have been, a freeblock's header.
-
-    The next freeblock is behind it, or there is none; the size stays within the page.
-    """
-    most = bytes([min(255, image.usable >> 8)])
-    high = b"[\\x00-" + re.escape(most) + b"]"
-    search = re.compile(
-        b"(?=" + high + b"." + b"(?:[\\x01-" + re.escape(most) + b"].|\\x00[\\x04-\\xff]))",
-        re.DOTALL,
-    )
-    found = []
-    for match in search.finditer(image.data, start, end):
-        at = match.start()
-        following, size = struct.unpack_from(">HH", image.data, at)
-        is_next = following == 0 or at + FREEBLOCK_HEADER <= following <= image.usable - 4
-        if is_next and at + size <= image.usable:
-            found.append((at, size))
-    return found[:_MAX_CANDIDATES]

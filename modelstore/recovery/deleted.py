@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.additions import Additions, Source
-from modelstore.recovery.carve import CarvedRow, PageImage, carve, payloads
+from modelstore.recovery.carve import CarvedRow, carve
+from modelstore.recovery.free_space import PageImage, payloads
 from modelstore.recovery.salvage import free_pages, read_objects
 from modelstore.recovery.tables import Column, Table, tables_of
 from modelstore.wal.pages import TABLE_LEAF, CorruptPageError, PageSet
@@ -182,7 +183,7 @@ def _unknown_tables(
     examples: dict[int, list[bytes]] = {}
     kinds: dict[int, list[set[str]]] = {}
     for image in pages:
-        if not image.is_free or image.data[0] != TABLE_LEAF:
+        if not image.is_free or image.kind != TABLE_LEAF:
             continue
         for rowid, stored, payload in _rows_of(image, encoding):
             if len(stored) < 2 or any(table.fits(rowid, stored) for table in tables):

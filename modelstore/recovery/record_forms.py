@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
+from modelstore.recovery.free_space import FREEBLOCK_HEADER
 from modelstore.wal.record import decode_value, read_varint, serial_size
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from modelstore.recovery.tables import Column, Table
     from modelstore.wal.record import Value
 
-FREEBLOCK_HEADER = 4
 _NULL, _INTEGER, _REAL, _TEXT, _BLOB = range(5)
 _USUAL = {
     "INTEGER": {_NULL, _INTEGER},
