@@ -35,7 +35,7 @@ from modelstore.wal.loss_report import LossReport, ObjectPages
 from modelstore.wal.main_file import MainFile, MainState, compare_main_file
 from modelstore.wal.page_owners import PageOwners, PageRole, ReadBudget
 from modelstore.wal.pages import DatabaseView, PageVersions
-from modelstore.wal.scan import scan_wal
+from modelstore.wal.scan import scan_wal, without_leftovers
 from modelstore.wal.schema import Schema, read_schema
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ def analyse_loss(
         with ExitStack() as stack:
             files = _Files.open(path, log_path, stack)
             before = files.stamp()
+            index = None if files.index is None else read_index(files.index)
             scan = scan_wal(log_path if files.log is None else files.log)
+            if files.log is not None:
+                scan = without_leftovers(scan, index, files.log)
             analysis = _Analysis(files.main, files.log, scan, before.index)
             report = analysis.report(attempt, deep=deep, names=names, limit=limit)
             settled = before.settles(files.stamp()) and not scan.changed_while_reading

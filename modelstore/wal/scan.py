@@ -43,6 +43,8 @@ from modelstore.wal.frames import (
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from modelstore.wal.index import WalIndex
+
 _PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy takes to load
 _CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones cost more calls
 _THREAD_LIMIT = 64 << 20  # bytes; below it, loading the thread module costs more than it saves
@@ -295,3 +297,32 @@ def _frames_in_hole(fd: int, done: int, slots: int, stride: int) -> int:
         # ENXIO: the rest of the file is a hole. Any other error: read on.
         return slots - done if error.errno == errno.ENXIO else 0
     return min(max(0, (data - WAL_HEADER_SIZE) // stride - done), slots - done)
+
+
+def without_leftovers(scan: WalScan, index: WalIndex | None, fd: int) -> WalScan:
+    """Return `scan`, with the frames of a writer that died while it synced its commit called torn.
+
+    Such a writer leaves a whole transaction behind that nobody ever saw. Another writer, with a
+    smaller one, then overwrites its beginning: one commit of this generation lies beyond an invalid
+    frame, and is the last frame written. A damaged frame looks the same, so the `-shm` must say
+    that the valid part is all: a sound index of this log whose last frame, by number and checksum,
+    is the last valid commit. `fd` is the log's descriptor.
+    """
+    is_alone = scan.later_commits == 1 and scan.damage_end == scan.torn_end
+    if not is_alone or scan.header is None or scan.fault or scan.valid != scan.max_frame:
+        return scan
+    if index is None or not index.is_settled or index.salt != scan.header.salt:
+        return scan
+    raw = read_at(fd, 8, scan.offset(scan.max_frame) - 8) if scan.max_frame else b""
+    stored = int.from_bytes(raw[:4], "big"), int.from_bytes(raw[4:], "big")
+    if index.max_frame != scan.max_frame or index.frame_checksum != stored:
+        return scan
+    return replace(
+        scan,
+        later_commits=0,
+        damage_end=scan.valid,
+        ignored_frames=0,
+        ignored_commits=0,
+        torn=scan.torn + scan.damaged + scan.ignored_frames,
+        damaged=0,
+    )
