@@ -28,9 +28,9 @@ from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.database.older_log import OlderLog
     from modelstore.database.holders import Holders
     from modelstore.database.journal import Journal
+    from modelstore.database.older_log import OlderLog
     from modelstore.wal.frames import WalScan
     from modelstore.wal.index import WalIndex
 
