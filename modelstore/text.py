@@ -26,6 +26,16 @@ _MAYBE_UNSAFE = re.compile(  # or five characters in a row of blocks that hold m
 )
 _SIMPLE_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def ascii_lower(name: str) -> str:
+    """Return `name` in lower case as SQLite compares names: ASCII letters alone have a case.
+
+    https://www.sqlite.org/c3ref/stricmp.html
+    """
+    return name.translate(_ASCII_LOWER)
+
 
 def visible(text: str, limit: int | None = None) -> str:
     r"""Return `text` with escapes for all characters that a terminal would act on.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from modelstore.cli.options import (
@@ -111,7 +111,20 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
         from modelstore.database.probe import probe
 
         probe(database)
-    return found
+    return replace(found, foreign=_why_foreign(found))
+
+
+def _why_foreign(found: Inspection) -> str | None:
+    """Return why the log cannot belong to the database, as far as a raw look at both tells."""
+    from modelstore.database.probe import probe
+    from modelstore.errors import ModelstoreError
+
+    if not found.has_database or found.loss.main.is_no_database or not found.scan.max_frame:
+        return None
+    try:
+        return probe(found.database).foreign
+    except ModelstoreError:
+        return None  # another fault, which the report or the fold names
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +148,9 @@ def _close(
         return _Closed(None, "nothing was folded: --no-checkpoint")
     if not found.has_database:
         return _Closed(None, "nothing was folded: there is no database beside this log")
-    if found.loss.live_problem is not None:  # maybe another database's log: keep both apart
+    if (
+        found.loss.live_problem is not None and not found.loss.raced
+    ):  # maybe another database's log: keep both apart
         refusal = "nothing was folded: with this log the database is malformed"
         return _Closed(None, refusal, is_damaged=True)
     beside = DatabaseChoice(found.database, choice.origin)
@@ -148,7 +163,7 @@ def _close(
 
 
 def _code(found: Inspection, closed: _Closed) -> ExitCode:
-    is_damaged = found.is_damaged or found.main_problem or closed.is_damaged
+    is_damaged = found.is_damaged or found.main_problem or found.foreign or closed.is_damaged
     return ExitCode.FAILED if is_damaged else ExitCode.OK
 
 

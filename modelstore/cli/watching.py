@@ -155,12 +155,13 @@ def _watch_screen(out: Output, looks: Iterator[Look | ModelstoreError], interval
 def _drawn(out: Output, look: Look, interval: float) -> str:
     from modelstore.cli.reporting import screen_of
     from modelstore.render.grid import Cell
-    from modelstore.render.inspection import frame_grid, lock_grid, state_lines
+    from modelstore.render.inspection import frame_grid, lock_grid
     from modelstore.render.log_picture import log_picture
     from modelstore.render.report import write_body
+    from modelstore.render.statements import statements
 
     found = look.found
-    body: list[Part] = [Cell(line, tone) for line, tone in state_lines(found)]
+    body: list[Part] = [Cell(said.text, said.tone) for said in statements(found)]
     if found.scan.header is not None:
         body.append(frame_grid(found))
         body.append(

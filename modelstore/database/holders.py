@@ -340,9 +340,10 @@ class _Look:
 
 def _lock_problems(holder: Holder, path: str) -> Iterator[HolderProblem]:
     """Yield what is wrong with the locks of a process that has the files at the path open."""
-    if not (holder.of(Role.DATABASE) and holder.of(Role.LOG)):
+    if not any(file.is_writable for file in (*holder.of(Role.LOG), *holder.of(Role.INDEX))):
         # A journal is open as long as a transaction holds the database reserved, and no longer.
-        if _is_written(holder.of(Role.JOURNAL)) and not holder.locks_database():
+        has_journal = any(file.is_writable for file in holder.of(Role.JOURNAL))
+        if has_journal and not holder.locks_database():
             yield HolderProblem.NO_LOCKS
         return
     if holder.is_attached:
@@ -352,10 +353,6 @@ def _lock_problems(holder: Holder, path: str) -> Iterator[HolderProblem]:
         yield HolderProblem.EXCLUSIVE
     else:
         yield HolderProblem.NO_LOCKS
-
-
-def _is_written(files: tuple[OpenFile, ...]) -> bool:
-    return any(file.is_writable for file in files)
 
 
 def _has_lock(file: OpenFile, byte: int) -> bool:

@@ -25,7 +25,6 @@ class Chosen:
     target: Target
     kind: str
     optional: bool = False  # discovered, not named: it may hold no model
-    detected: bool = False  # its kind: the models beside a store are read as well
     absent: str | None = None  # why there is nothing to read
 
     @property
@@ -122,9 +121,7 @@ def _named(source: str, kind: str | None) -> Chosen:
         target = Target(Address.parse(source).url)  # canonical, without a password
     else:
         target = Target(source)
-    if kind is not None:
-        return Chosen(target, kind)
-    return Chosen(target, detect(target), detected=True)
+    return Chosen(target, kind if kind is not None else detect(target))
 
 
 def _usual(kind: str, context: Context) -> list[Chosen]:

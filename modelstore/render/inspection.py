@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelstore.render.grid import Cell, Grid, Heading, facts
+from modelstore.render.statements import FATES, statements
 from modelstore.text import human_bytes, plural
-from modelstore.wal.loss_report import Fate
 from modelstore.wal.main_file import MainState
 
 if TYPE_CHECKING:
@@ -18,129 +18,17 @@ if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
     from modelstore.wal.loss_report import LossReport, TableLoss
 
-FATES = {
-    Fate.STAYS: "stays",
-    Fate.VANISHES: "would vanish",
-    Fate.RETURNS: "would come back",
-    Fate.RENAMED: "would get its former name back",
-    Fate.REVERTS: "would revert to its former definition",
-}
-
-
-def state_lines(found: Inspection) -> Iterator[tuple[str, Tone]]:
-    """Yield the meaning of the log in plain sentences, the worst first."""
-    scan, loss = found.scan, found.loss
-    if loss.raced:
-        yield "The files changed while they were read, again and again: figures may be off.", "warn"
-    if found.main_problem is not None:
-        yield f"The database is damaged: {found.main_problem}.", "bad"
-    if scan.header is None or (scan.fault is not None and not found.is_damaged):
-        reason = scan.fault.value if scan.fault is not None else "it is empty"
-        yield f"Nothing is in the WAL: {reason}.", "" if _is_quiet(found) else "warn"
-        return
-    if found.is_damaged:
-        yield from _damage(found)
-    if not found.has_database:
-        yield (
-            f"There is no database beside this log: {plural(scan.max_frame, 'frame')} of it.",
-            "warn",
-        )
-        return
-    if found.main_problem is not None:
-        yield "No committed frame is in the WAL.", ""
-    elif not scan.max_frame:
-        yield "No committed frame is in the WAL: nothing would be lost without it.", "good"
-    elif loss.is_harmless:
-        yield (
-            f"{plural(scan.max_frame, 'frame')} in the WAL, all of them in the main file already: "
-            "nothing would be lost without it.",
-            "good",
-        )
-    else:
-        yield f"{_only_in_log(found)} {_losses(loss)}".strip(), "bad"
-    if loss.main.state in (MainState.MIXED, MainState.TORN) and scan.max_frame:
-        yield (
-            "The main file is whole only together with its -wal: deleting the -wal now "
-            "would corrupt the database, not merely lose rows.",
-            "bad",
-        )
-
-
-def _is_quiet(found: Inspection) -> bool:
-    return found.scan.size == 0
-
-
-def _damage(found: Inspection) -> Iterator[tuple[str, Tone]]:
-    scan = found.scan
-    if scan.fault is not None:
-        yield (
-            f"The header of the WAL is damaged: {scan.fault.value}. SQLite will ignore all of it.",
-            "bad",
-        )
-    elif scan.is_damaged:
-        yield (
-            f"Frame {scan.valid + 1:,} is damaged. SQLite will silently ignore it and the "
-            f"{plural(scan.later_commits, 'commit')} after it "
-            f"({plural(scan.ignored_frames, 'intact frame')}).",
-            "bad",
-        )
-    if found.has_database and found.loss.live_problem is not None:
-        yield f"The database with this log cannot be read: {found.loss.live_problem}.", "bad"
-
-
-def _only_in_log(found: Inspection) -> str:
-    loss = found.loss
-    rows = loss.lost + loss.reverted
-    at_least = "" if loss.is_exact else "at least "
-    frames = plural(found.pending, "frame")
-    if rows:
-        verb = "is" if rows == 1 else "are"
-        return f"{at_least.capitalize()}{plural(rows, 'row')} in {frames} {verb} only in the WAL."
-    return f"{frames} {'is' if found.pending == 1 else 'are'} not in the main file."
-
-
-def _losses(loss: LossReport) -> str:
-    parts = [part for table in loss.tables for part in _table_losses(table)]
-    parts += [
-        f"{c.type} {c.name} {FATES[c.fate]}" for c in loss.schema_changes if c.type != "table"
-    ]
-    if not parts:
-        return "" if loss.is_exact else "What would be lost without it is not known for certain."
-    return (
-        "Without it, "
-        + "; ".join(parts[:6])
-        + (f"; and {len(parts) - 6} more" if parts[6:] else "")
-        + "."
-    )
-
-
-def _table_losses(table: TableLoss) -> Iterator[str]:
-    if table.fate is Fate.VANISHES:
-        yield f"{table.name} vanishes with {plural(table.lost.count, 'row')}"
-    elif table.lost.count:
-        yield f"{table.name} loses {plural(table.lost.count, 'row')}"
-    if table.reverted.count:
-        verb = "reverts" if table.reverted.count == 1 else "revert"
-        yield f"{plural(table.reverted.count, 'row')} of {table.name} {verb} to older content"
-    if table.returning.count:
-        verb = "comes" if table.returning.count == 1 else "come"
-        yield f"{plural(table.returning.count, 'deleted row')} of {table.name} {verb} back"
-    if table.problem:
-        yield f"{table.name} cannot be compared ({table.problem})"
-
-
 _MAIN_WORDS: dict[MainState, tuple[str, Tone]] = {
-    MainState.CONSISTENT: ("consistent", "good"),
+    MainState.CONSISTENT: ("consistent with the log", "good"),
     MainState.MIXED: (
         "mixed: a checkpoint copied the log in part, or that cannot be told",
         "bad",
     ),
-    MainState.TORN: ("torn: whole only together with its -wal", "bad"),
+    MainState.TORN: ("torn: pages of it are missing, or no commit wrote them", "bad"),
     MainState.EMPTY: ("empty: without the -wal there is no database", "bad"),
     MainState.ABSENT: ("absent", "bad"),
     MainState.FOREIGN: ("not a database that this log belongs to", "bad"),
 }
-_FRAMES = ("LOG", "COMMITTED", "UNCOMMITTED", "STALE", "DAMAGED", "IGNORED", "CHECKPOINTED", "BUSY")
 _OBJECTS = (
     Heading("TABLE", shrink="middle"),
     Heading("TYPE"),
@@ -163,7 +51,7 @@ _LOCKS = (
 
 def inspection_body(found: Inspection) -> list[Part]:
     """Return the whole report for a person: the state in one line, then the evidence."""
-    body: list[Part] = [Cell(line, tone) for line, tone in state_lines(found)]
+    body: list[Part] = [Cell(said.text, said.tone) for said in statements(found)]
     if found.scan.header is None or not found.scan.page_size:
         if found.main_problem is not None:
             body.append(facts([_main_file(found)]))
@@ -179,23 +67,23 @@ def inspection_body(found: Inspection) -> list[Part]:
 
 
 def frame_grid(found: Inspection) -> Grid:
-    """Return the counts of frames, in one row."""
+    """Return the counts of frames, in one row; those of rare kinds only if there are any."""
     scan = found.scan
-    counts = (
-        len(scan.marks) - scan.blank,
-        scan.max_frame,
-        scan.uncommitted,
-        scan.stale,
-        scan.damaged,
-        scan.ignored_frames,
-        found.checkpointed,
-    )
-    row: list[str | Cell] = [f"{count:,}" for count in counts]
-    for place in (4, 5):
-        if counts[place]:
-            row[place] = Cell(f"{counts[place]:,}", "bad")
-    row.append(Cell("yes", "warn") if found.is_busy else "no")
-    return Grid(tuple(Heading(name, right=name != "BUSY") for name in _FRAMES), (tuple(row),))
+    counts: list[tuple[str, int, Tone]] = [
+        ("LOG", len(scan.marks) - scan.blank, ""),
+        ("COMMITTED", scan.max_frame, ""),
+        ("UNCOMMITTED", scan.uncommitted, ""),
+        ("STALE", scan.stale, ""),
+        ("DAMAGED", scan.damaged, "bad"),
+        ("IGNORED", scan.ignored_frames, "bad"),
+    ]
+    if scan.torn:
+        counts.append(("TORN", scan.torn, "warn"))
+    counts.append(("CHECKPOINTED", found.checkpointed, ""))
+    row = [Cell(f"{count:,}", tone if count else "") for _, count, tone in counts]
+    row.append(Cell("yes", "warn") if found.is_busy else Cell("no"))
+    headings = [Heading(name, right=True) for name, _, _ in counts]
+    return Grid((*headings, Heading("BUSY")), (tuple(row),))
 
 
 def _object_grid(loss: LossReport) -> Grid:
@@ -278,6 +166,8 @@ def _main_file(found: Inspection) -> tuple[str, Cell]:
         words, tone = "damaged", "bad"
     elif main.state is MainState.CONSISTENT and main.commit is not None:
         words += f", as of commit {main.commit:,} of {found.scan.commit_count:,}"
+    if main.state is MainState.CONSISTENT and found.main_problem is None:
+        words += "; pages that are not in the log were not checked"
     if main.problem:
         words += f" ({main.problem})"
     return "main file alone", Cell(words, tone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from modelstore.render.inspection import state_lines
+from modelstore.render.statements import statements
 
 if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 def inspection_payload(found: Inspection) -> dict[str, object]:
     """Return all results of an inspection."""
     loss = found.loss
+    said = tuple(statements(found))
     return {
         "database": found.database if found.has_database else None,
         "wal": found.log,
-        "state": [line for line, _ in state_lines(found)],
+        "claims": [statement.claim.value for statement in said],
+        "state": [statement.text for statement in said],
+        "nothing_lost": found.nothing_lost,
         "damaged": found.is_damaged or found.main_problem is not None,
         "raced": loss.raced,
         "exact": loss.is_exact,
@@ -28,13 +31,27 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         "busy": found.is_busy,
         "index": _index(found),
         "main_file": _main(loss),
-        "lost": loss.lost,
-        "reverted": loss.reverted,
-        "returning": loss.returning,
+        "encrypted": loss.encrypted,
+        "foreign": found.foreign,
+        "hot_journal": found.has_hot_journal,
+        "log_holds_all_pages": loss.holds_all_pages,
+        "lost": loss.lost if loss.is_known else None,
+        "reverted": loss.reverted if loss.is_known else None,
+        "returning": loss.returning if loss.is_known else None,
         "objects": _objects(loss),
         "tables": _tables(loss),
         "schema_changes": [
             {"type": c.type, "name": c.name, "fate": c.fate.value} for c in loss.schema_changes
+        ],
+        "differences": [
+            {
+                "kind": difference.kind.value,
+                "name": difference.name,
+                "with_log": difference.with_log,
+                "alone": difference.alone,
+                "pages": difference.pages,
+            }
+            for difference in loss.file_differences
         ],
         "unattributed_pages": loss.unattributed,
         "pages_read": loss.pages_read,
@@ -117,6 +134,7 @@ def _main(loss: LossReport) -> dict[str, object]:
         "proven_by_index": main.is_proven,
         "held_pages": main.held_pages,
         "readable": main.readable,
+        "checked": False,  # pages that are not in the log were not looked at
         "problem": main.problem,
     }
 
@@ -145,6 +163,7 @@ def _tables(loss: LossReport) -> list[dict[str, object]]:
             "reverted": _rows(table.reverted),
             "returning": _rows(table.returning),
             "exact": table.is_exact,
+            "new_rowids": table.new_rowids,
             "problem": table.problem,
         }
         for table in loss.tables

@@ -20,8 +20,10 @@ TORN = (MainState.MIXED, MainState.TORN)
 def at_risk(found: Inspection) -> str | None:
     """Return the content that only the log has, such as ``18 rows``; None if it has nothing."""
     loss = found.loss
-    if not found.scan.max_frame or loss.is_harmless:
+    if not found.scan.max_frame or loss.is_same:
         return None
+    if not loss.is_known:
+        return plural(found.pending or found.scan.max_frame, "frame")
     rows = loss.lost + loss.reverted
     at_least = "" if loss.is_exact else "at least "
     parts = [f"{at_least}{plural(rows, 'row')}"] if rows else []
@@ -30,6 +32,8 @@ def at_risk(found: Inspection) -> str | None:
     changed = [change for change in loss.schema_changes if change.fate is not Fate.STAYS]
     if changed:
         parts.append(plural(len(changed), "change") + " of the schema")
+    if not parts and loss.is_exact:
+        return plural(loss.differing, "changed page")
     return " and ".join(parts) or plural(found.pending or found.scan.max_frame, "frame")
 
 
@@ -58,15 +62,21 @@ def where_lost(found: Inspection) -> str:
             parts.append(f"table {table.name} with {plural(table.lost.count, 'row')}")
         elif total:
             parts.append(f"{table.name}: {plural(total, 'row')}")
+    parts += [
+        difference.words
+        for difference in found.loss.file_differences
+        if difference.kind.is_setting
+        or not (found.loss.has_row_changes or found.loss.has_schema_changes)
+    ]
     return "; ".join(parts[:NAMED])
 
 
 def loss_data(loss: LossReport) -> dict[str, object]:
     """Return the figures of a loss as JSON values."""
     return {
-        "lost": loss.lost,
-        "reverted": loss.reverted,
-        "returning": loss.returning,
+        "lost": loss.lost if loss.is_known else None,
+        "reverted": loss.reverted if loss.is_known else None,
+        "returning": loss.returning if loss.is_known else None,
         "exact": loss.is_exact,
         "main_file": loss.main.state.value,
         "tables": [
@@ -78,6 +88,10 @@ def loss_data(loss: LossReport) -> dict[str, object]:
                 "returning": _rows(table.returning),
             }
             for table in loss.tables
+        ],
+        "differences": [
+            {"kind": difference.kind.value, "name": difference.name}
+            for difference in loss.file_differences
         ],
         "schema_changes": [
             {"type": change.type, "name": change.name, "fate": change.fate.value}

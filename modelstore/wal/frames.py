@@ -125,6 +125,8 @@ class WalScan:
     max_frame: int = 0
     page_count: int = 0
     """The size of the database in pages after frame `max_frame`."""
+    frame_checksum: Checksum = (0, 0)
+    """The checksum stored in frame `max_frame`."""
     commit_count: int = 0
     stop_reason: StopReason = StopReason.EOF
     torn: int = 0
@@ -152,6 +154,11 @@ class WalScan:
         return self.valid - self.max_frame
 
     @property
+    def fault_hides_frames(self) -> bool:
+        """True if the header has a fault and frames may lie behind it."""
+        return self.header is not None and self.fault is not None and self.size > WAL_HEADER_SIZE
+
+    @property
     def is_damaged(self) -> bool:
         """True if SQLite would silently drop commits that are in the file.
 
@@ -160,6 +167,22 @@ class WalScan:
         If processes have the log open, `is_damaged_for` is more exact.
         """
         return self.later_commits > 0
+
+    def ends_at(self, index: WalIndex | None) -> bool:
+        """Return True if `index` confirms that the last valid commit is the last one of all.
+
+        The frames behind it then belong to a commit that nobody ever saw: its writer was killed
+        first, and another one overwrote its first frames. The index may be one that no process
+        holds: its checksum is that of the very frame.
+        """
+        return (
+            index is not None
+            and self.header is not None
+            and index.is_settled
+            and index.salt == self.header.salt
+            and 0 < index.max_frame == self.max_frame == self.valid
+            and index.frame_checksum == self.frame_checksum
+        )
 
     def is_damaged_for(self, index: WalIndex | None) -> bool:
         """Return `is_damaged` for the processes that share the wal-index `index`.

@@ -14,6 +14,7 @@ from modelstore.errors import RefusedError
 from modelstore.wal.files import open_or_refuse, read_at
 from modelstore.wal.format import WAL_MAGIC
 from modelstore.wal.index import WalIndex, read_index
+from modelstore.wal.journal import Journal, read_journal
 from modelstore.wal.locks import Blocker, LockReport, blockers, read_locks
 from modelstore.wal.loss import analyse_loss
 from modelstore.wal.main_file import MainState
@@ -27,7 +28,10 @@ _NOBODY = LockReport((), complete=True)
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A log, the loss without it, and its users. Paths are as the caller gave them."""
+    """A log, the loss without it, and its users. Paths are as the caller gave them.
+
+    `foreign` is the reason why the log cannot belong to the database, if the caller knows one.
+    """
 
     database: str
     log: str
@@ -35,7 +39,8 @@ class Inspection:
     loss: LossReport
     locks: LockReport
     blockers: tuple[Blocker, ...]
-    has_journal: bool = False
+    journal: Journal | None = None
+    foreign: str | None = None
 
     @property
     def scan(self) -> WalScan:
@@ -52,7 +57,8 @@ class Inspection:
         """Frames that are surely in the main file, by the wal-index or else by the pages."""
         if self.index is not None:
             return self.index.backfill
-        return self.scan.max_frame if self.has_database and not self.loss.differing else 0
+        is_same = self.has_database and not self.loss.differing and not self.loss.raced
+        return self.scan.max_frame if is_same else 0
 
     @property
     def pending(self) -> int:
@@ -66,10 +72,30 @@ class Inspection:
 
     @property
     def is_damaged(self) -> bool:
-        """True if SQLite would hide damage: drop commits, or read a log that does not fit."""
-        index = self.index if self.locks.attached else None
+        """True if SQLite would hide damage: drop commits, or read a log that does not fit.
+
+        Reading in a race proves no damage.
+        """
+        if self.loss.raced:
+            return False
         unreadable = self.has_database and self.loss.live_problem is not None
-        return self.scan.is_damaged_for(index) or unreadable
+        is_cut_short = self.scan.is_damaged_for(self.index) and not self.loss.ends_cleanly
+        return is_cut_short or unreadable
+
+    @property
+    def nothing_lost(self) -> bool:
+        """True if the main file alone certainly is the same database, as far as this look goes."""
+        if self.loss.raced or self.foreign is not None or self.is_damaged or self.has_hot_journal:
+            return False
+        scan = self.scan
+        if not self.has_database or self.main_problem is not None or scan.fault_hides_frames:
+            return False
+        return not scan.max_frame or self.loss.is_same
+
+    @property
+    def has_hot_journal(self) -> bool:
+        """True if the next opening of the database takes a transaction back."""
+        return self.journal is not None and self.journal.is_hot
 
     @property
     def main_problem(self) -> str | None:
@@ -79,7 +105,9 @@ class Inspection:
         transaction leaves fewer pages than the header counts. None if the file can be read.
         """
         main = self.loss.main
-        is_alone = self.has_database and not self.loss.pages and not self.has_journal
+        journal = self.journal
+        has_journal = journal is not None and journal.size > 0 and not journal.is_stale
+        is_alone = self.has_database and not self.loss.pages and not has_journal
         if not is_alone or main.readable or self.loss.raced or main.state is MainState.FOREIGN:
             return None
         return main.problem
@@ -123,7 +151,7 @@ def inspect_log(
         loss,
         report,
         blockers(index, report),
-        os.path.lexists(os.path.realpath(database) + "-journal"),
+        read_journal(os.path.realpath(database)),
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -22,20 +23,24 @@ from typing import TYPE_CHECKING
 from modelstore.errors import ModelstoreError, RefusedError
 from modelstore.text import visible
 from modelstore.wal.difference import TableComparison, schema_changes
+from modelstore.wal.encryption import is_encrypted
+from modelstore.wal.file_difference import file_differences
 from modelstore.wal.files import open_or_refuse, read_at
 from modelstore.wal.format import (
     DATABASE_HEADER_SIZE,
+    PENDING_BYTE,
     WAL_HEADER_SIZE,
     DatabaseFault,
     DatabaseHeader,
     DatabaseHeaderError,
 )
 from modelstore.wal.index import read_index
+from modelstore.wal.locks import attached_processes
 from modelstore.wal.loss_report import LossReport, ObjectPages
 from modelstore.wal.main_file import MainFile, MainState, compare_main_file
 from modelstore.wal.page_owners import PageOwners, PageRole, ReadBudget
 from modelstore.wal.pages import DatabaseView, PageVersions
-from modelstore.wal.scan import scan_wal, without_leftovers
+from modelstore.wal.scan import scan_wal
 from modelstore.wal.schema import Schema, read_schema
 
 if TYPE_CHECKING:
@@ -78,11 +83,8 @@ def analyse_loss(
         with ExitStack() as stack:
             files = _Files.open(path, log_path, stack)
             before = files.stamp()
-            index = None if files.index is None else read_index(files.index)
             scan = scan_wal(log_path if files.log is None else files.log)
-            if files.log is not None:
-                scan = without_leftovers(scan, index, files.log)
-            analysis = _Analysis(files.main, files.log, scan, before.index)
+            analysis = _Analysis(files.main, files.log, scan, before)
             report = analysis.report(attempt, deep=deep, names=names, limit=limit)
             settled = before.settles(files.stamp()) and not scan.changed_while_reading
         if settled or attempt == _ATTEMPTS or time.monotonic() > deadline:
@@ -102,6 +104,7 @@ class _Stamp:
     """
 
     index: WalIndex | None
+    leftover_index: WalIndex | None
     header: bytes
     main: tuple[int, int, int, int] | None
     log: tuple[int, int] | None
@@ -161,9 +164,12 @@ class _Files:
         index = None if self.index is None else read_index(self.index)
         if index and (not index.is_settled or index.salt != _salt(header)):
             index = None
+        # SQLite discards an index that no process holds: after a crash it may say anything.
+        is_held = index is not None and self.index is not None and attached_processes(self.index)
         age = float("inf") if main is None else time.time() - main.st_mtime
         return _Stamp(
-            index=index,
+            index=index if is_held else None,
+            leftover_index=None if is_held else index,
             header=header,
             main=main and (main.st_dev, main.st_ino, main.st_mtime_ns, main.st_size),
             log=log and (log.st_dev, log.st_ino),
@@ -188,17 +194,17 @@ def _salt(header: bytes) -> tuple[int, int]:
 class _Analysis:
     """The database with its log (live) and without it (main), and the difference."""
 
-    def __init__(
-        self, main: int | None, log: int | None, scan: WalScan, index: WalIndex | None
-    ) -> None:
+    def __init__(self, main: int | None, log: int | None, scan: WalScan, stamp: _Stamp) -> None:
         self._main = main
         self._log = log
         self._scan = scan
-        self._index = index
+        self._index = stamp.index
+        self._leftover_index = stamp.leftover_index
         self._pages = PageVersions(scan.page_numbers[: scan.max_frame], scan.page_size)
         self._comparison = compare_main_file(main, log, scan, self._pages)
         self._main_view: DatabaseView | None = None
         self._main_schema: Schema = {}
+        self._main_header: DatabaseHeader | None = None
 
     def report(
         self, attempt: int, *, deep: bool, names: tuple[str, str] | None, limit: int
@@ -208,10 +214,12 @@ class _Analysis:
         report = LossReport(
             scan=self._scan,
             index=self._index,
+            ends_cleanly=self._scan.ends_at(self._leftover_index),
             main=main_file,
             raced=False,
             attempts=attempt,
             pages=len(self._pages),
+            holds_all_pages=self._holds_all_pages(),
             differing=self._comparison.differing_count,
             held=self._comparison.held,
             pages_read=self._comparison.reads,
@@ -222,6 +230,8 @@ class _Analysis:
             live = self._live_view(main_file)
             schema = read_schema(live)
         except ModelstoreError as error:
+            if is_encrypted(self._main, self._log, self._pages):
+                return replace(report, unattributed=len(self._pages), encrypted=True)
             return replace(report, unattributed=len(self._pages), live_problem=error.message)
         return self._compared(report, live, schema, deep=deep, names=names, limit=limit)
 
@@ -239,19 +249,25 @@ class _Analysis:
         main_file = report.main
         budget = ReadBudget(None if deep else _BUDGET)
         owners = self._find_owners(live, schema, budget)
-        if main_file.readable or main_file.state is MainState.ABSENT:
-            tables = TableComparison(owners, self._main_view, self._main_schema, budget)
+        objects = tuple(self._objects(owners))
+        if main_file.readable or main_file.is_no_database:
+            comparison = TableComparison(owners, self._main_view, self._main_schema, budget)
+            tables = tuple(comparison.tables(names, limit))
+            counts = live.page_count, main_file.page_count
             report = replace(
                 report,
-                tables=tuple(tables.tables(names, limit)),
+                tables=tables,
                 schema_changes=tuple(schema_changes(schema, self._main_schema)),
+                file_differences=tuple(
+                    file_differences(live.header, self._main_header, counts, objects, tables)
+                ),
             )
         main_reads = self._main_view.reads if self._main_view else 0
         return replace(
             report,
             main=self._with_problem(main_file),
             unattributed=owners.remaining,
-            objects=tuple(self._objects(owners)),
+            objects=objects,
             live_problem=live.problem,
             pages_read=report.pages_read + live.reads + main_reads,
             owners=owners,
@@ -262,6 +278,15 @@ class _Analysis:
         has_same_size = main_file.page_size in (None, page_size)
         main = self._main if has_same_size else None
         return DatabaseView(main, page_size, self._scan.page_count, self._log, self._pages)
+
+    def _holds_all_pages(self) -> bool:
+        """Return True if the log has every page of the database, so that no main file is needed."""
+        count, size = self._scan.page_count, self._scan.page_size
+        if not count:
+            return False
+        has_lock_page = (count - 1) * size >= PENDING_BYTE
+        within = bisect_right(self._pages.numbers, count)
+        return within + has_lock_page >= count
 
     def _find_owners(self, live: DatabaseView, schema: Schema, budget: ReadBudget) -> PageOwners:
         compared = self._comparison
@@ -339,6 +364,7 @@ class _Analysis:
         """Read the schema; count the pages as SQLite does."""
         in_file = -(-found.size // header.page_size)
         count = header.page_count if header.has_valid_page_count else in_file
+        self._main_header = header
         found = replace(found, page_count=count)
         if count > in_file:
             if found.state is MainState.CONSISTENT:

@@ -11,6 +11,7 @@ from modelstore.wal.main_file import MainFile, MainState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from modelstore.wal.file_difference import FileDifference
     from modelstore.wal.frames import WalScan
     from modelstore.wal.index import WalIndex
     from modelstore.wal.page_owners import PageOwner, PageOwners, PageRole
@@ -58,12 +59,15 @@ class TableLoss:
     former_name: str | None = None
     is_exact: bool = True
     problem: str | None = None
+    new_rowids: bool = False
+    """True if the rows have other rowids in the main file: a VACUUM numbered them anew."""
 
     @property
     def is_loss(self) -> bool:
         """True if anything would change, or may change."""
         rows = self.lost.count + self.reverted.count + self.returning.count
-        return rows > 0 or self.fate is not Fate.STAYS or not self.is_exact
+        is_changed = rows > 0 or self.new_rowids or not self.is_exact
+        return is_changed or self.fate is not Fate.STAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,9 @@ class LossReport:
     `raced` is True if the files changed during each of `attempts` looks: then nothing here is
     certain. `live_problem` gives the reason if the database cannot be read with its log: damage, or
     a log of another database. `unattributed` counts pages of the log without a known owner; rows in
-    them are not counted, and `is_exact` is False.
+    them are not counted, and `is_exact` is False. `encrypted` is True if the pages look like
+    random bytes. `holds_all_pages`: the log has every page of the database. `ends_cleanly`: an
+    index that nobody holds confirms that no commit follows the last valid one.
     """
 
     scan: WalScan
@@ -111,7 +117,11 @@ class LossReport:
     objects: tuple[ObjectPages, ...] = ()
     tables: tuple[TableLoss, ...] = ()
     schema_changes: tuple[SchemaChange, ...] = ()
+    file_differences: tuple[FileDifference, ...] = ()
     live_problem: str | None = None
+    encrypted: bool = False
+    holds_all_pages: bool = False
+    ends_cleanly: bool = False
     pages_read: int = 0
     held: bytes = field(default=b"", repr=False)
     """One byte for each committed frame: 1 if the main file holds this version of its page."""
@@ -135,19 +145,46 @@ class LossReport:
     @property
     def is_exact(self) -> bool:
         """True if every figure is certain."""
-        return not (self.raced or self.unattributed or self.live_problem) and all(
-            table.is_exact and table.problem is None for table in self.tables
+        return (
+            self.is_known
+            and not self.unattributed
+            and not (self.pages and self.main.is_no_database and not self.holds_all_pages)
+            and all(table.is_exact and table.problem is None for table in self.tables)
         )
 
     @property
-    def is_harmless(self) -> bool:
-        """True if certainly nothing would be lost without the log."""
-        return (
-            self.is_exact
-            and not (self.tables or self.schema_changes or self.scan.is_damaged)
-            and self.main.readable
-            and self.main.state in (MainState.CONSISTENT, MainState.EMPTY)
+    def is_known(self) -> bool:
+        """True if the figures of rows say anything: both views could be read, in peace."""
+        return not (
+            self.raced
+            or self.encrypted
+            or self.live_problem
+            or self.scan.fault_hides_frames
+            or not (self.main.readable or self.main.is_no_database)
         )
+
+    @property
+    def is_same(self) -> bool:
+        """True if the main file has the newest version of each page in the log, byte for byte."""
+        return (
+            self.is_known
+            and not self.differing
+            and not (self.scan.is_damaged and not self.ends_cleanly)
+            and self.main.readable
+            and self.main.state is MainState.CONSISTENT
+            and self.main.page_count == self.scan.page_count
+        )
+
+    @property
+    def has_row_changes(self) -> bool:
+        """True if a row changes."""
+        return self.lost + self.reverted + self.returning > 0
+
+    @property
+    def has_schema_changes(self) -> bool:
+        """True if a table, or another object of the schema, changes."""
+        is_changed = any(table.fate is not Fate.STAYS for table in self.tables)
+        return is_changed or bool(self.schema_changes)
 
     def owner(self, page_number: int) -> PageOwner | None:
         """Return the owner of a page of the committed frames; None for any other page."""

@@ -8,10 +8,10 @@ https://www.sqlite.org/walformat.html
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from enum import Enum
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from modelstore.wal.files import read_at
@@ -53,6 +53,11 @@ class MainFile:
     held_pages: int = 0
     readable: bool = True
     problem: str | None = None
+
+    @property
+    def is_no_database(self) -> bool:
+        """True if the file is missing, empty, or holds no database that the log belongs to."""
+        return self.state in (MainState.ABSENT, MainState.EMPTY, MainState.FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +174,13 @@ def compare_main_file(
             held[frame - 1] = image == page
         if image[:1] not in TREE_KINDS:
             unlike_trees.add(number)
-        if not held[frames[-1] - 1]:
+        # A page beyond the end of the database is not copied, and not missed.
+        if not held[frames[-1] - 1] and number <= scan.page_count:
             differing.add(number)
             count += 1
         held_pages += any(held[frame - 1] for frame in frames)
-        timeline.allow(number, frames, held)
+    for index in range(len(pages) - 1, -1, -1):
+        timeline.allow(pages.numbers[index], pages.frames(index), held)
     return MainComparison(
         pages,
         timeline.commits,
@@ -192,7 +199,8 @@ class _Timeline:
     """For each commit, the number of pages whose content in the main file fits it.
 
     Any content fits a commit before the first frame of the page: no log has that version. Add
-    pages in ascending order.
+    pages in descending order: the commits without the page then only ever become fewer, and a walk
+    that skips those that are gone takes linear time in all.
     """
 
     def __init__(self, scan: WalScan) -> None:
@@ -204,15 +212,15 @@ class _Timeline:
         # to have the page; a page that comes back is always written again.
         self.sizes = array("I", (sizes[frame - 1] for frame in self.commits))
         self._by_size = sorted(range(1, len(self.sizes) + 1), key=lambda k: self.sizes[k - 1])
-        self._smaller: list[int] = []
+        # For each commit, itself or a later one that may be the next without the page.
+        self._next_smaller = array("I", range(len(self.sizes) + 2))
 
     def allow(self, number: int, frames: Sequence[int], held: bytes | bytearray) -> None:
         """Count the main file's page `number` for the commits that it fits."""
         self._pages += 1
-        for commit in islice(self._by_size, len(self._smaller), None):
-            if self.sizes[commit - 1] >= number:
-                break
-            insort(self._smaller, commit)
+        while self._by_size and self.sizes[self._by_size[-1] - 1] >= number:
+            commit = self._by_size.pop()
+            self._next_smaller[commit] = commit + 1
         first, fits = 0, True
         for frame in frames:
             end = bisect_left(self.commits, frame) + 1
@@ -223,11 +231,19 @@ class _Timeline:
     def _allow_range(self, first: int, end: int, *, fits: bool) -> None:
         """Allow commits `first` up to `end`, or only those without the page unless it `fits`."""
         if not fits:
-            at = bisect_left(self._smaller, first)
-            first = self._smaller[at] if at < len(self._smaller) else end
+            first = self._first_smaller(first)
         if first < end:
             self._steps[first] += 1
             self._steps[end] -= 1
+
+    def _first_smaller(self, commit: int) -> int:
+        """Return the first commit from `commit` on whose database is too small for the page."""
+        following = self._next_smaller
+        commit = max(commit, 1)
+        while following[commit] != commit:
+            following[commit] = following[following[commit]]  # halve the path for the next walk
+            commit = following[commit]
+        return commit
 
     def fitting(self) -> Iterator[int]:
         """Yield the commits that fit every page of the log; 0 always does."""

@@ -103,6 +103,22 @@ def _without_small_integers(types: bytes, body: bytes) -> tuple[bytes, bytes]:
     return bytes(new_types), bytes(new_body)
 
 
+def without_last_nulls(types: bytes, keep: int = 0) -> bytes:
+    """Return serial types without the NULLs at the end, but never fewer than `keep` types.
+
+    A type may end in a zero byte without being NULL: ``81 00`` is a BLOB of 58 bytes.
+    """
+    if types[-1:] != b"\0":
+        return types
+    at = end = count = 0
+    while at < len(types):
+        serial, at = _type_at(types, at)
+        count += 1
+        if serial or count <= keep:
+            end = at
+    return types[:end]
+
+
 def first_values(types: bytes, body: bytes, count: int) -> tuple[bytes, bytes]:
     """Return the first `count` values of a record in normal form, in normal form."""
     at = offset = 0

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from modelstore.text import ascii_lower
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
     INDEX_LEAF,
@@ -23,12 +24,14 @@ from modelstore.wal.pages import (
 from modelstore.wal.record import (
     RecordError,
     Value,
+    decode_record,
     decode_value,
     first_values,
     header_size,
     normal_form,
     record_fields,
     serial_size,
+    without_last_nulls,
 )
 from modelstore.wal.schema import TableColumns, parse_table
 
@@ -44,6 +47,7 @@ RowKey = int | tuple[Value, ...]
 StoredRow = tuple[bytes, bytes]
 """The serial types and the values of a record."""
 
+_MAX_COLUMNS = 32_767  # SQLite's hard bound
 _MAX_HEADER = 1 << 16  # bytes of a record's header: some 30,000 columns
 _MAX_TEXT = 1 << 12  # bytes of a text value to show
 _MAX_REACH = 1 << 20  # bytes of a row to read before the value
@@ -58,7 +62,8 @@ class OverBudgetError(Exception):
 class TableView:
     """A table in one view, with the pages that the other view does not share.
 
-    `column` names the column whose text is requested; an empty string requests none.
+    `column` names the column whose text is requested; an empty string requests none. `decodes` is
+    True if the two views have different text encodings: rows are compared by their values then.
     """
 
     view: DatabaseView
@@ -70,16 +75,18 @@ class TableView:
     column: str
     in_log: Callable[[int], bool]
     budget: ReadBudget
+    decodes: bool = False
     _reached: int = 0
 
     @cached_property
     def _columns(self) -> TableColumns:
-        is_wanted = self.column or not self.has_rowids
-        return (parse_table(self.sql) if is_wanted else None) or TableColumns((), 0, None)
+        # Without the columns, every NULL counts.
+        return parse_table(self.sql) or TableColumns((), 0, None, _MAX_COLUMNS)
 
-    @cached_property
-    def _has_defaults(self) -> bool:
-        return "DEFAULT" in self.sql.upper()
+    @property
+    def has_own_rowids(self) -> bool:
+        """True if no column is an alias of the rowid: a VACUUM may change every rowid then."""
+        return self.has_rowids and bool(self._columns.stored) and not self._columns.rowid_alias
 
     @cached_property
     def key_names(self) -> tuple[str, ...]:
@@ -106,10 +113,14 @@ class TableView:
         """Return key and content of a row of a WITHOUT ROWID table in comparable form."""
         if cell.size > _MAX_ROW:
             raise CorruptPageError(f"a row of {cell.size} bytes is too large to compare")
-        row = self.stored(self.view.payload(cell, seen=seen))
+        payload = self.view.payload(cell, seen=seen)
+        row = self.stored(payload)
         if not self.key_names:
             return row, row
         try:
+            if self.decodes:
+                key = self._decoded(payload)[: len(self.key_names)]
+                return (b"", repr(key).encode("utf-8", "backslashreplace")), row
             return first_values(*row, len(self.key_names)), row
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
@@ -117,15 +128,23 @@ class TableView:
     def stored(self, payload: bytes) -> StoredRow:
         """Return a record in comparable form: equal rows have equal forms.
 
-        Drops NULLs at the end, since rows older than the last columns lack them; keeps them if
-        columns have other defaults.
+        Drops NULLs at the end, since rows older than the last columns lack them; keeps those of
+        columns that have another default.
         """
+        required = self._columns.required
         try:
+            if self.decodes:
+                values = self._decoded(payload)
+                while len(values) > required and values[-1] is None:
+                    values.pop()
+                return b"", repr(values).encode("utf-8", "backslashreplace")
             types, body = normal_form(payload)
+            return without_last_nulls(types, required), body
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
-        # Of the serial types, only NULL ends in a zero byte.
-        return (types if self._has_defaults else types.rstrip(b"\0")), body
+
+    def _decoded(self, payload: bytes) -> list[Value]:
+        return decode_record(payload, self.view.header.text_encoding)
 
     def key(self, cell: Cell) -> RowKey:
         """Return the rowid or primary key of a row; long texts are cut."""
@@ -142,7 +161,7 @@ class TableView:
         if place is None:
             return None
         value = self._value(cell, place)
-        if value is None and self._columns.rowid_alias == self.column.lower():
+        if value is None and self._columns.rowid_alias == ascii_lower(self.column):
             value = cell.rowid
         return None if value is None or isinstance(value, bytes) else str(value)
 

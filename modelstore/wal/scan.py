@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from modelstore.wal.format import (
     WalHeader,
     WalHeaderError,
     frame_size,
+    page_offset,
 )
 from modelstore.wal.frames import (
     BLANK,
@@ -43,12 +44,11 @@ from modelstore.wal.frames import (
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from modelstore.wal.index import WalIndex
-
 _PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy takes to load
 _CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones cost more calls
 _THREAD_LIMIT = 64 << 20  # bytes; below it, loading the thread module costs more than it saves
 _ATTEMPTS = 10
+_SECTOR = 4096  # bytes: SQLite's own value (SQLITE_DEFAULT_SECTOR_SIZE)
 _MAX_GAP = 1 << 20  # blank frames between written ones; SQLite leaves none, a crash leaves few
 
 FrameCheck = Callable[[bytearray, int, Geometry, Checksum], Chunk]
@@ -119,7 +119,13 @@ def _read(fd: int) -> WalScan:
         geometry, start = guessed
     slots, tail = divmod(max(0, size - WAL_HEADER_SIZE), frame_size(geometry.page_size))
     columns = _read_frames(fd, geometry, slots, start, size)
+    columns.join_padding(fd)
     found = columns.classify(is_header_sound=header.fault is None)
+    if found.max_frame:
+        place = page_offset(found.max_frame, geometry.page_size)
+        stored = read_at(fd, 8, place - 8)
+        pair = int.from_bytes(stored[:4], "big"), int.from_bytes(stored[4:], "big")
+        found = replace(found, frame_checksum=pair)
     changed = read_at(fd, WAL_HEADER_SIZE, 0) != raw or os.fstat(fd).st_size < size
     return replace(
         found,
@@ -157,6 +163,48 @@ class FrameColumns:
         self.page_numbers += chunk.page_numbers
         self.commit_sizes += chunk.commit_sizes
         self.marks += chunk.marks
+
+    def join_padding(self, fd: int) -> None:
+        """Let copies of a commit frame that fill up a disk sector end that commit, not others.
+
+        SQLite writes them if the device may damage bytes beside those it writes (psow=0). A log is
+        taken for padded only if every commit in it is, so that commits which write the same page
+        again still count. https://www.sqlite.org/psow.html
+        """
+        padded = list(self._padded_commits())
+        if not padded or not all(self._is_copy(fd, frame) for frame in padded):
+            return
+        for frame in padded:
+            self.commit_sizes[frame - 1] = 0
+            self.marks[frame - 1] &= ~COMMIT
+
+    def _padded_commits(self) -> Iterator[int]:
+        """Yield each commit frame that the next one repeats; none if a commit lacks its padding."""
+        found = []
+        stride = frame_size(self.page_size)
+        sector = 0  # the end of the sector that the commit fills up
+        for frame, mark in enumerate(self.marks, 1):
+            if not mark & COMMIT:
+                continue
+            if mark != INTACT | COMMIT:
+                return
+            begin = WAL_HEADER_SIZE + (frame - 1) * stride
+            if begin >= sector:
+                sector = -(-(begin + stride) // _SECTOR) * _SECTOR
+            if begin + stride >= sector:
+                continue
+            same = slice(frame - 1, frame + 1)
+            numbers, sizes = self.page_numbers[same], self.commit_sizes[same]
+            is_repeated = len(set(numbers)) == len(set(sizes)) == 1
+            if frame < len(self.marks) and not is_repeated:
+                return
+            if frame < len(self.marks):
+                found.append(frame)
+        yield from found
+
+    def _is_copy(self, fd: int, frame: int) -> bool:
+        first, second = (page_offset(number, self.page_size) for number in (frame, frame + 1))
+        return read_at(fd, self.page_size, first) == read_at(fd, self.page_size, second)
 
     def classify(self, *, is_header_sound: bool) -> WalScan:
         """Count the frames that SQLite would recover, and those that it would drop."""
@@ -297,32 +345,3 @@ def _frames_in_hole(fd: int, done: int, slots: int, stride: int) -> int:
         # ENXIO: the rest of the file is a hole. Any other error: read on.
         return slots - done if error.errno == errno.ENXIO else 0
     return min(max(0, (data - WAL_HEADER_SIZE) // stride - done), slots - done)
-
-
-def without_leftovers(scan: WalScan, index: WalIndex | None, fd: int) -> WalScan:
-    """Return `scan`, with the frames of a writer that died while it synced its commit called torn.
-
-    Such a writer leaves a whole transaction behind that nobody ever saw. Another writer, with a
-    smaller one, then overwrites its beginning: one commit of this generation lies beyond an invalid
-    frame, and is the last frame written. A damaged frame looks the same, so the `-shm` must say
-    that the valid part is all: a sound index of this log whose last frame, by number and checksum,
-    is the last valid commit. `fd` is the log's descriptor.
-    """
-    is_alone = scan.later_commits == 1 and scan.damage_end == scan.torn_end
-    if not is_alone or scan.header is None or scan.fault or scan.valid != scan.max_frame:
-        return scan
-    if index is None or not index.is_settled or index.salt != scan.header.salt:
-        return scan
-    raw = read_at(fd, 8, scan.offset(scan.max_frame) - 8) if scan.max_frame else b""
-    stored = int.from_bytes(raw[:4], "big"), int.from_bytes(raw[4:], "big")
-    if index.max_frame != scan.max_frame or index.frame_checksum != stored:
-        return scan
-    return replace(
-        scan,
-        later_commits=0,
-        damage_end=scan.valid,
-        ignored_frames=0,
-        ignored_commits=0,
-        torn=scan.torn + scan.damaged + scan.ignored_frames,
-        damaged=0,
-    )

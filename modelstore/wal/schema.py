@@ -9,29 +9,36 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelstore.text import ascii_lower
 from modelstore.wal.pages import TABLE_LEAF, PageSet
 from modelstore.wal.record import decode_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from modelstore.wal.pages import DatabaseView
 
 SCHEMA_TABLE = "sqlite_schema"
-_MAX_OBJECTS = 50_000
+_MAX_OBJECTS = 1 << 20
 _MAX_ROW = 1 << 24  # bytes of one row: SQLite's default bound on SQL is far below
-_MAX_TEXT = 1 << 25  # bytes of all rows
+_MAX_TEXT = 1 << 28  # bytes of all rows
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaObject:
-    """A row of the schema table. `root` is 0 without a b-tree: a view, a trigger."""
+    """A row of the schema table, at `rowid`. `root` is 0 without a b-tree: a view, a trigger."""
 
     type: str
     name: str
     table: str
     root: int
     sql: str
+    rowid: int = 0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The type, and the name in lower case as SQLite compares names."""
+        return self.type, ascii_lower(self.name)
 
 
 Schema = dict[tuple[str, str], SchemaObject]
@@ -52,16 +59,17 @@ def read_schema(view: DatabaseView) -> Schema:
             room -= cell.size
             if cell.size > _MAX_ROW or room < 0 or len(found) > _MAX_OBJECTS:
                 raise view.corrupt("the schema is larger than any that is in use")
-            item = _object(view.payload(cell, seen=chains), view.header.text_encoding)
+            payload = view.payload(cell, seen=chains)
+            item = _object(payload, view.header.text_encoding, cell.rowid or 0)
             if item is None:
                 raise view.corrupt(f"page {leaf} has a row that is no part of a schema")
             if item.root > view.page_count:
                 raise view.corrupt(f"page {leaf} names page {item.root}, which is not there")
-            found[item.type, item.name.lower()] = item
+            found[item.key] = item
     return found
 
 
-def _object(payload: bytes, encoding: int) -> SchemaObject | None:
+def _object(payload: bytes, encoding: int, rowid: int) -> SchemaObject | None:
     try:
         kind, name, table, root, sql = decode_record(payload, encoding, 5)
     except ValueError:
@@ -69,7 +77,7 @@ def _object(payload: bytes, encoding: int) -> SchemaObject | None:
     if not (isinstance(kind, str) and isinstance(name, str) and isinstance(table, str)):
         return None
     root = root if isinstance(root, int) else 0
-    return SchemaObject(kind, name, table, root, sql if isinstance(sql, str) else "")
+    return SchemaObject(kind, name, table, root, sql if isinstance(sql, str) else "", rowid)
 
 
 _TOKEN = re.compile(
@@ -94,16 +102,19 @@ class TableColumns:
 
     `stored` are the lower-case names of the columns in record order; virtual columns are not
     stored. In a WITHOUT ROWID table the first `key_size` of them are the primary key; otherwise it
-    is 0. `rowid_alias` is the INTEGER PRIMARY KEY column, which a record holds as NULL.
+    is 0. `rowid_alias` is the INTEGER PRIMARY KEY column, which a record holds as NULL. The columns
+    after the first `required` ones have no default but NULL: a record that lacks them, as it is
+    older than they are, has NULL there.
     """
 
     stored: tuple[str, ...]
     key_size: int
     rowid_alias: str | None
+    required: int = 0
 
     def place(self, column: str) -> int | None:
         """Return the index of `column` in a record; None if it is not stored."""
-        name = column.lower()
+        name = ascii_lower(column)
         return self.stored.index(name) if name in self.stored else None
 
 
@@ -123,6 +134,7 @@ class _Column:
     is_stored: bool
     is_key: bool
     is_descending_key: bool
+    has_default: bool
 
 
 def parse_table(sql: str) -> TableColumns | None:
@@ -144,10 +156,18 @@ def parse_table(sql: str) -> TableColumns | None:
     options = [token.word for token in tokens if token.depth == 0]
     if "WITHOUT" in options and "ROWID" in options:
         rest = [name for name in stored if name not in names]
-        return TableColumns((*names, *rest), len(names), None) if names else None
+        order = (*names, *rest)
+        return TableColumns(order, len(names), None, _required(order, columns)) if names else None
     alias = next((column for column in columns if [column.name] == names), None)
     is_alias = alias is not None and alias.is_integer and not alias.is_descending_key
-    return TableColumns(tuple(stored), 0, alias.name if alias is not None and is_alias else None)
+    name = alias.name if alias is not None and is_alias else None
+    return TableColumns(tuple(stored), 0, name, _required(stored, columns))
+
+
+def _required(order: Sequence[str], columns: Iterable[_Column]) -> int:
+    """Return the number of columns up to the last one, in record order, that has a default."""
+    defaulted = {column.name for column in columns if column.has_default}
+    return max((at for at, name in enumerate(order, 1) if name in defaulted), default=0)
 
 
 def _tokens(sql: str) -> Iterator[_Token]:
@@ -189,12 +209,17 @@ def _column(part: list[_Token]) -> _Column:
         type_words.append(token.name.upper())
     key = words.index("PRIMARY") if _is_key(words) else -1
     return _Column(
-        name=part[0].name.lower(),
+        name=ascii_lower(part[0].name),
         is_integer=type_words == ["INTEGER"],
         is_stored="AS" not in words or "STORED" in words,
         is_key=key >= 0,
         is_descending_key=key >= 0 and words[key + 2 : key + 3] == ["DESC"],
+        has_default=_has_default(words),
     )
+
+
+def _has_default(words: list[str]) -> bool:
+    return "DEFAULT" in words and words[words.index("DEFAULT") + 1 :][:1] != ["NULL"]
 
 
 def _is_key(words: list[str]) -> bool:
@@ -210,5 +235,5 @@ def _table_key(part: list[_Token]) -> list[str]:
                 if inside.depth < 2:
                     break
                 inner.append(inside)
-            return [piece[0].name.lower() for piece in _split(inner, depth=2)]
+            return [ascii_lower(piece[0].name) for piece in _split(inner, depth=2)]
     return []

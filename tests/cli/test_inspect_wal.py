@@ -14,6 +14,7 @@ from tests.cli.logs import flip_bit, frame_offset, killed_writer, state_of
 from tests.cli.program import alone, environment, modelstore, python, reader, records
 from tests.waiting import PATIENCE, wait_until
 
+JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 PROGRAM = (sys.executable, "-m", "modelstore")
 
 
@@ -183,7 +184,7 @@ def test_a_database_that_was_cut_short_is_damage_without_any_log(tmp_path: Path,
     assert state_of(db) == before
     # Such a file is also what a transaction leaves that was killed on its way into it: its journal
     # takes that back, so that nothing is known before SQLite opens the database.
-    (tmp_path / "app.db-journal").write_bytes(b"")
+    (tmp_path / "app.db-journal").write_bytes(JOURNAL_MAGIC + bytes(504))
     assert modelstore("inspect-wal", db, "--no-checkpoint").code == 0
 
 

@@ -132,12 +132,9 @@ def test_without_the_fold_database_and_log_keep_every_byte(tmp_path: Path) -> No
     path = crashed(tmp_path / "app.db")
     before = contents(path)
     with open_database(str(path), purpose=Purpose.READ, fold=False) as opened:
-        assert opened.access == "ro"
+        assert opened.access == "copy"
         assert count(opened) == 5
-    after = contents(path)
-    assert {name: after[name] for name in ("app.db", "app.db-wal")} == {
-        name: before[name] for name in ("app.db", "app.db-wal")
-    }
+    assert contents(path) == before
     result = opened.checkpoint
     assert result is not None
     assert (result.log, result.checkpointed, result.left) == (5, 0, 5)
@@ -158,8 +155,8 @@ def test_a_damaged_log_is_read_from_a_copy_and_never_folded(tmp_path: Path) -> N
             opened.conn.execute("DELETE FROM t")
     assert contents(path) == before
     assert not os.path.exists(copies)
-    assert "frame 6 of the log is damaged" in opened.warnings[0]
-    assert "24 commits after it" in opened.warnings[0]
+    assert "frame 6 is damaged" in opened.warnings[0]
+    assert "24 commits that follow" in opened.warnings[0]
     assert opened.checkpoint is not None
     assert not opened.checkpoint.in_main_file
 

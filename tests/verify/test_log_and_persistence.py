@@ -234,10 +234,9 @@ def test_a_deleted_log_is_told_by_what_the_index_still_knows(tmp_path: Path) -> 
     conn.close()
     found = examine(path)
     gone = the(found, "log.gone")
-    assert gone.severity == "fail"
+    assert gone.severity == "warn"  # nobody holds the index: after a power cut it says anything
     assert "18 frames" in gone.measured
     assert gone.data["max_frame"] == 18
-    assert found.failed
 
 
 def test_a_log_deleted_in_use_fails_and_nothing_is_opened(tmp_path: Path) -> None:

@@ -83,3 +83,19 @@ def ask(path: object, *statements: str) -> str:
     command = [sys.executable, "-c", SQL, str(path), *statements]
     done = subprocess.run(command, input="", capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.removeprefix("ready ").strip()
+
+
+HOLDER = """
+import fcntl, sys
+f = open(sys.argv[1], "r+b")
+fcntl.lockf(f, fcntl.LOCK_SH, 1, 128)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def holding_index(database: str) -> Iterator[None]:
+    """Hold the wal-index of a copied database as an attached process does, until the block ends."""
+    with running(HOLDER, database + "-shm"):
+        yield

@@ -19,6 +19,7 @@ from modelstore.wal.loss import analyse_loss
 from modelstore.wal.loss_report import Fate
 from modelstore.wal.main_file import MainState
 from modelstore.wal.page_owners import PageRole
+from tests.wal.children import holding_index
 from tests.wal.loss_build import NUMBERS, Database
 from tests.wal.loss_oracle import check, contents
 
@@ -34,7 +35,7 @@ def test_no_log_loses_nothing(tmp_path: Path) -> None:
             os.unlink(database.path + "-wal")
         report = analyse_loss(database.path)
         assert report.scan.fault is (WalFault.ABSENT if content is None else WalFault.EMPTY)
-        assert report.is_harmless
+        assert not report.differing
         assert (report.main.state, report.main.commit) == (MainState.CONSISTENT, 0)
         assert report.main.readable
         assert not report.tables
@@ -42,13 +43,14 @@ def test_no_log_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_log_that_is_folded_already(tmp_path: Path) -> None:
     database = Database(tmp_path, SETUP, EIGHTEEN + "PRAGMA wal_checkpoint(PASSIVE);", shm=True)
-    report = analyse_loss(database.path)
-    assert report.is_harmless
+    with holding_index(database.path):
+        report = analyse_loss(database.path)
+    assert report.is_same
     assert (report.main.commit, report.main.is_proven) == (report.scan.commit_count, True)
     assert set(report.held) == {1}
     os.unlink(database.path + "-shm")
     report = analyse_loss(database.path)
-    assert report.is_harmless
+    assert report.is_same
     assert (report.main.commit, report.main.is_proven) == (report.scan.commit_count, False)
 
 
@@ -63,7 +65,7 @@ def test_a_log_without_its_database(tmp_path: Path) -> None:
     ):
         assert report.main.state is MainState.ABSENT
         assert not report.main.readable
-        assert not report.is_harmless
+        assert not report.is_same
         (table,) = report.tables
         assert (table.fate, table.lost.count, table.is_exact) == (Fate.VANISHES, 18, True)
         assert table.lost.texts[0] == "model 1"
@@ -143,7 +145,7 @@ def test_a_damaged_log_counts_as_far_as_sqlite_would_read_it(tmp_path: Path) -> 
         Path(path + "-wal").write_bytes(raw)
     report = analyse_loss(database.path, limit=ALL)
     assert report.scan.is_damaged
-    assert not report.is_harmless
+    assert not report.is_same
     assert report.lost == report.scan.max_frame == 5
     check(report, contents(database.live_path, "mode=ro"), contents(database.path, "immutable=1"))
 

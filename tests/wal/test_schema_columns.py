@@ -57,9 +57,14 @@ def test_columns_are_those_of_sqlite(table: str) -> None:
         key = [row[1].lower() for row in sorted(info, key=lambda row: row[5]) if row[5]]
         if without:
             rest = [column for column in stored if column not in key]
-            expected = TableColumns((*key, *rest), len(key), None)
+            order = (*key, *rest)
+            alias = None
         else:
-            expected = TableColumns(tuple(stored), 0, rowid_alias(conn, quoted, stored))
+            order, key = tuple(stored), []
+            alias = rowid_alias(conn, quoted, stored)
+        defaults = {row[1].lower() for row in info if row[4] is not None and row[6] == 0}
+        required = max((at for at, name in enumerate(order, 1) if name in defaults), default=0)
+        expected = TableColumns(tuple(order), len(key), alias, required)
     assert parse_table(sql) == expected
 
 

@@ -117,6 +117,8 @@ def _structure(opened: OpenDatabase, pragma: str) -> Finding:
             {"pragma": pragma, "unchecked": unchecked},
         )
     where = " of a copy" if opened.access == "copy" else ""
+    if opened.access == "immutable" and opened.probe.wal_size:
+        where = " of the main file alone"
     return Finding(
         "integrity.ok", "pass", f"{pragma}{where}: ok", opened.path, data={"pragma": pragma}
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelstore.database import evidence
-from modelstore.database.holders import HolderProblem
 from modelstore.finding import Finding
 from modelstore.text import human_bytes, plural
 from modelstore.verify.check import Check, Run
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
 
     from modelstore.verify.check import VerifyOptions
     from modelstore.verify.subject import Subject
+    from modelstore.wal.inspection import Inspection
 
 _KEEP = (
     "fold nothing and delete nothing: keep copies of the database and its -wal; see `modelstore "
@@ -31,23 +30,9 @@ def _check(run: Run) -> Iterator[Finding]:
         gone = subject.gone
         yield Finding("log.deleted", "fail", gone.message, subject.log_path, gone.hint)
         return
-    yield from _evidence(subject)
-    problems = [*_damage(subject), *_wrong_index(subject), *_gone_frames(subject)]
+    yield from _gone_frames(subject)
+    problems = [*_damage(subject), *_wrong_index(subject)]
     yield from problems or _content(subject, run.options)
-
-
-_GONE = frozenset((HolderProblem.OTHER_LOG, evidence.LOG_REPLACED))
-_IN_OWN_WORDS = frozenset((evidence.FOREIGN_LOG, evidence.DAMAGED_LOG, evidence.HOT_JOURNAL))
-
-
-def _evidence(subject: Subject) -> Iterator[Finding]:
-    """Yield what speaks against a fold: other processes, and files that contradict each other."""
-    for reason in subject.reasons:
-        if reason.code not in _IN_OWN_WORDS:
-            where = f"pid {reason.pid}" if reason.pid is not None else subject.log_path
-            data = reason.as_json()
-            code = "log.deleted" if reason.code in _GONE else f"log.{reason.code}"
-            yield Finding(code, "fail", reason.text, where, reason.hint, data)
 
 
 def _damage(subject: Subject) -> Iterator[Finding]:
@@ -61,7 +46,7 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             subject.log_path,
             "it was not folded; move it away, or bring back the database that it belongs to",
         )
-    elif found.is_damaged and found.loss.live_problem is not None and not scan.is_damaged:
+    elif found.is_damaged and found.loss.live_problem is not None and not _is_cut_short(found):
         yield Finding(
             "log.unreadable",
             "fail",
@@ -93,6 +78,10 @@ def _damage(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _is_cut_short(found: Inspection) -> bool:
+    return found.scan.is_damaged_for(found.index) and not found.loss.ends_cleanly
+
+
 def _wrong_index(subject: Subject) -> Iterator[Finding]:
     pages = unheld_pages(subject.log)
     if pages:
@@ -117,15 +106,17 @@ def _gone_frames(subject: Subject) -> Iterator[Finding]:
     index = found.index
     if not (index.is_settled and index.pending):
         return
+    is_absent = found.wal_size is None
     yield Finding(
         "log.gone",
-        "fail",
-        f"the -shm knows of {plural(index.max_frame, 'frame')}, of which {index.backfill:,} were "
-        f"folded; the -wal that held them is {'absent' if found.wal_size is None else 'empty'}: "
-        f"what the other {index.pending:,} held is lost",
+        "warn" if is_absent else "note",
+        f"the -shm, which no process holds, knows of {plural(index.max_frame, 'frame')}, of which "
+        f"{index.backfill:,} were folded; the -wal is {'absent' if is_absent else 'empty'}: if "
+        f"something deleted the others, what they held is lost; after a power cut all of it may be "
+        "in the main file",
         subject.log_path,
-        "look for the -wal or a backup of it; what deleted it will do so again: a clean-up job, a "
-        "copy or a mount of the .db alone",
+        "compare the rows with what you expect (--expect-count); if some are missing, look for the "
+        "-wal or a backup of it: a clean-up job, a copy or a mount of the .db alone leaves it out",
         {
             "max_frame": index.max_frame,
             "backfill": index.backfill,
@@ -143,11 +134,21 @@ def _content(subject: Subject, options: VerifyOptions) -> Iterator[Finding]:
     data = {"frames": scan.max_frame, "checkpointed": found.checkpointed, **loss_data(loss)}
     risk = at_risk(found)
     frames = plural(scan.max_frame, "frame")
+    if loss.raced:
+        yield Finding(
+            "log.raced",
+            "warn",
+            f"the files changed during each of {loss.attempts} looks: what only the WAL has "
+            f"({frames}) is unknown",
+            subject.log_path,
+            "verify while less is written",
+        )
+        return
     if risk is None:
         yield Finding(
             "log.folded",
             "pass",
-            f"{frames}, all of them in the main file already",
+            f"{frames}, and the main file has the newest version of each page of them",
             subject.log_path,
             None,
             data,
@@ -172,16 +173,10 @@ def _content(subject: Subject, options: VerifyOptions) -> Iterator[Finding]:
         yield Finding(
             "log.torn",
             "warn",
-            "the main file is whole only together with its -wal: a checkpoint was cut short",
+            "a checkpoint may have copied the log in part: only together with its -wal is the "
+            "main file certainly whole",
             subject.log_path,
-            "never delete the -wal: that would corrupt the database, not merely lose rows",
-        )
-    if loss.raced:
-        yield Finding(
-            "log.raced",
-            "note",
-            "the files changed while they were read: figures may be off",
-            subject.log_path,
+            "never delete the -wal: that may corrupt the database, not merely lose rows",
         )
 
 
