@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
-from modelstore.recovery.tables import Table, quoted
+from modelstore.recovery.tables import Column, Table, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Additions:
         self.conn = conn
         self.counts: dict[str, Counts] = {}
         self.total = 0
-        self._places: dict[tuple[str, str], tuple[str, str]] = {}
+        self._places: dict[tuple[str, str, tuple[Column, ...]], tuple[str, str]] = {}
 
     def count(self, table: str) -> Counts:
         """Return the counts of a table."""
@@ -64,9 +64,8 @@ class Additions:
         if table.has_rowid:
             key, values = f"{rowid_name(table)} = ?", [rowid]
         else:
-            keys = table.columns[: table.key_size]
-            key = " AND ".join(f"{quoted(column.name)} IS ?" for column in keys)
-            values = list(map(bindable, row[: table.key_size]))  # type: ignore[arg-type]
+            key = " AND ".join(f"{quoted(table.columns[at].name)} IS ?" for at in table.keys)
+            values = [bindable(row[at]) for at in table.keys]  # type: ignore[misc]
         found = self.conn.execute(
             f"SELECT {names} FROM {quoted(table.name)} NOT INDEXED WHERE {key}"
             if table.has_rowid
@@ -101,7 +100,8 @@ class Additions:
 
     def _place(self, table: Table, prefix: str) -> tuple[str, str]:
         """Return name and INSERT of the table for rows of `table` that are set aside."""
-        known = self._places.get((prefix, table.name))
+        key = prefix, table.name, table.columns
+        known = self._places.get(key)
         if known is not None:
             return known
         name = free_name(self.conn, f"{prefix}_{table.name}")
@@ -118,8 +118,8 @@ class Additions:
             f"{', '.join(columns)})"
         )
         marks = ", ".join("?" * (len(columns) + 2))
-        self._places[prefix, table.name] = name, f"INSERT INTO {quoted(name)} VALUES ({marks})"
-        return self._places[prefix, table.name]
+        self._places[key] = name, f"INSERT INTO {quoted(name)} VALUES ({marks})"
+        return self._places[key]
 
     def _note(self, table: str, into: str, key: str, source: Source) -> int:
         sources = self.count(table).sources
@@ -223,4 +223,4 @@ def free_name(conn: sqlite3.Connection, name: str) -> str:
 def _key_text(table: Table, row: Sequence[Value], rowid: int | None) -> str:
     if table.has_rowid:
         return str(rowid)
-    return repr(tuple(row[: table.key_size]))[:500]
+    return repr(tuple(row[at] for at in table.keys))[:500]

@@ -135,8 +135,9 @@ class _Search:
 def _split(path: str) -> tuple[str, str]:
     """Return the paths of the database and its log; `path` may be either, with a damaged header."""
     if path.endswith("-wal") and not os.path.lexists(path + "-wal"):
-        return path[:-4], path
-    return split_path(path)
+        return os.path.realpath(path[:-4]), path
+    database, log = split_path(path)
+    return os.path.realpath(database), log
 
 
 @contextmanager

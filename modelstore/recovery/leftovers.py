@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,11 @@ class Leftovers:
 
     def prepare(self) -> None:
         """Read the tables of the new file."""
-        self.tables = {table.name.lower(): table for table in tables_of(self.additions.conn)}
+        self.tables = {
+            table.name.lower(): table
+            for table in tables_of(self.additions.conn)
+            if not table.name.lower().startswith("sqlite_")
+        }
         try:
             self._base_view = self.base.view()
         except (CorruptPageError, DatabaseHeaderError):
@@ -92,15 +96,18 @@ class Leftovers:
         commits = array("I", generation.commits())
         end = generation.end if commits else generation.first + len(generation.sound) - 1
         owners = _Owners(self, pair, log, generation, frames)
-        for number, of_page in frames.items():
-            live = self._live_cells(number)
-            for frame in reversed(of_page):
-                if frame > end or self._is_base(log, number, frame):
-                    continue
-                at = bisect_left(commits, frame)
-                commit = commits[at] if at < len(commits) else end
-                is_last = beyond and frame == of_page[bisect_right(of_page, end) - 1]
-                self._add_page(owners, number, frame, commit, live, is_beyond=is_last)
+        # What is newest comes first: a row that fits must not be set aside as an old one.
+        for is_beyond in (True, False) if beyond else (False,):
+            for number, of_page in frames.items():
+                live = self._live_cells(number)
+                newest = of_page[bisect_right(of_page, end) - 1] if beyond else 0
+                for frame in reversed(of_page):
+                    is_wanted = frame <= end and (frame == newest) == is_beyond
+                    if not is_wanted or self._is_base(log, number, frame):
+                        continue
+                    at = bisect_left(commits, frame)
+                    commit = commits[at] if at < len(commits) else end
+                    self._add_page(owners, number, frame, commit, live, is_beyond=is_beyond)
 
     def _is_base(self, log: LogHistory, number: int, frame: int) -> bool:
         is_same = self.base.log is not None and self.base.log.fd == log.fd
@@ -146,7 +153,8 @@ class Leftovers:
                 row = reader.row(view.cell(page, index), number)
             except (CorruptPageError, RecordError):
                 continue
-            table = table or owners.table(page, commit, row)
+            if table is None or not table.fits(row.rowid, row.stored):
+                table = owners.table(page, commit, row)  # rows may be older than a new column
             if table is None or not table.fits(row.rowid, row.stored):
                 continue
             self.rows_read += 1
@@ -156,12 +164,13 @@ class Leftovers:
     def add(self, table: Table, row: StoredRow, source: Source, *, is_beyond: bool) -> None:
         """Add a row unless the new file has it."""
         values = table.values(row.rowid, row.stored)
-        digest = hash((table.name, row.rowid, values))
+        digest = hash((table.name, row.rowid, len(values), values))
         if digest in self.known:
             return
         if len(self.known) < _MAX_KNOWN:
             self.known.add(digest)
-        is_there = table.name.lower() in self.tables
+        there = self.tables.get(table.name.lower())
+        is_there = there is not None and there.columns == table.columns
         current = self.additions.current(table, values, row.rowid) if is_there else None
         if current is not None and _equal(table, current, values):
             return
@@ -247,6 +256,7 @@ class _Owners:
         self._found = found
         self._learned = False
         self._base_owner: dict[int, Table] | None = None
+        self._last_owner: dict[int, Table] | None = None
 
     def view(self, commit: int) -> StateView | None:
         """Return the database as of a commit; None if it has no page 1."""
@@ -282,7 +292,8 @@ class _Owners:
             return None
         first = self._base_owners().get(page.number)
         if row.rowid is None:
-            return first if first is not None and not first.has_rowid else None
+            owner = first or self._last_owners().get(page.number)
+            return owner if owner is not None and not owner.has_rowid else None
         candidates = [first, *self._candidates] if first is not None else self._candidates
         for table in candidates:
             if table.root and table.fits(row.rowid, row.stored) and _leads_to(
@@ -306,23 +317,37 @@ class _Owners:
                     objects[item.name.lower(), item.root] = item
         for table, root in historic_tables(list(objects.values())):
             known = self._tables.get(table.name.lower())
-            if known is None or known.root != root:
+            if known is None or known.root != root or known.columns != table.columns:
                 self._candidates.append(replace(table, root=root))
 
     def _base_owners(self) -> dict[int, Table]:
         """Return the owner, in the recovered state, of the pages that this log has."""
         if self._base_owner is None:
-            self._base_owner = {}
             view = self._found._base_view  # noqa: SLF001  # one module, two classes
-            for table in self._found.tables.values() if view is not None else ():
-                try:
-                    tree = view.tree(table.root, PageSet())  # type: ignore[union-attr]
-                except CorruptPageError:
-                    continue
-                for number in (*tree.leaves, *tree.interiors):
-                    if number in self._frames:
-                        self._base_owner[number] = table
+            self._base_owner = self._owners_in(view, self._found.tables.values())
         return self._base_owner
+
+    def _last_owners(self) -> dict[int, Table]:
+        """Return the owner of this log's pages after its last commit, of tables without rowids."""
+        if self._last_owner is None:
+            if not self._learned:
+                self._learn()
+            view = self.view(self._generation.end)
+            tables = [table for table in self._candidates if not table.has_rowid]
+            self._last_owner = self._owners_in(view, tables)
+        return self._last_owner
+
+    def _owners_in(self, view: StateView | None, tables: Iterable[Table]) -> dict[int, Table]:
+        owners: dict[int, Table] = {}
+        for table in tables if view is not None else ():
+            try:
+                tree = view.tree(table.root, PageSet())  # type: ignore[union-attr]
+            except CorruptPageError:
+                continue
+            for number in (*tree.leaves, *tree.interiors):
+                if number in self._frames:
+                    owners[number] = table
+        return owners
 
 
 def _leads_to(view: StateView, root: int, rowid: int, wanted: int) -> bool:

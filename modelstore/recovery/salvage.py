@@ -6,7 +6,7 @@ their pages and have columns c0, c1 and so on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
@@ -20,6 +20,9 @@ from modelstore.recovery.additions import (
 from modelstore.recovery.states import looks_like_tree
 from modelstore.recovery.tables import Column, StoredRow, Table, TreeReader, quoted, tables_of
 from modelstore.wal.pages import (
+    INDEX_INTERIOR,
+    INDEX_LEAF,
+    TABLE_INTERIOR,
     TABLE_LEAF,
     BtreePage,
     CorruptPageError,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from modelstore.recovery.states import State, StateView
 
 _MAX_COLUMNS = 2000
+_MAX_DEPTH = 20
 _MAX_OBJECTS = 20_000
 
 
@@ -173,42 +177,78 @@ def _orphans(
     """Attribute pages that no tree leads to: to a damaged table that they fit, or to new tables."""
     if result.has_schema and not damaged:
         return
-    free = free_pages(view)
-    made: dict[tuple[int, bool], Table] = {}
-    for page in orphan_pages(view, reader.seen, free):
+    kinds = {TABLE_LEAF} if any(t.has_rowid for t in damaged) or not result.has_schema else set()
+    if any(not table.has_rowid for table in damaged):
+        kinds |= {INDEX_LEAF, INDEX_INTERIOR}
+    trees = None if result.has_schema else _TreesWithoutSchema(conn, view)
+    for page in orphan_pages(view, reader.seen, free_pages(view), kinds):
         rows = list(reader.rows_in(page))
-        if not rows:
-            continue
-        owner = _owner(damaged, rows)
-        if owner is None and result.has_schema:
-            continue
-        if owner is None:
-            owner = _made_for(conn, made, rows)
-        for row in rows:
-            _add_orphan(owner, row, state, additions, result, is_made=not result.has_schema)
+        owner = trees.table(page.number, rows) if trees and rows else _owner(damaged, rows)
+        if owner is not None:
+            for row in rows:
+                _add_orphan(owner, row, state, additions, result, is_made=trees is not None)
 
 
 def _owner(damaged: Sequence[Table], rows: Sequence[StoredRow]) -> Table | None:
     """Return the only damaged table that all rows of a page fit."""
     fitting = [t for t in damaged if all(t.fits(row.rowid, row.stored) for row in rows)]
-    return fitting[0] if len(fitting) == 1 else None
+    return fitting[0] if rows and len(fitting) == 1 else None
 
 
-def _made_for(
-    conn: sqlite3.Connection, made: dict[tuple[int, bool], Table], rows: Sequence[StoredRow]
-) -> Table:
-    """Return the new table for rows of this width."""
-    width = min(_MAX_COLUMNS, max(len(row.stored) for row in rows))
-    has_rowid = rows[0].rowid is not None
-    known = made.get((width, has_rowid))
-    if known is not None:
+class _TreesWithoutSchema:
+    """Tables for trees that no schema names: one for each tree, columns c0, c1 and so on.
+
+    Leaves without a parent may be small tables, or parts of one whose interior pages are gone:
+    those with rows of one width share a table.
+    """
+
+    def __init__(self, conn: sqlite3.Connection, view: StateView) -> None:
+        self._conn = conn
+        self._made: dict[tuple[int, int], Table] = {}
+        self._parents: dict[int, int] = {}
+        for number in range(1, view.page_count + 1):
+            try:
+                page = view.btree_page(number)
+            except CorruptPageError:
+                continue
+            if page.kind == TABLE_INTERIOR:
+                for child in page.children():
+                    self._parents.setdefault(child, number)
+
+    def table(self, number: int, rows: Sequence[StoredRow]) -> Table:
+        """Return the table of a leaf and its rows; create it if it is the first of its tree."""
+        width = min(_MAX_COLUMNS, max(len(row.stored) for row in rows))
+        root = self._root(number)
+        key = (root, 0) if root else (0, width)
+        known = self._made.get(key)
+        if known is None:
+            known = self._made[key] = self._create(width)
+        elif len(known.columns) < width:
+            known = self._made[key] = self._widen(known, width)
         return known
-    name = free_name(conn, f"recovered_{len(made) + 1}")
-    columns = tuple(Column(f"c{n}", "BLOB") for n in range(width))
-    names = ", ".join(f"c{n}" for n in range(width))
-    conn.execute(f"CREATE TABLE {quoted(name)} (original_rowid INTEGER, {names})")
-    made[width, has_rowid] = Table(name, 0, columns, None, has_rowid=has_rowid)
-    return made[width, has_rowid]
+
+    def _root(self, number: int) -> int:
+        """Return the topmost page above a leaf; 0 if it has no parent."""
+        root = 0
+        for _ in range(_MAX_DEPTH):
+            number = self._parents.get(number, 0)
+            if not number:
+                break
+            root = number
+        return root
+
+    def _create(self, width: int) -> Table:
+        name = free_name(self._conn, f"recovered_{len(self._made) + 1}")
+        columns = tuple(Column(f"c{n}", "BLOB") for n in range(width))
+        names = ", ".join(column.name for column in columns)
+        self._conn.execute(f"CREATE TABLE {quoted(name)} (original_rowid INTEGER, {names})")
+        return Table(name, 0, columns, None, has_rowid=True)
+
+    def _widen(self, table: Table, width: int) -> Table:
+        more = tuple(Column(f"c{n}", "BLOB") for n in range(len(table.columns), width))
+        for column in more:
+            self._conn.execute(f"ALTER TABLE {quoted(table.name)} ADD COLUMN {column.name}")
+        return replace(table, columns=table.columns + more)
 
 
 def _add_orphan(
@@ -251,11 +291,10 @@ def free_pages(view: StateView) -> PageSet:
     return free
 
 
-def orphan_pages(view: StateView, seen: PageSet, free: PageSet) -> Iterator[BtreePage]:
-    """Yield the pages with rows that are part of no known tree, nor free, in their order.
-
-    Index pages are left out: a row is a record of a table.
-    """
+def orphan_pages(
+    view: StateView, seen: PageSet, free: PageSet, kinds: set[int]
+) -> Iterator[BtreePage]:
+    """Yield the pages of these kinds that are part of no known tree, nor free, in their order."""
     for number in range(1, view.page_count + 1):
         if number in seen or number in free:
             continue
@@ -263,5 +302,5 @@ def orphan_pages(view: StateView, seen: PageSet, free: PageSet) -> Iterator[Btre
             page = view.btree_page(number)
         except CorruptPageError:
             continue
-        if page.kind == TABLE_LEAF and (number == 1 or looks_like_tree(page.data)):
+        if page.kind in kinds and (number == 1 or looks_like_tree(page.data)):
             yield page

@@ -20,10 +20,11 @@ from modelstore.wal.format import (
     DatabaseHeader,
     DatabaseHeaderError,
 )
-from modelstore.wal.pages import TABLE_LEAF, TREE_KINDS, DatabaseView
+from modelstore.wal.pages import INDEX_LEAF, TABLE_LEAF, TREE_KINDS, DatabaseView
+from modelstore.wal.record import RecordError, read_varint, record_fields, serial_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from modelstore.recovery.evidence import Pair
     from modelstore.recovery.history import Generation, LogHistory
@@ -236,33 +237,72 @@ def looks_like_tree(page: bytes) -> bool:
 
 
 def guess_page_size(fd: int) -> int:
-    """Return the page size that most pages of a file without a header agree with."""
+    """Return the page size that most pages of a file without a header agree with.
+
+    The content of a b-tree page ends where the page ends, or a few reserved bytes before it.
+    """
     size = os.fstat(fd).st_size
     best, most = 4096, 0.0
     for page_size in PAGE_SIZES:
-        pages = size // page_size
-        step = max(1, pages // _SAMPLE)
-        numbers = range(0, pages, step)
-        good = sum(looks_like_tree(read_at(fd, page_size, n * page_size)) for n in numbers)
-        # A larger page size also fits the first half of the pages' ends, never all of them.
+        step = max(1, size // page_size // _SAMPLE)
+        numbers = range(0, size // page_size, step)
+        good = sum(_is_filled(read_at(fd, page_size, n * page_size)) for n in numbers)
         score = good / max(1, len(numbers))
-        if score > most * 1.1:
+        if score > most:
             best, most = page_size, score
     return best
 
 
+def _is_filled(page: bytes) -> bool:
+    """Return True for a leaf whose last cell ends at the end of the page."""
+    if not looks_like_tree(page) or page[0] not in (TABLE_LEAF, INDEX_LEAF):
+        return False
+    count = int.from_bytes(page[3:5], "big")
+    cells = struct.unpack_from(f">{min(count, (len(page) - 8) // 2)}H", page, 8)
+    last = max(cells)
+    try:
+        size, start = read_varint(page, last)
+        if page[0] == TABLE_LEAF:
+            _, start = read_varint(page, start)
+    except IndexError:
+        return False
+    most = len(page) - 35 if page[0] == TABLE_LEAF else (len(page) - 12) * 64 // 255 - 23
+    least = (len(page) - 12) * 32 // 255 - 23
+    if size > most:
+        local = least + (size - least) % (len(page) - 4)
+        size = (local if local <= most else least) + 4
+    return len(page) - 64 <= start + size <= len(page)
+
+
 def guess_encoding(state: State) -> int:
-    """Return the text encoding that the pages show: 1 UTF-8, 2 UTF-16le, 3 UTF-16be."""
-    even = odd = total = 0
-    for number in range(2, min(state.page_count, 40) + 1):
-        page = state._stored(number)  # noqa: SLF001  # a state without page 1 is not readable yet
+    """Return the text encoding that the rows show: 1 UTF-8, 2 UTF-16le, 3 UTF-16be.
+
+    Every second byte of most texts in UTF-16 is zero; UTF-8 has none.
+    """
+    first = second = total = 0
+    for number in range(2, min(state.page_count, _SAMPLE) + 1):
+        page = state._stored(number)  # noqa: SLF001  # a state without page 1 cannot be read yet
         if not looks_like_tree(page) or page[0] != TABLE_LEAF:
             continue
-        body = page[int.from_bytes(page[5:7], "big") :]
-        pairs = list(zip(body[::2], body[1::2], strict=False))
-        total += len(pairs)
-        even += sum(1 for a, b in pairs if not a and 32 <= b < 127)
-        odd += sum(1 for a, b in pairs if not b and 32 <= a < 127)
-    if total and (even + odd) > total // 3:
-        return 2 if odd >= even else 3
-    return 1
+        for text in _texts(page):
+            total += len(text) // 2
+            first += text[::2].count(0)
+            second += text[1::2].count(0)
+    if not total or first + second <= total // 3:
+        return 1
+    return 2 if second >= first else 3
+
+
+def _texts(page: bytes) -> Iterator[bytes]:
+    """Yield the bytes of the texts in a table leaf, as far as they lie in it."""
+    count = int.from_bytes(page[3:5], "big")
+    for start in struct.unpack_from(f">{min(count, 20)}H", page, 8):
+        try:
+            _, after_size = read_varint(page, start)
+            _, after_rowid = read_varint(page, after_size)
+            payload = page[after_rowid:]
+            for serial, offset in record_fields(payload):
+                if serial >= 13 and serial % 2:
+                    yield payload[offset : offset + serial_size(serial)]
+        except (IndexError, RecordError):
+            continue

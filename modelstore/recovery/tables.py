@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelstore.wal.pages import (
-    INDEX_INTERIOR,
-    INDEX_LEAF,
     TABLE_INTERIOR,
-    TABLE_LEAF,
     BtreePage,
     CorruptPageError,
     PageSet,
@@ -43,10 +40,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table in the order of its records.
+    """A table; `columns` are those that records hold, in the order of CREATE TABLE.
 
-    `alias` is the index of the column that is the rowid; a record holds NULL there. Without rowids
-    the first `key_size` columns are the primary key.
+    `alias` is the index of the column that is the rowid; a record holds NULL there. `order` gives
+    the column of each value of a record; without rowids the first `key_size` of them are the
+    primary key. https://www.sqlite.org/withoutrowid.html
     """
 
     name: str
@@ -54,12 +52,19 @@ class Table:
     columns: tuple[Column, ...]
     alias: int | None
     has_rowid: bool
+    order: tuple[int, ...] = ()
     key_size: int = 0
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The columns of the primary key; empty for a table with rowids."""
+        return self.order[: self.key_size]
 
     def values(self, rowid: int | None, stored: list[Value]) -> tuple[Value, ...]:
         """Return a row's values in the order of `columns`, defaults for those it is older than."""
-        row = list(stored[: len(self.columns)])
-        row += [column.default for column in self.columns[len(row) :]]
+        row: list[Value] = [column.default for column in self.columns]
+        for value, place in zip(stored, self.order or range(len(self.columns)), strict=False):
+            row[place] = value
         if self.alias is not None and rowid is not None:
             row[self.alias] = rowid
         return tuple(row)
@@ -70,9 +75,11 @@ class Table:
             return False
         if self.alias is not None and (len(stored) <= self.alias or stored[self.alias] is not None):
             return False
+        if not self.has_rowid and len(stored) != len(self.columns):
+            return False
         return all(
-            _may_hold(column, value) or place == self.alias
-            for place, (column, value) in enumerate(zip(self.columns, stored, strict=False))
+            place == self.alias or _may_hold(self.columns[place], value)
+            for value, place in zip(stored, self.order or range(len(self.columns)), strict=False)
         )
 
 
@@ -142,8 +149,12 @@ def _table(conn: sqlite3.Connection, name: str, root: int, sql: str) -> Table | 
         alias = parsed.rowid_alias.lower() if parsed is not None and parsed.rowid_alias else None
         place = names.index(alias) if alias in names else None
         return Table(name, root, columns, place, has_rowid=True)
-    ordered = tuple(stored[key] for key in parsed.stored if key in stored)
-    return Table(name, root, ordered, None, has_rowid=False, key_size=parsed.key_size)
+    names = list(stored)
+    order = tuple(names.index(key) for key in parsed.stored if key in stored)
+    columns = tuple(stored.values())
+    if len(order) != len(columns):
+        return None
+    return Table(name, root, columns, None, has_rowid=False, order=order, key_size=parsed.key_size)
 
 
 def _constant(conn: sqlite3.Connection, expression: str | None) -> Value:
@@ -233,11 +244,21 @@ class TreeReader:
         """Return a cell as a row. Raises `CorruptPageError` or `RecordError`."""
         if cell.size > _MAX_ROW:
             raise CorruptPageError(f"page {page} has a row larger than any that SQLite stores")
-        payload = self.view.payload(cell, seen=PageSet())
+        payload = whole_payload(self.view, cell)
         stored = decode_record(payload, self.view.header.text_encoding)
         return StoredRow(cell.rowid, stored, page)
 
 
-def is_row_page(page: BtreePage, *, has_rowid: bool) -> bool:
-    """Return True if a page of this kind holds rows of such a table."""
-    return page.kind == TABLE_LEAF if has_rowid else page.kind in (INDEX_LEAF, INDEX_INTERIOR)
+def whole_payload(view: DatabaseView, cell: Cell, seen: PageSet | None = None) -> bytes:
+    """Return the payload of a cell; its last overflow page must say that it is the last.
+
+    Raises `CorruptPageError`: a page that was overwritten rarely begins with four zero bytes.
+    """
+    content = bytearray(cell.local)
+    last = 0
+    for number, part in view.chain(cell, PageSet() if seen is None else seen):
+        content += part
+        last = number
+    if last and any(view.page(last)[:4]):
+        raise CorruptPageError(f"page {last} ends an overflow chain and names another page")
+    return bytes(content)

@@ -19,6 +19,7 @@ from modelstore.database.handle import uri
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import primary_code
 from modelstore.errors import RefusedError
+from modelstore.recovery.tables import whole_payload
 from modelstore.text import human_bytes, visible
 from modelstore.wal.files import read_at
 from modelstore.wal.pages import CorruptPageError, PageSet
@@ -213,8 +214,8 @@ def _can_be_walked(state: State) -> bool:
             if item.root:
                 tree = view.tree(item.root, seen)
                 for number in (*tree.leaves, *tree.interiors):
-                    for _ in view.cells(view.btree_page(number)):
-                        pass
+                    for cell in view.cells(view.btree_page(number)):
+                        whole_payload(view, cell, seen)
     except (CorruptPageError, RefusedError):
         return False
     return True
