@@ -310,8 +310,11 @@ class _Owners:
         """Add the tables that older versions of the schema have."""
         self._learned = True
         objects: dict[tuple[str, int], SchemaObject] = {}
-        for frame in self._frames.get(1, ()):
-            view = self.view(frame)
+        commits = array("I", self._generation.commits())
+        wanted = {bisect_left(commits, frame) for frame in self._frames.get(1, ())}
+        last = self._generation.first + len(self._generation.sound) - 1
+        for commit in (*(commits[at] for at in sorted(wanted) if at < len(commits)), last):
+            view = self.view(commit)
             if view is not None:
                 for item in read_objects(view):
                     objects[item.name.lower(), item.root] = item
