@@ -103,7 +103,7 @@ def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> C
     from modelstore.database.open import Purpose
 
     with (
-        Session(out, choice, Purpose.WRITE, timeout=patience) as session,
+        Session(out, choice, Purpose.FOLD, timeout=patience) as session,
         waiting_line(out, patience) as on_wait,
     ):
         checkpoint = run_checkpoint(session.opened, mode.value, patience, on_wait)

@@ -41,6 +41,14 @@ def command(
             "--also", metavar="FILE", help="Another copy of the database.", show_default=False
         ),
     ] = None,
+    deleted: Annotated[
+        bool,
+        typer.Option(
+            "--deleted",
+            help="Look for deleted rows in free pages and free space too; they get tables of their "
+            "own.",
+        ),
+    ] = False,
     report: Annotated[
         str | None,
         typer.Option(
@@ -68,7 +76,7 @@ def command(
     out = current()
     form = chosen_format(output_format, as_json)
     choice = choose_database(db, database)
-    request = Request(choice.path, into, tuple(wal or ()), tuple(also or ()))
+    request = Request(choice.path, into, tuple(wal or ()), tuple(also or ()), deleted)
     with ExitStack() as stack:
         file = stack.enter_context(ResultFile(report, "--report")) if report else None
         show = stack.enter_context(progress(out, "bytes"))

@@ -5,11 +5,13 @@ From the ground up; each module imports only from those above it:
 - ``sqlite``: the SQLite library of this process, its version and its bug; ``sqlite_errors``: what
   its errors mean; ``sqlite_text``: text and numbers that SQLite cannot hold as they are;
 - ``handle``: the sqlite-utils handle that the program passes around, and its pragmas;
-- ``files``: sync, hold and copy the files; ``filesystem``: mounts and owners that endanger a log;
+- ``files``: sync, hold, guard and copy the files; ``filesystem``: mounts and owners that endanger a
+  log;
 - ``holders``: the processes that have a database open, and what is wrong with their files and
-  locks;
-- ``foreign_log``: whether a log belongs to the database beside it; ``probe``: the raw look before
-  SQLite comes near the files, and the one place that says why a log must not be folded;
+  locks; ``evidence``: each reason against a fold, with its code, sentence and advice;
+- ``foreign_log``: whether a log belongs to the database beside it; ``older_log``: whether it was
+  left over when the database was restored; ``probe``: the raw look before SQLite comes near the
+  files, and the one place that gathers the evidence;
 - ``ledger``: true counts of frames; ``checkpoint``: the result of a fold and its exit code;
 - ``live_log``: the open log, its locks, and each way to checkpoint it; ``fold``: folding on the
   way out;
@@ -20,5 +22,5 @@ From the ground up; each module imports only from those above it:
 
 Imports ``wal``, ``text`` and ``errors``. Begin with `open.open_database`: it probes the files,
 lets the caller's `Check` look, and returns a `connection.OpenDatabase`. A new reason that forbids
-a fold goes into `Probe.why_not_fold`; a new fact about the open log into `LiveLog`.
+a fold goes into `Probe.reasons`; a new fact about the open log into `LiveLog`.
 """

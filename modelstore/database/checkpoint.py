@@ -42,6 +42,8 @@ class Checkpoint:
     in_main_file: bool = True  # every commit of ours is in the main file, which is synced
     wal_synced: bool = False  # the rest is at least in a -wal that is synced
     log_deleted: bool = False  # somebody deleted or replaced the -wal while it was in use
+    sync_failed: bool = False  # the main file could not be synced; nothing was truncated
+    forbidden: tuple[str, ...] = ()  # the codes of the evidence that forbids a fold
     reason: str | None = None  # why nothing was folded, or why the fold stopped
     blockers_complete: bool = True
     blockers_note: str | None = None
@@ -62,11 +64,14 @@ class Checkpoint:
         if work == "checkpoint":
             if self.complete:
                 return ExitCode.OK
-            return ExitCode.FAILED if self.log_deleted else ExitCode.BUSY
+            is_failed = self.log_deleted or self.sync_failed or self.forbidden
+            return ExitCode.FAILED if is_failed else ExitCode.BUSY
         is_done = self.in_main_file if work == "write" else self.left == 0
+        if is_done and work == "write" and self.forbidden:
+            return ExitCode.FAILED  # others may undo it
         if is_done or (work == "read" and not self.log_deleted):
             return ExitCode.OK
-        if self.log_deleted or not self.wal_synced:
+        if self.log_deleted or self.sync_failed or self.forbidden or not self.wal_synced:
             return ExitCode.FAILED
         return ExitCode.OK if allow_pending else ExitCode.BUSY
 

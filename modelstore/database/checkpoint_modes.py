@@ -43,21 +43,25 @@ def run_checkpoint(
     alone may be a mixture until all is copied. In the result, `in_main_file` tells whether the
     main file holds everything, whoever committed it, and `busy` that the mode was not done.
     """
+    opened.look_again()
     totals = opened.totals
     if totals is None or opened.why_not_fold() is not None:
         return opened.without_fold()
     started = totals.begin()
-    done, reason = False, None
+    done, reason, sync_failed = False, None, False
     try:
         done = _until_done(totals, mode, started + timeout, on_wait)
         totals.log.sync_database()
     except sqlite3.Error as error:
         reason = f"the checkpoint failed: {visible(str(error), 200)}"
     except OSError as error:
-        reason = f"the main file could not be synced: {error.strerror}"
+        sync_failed = True
+        reason = f"the main file could not be synced: {error.strerror}; the log is kept"
     result = totals.result(mode, started)
     whole = result.left == 0 and reason is None
-    result = replace(result, busy=not done, reason=reason, in_main_file=whole)
+    result = replace(
+        result, busy=not done, reason=reason, in_main_file=whole, sync_failed=sync_failed
+    )
     return add_blockers_and_sync(totals.log, result, wrote=True)
 
 
@@ -84,6 +88,8 @@ def _attempt(totals: FoldTotals, mode: Mode) -> bool | None:
         return row.log == row.checkpointed
     if HAS_WAL_RESET_BUG:
         return row.log == row.checkpointed  # copied under the write lock: more is not safe
+    if row.log == row.checkpointed:
+        totals.log.sync_database()  # before the log goes: a disk that fails must not take both
     if mode == "truncate":
         return truncate(totals)
     before = totals.log.index()

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from modelstore.database.checkpoint import Checkpoint
+from modelstore.database.evidence import holder_reasons
 from modelstore.database.files import sync_directory, sync_file
-from modelstore.database.fold import fold, interrupted_fold, with_blockers
-from modelstore.database.handle import milliseconds
+from modelstore.database.fold import add_blockers_and_sync, fold, interrupted_fold
+from modelstore.database.handle import keep_log_on_close, milliseconds
+from modelstore.database.holders import look_at_holders
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 from modelstore.errors import DamageError, LockedError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from modelstore.errors import ModelstoreError
 
 _SLICE = 0.2  # seconds that SQLite waits at a stretch: Ctrl-C works between two of them
+_FRESH = 1.0  # seconds for which a look at the holders counts, where nothing is at stake
 _INTERRUPTED_PATIENCE = 1.0  # seconds that a fold may take after Ctrl-C or SIGTERM
 
 
@@ -71,6 +74,7 @@ class OpenDatabase:
         options: Options,
         totals: FoldTotals | None,
         connect_again: Callable[[], Database],
+        is_guarded: bool,
     ) -> None:
         self.db = db
         self.probe = probe
@@ -82,10 +86,14 @@ class OpenDatabase:
         self.connect_again = connect_again  # the caller closes what it returns before `db`
         self.totals = totals  # None where there is no log to watch
         self.warnings: list[str] = list(probe.warnings)
+        self.not_folded: tuple[str, ...] = ()  # the warnings that say why nothing may be folded
         self.lock_seconds = 0.0
         self.commits = 0
         self.has_written = False
         self.checkpoint: Checkpoint | None = None
+        self.reasons = probe.reasons  # evidence against a fold; a later look may add to it
+        self._is_guarded = is_guarded
+        self._looked = time.monotonic()
         self._held = held
         self._generation: Generation = None
         self._waited = 0.0  # seconds of the patience that are gone
@@ -195,8 +203,8 @@ class OpenDatabase:
 
     def why_not_fold(self) -> str | None:
         """Return why this command must not or cannot fold the log; None where it may."""
-        if self.probe.why_not_fold is not None:
-            return "nothing was folded: the log is damaged, or not this database's"
+        if self.reasons:
+            return f"nothing was folded: {self.reasons[0].text}"
         if not self.may_fold:
             return "nothing was folded, as was asked"
         if self.access == "copy":
@@ -205,8 +213,21 @@ class OpenDatabase:
             return f"no log to fold: the database is in journal mode {self.journal_mode}"
         return None if self.access == "rw" else "nothing was folded: the database is read-only here"
 
+    def look_again(self, *, after: float = 0.0) -> None:
+        """Look once more for evidence against a fold, `after` seconds since the last look at least.
+
+        Between two looks a clean-up job may delete the log, or an application may drop its locks.
+        """
+        if self.access != "rw" or self.totals is None or self.reasons:
+            return
+        if time.monotonic() - self._looked < after:
+            return
+        self.reasons = holder_reasons(look_at_holders(self.path))
+        self._looked = time.monotonic()
+
     def fold_now(self) -> Checkpoint:
         """Fold the commits so far, between batches, without waiting for anybody."""
+        self.look_again(after=_FRESH)
         return self._fold(patience=0.0)
 
     def _fold(self, patience: float) -> Checkpoint:
@@ -230,11 +251,14 @@ class OpenDatabase:
             except OSError as error:
                 reason = f"the database could not be synced: {error.strerror}"
                 return replace(result, in_main_file=False, reason=reason)
-        if result.left and self.log is not None:
-            result = with_blockers(self.log, result)
-            busy = any(blocker.holds_up_folding for blocker in result.blockers)
-            result = replace(result, busy=busy)
-        return replace(result, reason=self.why_not_fold())
+        result = replace(result, reason=self.why_not_fold())
+        if self.log is None:
+            return result
+        result = add_blockers_and_sync(
+            self.log, result, wrote=self.has_written and bool(self.reasons)
+        )
+        busy = any(blocker.holds_up_folding for blocker in result.blockers)
+        return replace(result, busy=busy)
 
     def _unfolded(self) -> Checkpoint:
         found, index = self.probe, self.log.index() if self.log is not None else None
@@ -248,7 +272,8 @@ class OpenDatabase:
             log=log,
             checkpointed=checkpointed,
             left=log - checkpointed,
-            in_main_file=log == checkpointed,
+            in_main_file=log == checkpointed and not self.reasons,
+            forbidden=tuple(str(reason.code) for reason in self.reasons),
             wal_size_before=found.wal_size or 0,
             wal_size_after=found.wal_size or 0,
             db_size_before=found.size,
@@ -268,6 +293,7 @@ class OpenDatabase:
         try:
             with suppress(sqlite3.Error):
                 self.db.rollback()
+            self.look_again(after=0.0 if self._has_frames() else _FRESH)
             self.checkpoint = self._fold(patience)
         except BaseException:
             self.checkpoint = (
@@ -277,9 +303,30 @@ class OpenDatabase:
             )
             raise
         finally:
+            self._let_go()
             self._resources.close()
         self.checkpoint = self.checkpoint.after_closing(self.path)
         return self.checkpoint
+
+    def _has_frames(self) -> bool:
+        index = self.log.index() if self.log is not None else None
+        return index is None or index.max_frame > 0
+
+    def _let_go(self) -> None:
+        """Decide whether SQLite may delete the log, should this be the last connection.
+
+        It may if all of it is in the main file, and nothing speaks against a fold.
+        """
+        index = self.log.index() if self.log is not None else None
+        is_folded = index is not None and not index.pending
+        if is_folded and not self.reasons and self.log is not None:
+            is_folded = self.log.what_is_gone() is None
+        if is_folded and not self.reasons:
+            if self._is_guarded:
+                self._held.unguard()
+        elif not self._is_guarded and self.totals is not None:
+            keep_log_on_close(self.db)
+        self._is_guarded = False
 
     def __enter__(self) -> Self:
         """Return the database itself."""

@@ -9,11 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from modelstore.database import evidence
 from modelstore.database.checkpoint import Checkpoint
 from modelstore.database.checkpoint_modes import run_checkpoint
 from modelstore.database.connection import Check, Options
 from modelstore.database.files import HeldFiles, save_to, state_of, sync_directory
-from modelstore.database.open import connected
+from modelstore.database.open import connected, forbid_fold
 from modelstore.database.probe import Probe, probe
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import translate_sqlite_error
@@ -23,6 +24,7 @@ from modelstore.text import DEFAULT_TIMEOUT, visible
 if TYPE_CHECKING:
     from modelstore.wal.frames import WalScan
 
+_GIVEN_UP = frozenset((evidence.FOREIGN_LOG, evidence.OLDER_LOG, evidence.DAMAGED_LOG))
 _SAME_SECOND = 100  # copies of one second that get names of their own
 
 
@@ -56,6 +58,8 @@ def discard_damaged(
             f"{found.name} is in use: its log cannot be given up under those who use it",
             hint="`modelstore inspect-wal` names them; end them first",
         )
+    others = [reason for reason in found.reasons if reason.code not in _GIVEN_UP]
+    forbid_fold(found.name, tuple(others))
     log, trouble = found.log, found.why_not_fold
     if log is None or trouble is None:
         raise RefusedError(
@@ -66,7 +70,7 @@ def discard_damaged(
     with ExitStack() as stack:
         held = stack.enter_context(HeldFiles.hold(found.path))
         saved = _save_unchanged(held, found)
-        is_foreign = found.foreign is not None
+        is_foreign = found.foreign is not None or found.older is not None
         checkpoint = _remove_log(found) if is_foreign else _fold_rest(stack, held, found, options)
     return Discarded(
         saved,

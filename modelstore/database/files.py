@@ -11,6 +11,8 @@ import errno
 import os
 import shutil
 import stat
+import struct
+import sys
 import tempfile
 import threading
 from contextlib import contextmanager, suppress
@@ -30,6 +32,11 @@ except ImportError:  # Windows
     _FULL_SYNC: int | None = None
 else:
     _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
+
+# Linux: a lock that belongs to an open file description, and struct flock (fcntl(2)).
+_F_OFD_SETLK = 37
+_FLOCK = struct.Struct("@hhqqi4x")  # type, whence, start, length, pid
+_SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510  # sqlite.org/lockingv3.html, os_unix.c
 
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.ENOSYS)
 
@@ -127,6 +134,7 @@ class _Group:
 
     identity: Identity
     users: int = 0
+    guards: int = 0
     descriptors: dict[Identity, int] = field(default_factory=dict)
 
     def open(self, path: str) -> int:
@@ -197,6 +205,37 @@ class HeldFiles:
         except FileNotFoundError:
             return None
 
+    def guard(self) -> bool:
+        """Keep SQLite from checkpointing and deleting the log when it closes as the last one.
+
+        For that, SQLite needs an exclusive lock on the database. A shared lock of our own, on our
+        own open file description, stands in its way; to others it looks like one more reader.
+        Lasts until `unguard`, or until the files are closed. Returns False where it cannot be had.
+        """
+        with _guard:
+            if not self._lock_shared(acquire=True):
+                return False
+            self._group.guards += 1
+            return True
+
+    def unguard(self) -> None:
+        """Take one guard away; the last one lets SQLite delete the log when it closes."""
+        with _guard:
+            self._group.guards -= 1
+            if not self._group.guards:
+                self._lock_shared(acquire=False)
+
+    def _lock_shared(self, *, acquire: bool) -> bool:
+        if not sys.platform.startswith("linux"):
+            return False
+        kind = fcntl.F_RDLCK if acquire else fcntl.F_UNLCK
+        lock = _FLOCK.pack(kind, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+        try:
+            fcntl.fcntl(self.db, _F_OFD_SETLK, lock)
+        except OSError:  # an old kernel, or a file system without locks
+            return False
+        return True
+
     def knows(self, descriptor: int) -> bool:
         """Tell whether a descriptor is one of these, and not one of SQLite's."""
         return descriptor in self._group.descriptors.values()
@@ -232,8 +271,10 @@ def state_of(path: str) -> State:
 
 
 @contextmanager
-def private_copy(held: HeldFiles) -> Iterator[str]:
+def private_copy(held: HeldFiles, *, with_journal: bool = False) -> Iterator[str]:
     """Copy a database and its log into a directory that nobody else can enter; yield the path.
+
+    `with_journal` copies its rollback journal instead, which SQLite then plays back in the copy.
 
     Removes the copy after the block. Raises `RefusedError` if there is no room for it, or if the
     files change during each of three attempts.
@@ -244,7 +285,8 @@ def private_copy(held: HeldFiles) -> Iterator[str]:
     path = os.path.join(directory, "copy.db")
     try:
         try:
-            is_whole = any(_copy_both(held, path) for _ in range(_COPY_ATTEMPTS))
+            suffix = "-journal" if with_journal else "-wal"
+            is_whole = any(_copy_both(held, path, suffix) for _ in range(_COPY_ATTEMPTS))
         except OSError as error:
             raise RefusedError(
                 f"{name} can only be read from a copy, and that failed: {error.strerror}",
@@ -271,17 +313,17 @@ def _require_room(path: str, name: str) -> None:
         )
 
 
-def _copy_both(held: HeldFiles, target: str) -> bool:
-    """Copy database and log to `target`; return whether neither changed meanwhile."""
-    for name in (target, target + "-wal"):
+def _copy_both(held: HeldFiles, target: str, suffix: str) -> bool:
+    """Copy database and log, or journal, to `target`; return whether neither changed meanwhile."""
+    for name in (target, target + suffix):
         with suppress(FileNotFoundError):
             os.unlink(name)
     before = state_of(held.path)
     copy_to(held.db, target)
-    wal = held.open("-wal")
-    if wal is not None:
-        copy_to(wal, target + "-wal")
-        held.let_go(wal)
+    other = held.open(suffix)
+    if other is not None:
+        copy_to(other, target + suffix)
+        held.let_go(other)
     return state_of(held.path) == before
 
 

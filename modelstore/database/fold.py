@@ -100,13 +100,13 @@ def fold(
     log = totals.log
     started = totals.begin()
     deadline = started + patience
-    whole, busy, reason = False, True, None
+    whole, busy, reason, sync_failed = False, True, None, False
     pause = pauses()
     try:
         while True:
             whole = copy_whole(totals, generation)
             if whole:
-                if wrote:
+                if wrote or totals.ledger.moved:
                     log.sync_database()
                 busy, whole = _truncate_whole(totals)
             remaining = deadline - time.monotonic()
@@ -116,11 +116,13 @@ def fold(
     except sqlite3.Error as error:
         reason = f"the checkpoint failed: {visible(str(error), 200)}"
     except OSError as error:
-        whole = False
-        reason = f"the main file could not be synced: {error.strerror}"
+        whole, sync_failed = False, True
+        reason = f"the main file could not be synced: {error.strerror}; the log is kept"
     result = totals.result("truncate", started)
     in_main_file = whole if wrote else result.left == 0 and reason is None
-    result = replace(result, busy=busy, reason=reason, in_main_file=in_main_file)
+    result = replace(
+        result, busy=busy, reason=reason, in_main_file=in_main_file, sync_failed=sync_failed
+    )
     return add_blockers_and_sync(log, result, wrote=wrote)
 
 

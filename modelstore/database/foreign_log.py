@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelstore.database.older_log import OlderLog, find_older_log
 from modelstore.errors import ModelstoreError, RefusedError
 from modelstore.text import visible
 from modelstore.wal.files import read_at
@@ -62,14 +64,15 @@ class BoundedView(DatabaseView):
         return super().page(number)
 
 
-def misfit(open_view: Callable[[], BoundedView], pages: PageVersions) -> str | None:
-    """Return the first thing that is wrong with the database that `open_view` returns.
+def misfit(open_view: Callable[[], BoundedView], pages: PageVersions) -> tuple[str | None, bool]:
+    """Return the first thing that is wrong with a database, and whether all of it was looked at.
 
     Checks the schema, the first page of each table and index, the shape of the b-trees, the
-    freelist, and the order of the rows where `pages` meet other pages. Returns None if 3,000 pages
-    show nothing wrong.
+    freelist, the order of the rows where `pages` meet other pages, and then every leaf. Ends after
+    3,000 pages.
     """
     seen = PageSet()
+    trees = []
     try:
         view = open_view()
         objects = [item for item in read_schema(view).values() if item.root]
@@ -77,15 +80,18 @@ def misfit(open_view: Callable[[], BoundedView], pages: PageVersions) -> str | N
             _check_root(view, item)
             tree = view.tree(item.root, seen)
             _check_leaves(view, tree, pages)
+            trees.append(tree)
         for trunk, leaves in freelist(view):
             for number in (trunk, *leaves):
                 if not seen.add(number):
-                    return f"page {number} is part of a b-tree and of the freelist"
+                    return f"page {number} is part of a b-tree and of the freelist", False
+        for tree in trees:
+            _check_every_leaf(view, tree)
     except ModelstoreError as error:
-        return error.message
+        return error.message, False
     except _EnoughError:
-        pass
-    return None
+        return None, False
+    return None, True
 
 
 def _check_root(view: DatabaseView, item: SchemaObject) -> None:
@@ -95,6 +101,13 @@ def _check_root(view: DatabaseView, item: SchemaObject) -> None:
     if is_index > may_be_index or is_index < must_be_index:
         name = visible(item.name, 100)
         raise view.corrupt(f"page {item.root} cannot be the first of {item.type} {name}")
+
+
+def _check_every_leaf(view: DatabaseView, tree: Tree) -> None:
+    kind = TABLE_LEAF if tree.has_rowids else INDEX_LEAF
+    for number in tree.leaves:
+        for _ in view.cells(view.tree_page(number, kind, tree.root)):
+            pass
 
 
 def _check_leaves(view: DatabaseView, tree: Tree, pages: PageVersions) -> None:
@@ -125,19 +138,34 @@ def _meeting(view: DatabaseView, tree: Tree, pages: PageVersions) -> Iterator[in
         before = in_log
 
 
-def why_foreign(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) -> str | None:
-    """Return why a log cannot belong to the database with `header`; None if it may.
+@dataclass(frozen=True, slots=True)
+class LogVerdict:
+    """The judgement of a log beside a database; each field is None where there is no fault.
 
-    `main` and `wal` are descriptors of the two files. Each reason is a contradiction, not a guess:
-    leaving WAL mode removes the log; a transaction that changes the number of pages writes page 1;
-    the change counter on page 1 grows by one at a time from its value in the database; and a log
-    that makes a sound database malformed was not written for it
+    `foreign` is why the log cannot belong to the database, `older` the signs that it was left over
+    when the database was restored, `malformed` what is wrong with both together and with the
+    database alone. `is_whole_checked` tells whether all pages were looked at.
+    """
+
+    foreign: str | None = None
+    older: OlderLog | None = None
+    malformed: str | None = None
+    is_whole_checked: bool = False
+
+
+def judge_log(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) -> LogVerdict:
+    """Judge whether a log may be folded into the database with `header`.
+
+    `main` and `wal` are descriptors of the two files. Each reason for `foreign` is a contradiction,
+    not a guess: leaving WAL mode removes the log; a transaction that changes the number of pages
+    writes page 1; the change counter on page 1 never falls, and grows by one at a time from its
+    value in the database; and a log that makes a sound database malformed was not written for it
     (sqlite.org/fileformat2.html#file_change_counter).
     """
     if header is None or not log.max_frame:
-        return None
+        return LogVerdict()
     if not header.is_wal:
-        return "the database is not in WAL mode, yet there are commits in its log"
+        return LogVerdict(foreign="the database is not in WAL mode, yet its log has commits")
     committed = log.page_numbers[: log.max_frame]
     frames = [number for number, page in enumerate(committed, 1) if page == 1]
     why = None
@@ -148,13 +176,30 @@ def why_foreign(header: DatabaseHeader | None, main: int, log: WalScan, wal: int
             f"the log is of a database of {log.page_count:,} pages, "
             f"this one has {header.page_count:,}"
         )
-    return why or _why_malformed(header, main, log, wal)
+    if why is not None:
+        return LogVerdict(foreign=why)
+    pages = PageVersions(committed, log.page_size)
+    problem, is_whole = misfit(
+        lambda: BoundedView(main, log.page_size, log.page_count, wal, pages), pages
+    )
+    if problem is None:
+        return LogVerdict(older=find_older_log(header, main, log, wal), is_whole_checked=is_whole)
+    in_file = os.fstat(main).st_size // header.page_size
+    count = header.page_count if header.has_valid_page_count else in_file
+    alone, _ = misfit(lambda: BoundedView(main, header.page_size, count), pages)
+    if alone is None:
+        return LogVerdict(foreign=f"with it the database is malformed: {problem}")
+    return LogVerdict(malformed=problem)
 
 
 def _why_other_header(
     header: DatabaseHeader, log: WalScan, wal: int, first_frame: int, last_frame: int
 ) -> str | None:
-    """Compare the header of the database with the first and the last one in the log."""
+    """Compare the header of the database with the first and the last one in the log.
+
+    The text encoding and the reserved bytes may differ: a restore through SQLite, or a VACUUM,
+    changes them in the log.
+    """
     try:
         first, last = (
             DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(frame)))
@@ -190,19 +235,6 @@ def _holds_all_pages(log: WalScan) -> bool:
 def _is_before(one: int, other: int) -> bool:
     """Tell whether one change counter is before another; they wrap."""
     return (one - other) % (1 << 32) >= 1 << 31
-
-
-def _why_malformed(header: DatabaseHeader, main: int, log: WalScan, wal: int) -> str | None:
-    """Return what is malformed with the log and sound without it; None if nothing is."""
-    pages = PageVersions(log.page_numbers[: log.max_frame], log.page_size)
-    problem = misfit(lambda: BoundedView(main, log.page_size, log.page_count, wal, pages), pages)
-    if problem is None:
-        return None
-    in_file = os.fstat(main).st_size // header.page_size
-    count = header.page_count if header.has_valid_page_count else in_file
-    if misfit(lambda: BoundedView(main, header.page_size, count), pages) is not None:
-        return None  # a checkpoint may have stopped halfway
-    return f"with it the database is malformed: {problem}"
 
 
 def log_is_gone(held: HeldFiles, shm: int) -> bool:

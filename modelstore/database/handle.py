@@ -94,6 +94,8 @@ _QUERIES: dict[Access, str] = {
     "copy": "mode=rw",
 }
 
+_NO_CHECKPOINT_ON_CLOSE = 1006  # SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
+
 CACHE_SIZE = -64000
 """The page cache, in KiB because it is negative."""
 
@@ -140,6 +142,16 @@ def connect_tuned(path: str, access: Access, timeout: float) -> Database:
         db.close()
         raise
     return db
+
+
+def keep_log_on_close(db: Database) -> None:
+    """Keep SQLite from checkpointing and deleting the log when `db` is closed, where that works.
+
+    Python's own sqlite3 can from 3.12 on (sqlite.org/c3ref/c_dbconfig_defensive.html).
+    """
+    set_config = getattr(db.conn, "setconfig", None)
+    if set_config is not None:
+        set_config(_NO_CHECKPOINT_ON_CLOSE, True)  # noqa: FBT003 - the library's signature
 
 
 def milliseconds(seconds: float) -> int:

@@ -45,8 +45,10 @@ _DMS = LOCK_OFFSET + 8  # the dead man's switch: everybody attached holds it (wa
 _READ_LOCKS = range(LOCK_OFFSET + 3, LOCK_OFFSET + 8)
 PENDING_BYTE = 0x40000000  # sqlite.org/lockingv3.html
 SHARED_FIRST, SHARED_SIZE = PENDING_BYTE + 2, 510
-_LOOK_AGAIN = 0.01  # seconds; SQLite has a file open without its lock for microseconds
-_LOOK_AGAIN_REPLICA = 0.05  # seconds; Litestream gives its read lock up while it checkpoints
+# Seconds between looks: SQLite has a file open without its lock for microseconds, but a program that
+# opens and closes the database all the time is often at that.
+_LOOK_AGAIN = (0.003, 0.007, 0.013)
+_LOOK_AGAIN_REPLICA = (0.01, 0.03, 0.05)  # Litestream gives its read lock up while it checkpoints
 _ANCESTORS = 32  # processes; a bound for a table that changes while it is read
 
 
@@ -188,22 +190,22 @@ def look_at_holders(path: str, *, certain: bool = True) -> Holders:
 
 
 def _confirmed(look: _Look, found: list[Holder]) -> list[Holder]:
-    """Return `found` with the problems alone that another look sees as well."""
-    troubled = [holder for holder in found if holder.problems]
-    if not troubled:
-        return found
-    is_replica = any(HolderProblem.REPLICA_LOCK in holder.problems for holder in troubled)
-    time.sleep(_LOOK_AGAIN_REPLICA if is_replica else _LOOK_AGAIN)
-    again = {holder.pid: holder for holder in _Look(look.path).at(h.pid for h in troubled)[0]}
-    confirmed = []
-    for holder in found:
-        if not holder.problems:
-            confirmed.append(holder)
-        elif holder.pid in again:
-            later = again[holder.pid]
-            both = tuple(one for one in later.problems if one in holder.problems)
-            confirmed.append(replace(later, problems=both))
-    return confirmed
+    """Return `found` with the problems alone that every further look sees as well."""
+    seen = {holder.pid: holder for holder in found}
+    troubled = [holder.pid for holder in found if holder.problems]
+    is_replica = any(HolderProblem.REPLICA_LOCK in holder.problems for holder in found)
+    for pause in _LOOK_AGAIN_REPLICA if is_replica else _LOOK_AGAIN:
+        if not troubled:
+            break
+        time.sleep(pause)
+        again = {holder.pid: holder for holder in _Look(look.path).at(troubled)[0]}
+        for pid in troubled:
+            before, later = seen.pop(pid), again.get(pid)
+            if later is not None:
+                both = tuple(one for one in later.problems if one in before.problems)
+                seen[pid] = replace(later, problems=both)
+        troubled = [pid for pid, holder in seen.items() if holder.problems]
+    return list(seen.values())
 
 
 class _Look:
@@ -340,10 +342,9 @@ class _Look:
 
 def _lock_problems(holder: Holder, path: str) -> Iterator[HolderProblem]:
     """Yield what is wrong with the locks of a process that has the files at the path open."""
-    if not any(file.is_writable for file in (*holder.of(Role.LOG), *holder.of(Role.INDEX))):
+    if not (holder.of(Role.DATABASE) and holder.of(Role.LOG)):
         # A journal is open as long as a transaction holds the database reserved, and no longer.
-        has_journal = any(file.is_writable for file in holder.of(Role.JOURNAL))
-        if has_journal and not holder.locks_database():
+        if _is_written(holder.of(Role.JOURNAL)) and not holder.locks_database():
             yield HolderProblem.NO_LOCKS
         return
     if holder.is_attached:
@@ -353,6 +354,10 @@ def _lock_problems(holder: Holder, path: str) -> Iterator[HolderProblem]:
         yield HolderProblem.EXCLUSIVE
     else:
         yield HolderProblem.NO_LOCKS
+
+
+def _is_written(files: tuple[OpenFile, ...]) -> bool:
+    return any(file.is_writable for file in files)
 
 
 def _has_lock(file: OpenFile, byte: int) -> bool:

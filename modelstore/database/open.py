@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
+from modelstore.database import evidence
 from modelstore.database.connection import Check, OpenDatabase, Options
 from modelstore.database.files import (
     HeldFiles,
@@ -19,6 +21,7 @@ from modelstore.database.files import (
 )
 from modelstore.database.fold import FoldTotals
 from modelstore.database.handle import connect_tuned, set_wal
+from modelstore.database.holders import HolderProblem
 from modelstore.database.live_log import LiveLog
 from modelstore.database.probe import Probe, probe
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG, SQLITE_VERSION, sqlite3
@@ -28,21 +31,30 @@ from modelstore.database.sqlite_errors import (
     primary_code,
     translate_sqlite_error,
 )
-from modelstore.errors import RefusedError
+from modelstore.errors import DamageError, ModelstoreError, RefusedError
 from modelstore.text import DEFAULT_TIMEOUT, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modelstore.database.evidence import Reason
     from modelstore.database.handle import Access, Database
 
-_INSPECT = "look first: `modelstore inspect-wal`; then `modelstore checkpoint --discard-damaged`"
+_NAMED = 3  # reasons in one sentence
+_MAIN_ALONE = frozenset(
+    (evidence.FOREIGN_LOG, evidence.OLDER_LOG, HolderProblem.OTHER_DATABASE)
+)  # the log at the path is not of the database at the path
 
 
 class Purpose(Enum):
-    """The reason for opening a database. Only CREATE makes a file where there is none."""
+    """The reason for opening a database. Only CREATE makes a file where there is none.
+
+    Where evidence forbids a fold, READ reads without opening for writing, WRITE and CREATE refuse,
+    and FOLD fails: the fold was its task.
+    """
 
     READ = "read"
+    FOLD = "fold"
     WRITE = "write"
     CREATE = "create"
 
@@ -67,16 +79,29 @@ def open_database(
         return _open(found, _ways_to_read(found, fold=fold), options)
     if not fold:
         raise RefusedError("a command that writes cannot do without the fold", hint=None)
-    _prepare_to_write(found)
+    if purpose is not Purpose.FOLD:
+        found = _with_rollback(found)
+    _prepare_to_write(found, purpose)
     return _open(found, ("rw",), options)
 
 
-def _prepare_to_write(found: Probe) -> None:
+def _with_rollback(found: Probe) -> Probe:
+    """Let a writer go on beside a hot journal of a database that is not in WAL mode, and say so.
+
+    There SQLite's recovery is right: it takes back the transaction that was cut short.
+    """
+    if not found.has_hot_journal or found.is_wal:
+        return found
+    text = (
+        f"{found.name} was in the middle of a transaction when its writer ended; its journal took "
+        "that transaction back"
+    )
+    return replace(found, journal=None, warnings=(*found.warnings, text))
+
+
+def _prepare_to_write(found: Probe, purpose: Purpose) -> None:
     """Create a missing file; refuse a database that cannot be written or folded."""
-    if found.why_not_fold is not None:
-        raise RefusedError(
-            f"{found.name}-wal must not be folded: {found.why_not_fold}", hint=_INSPECT
-        )
+    forbid_fold(found.name, found.reasons, DamageError if purpose is Purpose.FOLD else RefusedError)
     if not found.exists:
         _create_file(found)
     blocked = unwritable(found.path)
@@ -85,6 +110,15 @@ def _prepare_to_write(found: Probe) -> None:
             f"{visible(blocked, 200)} cannot be written by this user, so neither can the database",
             hint="check who owns the database, its -wal, its -shm and its directory",
         )
+
+
+def forbid_fold(
+    name: str, reasons: tuple[Reason, ...], kind: type[ModelstoreError] = DamageError
+) -> None:
+    """Raise an error of a `kind` for the gravest of some reasons; do nothing without reasons."""
+    if reasons:
+        texts = [reason.text for reason in reasons[:_NAMED]]
+        raise kind(f"{name} must not be folded: {'; '.join(texts)}", hint=reasons[0].hint)
 
 
 def _create_file(found: Probe) -> None:
@@ -105,10 +139,9 @@ def _create_file(found: Probe) -> None:
 
 def _ways_to_read(found: Probe, *, fold: bool) -> tuple[Access, ...]:
     """Return the ways to open a database for reading, the best first."""
-    if found.foreign is not None:
-        return ("immutable",)
-    if found.why_not_fold is not None:
-        return ("copy",)
+    reasons = found.reasons
+    if reasons:
+        return (_way_around(found, reasons),)
     last: Access = "copy" if found.wal_size else "immutable"
     blocked = unwritable(found.path)
     if blocked == found.path:
@@ -120,6 +153,14 @@ def _ways_to_read(found: Probe, *, fold: bool) -> tuple[Access, ...]:
         return ("ro", last)
     # A log and index that are there can be used in a directory that takes no new files.
     return ("rw", "ro", last)
+
+
+def _way_around(found: Probe, reasons: tuple[Reason, ...]) -> Access:
+    """Return the way to read where no SQLite of ours may open the files for writing."""
+    codes = evidence.codes(reasons)
+    if codes & _MAIN_ALONE:
+        return "immutable"
+    return "copy" if found.wal_size or evidence.HOT_JOURNAL in codes else "immutable"
 
 
 def _open(found: Probe, ways: tuple[Access, ...], options: Options) -> OpenDatabase:
@@ -174,7 +215,8 @@ def connected(
     with ExitStack() as attempt:
         file = found.path
         if access == "copy":
-            file = attempt.enter_context(private_copy(held))
+            with_journal = found.has_hot_journal and not found.is_wal
+            file = attempt.enter_context(private_copy(held, with_journal=with_journal))
         again = partial(connect_tuned, file, access, options.timeout)
         db = attempt.enter_context(_closing(again()))
         if access == "copy":
@@ -183,12 +225,21 @@ def connected(
         totals = None
         if db.journal_mode == "wal" and access in {"rw", "ro"}:
             totals = FoldTotals(attempt.enter_context(LiveLog.follow(db, held, again)))
+        is_guarded = totals is not None and access == "rw" and held.guard()
         opened = OpenDatabase(
-            db, found, held, access=access, options=options, totals=totals, connect_again=again
+            db,
+            found,
+            held,
+            access=access,
+            options=options,
+            totals=totals,
+            connect_again=again,
+            is_guarded=is_guarded,
         )
         stack.push(attempt.pop_all())
     opened.take_over(stack)
-    opened.warnings += warnings
+    opened.not_folded = _why_nothing_is_folded(found, access)
+    opened.warnings += [*opened.not_folded, *warnings]
     return opened
 
 
@@ -228,19 +279,23 @@ def _is_blank(db: Database) -> bool:
 _MARKS = ("application_id", "user_version")  # sqlite.org/fileformat.html#application_id
 
 
+def _why_nothing_is_folded(found: Probe, access: Access) -> tuple[str, ...]:
+    what = "the database alone" if access == "immutable" else "a copy"
+    return tuple(
+        f"nothing is folded, and {what} is read: {reason.text}; {reason.hint}"
+        for reason in found.reasons
+    )
+
+
 def _warnings(found: Probe, access: Access, *, fold: bool) -> list[str]:
     warnings = []
-    if found.why_not_fold is not None:
-        what = "the database alone" if found.foreign else "a copy"
-        warnings.append(
-            f"{found.name}-wal is not folded, {what} is read: {found.why_not_fold}; {_INSPECT}"
-        )
-    elif access == "copy" and fold:
+    is_told = bool(found.reasons) or not fold
+    if access == "copy" and not is_told:
         warnings.append(
             f"{found.name} and its log were read from a private copy, because SQLite cannot use "
             "them where they are"
         )
-    elif access == "immutable" and found.is_wal and fold:
+    elif access == "immutable" and found.is_wal and not is_told:
         warnings.append(
             f"{found.name} was read without locks, because its log cannot be made there"
         )

@@ -14,16 +14,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from modelstore.database import evidence
+from modelstore.database.evidence import Reason, holder_reasons
 from modelstore.database.files import KEEPS_DESCRIPTORS, HeldFiles
 from modelstore.database.filesystem import ownership_warning, placement_warnings
+from modelstore.database.holders import look_at_holders
 from modelstore.errors import DamageError, RefusedError
-from modelstore.text import plural, visible
+from modelstore.text import plural, process_name, visible
 from modelstore.wal.files import read_at
 from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeader
+from modelstore.wal.journal import read_journal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelstore.database.holders import Holders
+    from modelstore.database.older_log import OlderLog
     from modelstore.wal.frames import WalScan
     from modelstore.wal.index import WalIndex
+    from modelstore.wal.journal import Journal
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -114,6 +123,12 @@ class Probe:
     log: WalScan | None = None  # only if SQLite would have to recover the log
     damaged: bool = False  # SQLite would silently drop commits of the log
     foreign: str | None = None  # why the log cannot belong to this database
+    older: OlderLog | None = None  # the log seems to be from before the database was restored
+    malformed: str | None = None  # what is wrong with the database, with its log too
+    is_whole_checked: bool = False  # every page was looked at
+    log_replaced: bool = False  # the log contradicts the index of those who are attached
+    journal: Journal | None = None
+    holders: Holders | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -127,37 +142,103 @@ class Probe:
         return self.header is not None and self.header.is_wal
 
     @property
-    def why_not_fold(self) -> str | None:
-        """The reason why folding the log would destroy something; None where it would not.
+    def reasons(self) -> tuple[Reason, ...]:
+        """The evidence against folding the log, the gravest first; empty where it may be folded.
 
         Everything that opens, folds or unlinks a log asks here, so a new kind of evidence belongs
         here too.
         """
+        by_holders = holder_reasons(self.holders) if self.holders is not None else ()
+        return by_holders + tuple(self._file_reasons())
+
+    def _file_reasons(self) -> Iterator[Reason]:
+        if self.log_replaced and not (self.holders is not None and self.holders.troubled):
+            yield Reason(evidence.LOG_REPLACED, _REPLACED, _KEEP_RUNNING)
+        if self.has_hot_journal:
+            yield self._hot_journal()
         if self.foreign is not None:
-            return f"it does not belong to this database: {self.foreign}"
-        if not self.damaged or self.log is None:
-            return None
-        fault, lost = self.log.fault, f"{self.log.later_commits:,} commits"
-        if fault is not None:
-            return f"{fault.value}, and SQLite would drop all of it ({lost})"
-        return (
-            f"frame {self.log.valid + 1:,} is damaged, and SQLite would drop it and the "
-            f"{lost} that follow"
+            text = f"the log does not belong to this database: {self.foreign}"
+            yield Reason(evidence.FOREIGN_LOG, text, DISCARD_HINT)
+        elif self.older is not None:
+            yield Reason(evidence.OLDER_LOG, str(self.older), self._put_aside())
+        if self.damaged and self.log is not None:
+            yield Reason(evidence.DAMAGED_LOG, _damage(self.log), DISCARD_HINT)
+        if self.malformed is not None:
+            text = f"the database is malformed, with its log too: {self.malformed}"
+            yield Reason(evidence.MALFORMED, text, f"`modelstore recover {self.name}`")
+
+    @property
+    def has_hot_journal(self) -> bool:
+        """True if SQLite would play a rollback journal back into the database.
+
+        One that begins with an empty database has nothing to overwrite: a first import was killed.
+        """
+        if self.journal is None or not self.journal.is_hot:
+            return False
+        page_size = self.header.page_size if self.header is not None else 0
+        return bool(self.wal_size) or self.journal.pages_before > 0 or self.size > page_size
+
+    def _hot_journal(self) -> Reason:
+        if not self.is_wal:
+            text = (
+                "a hot rollback journal lies beside it: a transaction was cut short, and the next "
+                "opening for writing takes it back"
+            )
+            hint = "keep the journal; open the database with its own program, or sqlite3, to do so"
+            return Reason(evidence.HOT_JOURNAL, text, hint)
+        text = (
+            "a hot rollback journal lies beside it, but it is in WAL mode: whoever opens it writes "
+            "old pages over it"
         )
+        hint = f"move {self.name}-journal away if it is left over; keep copies of all files first"
+        return Reason(evidence.HOT_JOURNAL, text, hint)
+
+    def _put_aside(self) -> str:
+        return (
+            f"if the database is right, put the log aside: mv {self.name}-wal {self.name}-wal.old; "
+            "if the log is right: `modelstore checkpoint --yes`, which saves copies first"
+        )
+
+    @property
+    def why_not_fold(self) -> str | None:
+        """The gravest reason against folding the log; None where it may be folded."""
+        reasons = self.reasons
+        return reasons[0].text if reasons else None
+
+
+DISCARD_HINT = (
+    "look first: `modelstore inspect-wal`; then `modelstore checkpoint --discard-damaged`"
+)
+_REPLACED = "the log was deleted or replaced while processes have it open"
+_KEEP_RUNNING = (
+    "keep the processes that have it open running: they alone still see its rows; let them save "
+    "the data (VACUUM INTO), then restart them"
+)
+
+
+def _damage(log: WalScan) -> str:
+    lost = plural(log.later_commits, "commit")
+    if log.fault is not None:
+        return f"{log.fault.value}, and SQLite would drop all of it ({lost})"
+    return (
+        f"frame {log.valid + 1:,} of the log is damaged, and SQLite would drop it and the {lost} "
+        "after it"
+    )
 
 
 def probe(path: str, *, create: bool = False) -> Probe:
-    """Look at a database without SQLite, and change nothing.
+    """Look at a database and at those who have it open, without SQLite, and change nothing.
 
-    Raises `RefusedError` for a database that must not be opened, and `DamageError` for a log that
-    was deleted while processes have it open. With `create`, a missing file is no error.
+    Raises `RefusedError` for a database that must not be opened, and `DamageError` for one that was
+    deleted while processes have it open. With `create`, a missing file is no error.
     """
     real = real_path(path)
     name = visible(real, 200)
+    holders = look_at_holders(real)
     try:
         status = os.stat(real)
     except FileNotFoundError:
-        return _absent(real, name, create=create)
+        return _absent(real, name, holders, create=create)
     except (OSError, ValueError) as error:
         raise RefusedError(
             f"cannot look at {name}: {_reason(error)}",
@@ -168,8 +249,14 @@ def probe(path: str, *, create: bool = False) -> Probe:
         try:
             held = stack.enter_context(HeldFiles.hold(real))
         except FileNotFoundError:
-            return _absent(real, name, create=create)
-        return _look(held, name)
+            return _absent(real, name, holders, create=create)
+        try:
+            return _look(held, name, holders)
+        except OSError as error:
+            raise RefusedError(
+                f"{name} cannot be read: {_reason(error)}",
+                hint="check the disk and the kernel's log; keep copies of what can be read",
+            ) from error
 
 
 def real_path(path: str) -> str:
@@ -187,17 +274,30 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _absent(real: str, name: str, *, create: bool) -> Probe:
+def _absent(real: str, name: str, holders: Holders, *, create: bool) -> Probe:
+    if holders.users:
+        raise _deleted_in_use(name, holders)
     if _size(real + "-wal"):
         raise RefusedError(
             f"{name} is missing, but its log {name}-wal is there",
-            hint="restore the database from a backup beside it; SQLite would delete the log",
+            hint=f"`modelstore recover {name}` reads the log; SQLite would delete it",
         )
     if not create:
         raise RefusedError(
             f"{name} does not exist", hint="check the path; only `import` creates a database"
         )
     return Probe(path=real, exists=False, warnings=placement_warnings(real))
+
+
+def _deleted_in_use(name: str, holders: Holders) -> DamageError:
+    reasons = holder_reasons(holders)
+    if reasons:
+        return DamageError(f"{name} is missing: {reasons[0].text}", hint=reasons[0].hint)
+    user = holders.users[0]
+    return DamageError(
+        f"{name} is missing: {process_name(user.pid, user.command)} has its log open",
+        hint=f"keep pid {user.pid} running; `modelstore recover {name}` saves what it has",
+    )
 
 
 def _size(path: str) -> int | None:
@@ -227,7 +327,7 @@ def _kind(status: os.stat_result) -> str:
     return next((kind for test, kind in _KINDS if test(status.st_mode)), "not a regular file")
 
 
-def _look(held: HeldFiles, name: str) -> Probe:
+def _look(held: HeldFiles, name: str, holders: Holders) -> Probe:
     """Read the headers, and the log if SQLite would recover it. Raises as `probe` does."""
     path = held.path
     status = os.fstat(held.db)
@@ -235,11 +335,17 @@ def _look(held: HeldFiles, name: str) -> Probe:
     if status.st_size == 0 and wal_size:
         raise RefusedError(
             f"{name} is empty, but its log {name}-wal is not: SQLite would delete the log",
-            hint="restore the database from a backup beside it, or move the -wal away",
+            hint=f"`modelstore recover {name}` reads the log; keep it",
         )
     header = _read_header(held, name) if status.st_size else None
     found = Probe(
-        path=path, size=status.st_size, header=header, wal_size=wal_size, shm_size=shm_size
+        path=path,
+        size=status.st_size,
+        header=header,
+        wal_size=wal_size,
+        shm_size=shm_size,
+        journal=read_journal(path, held.db),
+        holders=holders,
     )
     found = replace(found, warnings=_warnings(found, status))
     found = _look_at_index(held, found, name)
@@ -252,11 +358,14 @@ def _read_header(held: HeldFiles, name: str) -> DatabaseHeader:
     head = read_at(held.db, 512, 0)
     if not head.startswith(SQLITE_MAGIC):
         what, hint = describe(head)
-        raise RefusedError(f"{name} is not an SQLite database: {what}", hint=hint)
+        raise RefusedError(
+            f"{name} is not an SQLite database: {what}", hint=_recover_hint(held, name) or hint
+        )
     try:
         header = DatabaseHeader.parse(head)
     except RefusedError as error:
-        raise RefusedError(f"{name} is {error.message}", hint="restore it from a backup") from error
+        hint = _recover_hint(held, name) or "restore it from a backup"
+        raise RefusedError(f"{name} is {error.message}", hint=hint) from error
     newest = max(header.read_version, header.write_version)
     if newest > 2 or header.schema_format > NEWEST_SCHEMA_FORMAT:
         raise RefusedError(
@@ -265,6 +374,13 @@ def _read_header(held: HeldFiles, name: str) -> DatabaseHeader:
             hint="use a newer SQLite, or restore it from a backup if this is damage",
         )
     return header
+
+
+def _recover_hint(held: HeldFiles, name: str) -> str | None:
+    """Return the way out where a log may hold the rows that the main file lacks."""
+    if not _size(held.path + "-wal"):
+        return None
+    return f"its log may hold what it lacks: `modelstore recover {name}`; keep both files"
 
 
 def _warnings(found: Probe, database: os.stat_result) -> tuple[str, ...]:
@@ -298,11 +414,7 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
     known = users or sys.platform.startswith("linux")  # other systems do not tell
     found = replace(found, attached=users if known else None, index=index)
     if users and log_is_gone(held, shm):
-        raise DamageError(
-            f"the log of {name} was deleted or replaced while in use",
-            hint="keep the processes that have it open running: they alone still see its rows; "
-            "let them save the data (VACUUM INTO), then restart them",
-        )
+        return replace(found, log_replaced=True)
     if index is not None and index.is_settled and index.pending and not (users or found.wal_size):
         text = (
             f"the -shm of {name}, which no process holds, counts {plural(index.pending, 'frame')} "
@@ -315,7 +427,7 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
 
 def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
     """Check the header of the log, and the whole log if SQLite would recover it."""
-    from modelstore.database.foreign_log import why_foreign
+    from modelstore.database.foreign_log import judge_log
     from modelstore.wal.format import WalFault, WalHeader
     from modelstore.wal.scan import scan_wal
 
@@ -338,11 +450,22 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
             "it belongs to another database, and SQLite would overwrite this one with it",
             hint="move the -wal away, or bring back the database that it belongs to",
         )
-    if found.attached:
+    if found.attached or found.log_replaced:
         return found
     log = scan_wal(wal)
-    foreign = why_foreign(found.header, held.db, log, wal)
+    verdict = judge_log(found.header, held.db, log, wal)
     held.let_go(wal)
     # If the log changes, a process is attached by now, and SQLite will not recover it.
-    damaged = log.is_damaged and not log.changed_while_reading
-    return replace(found, log=log, damaged=damaged, foreign=foreign)
+    # The index of a power cut may say anything, so at most the very last commit is left over.
+    is_last = log.later_commits == 1 and log.damage_end == log.torn_end
+    is_left_over = is_last and log.ends_at(found.index)
+    damaged = log.is_damaged and not is_left_over and not log.changed_while_reading
+    return replace(
+        found,
+        log=log,
+        damaged=damaged,
+        foreign=verdict.foreign,
+        older=verdict.older,
+        malformed=verdict.malformed,
+        is_whole_checked=verdict.is_whole_checked,
+    )

@@ -32,7 +32,7 @@ from modelstore.sources.kinds import kind_info, load
 from modelstore.text import plural, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from modelstore.catalogue.roots import Survey
     from modelstore.catalogue.staging import Staging
@@ -77,6 +77,15 @@ def has_places(chosen: Chosen) -> bool:
     return kind_info(chosen.kind).has_places and chosen.target.stream is None
 
 
+def _items(chosen: Chosen, context: Context) -> Iterator[Item]:
+    """Yield the items of a source; after those of a detected store, of what lies beside it."""
+    yield from load(chosen.kind).read(chosen.target, context)
+    if chosen.detected and kind_info(chosen.kind).is_store:
+        from modelstore.sources.files.directory import read_tree
+
+        yield from read_tree(chosen.target.text, context, beside=chosen.kind)
+
+
 class Importer:
     """Reads sources, one after the other, into an open catalogue.
 
@@ -100,6 +109,7 @@ class Importer:
         self._tags = tags
         self._prune = prune
         self._done = 0
+        self._roots: dict[str, str] = {}  # of the places of the source that is read, with its kind
         self.committed = 0  # models, added or updated
         self.pruned: list[ModelChange] = []
         self.lock_seconds = 0.0  # the longest that a transaction of ours held the write lock
@@ -133,15 +143,16 @@ class Importer:
         if chosen.absent is not None:
             self._finish(chosen, tally)
             return tally
+        self._roots = {}
         in_batches = kind_info(chosen.kind).staged == "batches"
         context = replace(
             self._context,
             known=self._known(chosen.root) if has_places(chosen) else {},
+            known_below=self._known,
             progress=lambda what, _count: self._listener.progress(what, self._done),
         )
         try:
-            items = load(chosen.kind).read(chosen.target, context)
-            self._stage(items, tally, in_batches=in_batches)
+            self._stage(_items(chosen, context), tally, in_batches=in_batches)
         except SourceError as error:
             self._staging.clear()
             tally.error = error
@@ -153,12 +164,21 @@ class Importer:
         if not has_places(chosen):
             self._merge(tally)
             return
+        reached = tally.error is None and tally.absent is None
+        offline = self._settle(chosen.root, chosen.kind, tally, reached=reached)
+        tally.offline = offline
+        if kind_info(chosen.kind).staged == "batches":
+            for root, kind in self._roots.items():  # of the stores in a tree
+                if root != chosen.root:
+                    self._settle(root, kind, tally, reached=True)
+
+    def _settle(self, root: str, kind: str, tally: Tally, *, reached: bool) -> str | None:
+        """Commit what is staged together with the record of a root.
+
+        Return why the root counts as offline, or None.
+        """
         survey = survey_root(
-            self._opened.db,
-            self._staging,
-            chosen.root,
-            host=self._context.host,
-            reached=tally.error is None and tally.absent is None,
+            self._opened.db, self._staging, root, host=self._context.host, reached=reached
         )
         settled = Settled()
 
@@ -167,7 +187,7 @@ class Importer:
             settled = settle_root(
                 db,
                 survey,
-                source=chosen.kind,
+                source=kind,
                 now=self._context.now,
                 holds_models=bool(self._staging.pending or tally.found),
             )
@@ -177,11 +197,10 @@ class Importer:
         elif survey.is_known:
             with attached_staging(self._opened.db, self._staging), self._opened.write() as db:
                 settle(db)
-        tally.missing = len(settled.missing)
-        if survey.offline is not None and self._count_known(survey):
-            tally.offline = survey.offline
+        tally.missing += len(settled.missing)
         if self._prune:
             self._prune_root(survey, settled, tally)
+        return survey.offline if survey.offline and self._count_known(survey) else None
 
     def _prune_root(self, survey: Survey, settled: Settled, tally: Tally) -> None:
         if survey.refusal is not None:
@@ -194,8 +213,8 @@ class Importer:
         if self._listener.may_prune(prune, named):
             pruned = prune_models(self._opened, prune.models)
             self.pruned += [model for model in named if model.id in pruned]
-            tally.pruned = len(pruned)
-            tally.missing = len(settled.missing.difference(pruned))
+            tally.pruned += len(pruned)
+            tally.missing -= len(settled.missing.intersection(pruned))
 
     def _count_known(self, survey: Survey) -> int:
         return count_known(self._opened.db, survey.root, survey.host)
@@ -241,6 +260,8 @@ class Importer:
 
     def _take(self, item: Item, tally: Tally) -> None:
         staging = self._staging
+        if isinstance(item, (Found, Unchanged)) and item.place is not None:
+            self._roots[item.place.root] = item.place.source
         count = 1
         if isinstance(item, Found):
             rejected = staging.add(item, is_authoritative=kind_info(tally.kind).is_authoritative)

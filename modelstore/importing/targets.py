@@ -25,6 +25,7 @@ class Chosen:
     target: Target
     kind: str
     optional: bool = False  # discovered, not named: it may hold no model
+    detected: bool = False  # its kind: the models beside a store are read as well
     absent: str | None = None  # why there is nothing to read
 
     @property
@@ -121,7 +122,9 @@ def _named(source: str, kind: str | None) -> Chosen:
         target = Target(Address.parse(source).url)  # canonical, without a password
     else:
         target = Target(source)
-    return Chosen(target, kind if kind is not None else detect(target))
+    if kind is not None:
+        return Chosen(target, kind)
+    return Chosen(target, detect(target), detected=True)
 
 
 def _usual(kind: str, context: Context) -> list[Chosen]:

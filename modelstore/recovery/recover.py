@@ -11,6 +11,7 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
 from modelstore.recovery.accounts import lost_frames, only_in_log, user_rows
 from modelstore.recovery.additions import Additions, Source
+from modelstore.recovery.deleted import add_deleted
 from modelstore.recovery.evidence import Evidence, Origin, Pair, gather
 from modelstore.recovery.history import LogHistory, read_history
 from modelstore.recovery.leftovers import Leftovers
@@ -144,6 +145,8 @@ class _Work:
                 self._salvage(base, states, conn, additions)
             before = user_rows(conn)
             self._add_the_rest(base, additions)
+            if self.request.deleted and has_page_one(base):
+                add_deleted(base, additions)
             self._describe(base, additions)
             return self._tables(conn, base, additions, before)
 

@@ -72,6 +72,8 @@ class Context:
     host: str  # the name of the machine that the files are on
     now: str  # ISO-8601 UTC, the same for a whole import
     known: Mapping[str, KnownFile] = field(default_factory=dict)  # by real path
+    known_below: Callable[[str], Mapping[str, KnownFile]] = lambda _root: {}
+    """Returns `known` of another root: of a store within the one that is read."""
     environ: Mapping[str, str] = field(default_factory=dict)
     home: str = ""
     timeout: float = DEFAULT_TIMEOUT  # seconds of patience with a server

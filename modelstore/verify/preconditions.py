@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 from modelstore.database.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from modelstore.verify.check import VerifyOptions
     from modelstore.verify.subject import Subject
     from modelstore.wal.inspection import Inspection
 
 
-def why_not_open(subject: Subject, options: VerifyOptions) -> str | None:
+def why_not_open(subject: Subject) -> str | None:
     """Return the reason why not even a reader may open it: that would use up evidence."""
     if subject.gone is not None:
-        return "the log was deleted while in use"
-    hot = subject.journal is not None and subject.journal.is_hot
-    return "a hot journal lies beside it" if hot and (subject.is_wal or not options.fold) else None
+        return subject.gone.message
+    if subject.has_hot_journal:
+        return "a hot journal lies beside it"
+    return next((reason.text for reason in subject.reasons if reason.is_elsewhere), None)
 
 
 def why_not_fold(subject: Subject) -> str | None:
     """Return the reason why folding would destroy something."""
     if subject.gone is not None:
-        return "the log was deleted while in use"
-    if subject.probe is not None and subject.probe.why_not_fold is not None:
-        return subject.probe.why_not_fold
+        return subject.gone.message
+    if subject.reasons:
+        return subject.reasons[0].text
     if subject.log.is_damaged:
         return "the log is damaged"
     return "the wal-index is wrong" if unheld_pages(subject.log) else None
@@ -61,6 +61,7 @@ def nothing_folded(subject: Subject, why: str) -> Checkpoint:
         left=log.pending,
         wal_size_before=log.scan.size,
         wal_size_after=log.scan.size,
-        in_main_file=not log.pending,
+        in_main_file=not log.pending and not subject.reasons and subject.gone is None,
+        forbidden=tuple(str(reason.code) for reason in subject.reasons),
         reason=f"nothing was folded: {why}",
     )

@@ -118,17 +118,16 @@ def _note_unchecked(run: Run, why: str) -> None:
 def _look_inside(run: Run) -> None:
     """Let SQLite open the database, if nothing speaks against that."""
     options, subject = run.options, run.subject
-    why = why_not_open(subject, options)
+    why = why_not_open(subject)
     if why is not None:
         run.checkpoint = nothing_folded(subject, why)
         _note_unchecked(run, why)
         return
-    hot = subject.journal is not None and subject.journal.is_hot
     with open_database(
         subject.path,
         purpose=Purpose.READ,
         timeout=options.timeout,
-        fold=hot and options.fold,
+        fold=False,
         check=is_catalogue,
     ) as reader:
         _make(run, "reading", reader)

@@ -6,6 +6,7 @@ Every file is closed again: no SQLite of this process may have the database open
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from modelstore.errors import DamageError
 from modelstore.wal.inspection import inspect_log
 
 if TYPE_CHECKING:
+    from modelstore.database.evidence import Reason
     from modelstore.wal.inspection import Inspection
     from modelstore.wal.journal import Journal
 
@@ -24,7 +26,7 @@ _NAMES_KEPT = 1000
 class Subject:
     """The raw files of a database. `given` is the path as it was given, `path` the real one.
 
-    If the log was deleted while in use, `gone` says so and `probe` is None.
+    If the database was deleted while in use, `gone` says so and `probe` is None.
     """
 
     given: str
@@ -34,9 +36,19 @@ class Subject:
     gone: DamageError | None = None
 
     @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The evidence against folding the log."""
+        return self.probe.reasons if self.probe is not None else ()
+
+    @property
     def journal(self) -> Journal | None:
         """The rollback journal beside it."""
         return self.log.journal
+
+    @property
+    def has_hot_journal(self) -> bool:
+        """True if SQLite would play its journal back."""
+        return self.probe is not None and self.probe.has_hot_journal
 
     @property
     def log_path(self) -> str:
@@ -56,6 +68,8 @@ def look(given: str, *, deep: bool = False) -> Subject:
     try:
         found = probe(path)
     except DamageError as error:
+        if not os.path.lexists(path + "-wal"):
+            raise  # database and log are gone, and only a process still has them
         gone = error
     log = look_at_log(path, deep=deep)
     return Subject(given=given, path=path, probe=found, log=log, gone=gone)

@@ -17,6 +17,7 @@ from modelstore.wal.format import RESERVED_BYTE
 from modelstore.wal.locks import conflicting_lock
 
 _MAGIC = bytes.fromhex("d9d505f920a163d7")
+_HEADER = struct.Struct(">8s5I")  # magic, records, nonce, pages before, sector size, page size
 _TAIL = struct.Struct(">II8s")  # length and checksum of the super-journal's name, then the magic
 _MAX_NAME = 4096  # bytes
 
@@ -33,10 +34,16 @@ class Journal:
     size: int
     is_hot: bool
     is_stale: bool = False
+    pages_before: int = 0
+    """The size of the database, in pages, before the transaction."""
 
 
-def read_journal(database: str) -> Journal | None:
-    """Return the journal of the database at a real path; None if there is none to read."""
+def read_journal(database: str, opened: int | None = None) -> Journal | None:
+    """Return the journal of the database at a real path; None if there is none to read.
+
+    `opened` is a descriptor of the database, for a process in which SQLite may have it open:
+    opening and closing another one would drop SQLite's locks.
+    """
     name = database + "-journal"
     try:
         descriptor = open_or_refuse(name)
@@ -44,12 +51,13 @@ def read_journal(database: str) -> Journal | None:
         return None
     try:
         size = os.fstat(descriptor).st_size
-        if read_at(descriptor, 8, 0) != _MAGIC or _has_no_content(database):
+        raw = read_at(descriptor, _HEADER.size, 0)
+        if len(raw) < _HEADER.size or raw[:8] != _MAGIC or _has_no_content(database):
             return Journal(name, size, is_hot=False)
         super_journal = _super_journal(descriptor, size)
         is_stale = super_journal is not None and not os.path.lexists(super_journal)
-        is_hot = not is_stale and not _is_reserved(database)
-        return Journal(name, size, is_hot, is_stale)
+        is_hot = not is_stale and not _is_reserved(database, opened)
+        return Journal(name, size, is_hot, is_stale, pages_before=_HEADER.unpack(raw)[3])
     finally:
         os.close(descriptor)
 
@@ -76,10 +84,12 @@ def _has_no_content(database: str) -> bool:
         return True
 
 
-def _is_reserved(path: str) -> bool:
+def _is_reserved(path: str, opened: int | None) -> bool:
     """Return True if a writer is at work on a rollback-mode database: it owns the journal."""
     if not sys.platform.startswith("linux"):
         return False
+    if opened is not None:
+        return conflicting_lock(opened, RESERVED_BYTE) is not None
     try:
         descriptor = open_or_refuse(path)
     except FileNotFoundError:

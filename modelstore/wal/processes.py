@@ -18,7 +18,8 @@ _MAX_READ = 4096  # bytes; a command line may have megabytes
 _MAX_FDINFO = 1 << 16  # bytes of one fdinfo
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the kernel's sched.h
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
-_NO_DATABASE = ("/dev/", "/proc/", "/sys/", "/memfd:")  # where no database lies
+_NO_DATABASE = ("/dev/null", "/dev/pts/", "/dev/tty", "/dev/urandom", "/proc/", "/sys/", "/memfd:")
+"""Names that no database has, and that most descriptors have; one may well lie in /dev/shm."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from modelstore.wal.frames import (
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+
 _PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy takes to load
 _CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones cost more calls
 _THREAD_LIMIT = 64 << 20  # bytes; below it, loading the thread module costs more than it saves

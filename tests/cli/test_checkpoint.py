@@ -172,7 +172,7 @@ def test_a_damaged_log_is_not_folded_until_it_is_given_up(tmp_path: Path) -> Non
     flip_bit(wal, frame_offset(wal, 6) + 500)
     damaged = wal.read_bytes()
     commands: list[tuple[list[str | Path], int | None]] = [
-        (["checkpoint", db], 3),
+        (["checkpoint", db], 5),
         (["inspect-wal", db], 5),
         (["verify", db], 5),
         (["list", "--db", db], None),

@@ -66,7 +66,7 @@ def look(path: Path) -> tuple[str | None, int]:
             views.append(BoundedView(main, log.page_size, log.page_count, wal, pages))
             return views[0]
 
-        return misfit(open_view, pages), views[0].reads
+        return misfit(open_view, pages)[0], views[0].reads
     finally:
         os.close(main)
         os.close(wal)

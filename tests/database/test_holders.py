@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -123,3 +124,11 @@ def test_locks_of_a_process_are_told(tmp_path: Path) -> None:
     with LiveApp.start(tmp_path / "old.db", "CREATE TABLE t (x)", "BEGIN EXCLUSIVE"):
         (holder,) = look_at_holders(str(tmp_path / "old.db")).users
         assert holder.locks_database(exclusively=True)
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs files in memory")
+def test_database_in_memory_has_holders() -> None:
+    with TemporaryDirectory(dir="/dev/shm") as place:
+        path = Path(place, "app.db")
+        with LiveApp.start(path) as app:
+            assert [holder.pid for holder in look_at_holders(str(path)).users] == [app.pid]

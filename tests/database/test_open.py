@@ -155,8 +155,8 @@ def test_a_damaged_log_is_read_from_a_copy_and_never_folded(tmp_path: Path) -> N
             opened.conn.execute("DELETE FROM t")
     assert contents(path) == before
     assert not os.path.exists(copies)
-    assert "frame 6 is damaged" in opened.warnings[0]
-    assert "24 commits that follow" in opened.warnings[0]
+    assert "frame 6 of the log is damaged" in opened.warnings[0]
+    assert "24 commits after it" in opened.warnings[0]
     assert opened.checkpoint is not None
     assert not opened.checkpoint.in_main_file
 

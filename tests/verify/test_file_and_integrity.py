@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -250,10 +251,17 @@ def test_a_killed_transaction_is_taken_back_and_told(tmp_path: Path) -> None:
     assert codes(found) == {"environment.hot-journal", "persistence.hot-journal"}
     assert found.failed
     assert Path(f"{path}-journal").stat().st_size
-    found = examine(path)
-    assert codes(found) == {"environment.hot-journal"}
-    assert not Path(f"{path}-journal").exists()
+    assert examine(path).failed
+    assert Path(f"{path}-journal").stat().st_size
+    taken_back(path)
     assert not codes(examine(path))
+
+
+def taken_back(path: Path) -> None:
+    """Let SQLite play the journal back, as the next program that opens the database does."""
+    with closing(connect(path, "delete")) as conn:
+        conn.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    assert not Path(f"{path}-journal").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits of that kind")
@@ -274,7 +282,7 @@ def test_a_killed_transaction_that_was_to_grow_the_file_is_no_truncation(tmp_pat
     found = examine(path, fold=False)
     assert the(found, "file.short").severity == "warn"
     assert "file.truncated" not in codes(found)
-    assert not examine(path).failed
+    taken_back(path)
     assert not codes(examine(path))
 
 

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from modelstore.errors import SourceError
-from modelstore.found import Place, Skipped
+from modelstore.found import Place
+from modelstore.sources.base import Target
 from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
-from modelstore.sources.files.local_files import LocalFile, Origin, from_stat, local_file
+from modelstore.sources.files.local_files import Origin, local_file
+from modelstore.sources.files.walk import Listing, list_directory, note_outside, walk
+from modelstore.sources.kinds import KINDS, load
 from modelstore.text import visible
 from modelstore.wal.files import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from modelstore.sources.base import Context, Item, Source, Target
+    from modelstore.sources.base import Context, Item, Source
     from modelstore.sources.files.naming import Extension
-
-MAX_ENTRIES = 20_000_000  # of a tree, of any type
-MAX_HELD = 200_000  # of one directory, held in memory at a time
-_NEVER = frozenset(
-    (".git", ".hg", ".svn", ".snapshots", ".zfs", ".Trash", ".Trashes", "lost+found", "__MACOSX")
-)
-"""Directories of deleted files, or of other versions of files."""
 
 
 def read_tree(
@@ -38,13 +34,16 @@ def read_tree(
     *,
     source: str | None = None,
     only: Extension | None = None,
+    beside: str | None = None,
 ) -> Iterator[Item]:
     """Yield every model below `root` in the order of their paths, directory by directory.
 
     `source` is the kind of the models, by default their format; `only` selects one format. The
     root of each place is the real path of `root`, its locator the path as seen. Links to files
-    are followed. Links to directories are followed last, and never in a circle. Raises
-    `SourceError` if `root` itself cannot be listed.
+    are followed. Links to directories are followed last, and never in a circle. A program's store
+    in the tree is read as that store, under its own root, unless `source` or `only` is given.
+    `beside` is the kind of the store at `root` that was read already: its files are left out.
+    Raises `SourceError` if `root` itself cannot be listed.
     """
     real = os.path.realpath(root)
     try:
@@ -55,13 +54,44 @@ def read_tree(
             hint="name a directory that holds models",
         ) from None
     count = 0
-    for listing in _walk(real):
+    stores: list[tuple[str, str]] = []
+    outside: list[tuple[str, str]] = []
+
+    def leave_stores_out(listing: Listing) -> None:
+        kind, names = _store_at(listing)
+        listing.without(names)
+        if kind and not (kind == beside and _is_at(listing.path, real)):
+            stores.append((kind, listing.path))
+
+    look = leave_stores_out if source is None and only is None else lambda _listing: None
+    for listing in walk(real, look):
+        outside += listing.outside
         yield from listing.skipped
+        while stores:
+            kind, path = stores.pop()
+            known = context.known_below(os.path.realpath(path))
+            yield from load(kind).read(Target(path), replace(context, known=known))
         for group in group_files(listing.files):
             if only in (None, group.format):
                 yield _describe(group, real, context, source)
                 count += 1
                 context.progress(group.files[0].path, count)
+    yield from note_outside(real, outside)
+
+
+def _store_at(listing: Listing) -> tuple[str | None, set[str]]:
+    """Return the kind of the store in a directory, and its entries there."""
+    for kind, info in KINDS.items():
+        if info.is_store and (names := getattr(load(kind), "claims")(listing.path, listing.names)):  # noqa: B009
+            return kind, names
+    return None, set()
+
+
+def _is_at(path: str, root: str) -> bool:
+    """Return True for a store's directory, or that in the folder which its program made for it."""
+    return path == root or (
+        os.path.dirname(path) == root and os.path.basename(path) in ("models", "hub")
+    )
 
 
 def read_file(path: str, context: Context, kind: Extension) -> Iterator[Item]:
@@ -77,7 +107,7 @@ def read_file(path: str, context: Context, kind: Extension) -> Iterator[Item]:
     if not stat.S_ISREG(mode):
         raise SourceError(f"{visible(path, 200)} is {kind_of(mode)}, not a file")
     parent = os.path.dirname(path)
-    siblings = _list(parent, os.path.realpath(parent)).files
+    siblings = list_directory(parent, os.path.realpath(parent)).files
     groups = group_files(siblings) if is_relevant(file.name) else []
     own = (group for group in groups if any(part.path == path for part in group.files))
     yield _describe(next(own, Group(kind, (file,))), file.real, context, None)
@@ -91,120 +121,6 @@ def _describe(group: Group, root: str, context: Context, source: str | None) -> 
         name=group.name,
     )
     return describe(group, Origin(source=source, place=place), context)
-
-
-@dataclass(slots=True)
-class _Listing:
-    """The relevant entries of one directory; all but the files are sorted."""
-
-    files: list[LocalFile] = field(default_factory=list)
-    directories: list[str] = field(default_factory=list)  # names
-    links: list[str] = field(default_factory=list)  # names of links to directories
-    skipped: list[Skipped] = field(default_factory=list)
-    entries: int = 0
-
-    @property
-    def held(self) -> int:
-        return len(self.files) + len(self.directories) + len(self.links) + len(self.skipped)
-
-
-def _walk(root: str) -> Iterator[_Listing]:
-    """Yield the listing of each directory: parents before children, links last of all.
-
-    A stack of paths, as seen and real, replaces recursion.
-    """
-    pending = [(root, root)]
-    links: list[str] = []
-    roots = {root}
-    entries = 0
-    while pending or links:
-        if not pending:
-            link = links.pop()
-            real = os.path.realpath(link)
-            if _is_within(root, {real}):
-                reason = "is a link to a directory that holds this one"
-                yield _Listing(skipped=[Skipped(link, reason)])
-            elif not _is_within(real, roots):
-                roots.add(real)
-                pending.append((link, real))
-            continue
-        seen, real = pending.pop()
-        listing = _list(seen, real)
-        entries += listing.entries
-        if entries > MAX_ENTRIES:
-            reason = f"and the rest was not read: the tree has over {MAX_ENTRIES} entries"
-            listing.skipped.append(Skipped(seen, reason))
-            yield listing
-            return
-        for name in reversed(listing.directories):
-            path = os.path.join(seen, name)
-            pending.append((path, path if seen == real else os.path.join(real, name)))
-        links += [os.path.join(seen, name) for name in reversed(listing.links)]
-        yield listing
-
-
-def _is_within(path: str, roots: Collection[str]) -> bool:
-    """Return True if a real path is one of `roots` or below one."""
-    while path not in roots:
-        parent = os.path.dirname(path)
-        if parent == path:
-            return False
-        path = parent
-    return True
-
-
-def _list(seen: str, real: str) -> _Listing:
-    """List a directory: one ``stat`` for each file that can be part of a model."""
-    listing = _Listing()
-    try:
-        with os.scandir(real) as entries:
-            for entry in entries:
-                listing.entries += 1
-                path = os.path.join(seen, entry.name)
-                try:
-                    _sort_in(entry, path, listing)
-                except OSError as error:
-                    listing.skipped.append(Skipped(path, error.strerror or "cannot be read"))
-                if listing.held >= MAX_HELD:
-                    reason = f"has over {MAX_HELD} models and directories; the rest was not read"
-                    listing.skipped.append(Skipped(seen, reason))
-                    break
-    except OSError as error:
-        listing.skipped.append(Skipped(seen, error.strerror or "cannot be read"))
-    listing.directories.sort()
-    listing.links.sort()
-    listing.skipped.sort(key=lambda skipped: skipped.what)
-    return listing
-
-
-def _sort_in(entry: os.DirEntry[str], path: str, listing: _Listing) -> None:
-    if entry.is_dir(follow_symlinks=False):
-        if entry.name not in _NEVER and not entry.name.startswith(".Trash-"):
-            listing.directories.append(entry.name)
-        return
-    relevant = is_relevant(entry.name)
-    if entry.is_symlink():
-        if _is_directory(entry, ignore_errors=not relevant):
-            listing.links.append(entry.name)
-            return
-        real = os.path.realpath(entry.path) if relevant else ""
-    else:
-        real = path if path == entry.path else entry.path  # one text for both
-    if relevant:
-        st = entry.stat()
-        if stat.S_ISREG(st.st_mode):
-            listing.files.append(from_stat(path, real, st))
-        else:
-            listing.skipped.append(Skipped(path, f"is {kind_of(st.st_mode)}, not a file"))
-
-
-def _is_directory(link: os.DirEntry[str], *, ignore_errors: bool) -> bool:
-    try:
-        return link.is_dir()
-    except OSError:  # a circle of links, or a directory without permission
-        if ignore_errors:
-            return False
-        raise
 
 
 @dataclass(frozen=True, slots=True)

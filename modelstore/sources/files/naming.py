@@ -97,8 +97,10 @@ def _piece(mark: str) -> int:
     """Return the number of a piece: ``a`` or ``aa`` is 1, as `split` names them."""
     if mark.isdigit():
         return int(mark)
-    first, last = f"a{mark.lower()}"[-2:]
-    return (ord(first) - ord("a")) * 26 + ord(last) - ord("a") + 1
+    number = 0
+    for letter in mark.lower():
+        number = number * 26 + ord(letter) - ord("a")
+    return number + 1
 
 
 def without_partial(name: str) -> str:

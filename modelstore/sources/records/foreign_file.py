@@ -68,8 +68,8 @@ def log_notes(opened: OpenDatabase, total: int) -> Iterator[Note | Skipped]:
     """
     log = f"{opened.probe.name}-wal"
     for warning in opened.warnings:
-        if opened.probe.why_not_fold is not None and warning.startswith(f"{log} is not folded"):
-            yield Skipped(log, warning.removeprefix(f"{log} is "))
+        if warning in opened.not_folded:
+            yield Skipped(log, warning)
         else:
             yield Note(warning)
     if not opened.probe.wal_size:

@@ -16,11 +16,13 @@ from modelstore.model import Model, Status, file_locator, hub_locator, model_id
 from modelstore.sources.base import Unchanged, at_place
 from modelstore.sources.files.grouping import describe, group_files, is_relevant
 from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged
+from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
 from modelstore.sources.stores.store_files import (
     UnreadableError,
+    contains,
     entries,
-    file_inside,
+    file_at,
     open_store,
     read_object,
     read_text,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from modelstore.sources.files.grouping import Group
 
 PREFIX = "models--"
+_PREFIXES = (PREFIX, "datasets--", "spaces--", "kernels--")
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".npz", ".tflite")
 """Extensions of weights in formats that are noticed but not read."""
 
@@ -59,11 +62,13 @@ class Repo:
 
     path: str
     hub: str  # the cache's directory
+    directory: str  # its name in the cache, which may be a link
+    outside: list[tuple[str, str]] = field(default_factory=list)  # links, and what they lead to
 
     @property
     def name(self) -> str:
         """``org/name``. The first double dash separates them; a name may hold more."""
-        return os.path.basename(self.path).removeprefix(PREFIX).replace("--", "/", 1)
+        return self.directory.removeprefix(PREFIX).replace("--", "/", 1)
 
     def snapshots(self) -> Iterator[Snapshot | Skipped]:
         """Yield the parts that cannot be read, then the revisions, those with a branch first.
@@ -124,7 +129,11 @@ class Repo:
                     yield Skipped(entry.path, str(error))
 
     def _file(self, entry: os.DirEntry[str]) -> LocalFile:
-        file = file_inside(entry, self.path, os.path.join(self.hub, "blobs"))
+        file = file_at(entry)
+        if not (
+            contains(self.path, file.real) or contains(os.path.join(self.hub, "blobs"), file.real)
+        ):
+            self.outside.append((file.path, file.real))
         return replace(file, sha256=self._sha256(entry.path)) if entry.is_symlink() else file
 
     def _sha256(self, link: str) -> str | None:
@@ -177,6 +186,15 @@ def _has_repository(hub: str) -> bool:
         return False
 
 
+def claims(path: str, names: set[str]) -> set[str]:
+    """Return the entries of a directory that belong to a cache or a repository there."""
+    if os.path.basename(path).startswith(PREFIX) and "snapshots" in names:
+        return names
+    if not any(name.startswith(PREFIX) for name in names):
+        return set()
+    return {name for name in names if name.startswith(_PREFIXES) or name in (".locks", "blobs")}
+
+
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of a cache, of the directory around it, or of one repository."""
     return read_cache(target.text, context, KIND)
@@ -186,7 +204,9 @@ def read_cache(path: str, context: Context, source: str) -> Iterator[Item]:
     """Yield the models of a cache that has the hub's layout, filed under the kind `source`."""
     root = open_store(path, holds="cache: the directory with models--… in it")
     if os.path.basename(root).startswith(PREFIX):
-        yield from _Reader(Repo(root, os.path.dirname(root)), root, source, context).items()
+        repo = Repo(root, os.path.dirname(root), os.path.basename(root))
+        yield from _Reader(repo, root, source, context).items()
+        yield from note_outside(root, repo.outside)
         return
     hub = os.path.realpath(os.path.join(root, "hub"))
     if not os.path.isdir(hub):
@@ -195,11 +215,17 @@ def read_cache(path: str, context: Context, source: str) -> Iterator[Item]:
         repos = [entry for entry in entries(hub) if entry.name.startswith(PREFIX)]
     except UnreadableError as error:
         raise error.as_source_error(hub) from None
+    outside: list[tuple[str, str]] = []
     for entry in repos:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _Reader(Repo(entry.path, hub), root, source, context).items()
+        real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+        if os.path.isdir(real):
+            if real != entry.path and not contains(hub, real):
+                outside.append((entry.path, real))
+            repo = Repo(real, hub, entry.name, outside)
+            yield from _Reader(repo, root, source, context).items()
         elif entry.is_symlink():
-            yield Skipped(entry.path, "is a link and not followed: import its target instead")
+            yield Skipped(entry.path, "is a broken link: its target is gone")
+    yield from note_outside(root, outside)
 
 
 class _Reader:

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 from modelstore.found import Place, Skipped
 from modelstore.sources.files.grouping import describe, group_files, is_relevant
 from modelstore.sources.files.local_files import LocalFile, Origin
+from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
 from modelstore.sources.stores.huggingface import PREFIX, read_cache
 from modelstore.sources.stores.store_files import (
     UnreadableError,
+    contains,
     entries,
-    file_inside,
+    file_at,
     open_store,
     read_object,
 )
@@ -70,6 +72,11 @@ def recognises(path: str, names: set[str]) -> bool:
     return any(name.startswith("manifest=") or name.endswith(".gguf.etag") for name in names)
 
 
+def claims(path: str, names: set[str]) -> set[str]:
+    """Return the entries of a directory that belong to a cache there: all of its files."""
+    return {name for name in names if ".gguf" in name} if recognises(path, names) else set()
+
+
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of a cache of either layout, or of a mixture."""
     root = open_store(target.text, holds="directory that llama.cpp downloads to")
@@ -81,16 +88,19 @@ def read(target: Target, context: Context) -> Iterator[Item]:
         yield from read_cache(root, context, KIND)
     facts = _facts(listed)
     repos: dict[str, list[LocalFile]] = {}
+    outside: list[tuple[str, str]] = []
     for entry in listed:
         if ".gguf" in entry.name and not entry.name.endswith((".json", ".etag", ".lock")):
             if not is_relevant(entry.name):
                 yield Skipped(entry.path, "is an unfinished download")
                 continue
             try:
-                file = file_inside(entry, root)
+                file = file_at(entry)
             except UnreadableError as error:
                 yield Skipped(entry.path, str(error))
                 continue
+            if not contains(root, file.real):
+                outside.append((file.path, file.real))
             fact = facts.get(entry.name)
             if fact and fact.size == file.size:
                 file = replace(file, sha256=fact.sha256)
@@ -101,6 +111,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
         for group in group_files(files):
             fact = facts.get(group.files[0].name)
             yield describe(group, _origin(root, group.files[0], fact), context)
+    yield from note_outside(root, outside)
 
 
 def _facts(listed: list[os.DirEntry[str]]) -> dict[str, _Fact]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from modelstore.found import Place, Skipped
-from modelstore.sources.files.grouping import describe, group_files, is_relevant
-from modelstore.sources.files.local_files import LocalFile, Origin
+from modelstore.found import Place
+from modelstore.sources.files.grouping import describe, group_files
+from modelstore.sources.files.local_files import Origin
+from modelstore.sources.files.walk import note_outside, walk
 from modelstore.sources.paths import expand
 from modelstore.sources.stores.store_files import (
     UnreadableError,
-    file_inside,
-    folders,
     open_store,
     read_object,
     read_text,
@@ -39,12 +38,15 @@ def usual_places(context: Context) -> list[str]:
 
 def recognises(path: str, names: set[str]) -> bool:
     """Return True for LM Studio's home directory or its folder of models."""
+    is_home = os.path.basename(path) in {".lmstudio", "lm-studio"}
+    return is_home or bool(claims(path, names))
+
+
+def claims(path: str, names: set[str]) -> set[str]:
+    """Return the entries of a folder of models, or of a home of LM Studio: all of them."""
     parts = path.replace(os.sep, "/").rstrip("/").split("/")
-    if parts[-1] in {".lmstudio", "lm-studio"}:
-        return True
-    if parts[-1] == "models" and parts[-2:-1] in (["lm-studio"], [".lmstudio"]):
-        return True
-    return ".internal" in names and "models" in names
+    is_store = parts[-1] == "models" and parts[-2:-1] in (["lm-studio"], [".lmstudio"])
+    return names if is_store or {".internal", "models"} <= names else set()
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
@@ -54,23 +56,16 @@ def read(target: Target, context: Context) -> Iterator[Item]:
         os.path.join(path, ".internal")
     ):
         path = open_store(_models_of(path, context), holds="folder of LM Studio's models")
-    for _, listed in folders(path):
-        files: list[LocalFile] = []
-        for entry in listed:
-            if isinstance(entry, Skipped):
-                yield entry
-            elif entry.is_symlink() and os.path.isdir(entry.path):
-                yield Skipped(entry.path, "is a link to a directory and not followed")
-            elif is_relevant(entry.name):
-                try:
-                    files.append(file_inside(entry, path))
-                except UnreadableError as error:
-                    yield Skipped(entry.path, str(error))
-        for group in group_files(files):
+    outside: list[tuple[str, str]] = []
+    for listing in walk(path):
+        outside += listing.outside
+        yield from listing.skipped
+        for group in group_files(listing.files):
             first = group.files[0].path
             name = os.path.relpath(first, path).replace(os.sep, "/")
             origin = Origin(source=KIND, place=Place(root, first, KIND, name))
             yield describe(group, origin, context)
+    yield from note_outside(path, outside)
 
 
 def _homes(context: Context) -> list[str]:

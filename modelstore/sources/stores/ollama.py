@@ -25,11 +25,13 @@ from modelstore.sources.address import Address
 from modelstore.sources.base import Unchanged, at_place, fill_unknown
 from modelstore.sources.files.gguf_model import describe_gguf
 from modelstore.sources.files.local_files import LocalFile, Origin, local_file
+from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
 from modelstore.sources.stores.store_files import (
     UnreadableError,
     contains,
     fault,
+    is_litter,
     open_store,
     read_object,
     walk,
@@ -92,6 +94,11 @@ def recognises(path: str, names: set[str]) -> bool:
     return "models" in names and os.path.isdir(os.path.join(path, "models", "manifests"))
 
 
+def claims(_path: str, names: set[str]) -> set[str]:
+    """Return the entries of a directory that belong to a store there."""
+    return {"manifests", "blobs"} if {"manifests", "blobs"} <= names else set()
+
+
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of a store: the directory with manifests and blobs, or the one above it."""
     root = open_store(target.text, holds="directory that holds Ollama's manifests and blobs")
@@ -113,6 +120,7 @@ class _Reader:
         self.root = root  # the imported directory
         self.store = store  # holds manifests and blobs
         self.context = context
+        self.outside: list[tuple[str, str]] = []  # links, and what they lead to
 
     def items(self) -> Iterator[Item]:
         """Yield each model once for every tag on its weights."""
@@ -120,6 +128,8 @@ class _Reader:
         for entry in walk(os.path.join(self.store, "manifests")):
             if isinstance(entry, Skipped):
                 yield entry
+                continue
+            if is_litter(entry.name):
                 continue
             try:
                 tag = self._tag(entry)
@@ -132,6 +142,7 @@ class _Reader:
             item = self._item(tags)
             for tag in tags:
                 yield at_place(item, Place(self.root, tag.path, KIND, tag.name))
+        yield from note_outside(self.store, self.outside)
 
     def _tag(self, entry: os.DirEntry[str]) -> _Tag:
         if not entry.is_file(follow_symlinks=False):
@@ -236,7 +247,7 @@ class _Reader:
         except OSError as error:
             raise fault(error) from None
         if not contains(self.store, file.real):
-            raise UnreadableError(f"its {layer.media} is a link out of the store and not followed")
+            self.outside.append((file.path, file.real))
         return file
 
 

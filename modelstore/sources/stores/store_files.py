@@ -1,4 +1,4 @@
-"""Reading another program's store: nothing in it is trusted, and no link leads out of it."""
+"""Reading another program's store: nothing in it is trusted, and no link goes unnoticed."""
 
 from __future__ import annotations
 
@@ -54,18 +54,16 @@ def contains(root: str, real: str) -> bool:
     return real.startswith(root.rstrip(os.sep) + os.sep)
 
 
-def file_inside(entry: os.DirEntry[str], *roots: str) -> LocalFile:
-    """Look at a file of a store with one ``stat``, through a link if that stays below `roots`.
+def file_at(entry: os.DirEntry[str]) -> LocalFile:
+    """Look at a file of a store with one ``stat``, through a link as the store's program does.
 
-    Raises `UnreadableError` for a link that leads out, and for anything but a regular file.
-    `entry` must have been listed under a real path.
+    Raises `UnreadableError` for anything but a regular file. `entry` must have been listed under
+    a real path.
     """
     real = entry.path
     try:
         if entry.is_symlink():
             real = os.path.realpath(entry.path)
-            if not any(contains(root, real) for root in roots):
-                raise UnreadableError("is a link out of the store and not followed")
         status = entry.stat()
     except FileNotFoundError:
         raise UnreadableError("is a broken link: its target is gone") from None
@@ -94,6 +92,11 @@ def entries(path: str) -> list[os.DirEntry[str]]:
         raise fault(error) from None
     found.sort(key=lambda entry: entry.name)
     return found
+
+
+def is_litter(name: str) -> bool:
+    """Return True for a file that a file manager leaves behind."""
+    return name.startswith("._") or name in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def walk(path: str, depth: int = MAX_DEPTH) -> Iterator[os.DirEntry[str] | Skipped]:
@@ -141,8 +144,11 @@ def read_text(path: str, limit: int = MAX_TEXT) -> bytes:
 
 def read_object(path: str, limit: int = MAX_TEXT) -> dict[str, object]:
     """Return the JSON object in a small regular file. Raises `UnreadableError`."""
+    content = read_text(path, limit)
+    if not content:
+        raise UnreadableError("is empty: 0 bytes")
     try:
-        value = parse_json(read_text(path, limit))
+        value = parse_json(content)
     except ValueError as error:
         raise UnreadableError(f"is not JSON: {error}") from None
     if not isinstance(value, dict):

@@ -101,7 +101,7 @@ def _shortness(
     """Return the finding for a file that lacks pages, which the log or a journal may have."""
     expected = header.page_count * header.page_size
     missing = plural(-(-(expected - size) // header.page_size), "page")
-    log, journal = subject.log, subject.journal
+    log = subject.log
     if log.scan.max_frame and log.loss.main.state in TORN and why_not_fold(subject) is None:
         return Finding(
             "file.short",
@@ -112,7 +112,7 @@ def _shortness(
             "never delete the -wal: the next checkpoint completes the file",
             data,
         )
-    if journal is not None and journal.is_hot and not subject.is_wal:
+    if subject.has_hot_journal and not subject.is_wal:
         return Finding(
             "file.short",
             "warn",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelstore.database import evidence
+from modelstore.database.holders import HolderProblem
 from modelstore.finding import Finding
 from modelstore.text import human_bytes, plural
 from modelstore.verify.check import Check, Run
@@ -30,9 +32,24 @@ def _check(run: Run) -> Iterator[Finding]:
         gone = subject.gone
         yield Finding("log.deleted", "fail", gone.message, subject.log_path, gone.hint)
         return
+    yield from _evidence(subject)
     yield from _gone_frames(subject)
     problems = [*_damage(subject), *_wrong_index(subject)]
     yield from problems or _content(subject, run.options)
+
+
+_GONE = frozenset((HolderProblem.OTHER_LOG, evidence.LOG_REPLACED))
+_IN_OWN_WORDS = frozenset((evidence.FOREIGN_LOG, evidence.DAMAGED_LOG, evidence.HOT_JOURNAL))
+
+
+def _evidence(subject: Subject) -> Iterator[Finding]:
+    """Yield what speaks against a fold: other processes, and files that contradict each other."""
+    for reason in subject.reasons:
+        if reason.code not in _IN_OWN_WORDS:
+            where = f"pid {reason.pid}" if reason.pid is not None else subject.log_path
+            data = reason.as_json()
+            code = "log.deleted" if reason.code in _GONE else f"log.{reason.code}"
+            yield Finding(code, "fail", reason.text, where, reason.hint, data)
 
 
 def _damage(subject: Subject) -> Iterator[Finding]:

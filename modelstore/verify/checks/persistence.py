@@ -17,7 +17,6 @@ from modelstore.text import plural
 from modelstore.verify.check import NAMED, Check, Run, not_checked
 from modelstore.verify.content import Content, Wanted, read_content
 from modelstore.verify.loss_summary import TORN, at_risk, is_many, loss_data, where_lost
-from modelstore.verify.preconditions import why_not_open
 from modelstore.verify.subject import look_at_log
 
 if TYPE_CHECKING:
@@ -217,7 +216,7 @@ def _unfolded(found: Inspection, path: str, why: str) -> Finding:
 def _hot_journal(run: Run) -> Iterator[Finding]:
     """Warn of a main file that must not be opened, as its journal would be used up."""
     subject = run.subject
-    if subject.gone is None and why_not_open(subject, run.options) is not None:
+    if subject.has_hot_journal:
         yield Finding(
             "persistence.hot-journal",
             "fail",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -15,8 +16,8 @@ import pytest
 
 from modelstore.errors import SourceError
 from modelstore.found import Found, KnownFile, Skipped
-from modelstore.sources.base import Context, Item, Target, Unchanged
-from modelstore.sources.files import directory
+from modelstore.sources.base import Context, Item, Note, Target, Unchanged
+from modelstore.sources.files import directory, walk
 from modelstore.sources.files.grouping import group_files, is_relevant
 from modelstore.sources.files.local_files import LocalFile
 from tests.sources.files import hostile
@@ -208,7 +209,9 @@ def test_links_to_files_are_the_files(tmp_path: Path) -> None:
     (tmp_path / "links").mkdir()
     link = tmp_path / "links" / "latest.gguf"
     link.symlink_to(real)
-    (item,) = read(tmp_path / "links")
+    item, note = read(tmp_path / "links")
+    assert isinstance(note, Note)
+    assert note.text == f"1 link was followed out of {link.parent}: {link} to {real}"
     assert isinstance(item, Found)
     assert item.model.locator == f"file://box{real}"
     assert (item.model.name, item.files[0].path) == ("x", str(real))
@@ -249,6 +252,71 @@ def test_links_to_directories_are_followed_once_and_never_in_a_circle(tmp_path: 
     place = [item.place for item in items if isinstance(item, Found)][1]
     assert place is not None
     assert place.locator == str(root / "big" / "big" / "y.gguf")
+
+
+def test_links_out_of_the_tree_are_said(tmp_path: Path) -> None:
+    put(tmp_path / "disk" / "y.gguf")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "big").symlink_to(tmp_path / "disk")
+    put(tmp_path / "root" / "deep" / "x.gguf")
+    (tmp_path / "root" / "deep" / "same.gguf").symlink_to("x.gguf")
+    notes = [item.text for item in read(tmp_path / "root") if isinstance(item, Note)]
+    assert notes == [
+        f"1 link was followed out of {tmp_path / 'root'}: "
+        f"{tmp_path / 'root' / 'big'} to {tmp_path / 'disk'}"
+    ]
+
+
+def ollama_store(root: Path, name: str, content: bytes = MODEL) -> None:
+    """What `ollama pull` leaves behind."""
+    digest = hashlib.sha256(content).hexdigest()
+    put(root / "blobs" / f"sha256-{digest}", content)
+    media = "application/vnd.ollama.image.model"
+    layer = {"mediaType": media, "digest": f"sha256:{digest}", "size": len(content)}
+    text = json.dumps({"schemaVersion": 2, "layers": [layer]}).encode()
+    put(root / "manifests" / "registry.ollama.ai" / "library" / name / "latest", text)
+
+
+def test_the_stores_in_a_tree_are_read_as_stores(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ollama_store(home / ".ollama" / "models", "llama")
+    hub = home / ".cache" / "huggingface" / "hub" / "models--org--tiny"
+    put(hub / "snapshots" / ("a" * 40) / "tiny-Q8_0.gguf")
+    put(hub / "refs" / "main", b"a" * 40)
+    put(home / ".lmstudio" / "models" / "org" / "repo" / "phi.gguf")
+    put(home / "models" / "own.gguf")
+    found = [item for item in read(home) if isinstance(item, Found)]
+    assert {(item.model.name, item.model.source) for item in found} == {
+        ("llama:latest", "ollama"),
+        ("tiny-Q8_0", "huggingface"),
+        ("phi", "lmstudio"),
+        ("own", "gguf"),
+    }
+    roots = {item.place.source: item.place.root for item in found if item.place}
+    assert roots == {
+        "ollama": str(home / ".ollama" / "models"),
+        "huggingface": str(hub.parent),
+        "lmstudio": str(home / ".lmstudio" / "models"),
+        "gguf": str(home),
+    }
+
+
+def test_one_format_alone_is_taken_from_a_tree_without_its_stores(tmp_path: Path) -> None:
+    ollama_store(tmp_path, "llama")
+    put(tmp_path / "own.gguf")
+    assert names(list(directory.read_tree(str(tmp_path), CONTEXT, only="gguf"))) == ["own"]
+
+
+def test_beside_a_store_that_was_read_already_is_what_is_not_its_own(tmp_path: Path) -> None:
+    ollama_store(tmp_path, "llama")
+    put(tmp_path / "own.gguf")
+    ollama_store(tmp_path / "second", "other", MODEL + b"0" * 32)
+    items = list(directory.read_tree(str(tmp_path), CONTEXT, beside="ollama"))
+    assert sorted(names(items)) == ["other:latest", "own"]
+    ollama_store(tmp_path / "folder" / "models", "llama")
+    assert (
+        names(list(directory.read_tree(str(tmp_path / "folder"), CONTEXT, beside="ollama"))) == []
+    )
 
 
 def test_what_was_thrown_away_or_versioned_is_left_alone(tmp_path: Path) -> None:
@@ -380,12 +448,12 @@ def test_more_entries_than_are_held_at_a_time_are_said(
 ) -> None:
     for number in range(30):
         put(tmp_path / "many" / f"{number}.gguf")
-    monkeypatch.setattr(directory, "MAX_HELD", 10)
+    monkeypatch.setattr(walk, "MAX_HELD", 10)
     items = read(tmp_path)
     assert len(names(items)) == 10
     assert "has over 10 models and directories" in skipped(items)[str(tmp_path / "many")]
     monkeypatch.undo()
-    monkeypatch.setattr(directory, "MAX_ENTRIES", 5)
+    monkeypatch.setattr(walk, "MAX_ENTRIES", 5)
     put(tmp_path / "many" / "below" / "x.gguf")
     put(tmp_path / "next" / "x.gguf")
     items = read(tmp_path)
@@ -427,7 +495,8 @@ def read_watched(
         cwd=TINY.parents[2],
     )
     items, opened, listed = json.loads(result.stdout)
-    return items, opened, listed
+    # Not the program's own modules, which it loads to recognise a store.
+    return items, [path for path in opened if path.startswith(str(root))], listed
 
 
 def test_an_unchanged_tree_is_known_without_opening_any_file(tmp_path: Path) -> None:

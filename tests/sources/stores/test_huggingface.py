@@ -14,6 +14,7 @@ from huggingface_hub.utils import _shared_blobs
 
 from modelstore.errors import SourceError
 from modelstore.found import Found
+from modelstore.sources.base import Note
 from modelstore.sources.stores import huggingface
 from tests.sources.stores.fake_hub import FakeHub, etag, serving
 from tests.sources.stores.making import (
@@ -297,7 +298,7 @@ def test_name_without_organisation_and_name_with_dashes(tmp_path: Path) -> None:
 
 
 @needs_links
-def test_links_out_of_the_store_are_named_and_not_followed(tmp_path: Path) -> None:
+def test_links_out_of_the_store_are_followed_and_said(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     write_gguf(outside / "secret.gguf")
     cache = tmp_path / "hub"
@@ -314,20 +315,22 @@ def test_links_out_of_the_store_are_named_and_not_followed(tmp_path: Path) -> No
     (snapshot / "pipe.gguf").symlink_to("../../blobs/pipe")
     (cache / "models--org--x" / "blobs").mkdir()
     os.mkfifo(cache / "models--org--x" / "blobs" / "pipe")
-    (cache / "models--org--linked").symlink_to(outside)
+    (cache / "models--org--gone").symlink_to(outside / "gone")
+    write_gguf(outside / "repo" / "snapshots" / B / "linked.gguf", name="linked")
+    (cache / "models--org--linked").symlink_to(outside / "repo")
     items = read_all(huggingface.read, cache)
-    assert {item.model.name for item in found(items)} == {"good", "other"}
+    assert {item.model.name for item in found(items)} == {"good", "other", "secret", "linked"}
+    (linked,) = (item for item in found(items) if item.model.name == "linked")
+    assert linked.model.source_id == f"org/linked@{B}"
+    (note,) = (item.text for item in items if isinstance(item, Note))
+    assert note.startswith(f"3 links were followed out of {cache}: for example {cache}")
     reasons = {os.path.basename(what): reason for what, reason in skipped(items).items()}
     assert set(reasons) == {
-        "out.gguf",
-        "neighbour.gguf",
         "loop.gguf",
         "gone.gguf",
         "pipe.gguf",
-        "models--org--linked",
+        "models--org--gone",
     }
-    assert "out of the store" in reasons["out.gguf"]
-    assert "out of the store" in reasons["neighbour.gguf"]
     assert "gone" in reasons["gone.gguf"]
     assert "FIFO" in reasons["pipe.gguf"]
 

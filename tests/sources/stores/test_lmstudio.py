@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelstore.errors import SourceError
+from modelstore.sources.base import Note
 from modelstore.sources.stores import lmstudio
 from tests.sources.stores.making import (
     context,
@@ -115,7 +116,7 @@ def test_usual_places(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes")
-def test_links_out_of_the_store_and_circles_are_named(tmp_path: Path) -> None:
+def test_links_out_of_the_store_are_followed_and_circles_are_named(tmp_path: Path) -> None:
     models = tmp_path / "models"
     write_gguf(models / "org" / "repo" / "good.gguf")
     write_gguf(tmp_path / "outside" / "secret.gguf")
@@ -125,10 +126,11 @@ def test_links_out_of_the_store_and_circles_are_named(tmp_path: Path) -> None:
     (models / "linked").symlink_to(tmp_path / "outside")
     os.mkfifo(models / "org" / "pipe.gguf")
     items = read_all(lmstudio.read, models)
-    assert [item.model.name for item in found(items)] == ["good"]
+    assert [item.model.name for item in found(items)] == ["good", "secret", "secret"]
+    (note,) = (item.text for item in items if isinstance(item, Note))
+    assert note.startswith(f"2 links were followed out of {models}: ")
     reasons = {os.path.basename(what): reason for what, reason in skipped(items).items()}
-    assert set(reasons) == {"out.gguf", "loop.gguf", "circle", "linked", "pipe.gguf"}
-    assert "out of the store" in reasons["out.gguf"]
+    assert set(reasons) == {"loop.gguf", "circle", "pipe.gguf"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links")

@@ -7,10 +7,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import gguf
+import numpy as np
 import pytest
 
 from modelstore.errors import SourceError
 from modelstore.found import Found
+from modelstore.sources.base import Note
 from modelstore.sources.stores import ollama
 from tests.sources.stores.making import (
     context,
@@ -353,10 +356,62 @@ def test_links_and_special_files(store: Store, weights: bytes, tmp_path: Path) -
         layer = {"mediaType": MEDIA + "model", "digest": f"sha256:{digest}", "size": 1}
         store.tag(f"registry.ollama.ai/library/{name}/latest", layer)
     items = read_all(ollama.read, store.root)
-    assert [item.model.name for item in found(items)] == ["good:latest"]
-    reasons = skipped(items)
-    assert len(reasons) == 8
-    assert "out of the store" in reasons["out:latest"]
+    assert [item.model.name for item in found(items)] == ["good:latest", "out:latest"]
+    (note,) = (item.text for item in items if isinstance(item, Note))
+    assert note.startswith(f"1 link was followed out of {store.root}: ")
+    assert len(skipped(items)) == 7
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_blobs_on_another_disk(store: Store, weights: bytes, tmp_path: Path) -> None:
+    store.tag("registry.ollama.ai/library/x/latest", store.layer("model", weights))
+    (store.root / "blobs").rename(tmp_path / "disk")
+    (store.root / "blobs").symlink_to(tmp_path / "disk")
+    [item] = found(read_all(ollama.read, store.root))
+    assert (item.model.status, item.model.architecture) == ("available", "llama")
+    assert item.model.name == "x:latest"
+
+
+def test_litter_is_passed_over_and_an_empty_manifest_is_named(store: Store, weights: bytes) -> None:
+    path = store.tag("registry.ollama.ai/library/x/latest", store.layer("model", weights))
+    for folder in (store.root / "manifests", path.parent):
+        (folder / ".DS_Store").write_bytes(b"Bud1")
+    (path.parent / "zero").write_bytes(b"")
+    items = read_all(ollama.read, store.root)
+    assert [item.model.name for item in found(items)] == ["x:latest"]
+    assert skipped(items) == {str(path.parent / "zero"): "is empty: 0 bytes"}
+
+
+def test_shards_are_in_the_order_of_their_numbers(store: Store, tmp_path: Path) -> None:
+    """Their blobs are named by hashes, which have another order."""
+    shards = []
+    for number in range(3):
+        path = tmp_path / f"{number}.gguf"
+        writer = gguf.GGUFWriter(str(path), "llama" if number == 0 else "")
+        if number == 0:
+            writer.add_context_length(4096)
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 3)
+        writer.add_tensor(f"blk.{number}.w", np.zeros((2, 32), dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        shards.append(path.read_bytes())
+    for order in (shards, shards[::-1]):
+        store.tag("registry.ollama.ai/library/x/latest", *(store.layer("model", x) for x in order))
+        [item] = found(read_all(ollama.read, store.root))
+        assert (item.model.status, item.model.context_length) == ("available", 4096)
+        assert item.model.parameter_count == 3 * 64
+        assert item.model.path == str(store.root / "blobs" / f"sha256-{sha256(shards[0])}")
+
+
+def test_a_model_of_tensors_with_a_missing_blob_is_incomplete(store: Store) -> None:
+    layers = [store.layer("tensor", bytes([number]) * 9) for number in range(3)]
+    store.tag("registry.ollama.ai/library/mlx/latest", *layers)
+    (store.root / "blobs" / str(layers[1]["digest"]).replace(":", "-")).unlink()
+    [item] = found(read_all(ollama.read, store.root))
+    assert item.model.status == "incomplete"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links")

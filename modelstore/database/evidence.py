@@ -1,0 +1,158 @@
+"""Evidence against a fold: each reason with a stable code, a sentence, and what to do.
+
+Folding is what any program does when it closes a database as the last one. If a living process is
+in another state than the files at the path, or if the files contradict each other, that destroys
+data. `Reasons` come from two looks: at the processes (`holder_reasons`) and at the files (`probe`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelstore.database.holders import HolderProblem, Role
+from modelstore.text import human_bytes, process_name, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from modelstore.database.holders import Holder, Holders, OpenFile
+
+FOREIGN_LOG = "foreign-log"
+OLDER_LOG = "older-log"
+DAMAGED_LOG = "damaged-log"
+LOG_REPLACED = "log-replaced"
+MALFORMED = "malformed"
+HOT_JOURNAL = "hot-journal"
+
+_ELSEWHERE = frozenset(
+    (
+        *(HolderProblem.OTHER_DATABASE, HolderProblem.OTHER_LOG, HolderProblem.OTHER_NAME),
+        *(HolderProblem.OTHER_MOUNT, LOG_REPLACED),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A reason against a fold. `code` is stable; `pid` names the process, if one is the reason."""
+
+    code: str
+    text: str
+    hint: str
+    pid: int | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """True if rows may exist in files that the path does not name any more."""
+        return self.code in _ELSEWHERE
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for a program to read; text from outside is escaped."""
+        return {"code": str(self.code), "text": self.text, "hint": self.hint, "pid": self.pid}
+
+
+def codes(reasons: Iterable[Reason]) -> frozenset[str]:
+    """Return the codes of some reasons."""
+    return frozenset(reason.code for reason in reasons)
+
+
+def holder_reasons(holders: Holders) -> tuple[Reason, ...]:
+    """Return one reason for each process that makes a fold dangerous."""
+    return tuple(reason for holder in holders.troubled for reason in _of(holder, holders.path))
+
+
+def _of(holder: Holder, path: str) -> Iterator[Reason]:
+    problem = holder.problems[0]
+    who = process_name(holder.pid, holder.command) + (", stopped," if holder.is_stopped else "")
+    text, hint = _SENTENCES[problem](holder, visible(path, 200))
+    yield Reason(problem, f"{who} {text}", hint, holder.pid)
+
+
+def _other(holder: Holder, path: str) -> tuple[str, str]:
+    """Say which files a process uses instead of those at the path."""
+    others = [file for file in holder.files if not file.is_current]
+    what = " and ".join(_named(file) for file in others)
+    keep = f"keep pid {holder.pid} running: " + _only_there(others, path)
+    return f"uses {what}, not what is at {path} now", keep
+
+
+def _named(file: OpenFile) -> str:
+    words = {
+        Role.DATABASE: "a database",
+        Role.LOG: "a log",
+        Role.INDEX: "an index",
+        Role.JOURNAL: "a journal",
+    }
+    state = "deleted but still open" if file.is_deleted else f"at {visible(file.name, 200)}"
+    return f"{words[file.role]} of {human_bytes(file.size)} ({state})"
+
+
+def _only_there(others: list[OpenFile], path: str) -> str:
+    lost = [file for file in others if file.is_deleted and file.role is not Role.INDEX]
+    if not lost:
+        return "restart it when its data is safe; nothing is folded until then"
+    names = {Role.LOG: "log", Role.DATABASE: "database"}
+    what = " and ".join(
+        f"{names.get(file.role, 'journal')} of {human_bytes(file.size)}" for file in lost
+    )
+    return f"its {what} is deleted but still open; `modelstore recover {path}` saves it"
+
+
+def _other_index(holder: Holder, path: str) -> tuple[str, str]:
+    del path
+    return (
+        "uses an index (-shm) that was deleted or replaced: it shares no lock with newcomers, and "
+        "whoever closes the database last unlinks the log that it goes on using",
+        f"end pid {holder.pid} cleanly, or restart it; its rows are in the database and its log",
+    )
+
+
+def _other_name(holder: Holder, path: str) -> tuple[str, str]:
+    place = visible(holder.base, 200)
+    text, _ = _other(holder, path)
+    if not any(not file.is_current for file in holder.files):
+        text = "has it open"
+    return (
+        f"{text}: it knows the database as {place}, and keeps its log there",
+        f"work on {place} where that process runs; mount or share the directory, not the file",
+    )
+
+
+def _no_locks(holder: Holder, path: str) -> tuple[str, str]:
+    del path
+    return (
+        "has the database and its log open without the locks that SQLite holds (a second SQLite or "
+        "an open() and close() of its own dropped them, or it runs without locks)",
+        f"end pid {holder.pid} cleanly, then try again; nobody else can see that it is there",
+    )
+
+
+def _exclusive(holder: Holder, path: str) -> tuple[str, str]:
+    del path
+    return (
+        "keeps the database locked for itself alone, with its index in its own memory: waiting "
+        "will not help",
+        f"let pid {holder.pid} checkpoint, or end it cleanly, then try again",
+    )
+
+
+def _replica_lock(holder: Holder, path: str) -> tuple[str, str]:
+    del path
+    return (
+        "replicates this database and has lost its read lock: a fold takes away frames that it has "
+        "not copied yet, and the replica then lacks their rows",
+        f"restart pid {holder.pid} (litestream), wait for its first sync, then try again",
+    )
+
+
+_SENTENCES = {
+    HolderProblem.OTHER_DATABASE: _other,
+    HolderProblem.OTHER_LOG: _other,
+    HolderProblem.OTHER_INDEX: _other_index,
+    HolderProblem.OTHER_NAME: _other_name,
+    HolderProblem.OTHER_MOUNT: _other_name,
+    HolderProblem.NO_LOCKS: _no_locks,
+    HolderProblem.EXCLUSIVE: _exclusive,
+    HolderProblem.REPLICA_LOCK: _replica_lock,
+}
