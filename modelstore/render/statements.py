@@ -48,6 +48,7 @@ class Claim(Enum):
     NO_DATABASE = "no-database"
     NOTHING_COMMITTED = "nothing-committed"
     SAME = "in-main-file"
+    PAGES_SAME = "pages-same"
     ROWS_DIFFER = "rows-differ"
     SCHEMA_DIFFERS = "schema-differs"
     NO_ROW_DIFFERS = "no-row-differs"
@@ -184,6 +185,13 @@ def _loss(found: Inspection) -> Iterator[Statement]:
             f"{plural(scan.max_frame, 'frame')} in the WAL, and the main file has the newest "
             "version of each page of them: nothing would be lost without it.",
             "good",
+        )
+    elif loss.is_known and not (loss.differing or loss.file_differences):
+        before = " before the damage" if found.is_damaged else ""
+        yield Statement(
+            Claim.PAGES_SAME,
+            f"The main file has the newest version of each page of the "
+            f"{plural(scan.max_frame, 'frame')}{before}.",
         )
     elif not loss.is_known:
         yield Statement(Claim.UNKNOWN, "What would be lost without the WAL is unknown.", "warn")

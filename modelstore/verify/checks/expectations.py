@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from contextlib import closing, suppress
+from difflib import get_close_matches
+from enum import Enum
 from typing import TYPE_CHECKING
+
+from sqlite_utils.db import quote_identifier
 
 from modelstore.database.handle import connect
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy
 from modelstore.database.sqlite_text import from_sqlite_text
 from modelstore.finding import Finding
-from modelstore.text import human_bytes, listed, plural
+from modelstore.text import ascii_lower, human_bytes, listed, plural, process_name
 from modelstore.verify.check import NAMED, Check, Run
 from modelstore.verify.expected import DEFAULT_TABLE, KEYS, Expected, RowCount, key_of
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from modelstore.verify.check import MainFile
 
 _HAS_TABLE = (
-    "SELECT 1 FROM sqlite_master WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE"
+    "SELECT type FROM sqlite_master WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE"
 )
 _VALUE = 80  # characters of a value that a sentence shows
 _KEPT = 1000  # problems that the data name
@@ -42,7 +46,27 @@ def check_expectations(
     for wanted in expected.counts:
         yield _count(wanted, alone, view, seen)
     if expected.models:
-        yield _models(expected.models, alone, seen)
+        yield _models(expected.models, alone, view, seen)
+
+
+class Shortfall(Enum):
+    """The way in which a table misses an expectation; the value is the code in the data."""
+
+    NO_TABLE = "no-table"
+    UNREADABLE = "unreadable"
+    ONLY_IN_LOG = "only-in-log"
+    TOO_FEW = "too-few"
+    TOO_MANY = "too-many"
+
+
+_ADVICE = {
+    Shortfall.UNREADABLE: "keep the database and its -wal; `modelstore recover` writes what can be "
+    "read to a new file",
+    Shortfall.ONLY_IN_LOG: "keep the -wal and fold it: `modelstore checkpoint`",
+    Shortfall.TOO_FEW: "import again; if the rows were there once, `modelstore recover --deleted` "
+    "looks for what is left of them, and a backup may have them",
+    Shortfall.TOO_MANY: "correct the expectation, or find out which program added the rows",
+}
 
 
 def _count(wanted: RowCount, alone: Database, view: Database | None, seen: str) -> Finding:
@@ -55,8 +79,10 @@ def _count(wanted: RowCount, alone: Database, view: Database | None, seen: str) 
         measured = f"{wanted.table}: {plural(found, 'row')} {seen}"
         measured += ", as expected" if is_met else f", not {words}{wanted.number:,}"
     else:
-        measured = f"{wanted.table}: {found}; {words}{plural(wanted.number, 'row')} expected"
+        problem = "there is no such table" if found is None else found
+        measured = f"{wanted.table}: {problem}; {words}{plural(wanted.number, 'row')} expected"
     with_log = _rows(view, wanted.table) if view is not None and not is_met else None
+    shortfall = None if is_met else _shortfall(wanted, found, with_log)
     if isinstance(with_log, int) and with_log != found:
         measured += f" ({with_log:,} together with its -wal)"
     return Finding(
@@ -64,9 +90,10 @@ def _count(wanted: RowCount, alone: Database, view: Database | None, seen: str) 
         "pass" if is_met else "fail",
         measured,
         wanted.table,
-        None if is_met else "import again, or restore the database from a backup",
+        None if shortfall is None else _advice(shortfall, wanted.table, alone),
         {
             "table": wanted.table,
+            "shortfall": None if shortfall is None else shortfall.value,
             "expected": wanted.number,
             "at_least": wanted.at_least,
             "found": found if isinstance(found, int) else None,
@@ -75,19 +102,61 @@ def _count(wanted: RowCount, alone: Database, view: Database | None, seen: str) 
     )
 
 
-def _rows(db: Database, table: str) -> int | str:
-    """Return the number of rows of a table, or the reason why that is unknown."""
+def _shortfall(wanted: RowCount, found: int | str | None, with_log: int | str | None) -> Shortfall:
+    if isinstance(with_log, int) and (
+        with_log >= wanted.number if wanted.at_least else with_log == wanted.number
+    ):
+        return Shortfall.ONLY_IN_LOG
+    if found is None:
+        return Shortfall.NO_TABLE
+    if isinstance(found, str):
+        return Shortfall.UNREADABLE
+    return Shortfall.TOO_FEW if found < wanted.number else Shortfall.TOO_MANY
+
+
+def _advice(shortfall: Shortfall, table: str, alone: Database) -> str:
+    """Return the thing to do; for a table that is missing, name those that are there."""
+    if shortfall is not Shortfall.NO_TABLE:
+        return _ADVICE[shortfall]
     try:
-        if not list(db.query(_HAS_TABLE, [table])):
-            return "there is no such table"
-        return db[table].count_where()
+        names = [*alone.table_names(), *alone.view_names()]
+    except sqlite3.Error:
+        return _ADVICE[Shortfall.UNREADABLE]
+    near = get_close_matches(ascii_lower(table), {ascii_lower(name) for name in names}, n=1)
+    if near:
+        name = next(name for name in names if ascii_lower(name) == near[0])
+        return f"name the table as it is: {name}"
+    if not names:
+        return "the database has no table at all: check the path, or import first"
+    if table == DEFAULT_TABLE:
+        return (
+            "this is no catalogue but another program's database: name one of its tables, as in "
+            f"--expect-count {names[0]}=N"
+        )
+    return f"its tables are {listed(sorted(names), NAMED)}"
+
+
+def _rows(db: Database, table: str) -> int | str | None:
+    """Return the number of rows of a table: None without that table, or why it is unknown.
+
+    Counts the table itself: SQLite may count the entries of an index, which may be damaged.
+    """
+    try:
+        kinds = [str(row["type"]) for row in db.query(_HAS_TABLE, [table])]
+        if not kinds:
+            return None
+        where = " NOT INDEXED" if kinds[0] == "table" else ""
+        select = f"SELECT count(*) FROM {quote_identifier(table)}{where}"
+        return int(db.execute(select).fetchone()[0])
     except (sqlite3.Error, UnicodeEncodeError) as error:
         if isinstance(error, sqlite3.Error) and is_busy(error):
             raise
         return f"it cannot be read ({error})"
 
 
-def _models(models: tuple[Mapping[str, object], ...], alone: Database, seen: str) -> Finding:
+def _models(
+    models: tuple[Mapping[str, object], ...], alone: Database, view: Database | None, seen: str
+) -> Finding:
     best = _Best(models)
     try:
         for row in alone.query(f"SELECT * FROM {DEFAULT_TABLE}"):
@@ -100,7 +169,9 @@ def _models(models: tuple[Mapping[str, object], ...], alone: Database, seen: str
             "fail",
             f"the models cannot be read: {error}",
             DEFAULT_TABLE,
-            "import again, or restore the database from a backup",
+            _ADVICE[Shortfall.UNREADABLE]
+            if isinstance(_rows(alone, DEFAULT_TABLE), str)
+            else _advice(Shortfall.NO_TABLE, DEFAULT_TABLE, alone),
         )
     missing = best.missing()
     different = best.different()
@@ -116,7 +187,7 @@ def _models(models: tuple[Mapping[str, object], ...], alone: Database, seen: str
         "pass" if is_met else "fail",
         measured,
         DEFAULT_TABLE,
-        None if is_met else "import again, or restore the database from a backup",
+        None if is_met else _models_advice(missing, alone, view),
         {
             "expected": len(models),
             "met": met,
@@ -124,6 +195,15 @@ def _models(models: tuple[Mapping[str, object], ...], alone: Database, seen: str
             "different": different[:_KEPT],
         },
     )
+
+
+def _models_advice(missing: list[str], alone: Database, view: Database | None) -> str:
+    if not missing:
+        return "import again, or correct the expectation"
+    in_main = _rows(alone, DEFAULT_TABLE)
+    in_both = _rows(view, DEFAULT_TABLE) if view is not None else None
+    is_in_log = isinstance(in_main, int) and isinstance(in_both, int) and in_both > in_main
+    return _ADVICE[Shortfall.ONLY_IN_LOG if is_in_log else Shortfall.TOO_FEW]
 
 
 class _Best:
@@ -197,11 +277,22 @@ def _check_log_size(run: Run) -> Iterator[Finding]:
         f"the -wal had {human_bytes(size)} before this run, "
         f"{'more than' if is_over else 'within'} {human_bytes(limit)}",
         run.subject.log_path,
-        "a long reader or a missing checkpoint lets it grow: `modelstore inspect-wal` names who is "
-        "in the way"
-        if is_over
-        else None,
+        _growth_advice(run) if is_over else None,
         {"size": size, "limit": limit},
+    )
+
+
+def _growth_advice(run: Run) -> str:
+    """Return the thing to do about a log that is too large: it depends on who is in the way."""
+    blockers = [blocker for blocker in run.subject.log.blockers if blocker.holds_up_folding]
+    if blockers:
+        who = listed(sorted({process_name(b.pid, b.command) for b in blockers}), NAMED)
+        return f"{who} keeps it from being folded: let that end its transaction"
+    if not run.subject.log.locks.complete:
+        return "`modelstore checkpoint` folds it, or names who is in the way"
+    return (
+        "nobody is in the way, so nothing checkpoints it: `modelstore checkpoint` folds it; see "
+        "whether the application turned wal_autocheckpoint off"
     )
 
 

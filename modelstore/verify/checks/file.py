@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
+from modelstore.errors import RefusedError
 from modelstore.finding import Finding
 from modelstore.text import human_bytes, plural
 from modelstore.verify.check import Check, Run
 from modelstore.verify.loss_summary import TORN
 from modelstore.verify.preconditions import why_not_fold
+from modelstore.wal.files import open_or_refuse, read_at
+from modelstore.wal.format import DATABASE_HEADER_SIZE, DatabaseHeader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.database.connection import OpenDatabase
     from modelstore.verify.subject import Subject
-    from modelstore.wal.format import DatabaseHeader
 
+_RESTORE = (
+    "keep this copy and its -wal; `modelstore recover` writes what is left to a new file, or "
+    "restore it from a backup"
+)
+_LOOKS = 5
+_PAUSE = 0.02  # seconds between looks
 _ENCODINGS = (0, 1, 2, 3)  # 0: nothing was stored yet
 
 
@@ -74,7 +84,8 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
         "page_count": header.page_count,
     }
     if header.has_valid_page_count and size < expected:
-        yield _shortness(subject, header, size, data)
+        if not _was_in_a_race(subject):
+            yield _shortness(subject, header, size, data)
     elif size % header.page_size:
         yield Finding(
             "file.ragged",
@@ -95,12 +106,36 @@ def _size_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Finding
         )
 
 
+def _was_in_a_race(subject: Subject) -> bool:
+    """Return True if the file is whole by now: a checkpoint writes page 1 before the last pages."""
+    if not subject.log.locks.attached and not subject.log.loss.raced:
+        return False
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE)
+        try:
+            descriptor = open_or_refuse(subject.path)
+        except FileNotFoundError:
+            return False
+        try:
+            header = DatabaseHeader.parse(read_at(descriptor, DATABASE_HEADER_SIZE, 0))
+            size = os.fstat(descriptor).st_size
+        except RefusedError:
+            continue
+        finally:
+            os.close(descriptor)
+        if not header.has_valid_page_count or size >= header.page_count * header.page_size:
+            return True
+    return subject.log.loss.raced
+
+
 def _shortness(
     subject: Subject, header: DatabaseHeader, size: int, data: dict[str, object]
 ) -> Finding:
     """Return the finding for a file that lacks pages, which the log or a journal may have."""
     expected = header.page_count * header.page_size
-    missing = plural(-(-(expected - size) // header.page_size), "page")
+    lacking = -(-(expected - size) // header.page_size)
+    missing = plural(lacking, "page")
     log = subject.log
     if log.scan.max_frame and log.loss.main.state in TORN and why_not_fold(subject) is None:
         return Finding(
@@ -125,10 +160,10 @@ def _shortness(
     return Finding(
         "file.truncated",
         "fail",
-        f"{human_bytes(size)}, but its header says {header.page_count:,} pages of "
-        f"{header.page_size:,} bytes: {missing} are cut off",
+        f"{human_bytes(size)}, but its header says {plural(header.page_count, 'page')} of "
+        f"{header.page_size:,} bytes: {missing} {'is' if lacking == 1 else 'are'} cut off",
         subject.path,
-        "restore it from a backup; keep this copy and its -wal",
+        _RESTORE,
         data,
     )
 
@@ -150,7 +185,7 @@ def _header_problems(subject: Subject, header: DatabaseHeader) -> Iterator[Findi
             "fail",
             f"the header holds what no SQLite writes: {', '.join(wrong)}",
             subject.path,
-            "restore it from a backup; keep this copy and its -wal",
+            _RESTORE,
         )
 
 

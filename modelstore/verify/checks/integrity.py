@@ -41,8 +41,8 @@ _STORED = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
 # A table with the word elsewhere in its SQL is checked in vain, which does no harm.
 _CONSTRAINED = f"{_STORED} AND sql LIKE '%check%'"
 _RESTORE = (
-    "restore it from a backup, or recover what is left with the sqlite3 shell's .recover; keep "
-    "this copy and its -wal"
+    "keep this copy and its -wal; `modelstore recover` writes what is left to a new file, or "
+    "restore it from a backup"
 )
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
 
 _KEEP = (
-    "fold nothing and delete nothing: keep copies of the database and its -wal; see `modelstore "
-    "inspect-wal`, then `modelstore checkpoint --discard-damaged`"
+    "fold nothing and delete nothing: keep the database and its -wal; `modelstore recover` writes "
+    "what both hold to a new file"
 )
 
 
@@ -61,9 +61,9 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             "fail",
             f"the log does not belong to this database: {foreign}",
             subject.log_path,
-            "it was not folded; move it away, or bring back the database that it belongs to",
+            "fold nothing and delete nothing: keep both; `modelstore recover` shows what each has",
         )
-    elif found.is_damaged and found.loss.live_problem is not None and not _is_cut_short(found):
+    if found.is_damaged and found.loss.live_problem is not None:
         yield Finding(
             "log.unreadable",
             "fail",
@@ -71,7 +71,7 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             subject.log_path,
             _KEEP,
         )
-    elif found.is_damaged:
+    if _is_cut_short(found) and not found.loss.raced:
         commits = plural(scan.later_commits, "commit")
         what = (
             f"the header of the log is damaged ({scan.fault.value}): SQLite would silently drop "

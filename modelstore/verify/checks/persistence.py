@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
 
 SMALL = 64 << 20  # bytes; in a smaller database all tables are compared, deep or not
-_KEEP = "keep the -wal and a copy of both files; restore the database from a backup"
+_KEEP = "keep the database and its -wal; `modelstore recover` writes what both hold to a new file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,19 @@ def _unfolded(found: Inspection, path: str, why: str) -> Finding:
         )
     verb = "are" if is_many(found) else "is"
     lost = where_lost(found)
-    torn = "; without its -wal the main file is corrupt" if found.loss.main.state in TORN else ""
+    torn = (
+        "; without its -wal the main file may be corrupt" if found.loss.main.state in TORN else ""
+    )
+    if found.loss.raced:
+        return Finding(
+            "persistence.unknown",
+            "fail",
+            f"the files changed during each of {found.loss.attempts} looks: what the main file "
+            f"alone lacks of {plural(frames, 'frame')} is unknown ({why})",
+            path,
+            "keep the -wal, and verify while less is written",
+            {"frames": frames, "left": found.pending, **loss_data(found.loss)},
+        )
     return Finding(
         "persistence.pending",
         "fail",
