@@ -64,6 +64,7 @@ def findings_payload(verification: Verification) -> dict[str, object]:
         "result": "fail" if verification.failed else "pass",
         "verdict": verification.verdict,
         "strict": verification.strict,
+        "claims": [finding.code for finding in verification.findings],
         "counts": {severity: verification.count(severity) for severity in _TONES},
         "findings": [finding.as_json() for finding in verification.findings],
         "started": verification.started,

@@ -233,7 +233,9 @@ class _Merge:
             return False
         ours = self._live.view.payload(live, seen=self._live_chains)
         theirs = self._main.view.payload(main, seen=self._main_chains)
-        return self._live.stored(ours) == self._live.stored(theirs)
+        # The columns with the log say which NULLs count; the text encoding is each view's own.
+        reader = self._main if self._live.decodes else self._live
+        return self._live.stored(ours) == reader.stored(theirs)
 
 
 def _match(live: TableView, main: TableView, found: RowDifference) -> None:
