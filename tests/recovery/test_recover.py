@@ -123,9 +123,7 @@ def test_a_newer_version_behind_damage_never_replaces_a_row(tmp_path: Path) -> N
     make(path, *WAL, TABLE, *commits(10), "PRAGMA wal_checkpoint(TRUNCATE)", *changes, crash=True)
     damage_frame(logs(path), 4, 2000, 200)
     recover(path, "--into", tmp_path / "new.db")
-    kept: dict[int, str] = {
-        number: name for number, name in content(tmp_path / "new.db", "SELECT id, name FROM t")
-    }
+    kept: dict[int, str] = dict(content(tmp_path / "new.db", "SELECT id, name FROM t"))
     assert [kept[n] for n in range(1, 4)] == ["new 1", "new 2", "new 3"]
     assert all(kept[n].startswith("row") for n in range(4, 11))
     aside = content(tmp_path / "new.db", "SELECT name FROM lost_and_found_t")
