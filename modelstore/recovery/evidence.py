@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from modelstore.database.files import copy_to, sync_directory
 from modelstore.database.holders import Role, look_at_holders
 from modelstore.errors import RefusedError
-from modelstore.text import visible
+from modelstore.text import human_bytes, process_name, visible
 from modelstore.wal.files import NotRegularError, open_or_refuse, open_regular
 from modelstore.wal.inspection import split_path
 
@@ -76,13 +76,15 @@ class Pair:
 class Evidence:
     """All files of one database, as pairs; the notes say what could not be read.
 
-    `hidden` says that some processes could not be looked at: they may hold more.
+    `held` are sentences on the processes that hold files without their names. `hidden` says that
+    some processes could not be looked at: they may hold more.
     """
 
     path: str
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...] = ()
     hidden: str | None = None
+    held: tuple[str, ...] = ()
     saved_to: str | None = None
     saved: tuple[str, ...] = ()
 
@@ -99,6 +101,7 @@ class _Search:
     stack: ExitStack
     notes: list[str] = field(default_factory=list)
     hidden: str | None = None
+    held: list[str] = field(default_factory=list)
     opened: dict[tuple[int, int], EvidenceFile] = field(default_factory=dict)
 
     def open(
@@ -176,7 +179,8 @@ def gather(
             pairs, saved = _save_held(search, pairs, save_to)
         notes = tuple(search.notes)
         place = save_to if saved else None
-        yield Evidence(database, tuple(pairs), notes, search.hidden, place, saved)
+        held = tuple(search.held)
+        yield Evidence(database, tuple(pairs), notes, search.hidden, held, place, saved)
 
 
 def _pairs_of(
@@ -193,6 +197,12 @@ def _pairs_of(
         log_of = search.open_held(held.log, "log", held.pid) if held.log else None
         if (main_of, log_of) != (main, beside):
             pairs.append(Pair(main_of, log_of))
+            files = [file for file in (main_of, log_of) if file and file.origin is Origin.HELD]
+            search.held += [
+                f"{process_name(held.pid, held.command)} uses {file.name.rpartition(' that ')[0]}: "
+                f"{human_bytes(file.size)}; keep it running until this is saved"
+                for file in files
+            ]
     for name in logs:
         found = search.open(name, Origin.GIVEN)
         if found is not None:
@@ -281,6 +291,7 @@ class _HeldPair:
     """The files of one process: paths below ``/proc``; "" for the file at the path, or none."""
 
     pid: int
+    command: str
     main: str
     log: str
 
@@ -291,7 +302,7 @@ def _held_pairs(holders: Holders) -> list[_HeldPair]:
     for holder in holders.holders:
         main, log = (_elsewhere(holder, role) for role in (Role.DATABASE, Role.LOG))
         if main or log:
-            found.append(_HeldPair(holder.pid, main, log))
+            found.append(_HeldPair(holder.pid, holder.command, main, log))
     return found[:_MAX_HELD]
 
 

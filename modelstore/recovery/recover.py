@@ -355,6 +355,7 @@ class _Work:
                     counts.fitted,
                     dict(counts.others),
                     len(missing[0]) + len(missing[1]),
+                    max(len(missing[0]) + len(missing[1]), self.salvaged.proven.get(name, 0)),
                     dict(counts.sources),
                 )
             )
@@ -376,6 +377,8 @@ class _Work:
             database=self.evidence.path,
             into=self.request.into,
             evidence=tuple(dict.fromkeys(f"{file.name}: {file.path}" for file in files)),
+            held=self.evidence.held,
+            is_wal=read_at_path(self.draft, 18, 1) == b"\2",
             main=None if base.pair.main is None or not base.pair.main.size else base.pair.main.name,
             log=_log_name(base),
             how=how,

@@ -13,8 +13,9 @@ class RecoveredTable:
 
     `only_in_log` counts rows whose key the main file lacks; None if that is unknown. `fitted` are
     rows beyond the recovered state that were put into the table, and marked. `set_aside` counts the
-    rows in tables of their own. `missing_pages` are pages of the table that no evidence holds, with
-    one row each at least. `sources` counts the added rows by file.
+    rows in tables of their own. `missing_pages` are pages of the table that no evidence holds;
+    `missing_rows` is the least number of rows that are gone: one for each page, or those that an
+    index names. `sources` counts the added rows by file.
     """
 
     name: str
@@ -23,6 +24,7 @@ class RecoveredTable:
     fitted: int = 0
     set_aside: dict[str, int] = field(default_factory=dict)
     missing_pages: int = 0
+    missing_rows: int = 0
     sources: dict[str, int] = field(default_factory=dict)
 
 
@@ -34,11 +36,14 @@ class Recovery:
     database built from rows. `commit` is the frame of the commit that the state shows, 0 for the
     main file alone; `is_exact` is False if a page of it may be older. `lost_frames` are damaged
     frames whose pages nothing else holds, `mended_frames` frames put right by their checksum.
+    `held` says which process holds which file, `is_wal` that the new file is in WAL mode, as the
+    old one was; it has no log.
     """
 
     database: str
     into: str | None
     evidence: tuple[str, ...]
+    held: tuple[str, ...]
     main: str | None
     log: str | None
     how: str
@@ -57,6 +62,7 @@ class Recovery:
     saved_to: str | None = None
     saved: tuple[str, ...] = ()
     size: int = 0
+    is_wal: bool = False
 
     @property
     def rows(self) -> int:
@@ -70,8 +76,8 @@ class Recovery:
 
     @property
     def missing_rows(self) -> int:
-        """The least number of rows that no evidence holds: one for each missing page."""
-        return sum(table.missing_pages for table in self.tables) + self.bad_rows
+        """The least number of rows that no evidence holds."""
+        return sum(table.missing_rows for table in self.tables) + self.bad_rows
 
     @property
     def is_complete(self) -> bool:

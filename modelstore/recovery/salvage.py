@@ -6,7 +6,7 @@ their pages and have columns c0, c1 and so on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
@@ -14,15 +14,15 @@ from modelstore.recovery.additions import (
     Additions,
     Source,
     bindable,
-    free_name,
     insert_row,
 )
+from modelstore.recovery.indexes import add_from_indexes
 from modelstore.recovery.states import looks_like_tree
-from modelstore.recovery.tables import Column, StoredRow, Table, TreeReader, quoted, tables_of
+from modelstore.recovery.tables import StoredRow, Table, TreeReader, quoted, tables_of
+from modelstore.recovery.unnamed import UnnamedTrees
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
     INDEX_LEAF,
-    TABLE_INTERIOR,
     TABLE_LEAF,
     BtreePage,
     CorruptPageError,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from modelstore.recovery.states import State, StateView
 
-_MAX_COLUMNS = 2000
-_MAX_DEPTH = 20
 _MAX_OBJECTS = 20_000
 
 
@@ -45,12 +43,14 @@ class Salvage:
     """The result: rows of each table, and what could not be read.
 
     `missing` are pages of trees that no file holds, `unreadable` pages with other content; each
-    held one row at least. `notes` say what could not be made again.
+    held one row at least. `proven` counts missing rows that an index names. `notes` say what
+    could not be made again.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     missing: dict[str, list[int]] = field(default_factory=dict)
     unreadable: dict[str, list[int]] = field(default_factory=dict)
+    proven: dict[str, int] = field(default_factory=dict)
     bad_rows: int = 0
     notes: list[str] = field(default_factory=list)
     has_schema: bool = True
@@ -92,7 +92,10 @@ def salvage(
             damaged.append(table)
     _skip_other_trees(reader, objects)
     _orphans(conn, view, reader, state, damaged, additions, result)
-    _create(conn, objects, result, kinds=("index", "view", "trigger"))
+    _create(conn, objects, result, kinds=("index",))
+    for table in damaged:
+        result.proven[table.name] = add_from_indexes(view, state, table, objects, additions)
+    _create(conn, objects, result, kinds=("view", "trigger"))
     return result
 
 
@@ -180,75 +183,21 @@ def _orphans(
     kinds = {TABLE_LEAF} if any(t.has_rowid for t in damaged) or not result.has_schema else set()
     if any(not table.has_rowid for table in damaged):
         kinds |= {INDEX_LEAF, INDEX_INTERIOR}
-    trees = None if result.has_schema else _TreesWithoutSchema(conn, view)
+    trees = None if result.has_schema else UnnamedTrees(conn, view)
     for page in orphan_pages(view, reader.seen, free_pages(view), kinds):
         rows = list(reader.rows_in(page))
-        owner = trees.table(page.number, rows) if trees and rows else _owner(damaged, rows)
+        owner = trees.table(page, rows) if trees and rows else _owner(damaged, rows)
         if owner is not None:
             for row in rows:
                 _add_orphan(owner, row, state, additions, result, is_made=trees is not None)
+    if trees is not None:
+        result.rows |= trees.add_tables_without_rowids(reader)
 
 
 def _owner(damaged: Sequence[Table], rows: Sequence[StoredRow]) -> Table | None:
     """Return the only damaged table that all rows of a page fit."""
     fitting = [t for t in damaged if all(t.fits(row.rowid, row.stored) for row in rows)]
     return fitting[0] if rows and len(fitting) == 1 else None
-
-
-class _TreesWithoutSchema:
-    """Tables for trees that no schema names: one for each tree, columns c0, c1 and so on.
-
-    Leaves without a parent may be small tables, or parts of one whose interior pages are gone:
-    those with rows of one width share a table.
-    """
-
-    def __init__(self, conn: sqlite3.Connection, view: StateView) -> None:
-        self._conn = conn
-        self._made: dict[tuple[int, int], Table] = {}
-        self._parents: dict[int, int] = {}
-        for number in range(1, view.page_count + 1):
-            try:
-                page = view.btree_page(number)
-            except CorruptPageError:
-                continue
-            if page.kind == TABLE_INTERIOR:
-                for child in page.children():
-                    self._parents.setdefault(child, number)
-
-    def table(self, number: int, rows: Sequence[StoredRow]) -> Table:
-        """Return the table of a leaf and its rows; create it if it is the first of its tree."""
-        width = min(_MAX_COLUMNS, max(len(row.stored) for row in rows))
-        root = self._root(number)
-        key = (root, 0) if root else (0, width)
-        known = self._made.get(key)
-        if known is None:
-            known = self._made[key] = self._create(width)
-        elif len(known.columns) < width:
-            known = self._made[key] = self._widen(known, width)
-        return known
-
-    def _root(self, number: int) -> int:
-        """Return the topmost page above a leaf; 0 if it has no parent."""
-        root = 0
-        for _ in range(_MAX_DEPTH):
-            number = self._parents.get(number, 0)
-            if not number:
-                break
-            root = number
-        return root
-
-    def _create(self, width: int) -> Table:
-        name = free_name(self._conn, f"recovered_{len(self._made) + 1}")
-        columns = tuple(Column(f"c{n}", "BLOB") for n in range(width))
-        names = ", ".join(column.name for column in columns)
-        self._conn.execute(f"CREATE TABLE {quoted(name)} (original_rowid INTEGER, {names})")
-        return Table(name, 0, columns, None, has_rowid=True)
-
-    def _widen(self, table: Table, width: int) -> Table:
-        more = tuple(Column(f"c{n}", "BLOB") for n in range(len(table.columns), width))
-        for column in more:
-            self._conn.execute(f"ALTER TABLE {quoted(table.name)} ADD COLUMN {column.name}")
-        return replace(table, columns=table.columns + more)
 
 
 def _add_orphan(

@@ -29,7 +29,8 @@ def recovery_payload(done: Recovery) -> dict[str, object]:
 
 def recovery_body(done: Recovery) -> list[Part]:
     """Return the answer in words: the rows of each table, then what no longer exists."""
-    body: list[Part] = [Cell(_headline(done), "good" if done.is_complete else "warn")]
+    body: list[Part] = [Cell(sentence, "warn") for sentence in done.held]
+    body.append(Cell(_headline(done), "good" if done.is_complete else "warn"))
     body += [table_line(table, done) for table in done.tables[:_MAX_TABLES] if _is_news(table)]
     quiet = [table for table in done.tables if not _is_news(table)]
     if quiet:
@@ -43,7 +44,7 @@ def recovery_body(done: Recovery) -> list[Part]:
 
 
 def _is_news(table: RecoveredTable) -> bool:
-    return bool(table.rows or table.set_aside or table.missing_pages)
+    return bool(table.rows or table.set_aside or table.missing_rows)
 
 
 def _headline(done: Recovery) -> str:
@@ -57,8 +58,8 @@ def _headline(done: Recovery) -> str:
 
 def table_line(table: RecoveredTable, done: Recovery) -> str:
     """Return the sentence of one table: "51 of 51 rows of t: 1 from app.db, 50 from …"."""
-    more = "at least " if table.missing_pages else ""
-    total = f"{table.rows:,} of {more}{table.rows + table.missing_pages:,} rows of {table.name}"
+    more = "at least " if table.missing_rows else ""
+    total = f"{table.rows:,} of {more}{table.rows + table.missing_rows:,} rows of {table.name}"
     parts = []
     base = table.rows - table.fitted
     if table.only_in_log is None:
@@ -84,6 +85,8 @@ def _facts(done: Recovery) -> list[tuple[str, str | Cell]]:
     whole = "integrity_check passes" if done.is_whole else "integrity_check does not pass"
     how = "every page exactly as it was" if done.how == "pages" else "built anew from its rows"
     found: list[tuple[str, str | Cell]] = [("state", state), ("new file", f"{how}; {whole}")]
+    mode = "WAL, as the old one, without a log" if done.is_wal else "rollback journal"
+    found.append(("journal mode", mode))
     if done.size:
         found.append(("size", human_bytes(done.size)))
     if done.mended_frames:

@@ -275,3 +275,103 @@ def test_no_draft_is_left_behind(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     recover(path, "--into", tmp_path / "out" / "new.db")
     assert os.listdir(tmp_path / "out") == ["new.db"]
+
+
+# -- what a damaged table still proves -------------------------------------------------------------
+
+
+def broken_in_the_middle(path: Path, table: str) -> None:
+    """Zero the pages of a table that lie in the middle of the file."""
+    pages = [
+        number
+        for (number,) in content(
+            path, f"SELECT pageno FROM dbstat WHERE name = '{table}' AND pagetype = 'leaf'"
+        )
+    ]
+    data = bytearray(path.read_bytes())
+    for number in pages[len(pages) // 3 : len(pages) // 3 + 2]:
+        data[(number - 1) * 4096 : number * 4096] = bytes(4096)
+    path.write_bytes(data)
+
+
+def has_dbstat() -> bool:
+    import sqlite3
+
+    return ("ENABLE_DBSTAT_VTAB",) in sqlite3.connect(":memory:").execute("PRAGMA compile_options")
+
+
+@pytest.mark.skipif(not has_dbstat(), reason="this SQLite has no dbstat")
+def test_an_index_gives_the_rows_of_lost_pages_or_their_number(tmp_path: Path) -> None:
+    path = make(tmp_path / "app.db", TABLE, (INSERT, rows(1, 900)), "CREATE INDEX i ON t (size)")
+    broken_in_the_middle(path, "t")
+    done = recover(path, "--into", tmp_path / "new.db", "--json")
+    kept = content(tmp_path / "new.db")
+    assert done.code == 5
+    assert len(kept) < 900
+    assert done.json["missing_rows_at_least"] == 900 - len(kept)
+    covering = make(
+        tmp_path / "b.db", TABLE, (INSERT, rows(1, 900)), "CREATE INDEX i ON t (size, name)"
+    )
+    broken_in_the_middle(covering, "t")
+    recover(covering, "--into", tmp_path / "new2.db")
+    assert content(tmp_path / "new2.db") == rows(1, 900)
+    assert integrity(tmp_path / "new2.db") == "ok"
+
+
+def test_a_table_without_rowids_comes_back_in_every_way(tmp_path: Path) -> None:
+    table = "CREATE TABLE t (a INT, b TEXT, c INT, PRIMARY KEY (c, a)) WITHOUT ROWID"
+    script = [("INSERT INTO t VALUES (?, ?, ?)", [(n, f"b{n}", n % 7)]) for n in range(60)]
+    path = make(tmp_path / "app.db", *WAL, table, *script, "DELETE FROM t WHERE a > 50", crash=True)
+    expected = sorted((n, f"b{n}", n % 7) for n in range(51))
+    assert recover(path, "--into", tmp_path / "new.db").code == 0
+    assert content(tmp_path / "new.db", "SELECT * FROM t ORDER BY a") == expected
+    aside = content(tmp_path / "new.db", "SELECT a, b, c FROM lost_and_found_t ORDER BY a")
+    assert aside == [(n, f"b{n}", n % 7) for n in range(51, 60)]
+    whole = make(tmp_path / "b.db", table, *script)
+    whole.write_bytes(bytes(4096) + whole.read_bytes()[4096:])
+    recover(whole, "--into", tmp_path / "unnamed.db")
+    found = content(tmp_path / "unnamed.db", "SELECT c1, c2, c0 FROM recovered_1 ORDER BY c1")
+    assert found == [(n, f"b{n}", n % 7) for n in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("size", "encoding"), [(512, "UTF-16le"), (1024, "UTF-16be"), (65536, "UTF-8")]
+)
+def test_page_size_and_encoding_are_told_without_a_header(
+    tmp_path: Path, size: int, encoding: str
+) -> None:
+    path = make(
+        tmp_path / "app.db", f"PRAGMA page_size = {size}", f"PRAGMA encoding = '{encoding}'",
+        TABLE, (INSERT, rows(1, 900)),
+    )  # fmt: skip
+    path.write_bytes(bytes(size) + path.read_bytes()[size:])
+    recover(path, "--into", tmp_path / "new.db")
+    found = content(tmp_path / "new.db", "SELECT original_rowid, c1, c2 FROM recovered_1")
+    assert sorted(found) == rows(1, 900)
+
+
+def test_a_broken_overflow_chain_is_no_row(tmp_path: Path) -> None:
+    table = "CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)"
+    bodies = [(n, f"{n}" * 9000) for n in range(1, 9)]
+    path = make(tmp_path / "app.db", table, ("INSERT INTO t VALUES (?, ?)", bodies))
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2 // 4096 * 4096
+    data[at : at + 4096] = os.urandom(4096)
+    path.write_bytes(data)
+    done = recover(path, "--into", tmp_path / "new.db")
+    kept = content(tmp_path / "new.db")
+    assert done.code == 5
+    assert len(kept) == 7
+    assert set(kept) < set(bodies)
+
+
+def test_a_relative_path_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "app.db"
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    with writer(path, "python") as application:
+        application.write(10)
+        os.unlink(f"{path}-wal")
+        monkeypatch.chdir(tmp_path)
+        done = recover("app.db", "--json")
+        assert f"pid {application.process.pid}" in done.json["log"]
+        assert done.json["rows"] == 10
