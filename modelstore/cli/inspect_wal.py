@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
     from modelstore.database.checkpoint import Checkpoint
-    from modelstore.wal.inspection import Inspection
+    from modelstore.wal.inspection import Contradiction, Inspection
 
 _EVERY = 1_000_000  # names that --all keeps in memory
 _NAMED = 10  # names without --all
@@ -111,20 +111,22 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
         from modelstore.database.probe import probe
 
         probe(database)
-    return replace(found, foreign=_why_foreign(found))
+    return replace(found, contradictions=_contradictions(found))
 
 
-def _why_foreign(found: Inspection) -> str | None:
-    """Return why the log cannot belong to the database, as far as a raw look at both tells."""
+def _contradictions(found: Inspection) -> tuple[Contradiction, ...]:
+    """Return the evidence against the log that a raw look at the files and their users shows."""
     from modelstore.database.probe import probe
     from modelstore.errors import ModelstoreError
+    from modelstore.wal.inspection import Contradiction
 
-    if not found.has_database or found.loss.main.is_no_database or not found.scan.max_frame:
-        return None
+    if not found.has_database:
+        return ()
     try:
-        return probe(found.database).foreign
+        reasons = probe(found.database).reasons
     except ModelstoreError:
-        return None  # another fault, which the report or the fold names
+        return ()  # another fault, which the report or the fold names
+    return tuple(Contradiction(str(r.code), r.text, r.hint) for r in reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,9 @@ def _close(
 
 
 def _code(found: Inspection, closed: _Closed) -> ExitCode:
-    is_damaged = found.is_damaged or found.main_problem or found.foreign or closed.is_damaged
+    told_otherwise = {"damaged-log", "hot-journal"}
+    contradicts = any(c.code not in told_otherwise for c in found.contradictions)
+    is_damaged = found.is_damaged or found.main_problem or contradicts or closed.is_damaged
     return ExitCode.FAILED if is_damaged else ExitCode.OK
 
 

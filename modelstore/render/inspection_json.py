@@ -32,7 +32,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         "index": _index(found),
         "main_file": _main(loss),
         "encrypted": loss.encrypted,
-        "foreign": found.foreign,
+        "contradictions": [asdict(contradiction) for contradiction in found.contradictions],
         "hot_journal": found.has_hot_journal,
         "log_holds_all_pages": loss.holds_all_pages,
         "lost": loss.lost if loss.is_known else None,

@@ -37,6 +37,9 @@ class Claim(Enum):
 
     RACED = "raced"
     FOREIGN = "log-foreign"
+    OLDER = "log-older"
+    USED_ELSEWHERE = "used-elsewhere"
+    MALFORMED = "malformed"
     HOT_JOURNAL = "hot-journal"
     MAIN_DAMAGED = "main-damaged"
     LOG_EMPTY = "log-empty"
@@ -57,6 +60,16 @@ class Claim(Enum):
     TORN = "main-torn"
     LOG_HOLDS_ALL = "log-holds-all"
     RECOVER = "recover"
+
+
+_CLAIMS = {
+    "foreign-log": Claim.FOREIGN,
+    "older-log": Claim.OLDER,
+    "malformed": Claim.MALFORMED,
+    "damaged-log": None,  # the scan of the log says it
+    "hot-journal": None,  # the journal says it
+}
+"""The claim of each code of a contradiction; any other code is of a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +103,11 @@ def statements(found: Inspection) -> Iterator[Statement]:
 
 def _warnings(found: Inspection) -> Iterator[Statement]:
     """Yield the reasons to trust nothing else too far."""
-    if found.foreign is not None:
-        yield Statement(
-            Claim.FOREIGN, f"The log does not belong to this database: {found.foreign}.", "bad"
-        )
+    for contradiction in found.contradictions:
+        claim = _CLAIMS.get(contradiction.code, Claim.USED_ELSEWHERE)
+        if claim is not None:
+            text = f"{contradiction.text[:1].upper()}{contradiction.text[1:]}."
+            yield Statement(claim, f"{text} To do: {contradiction.hint}.", "bad")
     if found.has_hot_journal:
         yield Statement(
             Claim.HOT_JOURNAL,

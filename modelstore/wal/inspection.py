@@ -27,10 +27,20 @@ _NOBODY = LockReport((), complete=True)
 
 
 @dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Evidence from outside the log against it: a stable code, a sentence, and what to do."""
+
+    code: str
+    text: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """A log, the loss without it, and its users. Paths are as the caller gave them.
 
-    `foreign` is the reason why the log cannot belong to the database, if the caller knows one.
+    `contradictions` are the caller's: what the files, or the processes that use them, say of each
+    other that speaks against this log.
     """
 
     database: str
@@ -40,7 +50,7 @@ class Inspection:
     locks: LockReport
     blockers: tuple[Blocker, ...]
     journal: Journal | None = None
-    foreign: str | None = None
+    contradictions: tuple[Contradiction, ...] = ()
 
     @property
     def scan(self) -> WalScan:
@@ -85,7 +95,7 @@ class Inspection:
     @property
     def nothing_lost(self) -> bool:
         """True if the main file alone certainly is the same database, as far as this look goes."""
-        if self.loss.raced or self.foreign is not None or self.is_damaged or self.has_hot_journal:
+        if self.loss.raced or self.contradictions or self.is_damaged or self.has_hot_journal:
             return False
         scan = self.scan
         if not self.has_database or self.main_problem is not None or scan.fault_hides_frames:
