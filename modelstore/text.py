@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
+from functools import cache
 from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
 _MAX_MARKS = 4  # a longer run draws over the lines above and below, or hides text
 _MARKS = ("Mn", "Me")  # variation selectors have no combining class
 _BLANKS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by category, but invisible
-_MAYBE_UNSAFE = re.compile(  # or five characters in a row of blocks that hold marks
-    f"[{_BLANKS}]|"
-    "[^\\x00-\u02ff\u0370-\u0482\u048a-\u052f\u3041-\u3096\u309b-\u30ff"
-    "\u3400-\u9fff\uac00-\ud7a3\uff01-\uff9f]{5}"
-)
+
+
+@cache
+def _maybe_unsafe() -> re.Pattern[str]:
+    """Return the pattern of a filler, or of five characters in a row of blocks that hold marks.
+
+    Compiled at first use: that takes a millisecond, and most runs show ASCII alone.
+    """
+    return re.compile(
+        f"[{_BLANKS}]|"
+        "[^\\x00-\u02ff\u0370-\u0482\u048a-\u052f\u3041-\u3096\u309b-\u30ff"
+        "\u3400-\u9fff\uac00-\ud7a3\uff01-\uff9f]{5}"
+    )
+
+
 _SIMPLE_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
@@ -59,7 +70,7 @@ def is_safe(text: str) -> bool:
 
     Fast; may return False for safe text in some scripts (Arabic, Devanagari).
     """
-    return text.isprintable() and (text.isascii() or not _MAYBE_UNSAFE.search(text))
+    return text.isprintable() and (text.isascii() or not _maybe_unsafe().search(text))
 
 
 def spell_unsafe(text: str, spell: Callable[[str], str]) -> str:
@@ -186,7 +197,7 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kmgtp])(i?)b?|b|)")
+_SIZE = r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kmgtp])(i?)b?|b|)"
 _SIZE_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -195,7 +206,7 @@ def parse_size(text: str) -> int:
 
     Raises `UsageError`.
     """
-    match = _SIZE.fullmatch(text.strip().lower()) if len(text) <= 40 else None
+    match = re.fullmatch(_SIZE, text.strip().lower()) if len(text) <= 40 else None
     if match is None:
         raise UsageError(
             f"'{visible(text, 40)}' is not a size", hint="write 4GB, 4GiB, or a number of bytes"

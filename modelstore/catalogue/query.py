@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from modelstore.catalogue.expression import TimeBudget, check_expression, near
 from modelstore.catalogue.schema import single_value
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import LEAD, from_sqlite_json, from_sqlite_text, to_sqlite_text
@@ -24,6 +23,7 @@ from modelstore.text import visible
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
+    from modelstore.catalogue.expression import TimeBudget
     from modelstore.database.handle import Database
 
 _SEARCHED = ("name", "path", "architecture")
@@ -157,6 +157,8 @@ def sort_keys(sort: Sequence[str]) -> list[tuple[str, bool]]:
 
 def _check_column(column: str) -> None:
     if column not in MODEL_COLUMNS:
+        from modelstore.catalogue.expression import near
+
         raise UsageError(f"there is no column '{visible(column, 80)}'", hint=near(column))
 
 
@@ -171,7 +173,11 @@ _JSON = {
 def _run(db: Database, query: Query, result: str) -> Iterator[list[tuple[Any, ...]]]:
     """Return chunks of rows. Fetch the first at once, so that errors come early."""
     conditions, values = _conditions(query)
+    patience = None
     if query.where is not None:
+        from modelstore.catalogue.expression import TimeBudget, check_expression
+
+        patience = TimeBudget(WHERE_SECONDS)
         check_expression(query.where)
         conditions.append(f"(\n{query.where}\n)")
     keys = sort_keys(query.sort)
@@ -186,7 +192,7 @@ def _run(db: Database, query: Query, result: str) -> Iterator[list[tuple[Any, ..
         # Sort row numbers, not whole rows, so that the sort holds little.
         inner = sql.replace(f"SELECT {result} ", "SELECT rowid AS sorted_rowid ", 1)
         sql = f"SELECT {result} FROM ({inner}) CROSS JOIN models ON models.rowid = sorted_rowid"
-    return _fetch(db, sql, values, TimeBudget(WHERE_SECONDS) if query.where is not None else None)
+    return _fetch(db, sql, values, patience)
 
 
 def _is_view(db: Database) -> bool:
@@ -237,6 +243,8 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
         values += [value] * len(_SEARCHED)
     for name, wanted in query.filters.items():
         if name not in FILTERS:
+            from modelstore.catalogue.expression import near
+
             raise UsageError(
                 f"there is no filter '{visible(name, 80)}'", hint=near(name, tuple(FILTERS))
             )

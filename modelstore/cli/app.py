@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from modelstore.cli.completion.scripts import SCRIPTS, Shell, install
 
 if TYPE_CHECKING:
-    from modelstore.cli.vendored_click import Command, CompletionItem, Context, HelpFormatter
+    from modelstore.cli.vendored_click import Command, CompletionItem, Context
+    from modelstore.errors import UsageError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("import_", "Read models from files, directories, stores, servers or stdin."),
@@ -27,8 +28,79 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect-wal": ("inspect_wal", "Show what the WAL holds, and what would be lost without it."),
     "recover": ("recover", "Bring the rows of any database back, into a new file."),
     "verify": ("verify", "Check that the data really persists; for CI."),
+    "help": ("help_", "Show the help of a command, or a topic of the manual."),
 }
 """Name of a command -> its module in this package, and its help in one line."""
+
+
+COMMON = "Every command"
+"""The heading of the options that every command has."""
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "The catalogue of models": ("import", "list", "show", "tag", "forget"),
+    "Any SQLite database": ("checkpoint", "inspect-wal", "recover", "verify"),
+    "The manual": ("help",),
+}
+"""The commands below the headings of the help."""
+
+OTHER_NAMES: dict[str, str] = {
+    **dict.fromkeys(("ls", "dir", "search", "find", "models"), "list"),
+    **dict.fromkeys(("rm", "remove", "delete", "del", "prune"), "forget"),
+    **dict.fromkeys(("info", "get", "cat", "describe", "view"), "show"),
+    **dict.fromkeys(("add", "scan", "pull", "load", "sync"), "import"),
+    **dict.fromkeys(("inspect", "wal", "watch", "status", "blockers"), "inspect-wal"),
+    **dict.fromkeys(("fold", "truncate", "vacuum", "flush"), "checkpoint"),
+    **dict.fromkeys(("check", "test", "fsck", "integrity"), "verify"),
+    **dict.fromkeys(("restore", "rescue", "repair", "undelete"), "recover"),
+    **dict.fromkeys(("man", "manual", "topics", "docs"), "help"),
+}
+"""Names that people try, and the commands that they mean."""
+
+EXAMPLES = (
+    "modelstore import --discover              every model on this machine",
+    "modelstore list qwen 'size<20GB'          find one",
+    "modelstore inspect-wal app.db             what is only in the log, and who blocks",
+    "modelstore recover app.db --into new.db   the rows back",
+    "modelstore verify app.db --strict         for CI",
+)
+
+
+class HelpOption:
+    """The `--help` of a command in our own form, mixed into Typer's classes."""
+
+    def get_help_option(self, ctx: Context) -> Any:  # noqa: ANN401  # Typer's own
+        """Return Typer's option with our text behind it."""
+        found = super().get_help_option(ctx)  # type: ignore[misc]  # of Typer's class
+        if found is not None:
+            found.callback = _show_help
+            found.help = "Show this help."
+        return found
+
+
+def _show_help(ctx: Context, _param: object, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from modelstore.cli.output import current
+
+        current().page()
+        current().answer(help_of(ctx))
+        ctx.exit()
+
+
+def help_of(ctx: Context) -> str:
+    """Return the help of the command of a context, or of the program."""
+    from modelstore.cli.help_text import command_help, program_help
+
+    if isinstance(ctx.command, LazyGroup):
+        sections = {
+            title: [(name, COMMANDS[name][1]) for name in names]
+            for title, names in SECTIONS.items()
+        }
+        return program_help(ctx, sections, EXAMPLES)
+    return command_help(ctx, ctx.command, common=COMMON)
+
+
+class LazyCommand(HelpOption, TyperCommand):
+    """A command with our help."""
 
 
 def load_command(name: str) -> Command:
@@ -37,11 +109,71 @@ def load_command(name: str) -> Command:
     single = typer.Typer(
         add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
     )
-    single.command(name, no_args_is_help=False)(module.command)
-    return typer.main.get_command(single)
+    single.command(
+        name,
+        cls=LazyCommand,
+        no_args_is_help=False,
+        epilog="\n".join(getattr(module, "EXAMPLES", ())),
+    )(module.command)
+    built = typer.main.get_command(single)
+    built.params += [_color_option(), _pager_option()]
+    return built
 
 
-class LazyGroup(TyperGroup):
+def _color_option() -> TyperOption:
+    return TyperOption(
+        param_decls=["--color"],
+        metavar="WHEN",
+        callback=_choose_color,
+        expose_value=False,
+        is_eager=True,
+        help="auto, always or never.",
+        autocompletion=_complete_color,
+        rich_help_panel=COMMON,
+    )
+
+
+def _pager_option() -> TyperOption:
+    return TyperOption(
+        param_decls=["--no-pager"],
+        is_flag=True,
+        default=False,
+        callback=_choose_pager,
+        expose_value=False,
+        is_eager=True,
+        help="Write a long answer straight to the terminal.",
+        rich_help_panel=COMMON,
+    )
+
+
+_WHEN = ("auto", "always", "never")
+
+
+def _complete_color(
+    _ctx: Context, _args: list[str], incomplete: str
+) -> list[tuple[str, str] | str]:
+    return [word for word in _WHEN if word.startswith(incomplete)]
+
+
+def _choose_color(_ctx: Context, _param: object, value: str | None) -> None:
+    from modelstore.cli.output import current
+    from modelstore.errors import UsageError
+
+    if value is None:
+        return
+    if value not in _WHEN:
+        raise UsageError(f"--color takes {', '.join(_WHEN[:-1])} or {_WHEN[-1]}")
+    current().color_mode = value
+
+
+def _choose_pager(_ctx: Context, _param: object, value: bool) -> None:
+    from modelstore.cli.output import current
+
+    if value:
+        current().may_page = False
+
+
+class LazyGroup(HelpOption, TyperGroup):
     """The group of commands. It imports the module of a command only when that is called."""
 
     def list_commands(self, ctx: Context) -> list[str]:
@@ -54,6 +186,14 @@ class LazyGroup(TyperGroup):
         del ctx
         return load_command(cmd_name) if cmd_name in COMMANDS else None
 
+    def resolve_command(
+        self, ctx: Context, args: list[str]
+    ) -> tuple[str | None, Command | None, list[str]]:
+        """Return the command that is called. Raises `UsageError` that names the nearest ones."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise unknown_command(args[0])
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
         """Offer the commands without building any, and the options of the program."""
         from modelstore.cli.vendored_click import Command, CompletionItem
@@ -65,11 +205,22 @@ class LazyGroup(TyperGroup):
         ]
         return commands + Command.shell_complete(self, ctx, incomplete)
 
-    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Write the list of commands without building any."""
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+def unknown_command(name: str) -> UsageError:
+    """Return the error for a command that does not exist, with what was probably meant."""
+    from difflib import get_close_matches
+
+    from modelstore.errors import UsageError
+    from modelstore.text import visible
+
+    meant = OTHER_NAMES.get(name.lower())
+    near = [meant] if meant else get_close_matches(name.lower(), COMMANDS, n=2, cutoff=0.5)
+    hint = (
+        f"did you mean {' or '.join(f'modelstore {one}' for one in near)}?"
+        if near
+        else "see modelstore help"
+    )
+    return UsageError(f"there is no command '{visible(name, 60)}'", hint=hint)
 
 
 app = typer.Typer(
@@ -113,6 +264,7 @@ def root(
         bool,
         typer.Option(
             "--version",
+            "-V",
             callback=_version,
             is_eager=True,
             help="Show the versions of modelstore and of SQLite, and exit.",
@@ -142,10 +294,14 @@ def root(
 ) -> None:
     """Keep a catalogue of language models in one SQLite file, and never lose a row.
 
-    checkpoint, inspect-wal and verify tell the truth about any SQLite database in WAL mode.
+    Any SQLite database in WAL mode: say what is only in the log, who blocks it, whether the data
+    persists; and bring lost rows back.
     """
     if ctx.invoked_subcommand is None:
-        _answer(ctx.get_help() + "\n")
+        from modelstore.cli.output import current
+
+        current().page()
+        _answer(help_of(ctx))
 
 
 def version_text() -> str:
@@ -170,4 +326,6 @@ def version_text() -> str:
 
 def command_tree() -> Any:  # noqa: ANN401  # Typer's command object has no public name
     """Return the whole program as Typer's command object."""
-    return typer.main.get_command(app)
+    built = typer.main.get_command(app)
+    built.params += [_color_option(), _pager_option()]
+    return built

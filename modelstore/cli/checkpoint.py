@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from modelstore.render.report import Part, Report
 
 
+EXAMPLES = (
+    "modelstore checkpoint app.db",
+    "modelstore checkpoint app.db --timeout 1m   wait longer for readers",
+)
+
+
 class Mode(StrEnum):
     """SQLite's checkpoint modes: https://www.sqlite.org/c3ref/wal_checkpoint_v2.html."""
 
@@ -44,6 +50,7 @@ def command(
         Mode,
         typer.Option(
             "--mode",
+            metavar="MODE",
             help="passive: all that readers allow; full: everything; restart: and wait until no "
             "reader needs the log; truncate: and empty it.",
         ),

@@ -15,6 +15,8 @@ from modelstore.cli.options import (
 )
 from modelstore.errors import ExitCode  # noqa: TC001  # Typer reads the annotations
 
+EXAMPLES = ("modelstore forget c02b7de",)
+
 
 def command(
     models: ModelsArgument,

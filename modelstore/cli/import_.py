@@ -36,6 +36,13 @@ if TYPE_CHECKING:
     from modelstore.sources.base import Context
 
 
+EXAMPLES = (
+    "modelstore import --discover               every usual place on this machine",
+    "modelstore import ~/models /mnt/nas        directories, files, stores",
+    "modelstore import http://127.0.0.1:11434   a running server",
+)
+
+
 def command(
     sources: Annotated[
         list[str] | None,
@@ -217,17 +224,12 @@ def _differences(path: str) -> tuple[ModelChange, ...]:
     import os
     from contextlib import closing
 
-    from modelstore.catalogue.schema import show_current_schema
     from modelstore.database.handle import connect
     from modelstore.importing.changes import changes_between
 
-    with ExitStack() as stack:
-        before = None
-        if os.path.exists(path + _BEFORE):
-            before = stack.enter_context(closing(connect(path + _BEFORE, "ro")))
-            show_current_schema(before)
-        after = stack.enter_context(closing(connect(path, "ro")))
-        return tuple(changes_between(before, after))
+    before = path + _BEFORE
+    with closing(connect(path, "ro")) as after:
+        return tuple(changes_between(before if os.path.exists(before) else None, after))
 
 
 def _import(

@@ -31,6 +31,13 @@ _EVERY = 1_000_000  # names that --all keeps in memory
 _NAMED = 10  # names without --all
 
 
+EXAMPLES = (
+    "modelstore inspect-wal app.db",
+    "modelstore inspect-wal app.db --watch 1s    and keep looking",
+    "modelstore inspect-wal app.db --report log.html",
+)
+
+
 def command(
     database: DatabaseArgument = None,
     frames: Annotated[bool, option("--frames", about="List every frame.")] = False,

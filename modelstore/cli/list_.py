@@ -16,6 +16,7 @@ from modelstore.cli.completion.values import (
 )
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
+    OUTPUT,
     DbOption,
     JsonOption,
     NoCheckpointOption,
@@ -38,13 +39,22 @@ if TYPE_CHECKING:
     from modelstore.database.handle import Database
 
 
+_FILTERS = "Filters"
+
+EXAMPLES = (
+    "modelstore list qwen 30b 'size<20GB'       words and a comparison",
+    "modelstore list --tag favorite -c name,size --sort -size",
+    "modelstore list -q --status missing | xargs modelstore forget --yes",
+)
+
+
 def command(
     text: Annotated[
         list[str] | None,
         argument(
             "[TEXT]...",
-            "Only models with all these words in name, path or architecture. Patterns (*q4*) and "
-            "comparisons ('size>5GB') work too.",
+            "Words in name, path or architecture, patterns (*q4*), comparisons ('size>5GB'): "
+            "all must hold.",
         ),
     ] = None,
     columns: Annotated[
@@ -52,8 +62,9 @@ def command(
         option(
             "--columns",
             "-c",
+            group=OUTPUT,
             metavar="A,B",
-            about="The columns, in this order; all for every column.",
+            about="The columns, in this order, or all; see help columns.",
             complete=complete_columns,
         ),
     ] = None,
@@ -62,8 +73,9 @@ def command(
         option(
             "--sort",
             "-s",
+            group=OUTPUT,
             metavar="A,-B",
-            about="The columns to sort by; -COLUMN for descending. Default: name, then id.",
+            about="Sort by these; -COLUMN for descending. Default: name, id.",
             complete=complete_sort,
         ),
     ] = None,
@@ -71,8 +83,9 @@ def command(
         list[str] | None,
         option(
             "--arch",
+            group=_FILTERS,
             metavar="NAME",
-            about="Only this architecture. A,B is A or B; different filters must all hold.",
+            about="This architecture. A,B is A or B; filters must all hold.",
             complete=complete_values("architecture"),
         ),
     ] = None,
@@ -80,6 +93,7 @@ def command(
         list[str] | None,
         option(
             "--quant",
+            group=_FILTERS,
             metavar="NAME",
             about="Only this quantization.",
             complete=complete_values("quantization"),
@@ -89,8 +103,9 @@ def command(
         list[str] | None,
         option(
             "--type",
+            group=_FILTERS,
             metavar="NAME",
-            about="Only this type: model, embedding, projector, adapter, ...",
+            about="Only this type: model, embedding, projector, adapter ...",
             complete=complete_values("type"),
         ),
     ] = None,
@@ -98,19 +113,27 @@ def command(
         list[str] | None,
         option(
             "--status",
+            group=_FILTERS,
             metavar="NAME",
-            about=f"Only this status: {', '.join(STATUSES)}.",
+            about=f"{', '.join(STATUSES)}.",
             complete=complete_status,
         ),
     ] = None,
     tag: Annotated[
         list[str] | None,
-        option("--tag", metavar="TAG", about="Only models with this tag.", complete=complete_tag),
+        option(
+            "--tag",
+            metavar="TAG",
+            about="Only models with this tag.",
+            complete=complete_tag,
+            group=_FILTERS,
+        ),
     ] = None,
     host: Annotated[
         list[str] | None,
         option(
             "--host",
+            group=_FILTERS,
             metavar="NAME",
             about="Only models on this machine.",
             complete=complete_values("host"),
@@ -120,32 +143,41 @@ def command(
         str | None,
         option(
             "--where",
+            group=_FILTERS,
             metavar="SQL",
             about='Only models for which this holds, such as "params < 10B AND ctx >= 32k".',
         ),
     ] = None,
     limit: Annotated[
-        int | None, option("--limit", "-n", metavar="N", least=0, about="Show at most N models.")
+        int | None,
+        option("--limit", "-n", group=OUTPUT, metavar="N", least=0, about="Show at most N models."),
     ] = None,
     offset: Annotated[
-        int, option("--offset", metavar="N", least=0, about="Skip the first N models.")
+        int,
+        option("--offset", group=OUTPUT, metavar="N", least=0, about="Skip the first N models."),
     ] = 0,
-    count: Annotated[bool, option("--count", about="Show only the number of models.")] = False,
-    quiet: Annotated[bool, option("--quiet", "-q", about="Show only the ids, one a line.")] = False,
+    count: Annotated[
+        bool, option("--count", group=OUTPUT, about="Show only the number of models.")
+    ] = False,
+    quiet: Annotated[
+        bool, option("--quiet", "-q", group=OUTPUT, about="Show only the ids, one a line.")
+    ] = False,
     print0: Annotated[
-        bool, option("--print0", about="Show only the paths, each ended by a NUL, for xargs -0.")
+        bool,
+        option("--print0", group=OUTPUT, about="Show only paths, each ended by a NUL: xargs -0."),
     ] = False,
     no_truncate: Annotated[
-        bool, option("--no-truncate", about="Shorten nothing in a table.")
+        bool, option("--no-truncate", group=OUTPUT, about="Shorten nothing in a table.")
     ] = False,
     no_header: Annotated[
-        bool, option("--no-header", about="Leave out the first line of CSV and TSV.")
+        bool, option("--no-header", group=OUTPUT, about="Leave out the first line of CSV and TSV.")
     ] = False,
     formulas: Annotated[
         bool,
         option(
             "--formulas",
-            about="Leave CSV cells that begin with = + - @ as they are, without a ' in front.",
+            about="Leave CSV cells that begin with = + - @ as they are.",
+            group=OUTPUT,
         ),
     ] = False,
     db: DbOption = None,
@@ -155,8 +187,8 @@ def command(
             "--format",
             "-f",
             choices=(*Format, *EXPORTS),
-            about="The output format. Default: a table on a terminal, else TSV. preset is an INI "
-            "file for llama-server --models-preset.",
+            group=OUTPUT,
+            about=f"{', '.join((*Format, *EXPORTS))}. Default: a table; TSV in a pipe.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -165,8 +197,8 @@ def command(
 ) -> ExitCode:
     """Show the models.
 
-    Piped output is TSV with raw values. JSON carries every column. The order is by name, then id,
-    in every format. `--sort none` shows the order on disk: the quickest for a million rows.
+    Piped output is TSV with raw values; JSON carries every column. The order is by name, then id,
+    in every format; `--sort none` is the order on disk, the quickest for a million rows.
     """
     from modelstore.cli.output import current
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
+
+from modelstore.cli.output import styled
+from modelstore.render.columns import UNKNOWN, cell, headings, with_short_ids
+from modelstore.render.grid import Grid, natural_widths, plain_lines, shown
+from modelstore.render.rows import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,40 +42,85 @@ class _Tally:
             yield row
 
 
+_EXTRAS = ("modified_at", "source", "status", "tags")
+"""Columns that a wide terminal gets too, as far as they fit and tell something."""
+
+
 def write_table(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
     """Write a table on a terminal, or its plain words; then the total and the database."""
-    from itertools import islice
-
     from modelstore.catalogue.query import select
-    from modelstore.cli.reporting import screen_of
-    from modelstore.render.columns import TABLE_COLUMNS, headings, with_short_ids
-    from modelstore.render.grid import Grid, plain_lines
+    from modelstore.cli.reporting import screen_of, style_of
+    from modelstore.render.columns import TABLE_COLUMNS
     from modelstore.render.report import write_body
-    from modelstore.render.rows import chunks
 
     out, query = listing.out, listing.query
+    out.page()
     tally = _Tally()
-    names = query.columns or TABLE_COLUMNS
-    with closing(select(db, replace(query, columns=(*names, *_HIDDEN)))) as rows:
+    is_default = not query.columns
+    names = TABLE_COLUMNS if is_default else query.columns
+    extras = _EXTRAS if is_default and out.stdout_is_terminal else ()
+    asked = replace(query, columns=(*names, *extras, *_HIDDEN))
+    with closing(select(db, asked)) as rows:
         most = _ROWS_ON_TERMINAL if out.stdout_is_terminal and query.limit is None else None
         seen = tally.counted(islice(rows, most))
-        cells = (_cells(names, row, is_default=not query.columns) for row in seen)
         if out.stdout_is_terminal:
-            for chunk in chunks(cells, _ROWS_ON_TERMINAL):
-                grid = Grid(headings(names), with_short_ids(names, chunk))
-                write_body(out.stream, (grid,), screen_of(out))
+            _draw(listing, (*names, *extras), len(extras), seen, is_default=is_default)
         else:
-            for block in chunks(plain_lines(headings(names), cells, header=listing.header)):
+            cells = (_cells(names, row, is_default=is_default) for row in seen)
+            for block in chunks(
+                plain_lines(headings(names), cells, header=listing.header, style=style_of(out))
+            ):
                 out.stream("\n".join(block) + "\n")
     write_body(out.stream, tuple(_last_lines(db, choice, query, tally)), screen_of(out))
     if not tally.rows and not _is_filtered(query):
         out.note("the catalogue is empty; fill it with: modelstore import DIRECTORY")
 
 
+def _draw(
+    listing: Listing, names: tuple[str, ...], extras: int, rows: Iterator[Row], *, is_default: bool
+) -> None:
+    """Draw the rows on the terminal, with as many of the last `extras` columns as fit."""
+    from modelstore.cli.reporting import screen_of
+    from modelstore.render.report import write_body
+
+    out = listing.out
+    places: list[int] | None = None
+    for chunk in chunks(rows, _ROWS_ON_TERMINAL):
+        cells = [_cells(names, row, is_default=is_default) for row in chunk]
+        if places is None:
+            places = _places(names, extras, cells, out.width)
+        shown = [names[place] for place in places]
+        short = with_short_ids(shown, [[row[place] for place in places] for row in cells])
+        grid = Grid(headings(shown), short)
+        if listing.truncate:
+            write_body(out.stream, (grid,), screen_of(out))
+        else:
+            style = styled if out.color else None
+            for line in plain_lines(grid.headings, grid.rows, style=style):
+                out.stream(line + "\n")
+
+
+def _places(
+    names: tuple[str, ...], extras: int, rows: list[list[str | Cell]], width: int
+) -> list[int]:
+    """Return the columns to show: all but those of the extras that do not fit or tell nothing."""
+    always = list(range(len(names) - extras))
+    texts = [[shown(cell) for cell in row] for row in rows]
+    natural = natural_widths(headings(names), texts)
+    used = sum(natural[place] + 2 for place in always)
+    for place in range(len(always), len(names)):
+        told = {row[place] for row in texts}
+        says_nothing = told <= {UNKNOWN, "available"} or (
+            names[place] == "source" and len(told) < 2
+        )
+        if not says_nothing and used + natural[place] + 2 <= width:
+            always.append(place)
+            used += natural[place] + 2
+    return always
+
+
 def _cells(names: tuple[str, ...], row: Row, *, is_default: bool) -> list[str | Cell]:
     """Return the cells of a row. The default table shows a status in place of a wrong size."""
-    from modelstore.render.columns import cell
-
     cells = [cell(name, value) for name, value in zip(names, row, strict=False)]
     if is_default and row[-2] != "available":
         cells[names.index("file_size")] = cell("status", row[-2])

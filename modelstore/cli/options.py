@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelstore import text
-from modelstore.cli.completion.values import complete_database, complete_model
+from modelstore.cli.app import COMMON
+from modelstore.cli.completion.values import complete_database, complete_model, complete_nothing
 from modelstore.errors import UsageError
 from modelstore.render.formats import Format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+OUTPUT = "Output"
+"""A heading of the help."""
 
 DEFAULT_TIMEOUT = f"{text.DEFAULT_TIMEOUT:g}s"
 
@@ -24,23 +28,28 @@ def option(
     complete: Callable[..., Any] | None = None,
     choices: Sequence[str] | None = None,
     least: int | None = None,
+    group: str | None = None,
 ) -> Any:  # noqa: ANN401  # Typer's own type for it
     """Declare an option whose default needs no words in the help.
 
     `complete` offers values to the shell. `choices` are the only values accepted. `least` is the
-    smallest number accepted.
+    smallest number accepted. `group` is the heading of the help that the option stands below.
     """
+    parser: Callable[[str], Any] | None = None
     if choices is not None:
-        metavar = f"<{'|'.join(choices)}>"
+        metavar = metavar or names[0].lstrip("-").upper()
         complete = _beginning(choices)
+        parser = _one_of(choices)
+    if least is not None:
+        parser = _at_least(least)
     return typer.Option(
         *names,
         help=about,
         metavar=metavar,
-        autocompletion=complete,
-        parser=None if choices is None else _one_of(choices),
-        min=least,
+        autocompletion=complete or (None if metavar is None else complete_nothing),
+        parser=parser,
         show_default=False,
+        rich_help_panel=group,
     )
 
 
@@ -54,9 +63,21 @@ def _beginning(choices: Sequence[str]) -> Callable[[str], list[str]]:
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value not in choices:
-            names = ", ".join(f"'{choice}'" for choice in choices)
-            raise typer.BadParameter(f"'{value}' is not one of {names}")
+            raise typer.BadParameter(f"'{value}' is not one of {', '.join(choices)}")
         return str(value)
+
+    return parse
+
+
+def _at_least(least: int) -> Callable[[str | int], int]:
+    def parse(value: str | int) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = least - 1
+        if number < least or number >= 2**63:
+            raise typer.BadParameter(f"'{value}' is not a whole number of {least} or more")
+        return number
 
     return parse
 
@@ -71,8 +92,9 @@ DbOption = Annotated[
     option(
         "--db",
         metavar="PATH",
-        about="The database. Default: MODELSTORE_DB, else models.db in the user's data directory.",
+        about="The database. Default: MODELSTORE_DB, else the user's own catalogue.",
         complete=complete_database,
+        group=COMMON,
     ),
 ]
 DatabaseArgument = Annotated[
@@ -86,23 +108,35 @@ ModelsArgument = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    Format | None,
-    option("--format", "-f", about="The output format. Default: table; plain text in a pipe."),
+    str | None,
+    option(
+        "--format",
+        "-f",
+        choices=tuple(Format),
+        about="table, json, jsonl, csv or tsv. Default: table; plain text in a pipe.",
+        group=OUTPUT,
+    ),
 ]
-JsonOption = Annotated[bool, option("--json", about="Short for --format json.")]
+JsonOption = Annotated[bool, option("--json", about="Short for --format json.", group=OUTPUT)]
 TimeoutOption = Annotated[
     str,
-    typer.Option(
+    option(
         "--timeout",
         metavar="DURATION",
-        help="How long to wait for locks, servers and readers: 5s, 250ms, 2m.",
+        about="How long to wait for locks, servers and readers: 250ms, 2m. Default: "
+        f"{DEFAULT_TIMEOUT}.",
+        group=COMMON,
     ),
 ]
 NoCheckpointOption = Annotated[
     bool,
-    option("--no-checkpoint", about="Leave the database and its WAL byte for byte as they are."),
+    option(
+        "--no-checkpoint",
+        about="Leave the database and its WAL byte for byte as they are.",
+        group=COMMON,
+    ),
 ]
-YesOption = Annotated[bool, option("--yes", "-y", about="Do it without asking.")]
+YesOption = Annotated[bool, option("--yes", "-y", about="Do it without asking.", group=COMMON)]
 
 
 def chosen_format(value: str | None, as_json: bool) -> str | None:

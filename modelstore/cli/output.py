@@ -2,6 +2,10 @@
 
 stdout carries the answer, stderr everything else. A reader of stdout that goes away never stops
 the work: `answer` falls silent. `stream` raises `StdoutClosedError`, which ends a long listing.
+
+Colour follows ``--color``, then NO_COLOR, FORCE_COLOR, then the terminal. On a terminal an answer
+for a person is held until the work is done, and shown in a pager if it is longer than the screen:
+no database is open while somebody reads.
 """
 
 from __future__ import annotations
@@ -20,6 +24,15 @@ if TYPE_CHECKING:
 
     from modelstore.errors import ModelstoreError
 
+_HELD = 4_000_000  # characters of an answer that waits for the pager; a longer one streams
+_STYLES = {"good": "32", "warn": "33", "bad": "1;31", "dim": "2", "strong": "1", "name": "36"}
+_PREFIXES = {
+    "error:": "bad",
+    "hint:": "name",
+    "warning:": "warn",
+    "skipped:": "warn",
+    "note:": "dim",
+}
 _LINE_LIMIT = 2000  # characters of one message: enough for a path of the greatest length
 
 
@@ -50,6 +63,10 @@ class Output:
         # GitHub's runner obeys lines that look like its commands: those of others are defused.
         self.under_github_actions = os.environ.get("GITHUB_ACTIONS") == "true"
         self._begins_line = True  # the next text on stdout begins a line
+        self.color_mode = "auto"  # or always, never
+        self.may_page = True  # False with --no-pager
+        self._held: list[str] | None = None  # an answer that waits for the pager
+        self._held_size = 0  # characters
 
     @property
     def width(self) -> int:
@@ -58,12 +75,43 @@ class Output:
 
     @property
     def color(self) -> bool:
-        """True if stdout takes styles: a terminal, not dumb, without NO_COLOR."""
-        return (
-            self.stdout_is_terminal
-            and not os.environ.get("NO_COLOR")
-            and os.environ.get("TERM", "") not in ("dumb", "unknown")
-        )
+        """True if stdout takes styles."""
+        return self._takes_styles(is_terminal=self.stdout_is_terminal)
+
+    def _takes_styles(self, *, is_terminal: bool) -> bool:
+        if self.color_mode != "auto":
+            return self.color_mode == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        if os.environ.get("FORCE_COLOR"):
+            return True
+        return is_terminal and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+    def style(self, text: str, tone: str) -> str:
+        """Return `text` in the style of `tone`, if stdout takes styles."""
+        return styled(text, tone) if self.color and tone else text
+
+    def page(self) -> None:
+        """Hold what is written to a terminal from now on, for the pager at the end."""
+        if self.stdout_is_terminal and self.may_page and self._held is None:
+            self._held = []
+
+    def _release(self) -> None:
+        """Write the held answer, through the pager if it is longer than the screen."""
+        held, self._held = self._held, None
+        text = "".join(held or ())
+        if self._is_long(text):
+            from modelstore.cli.pager import show_in_pager
+
+            if show_in_pager(text):
+                return
+        self._write(text)
+
+    def _is_long(self, text: str) -> bool:
+        if os.environ.get("TERM", "") == "dumb":
+            return False
+        rows = shutil.get_terminal_size((80, 24)).lines
+        return text.count("\n") >= rows
 
     def answer(self, text: str) -> None:
         """Write `text` to stdout unchanged; ignore a closed reader."""
@@ -82,6 +130,16 @@ class Output:
         if self.under_github_actions and text:
             text, before = _without_commands(text, begins_line=self._begins_line), text
             self._begins_line = before.endswith(("\n", "\r"))
+        if self._held is not None:
+            self._held.append(text)
+            self._held_size += len(text)
+            if self._held_size > _HELD:
+                held, self._held, self.may_page = self._held, None, False
+                self._write("".join(held))
+            return
+        self._write(text)
+
+    def _write(self, text: str) -> None:
         try:
             if self.stdout_is_terminal:
                 sys.stdout.write(
@@ -99,7 +157,11 @@ class Output:
         if self.stdout_closed:
             return
         try:
+            if self._held is not None:
+                self._release()
             sys.stdout.flush()
+        except StdoutClosedError:
+            return
         except (OSError, ValueError) as error:
             try:
                 self._stdout_failed(error)
@@ -130,6 +192,9 @@ class Output:
             if self.under_github_actions and not is_command:
                 line = _without_commands(line, begins_line=True)
             line = line.encode(encoding, "backslashreplace").decode(encoding)
+            word, blank, rest = line.partition(" ")
+            if word in _PREFIXES and self._takes_styles(is_terminal=self.stderr_is_terminal):
+                line = styled(word, _PREFIXES[word]) + blank + rest
             if self._above is not None:
                 self._above(line)
                 return
@@ -159,6 +224,7 @@ class Output:
 
     def ask(self, question: str) -> bool:
         """Ask on the terminal; return True for yes."""
+        self.flush()
         sys.stderr.write(visible(question, _LINE_LIMIT) + " [y/N] ")
         sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -173,6 +239,11 @@ class Output:
         if not self.can_ask:
             raise UsageError(refusal, hint="add --yes to do it without a question")
         return self.ask(question)
+
+
+def styled(text: str, tone: str) -> str:
+    """Return `text` in the style of a tone, as escape sequences; it is safe already."""
+    return f"\x1b[{_STYLES[tone]}m{text}\x1b[0m" if tone in _STYLES else text
 
 
 def _without_commands(text: str, *, begins_line: bool) -> str:

@@ -110,7 +110,7 @@ def _appear(out: Output, stack: ExitStack) -> Callable[[str], None]:
     live = stack.enter_context(Live(spinner, console=console, transient=True))
 
     def above(line: str) -> None:
-        live.console.print(Text(line), soft_wrap=True)
+        live.console.print(Text.from_ansi(line), soft_wrap=True)
 
     out.write_above(above)
     stack.callback(out.write_above, None)

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from modelstore.recovery.result import Recovery
 
 
+EXAMPLES = (
+    "modelstore recover app.db                          say what would be found",
+    "modelstore recover app.db --into new.db            write it",
+    "modelstore recover app.db --into new.db --wal old-wal",
+)
+
+
 def command(
     database: DatabaseArgument = None,
     into: Annotated[

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from modelstore.cli.session import DatabaseChoice, Session
     from modelstore.database.checkpoint import Checkpoint
     from modelstore.errors import ExitCode
+    from modelstore.render.grid import Style
     from modelstore.render.report import Report, Screen
 
 
@@ -19,6 +20,13 @@ def screen_of(out: Output) -> Screen | None:
     from modelstore.render.report import Screen
 
     return Screen(out.width, out.color) if out.stdout_is_terminal else None
+
+
+def style_of(out: Output) -> Style | None:
+    """Return what colours the words of a pipe; None if it takes no colour."""
+    from modelstore.cli.output import styled
+
+    return styled if out.color and not out.stdout_is_terminal else None
 
 
 def payload(
@@ -43,7 +51,9 @@ def write_answer(
     from modelstore.render.report import write_report
 
     chosen = form or "table"
-    write_report(out.answer, report, chosen, screen=screen_of(out))
+    if chosen == "table":
+        out.page()
+    write_report(out.answer, report, chosen, screen=screen_of(out), style=style_of(out))
     if checkpoint is not None and not (chosen == "table" and out.stdout_is_terminal):
         note_wal_line(out, checkpoint)
 

@@ -30,7 +30,9 @@ class DatabaseChoice:
 
     def __str__(self) -> str:
         """Return the path and its origin, as output shows them."""
-        return f"{self.path} ({self.origin})"
+        from modelstore.render.formats import named_database
+
+        return named_database(self.path, self.origin)
 
 
 def choose_database(option: str | None, positional: str | None = None) -> DatabaseChoice:

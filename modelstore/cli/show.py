@@ -35,6 +35,13 @@ _EXACT = ("parameter_count", "context_length", "file_size")  # shown with the ex
 _TIMES = ("modified_at", "created_at", "updated_at")
 
 
+EXAMPLES = (
+    "modelstore show qwen3-30b",
+    "modelstore show qwen3-30b --field path",
+    "modelstore list -q llama | xargs modelstore show",
+)
+
+
 def command(
     models: ModelsArgument,
     field: Annotated[

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from modelstore.database.handle import Database
 
 
+EXAMPLES = (
+    "modelstore tag c02b7de --add favorite,work",
+    "modelstore list --tag favorite",
+)
+
+
 def command(
     models: ModelsArgument,
     add: Annotated[

@@ -32,6 +32,13 @@ def _complete_check(incomplete: str) -> list[str]:
     return [name for name in check_names() if name.startswith(incomplete)]
 
 
+EXAMPLES = (
+    "modelstore verify app.db",
+    "modelstore verify --expect-count 18 --strict --junit result.xml",
+    "modelstore verify app.db --no-checkpoint    change nothing",
+)
+
+
 def command(
     database: DatabaseArgument = None,
     quick: Annotated[

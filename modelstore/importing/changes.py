@@ -41,22 +41,35 @@ def changes_since(db: Database, now: str, counted: int) -> list[ModelChange]:
     return [ModelChange(_kind(row["status"], is_new=row["is_new"]), *_named(row)) for row in rows]
 
 
-def changes_between(before: Database | None, after: Database) -> Iterator[ModelChange]:
-    """Yield every difference of two catalogues, by name: for a dry run. None is an empty one."""
-    sql = "SELECT id, name, status, updated_at FROM models ORDER BY name COLLATE NOCASE, id"
-    old = {} if before is None else {row["id"]: row for row in before.query(sql)}
-    for row in after.query(sql):
-        former = old.pop(row["id"], None)
-        if former is None:
+def changes_between(before: str | None, after: Database) -> Iterator[ModelChange]:
+    """Yield every difference between two catalogues, by name: for a dry run.
+
+    `before` is the path of the former one; None is an empty one. It may have an older schema.
+    """
+    order = "ORDER BY name COLLATE NOCASE, id"
+    if before is None:
+        for row in after.query(f"SELECT id, name FROM models {order}"):
             yield ModelChange("added", *_named(row))
-        elif former["updated_at"] != row["updated_at"]:
-            has_changed_status = former["status"] != row["status"]
-            kind: Kind = (
-                "missing" if has_changed_status and row["status"] == "missing" else "updated"
-            )
-            yield ModelChange(kind, *_named(row))
-    for former in old.values():
-        yield ModelChange("pruned", *_named(former))
+        return
+    after.attach("former", before)
+    there = {row["name"] for row in after.query("SELECT name FROM pragma_table_info('models')")}
+    kept = {
+        row["name"] for row in after.query("SELECT name FROM pragma_table_info('models', 'former')")
+    }
+    columns = sorted(there & kept)
+    new, old = (", ".join(f"{side}.{column}" for column in columns) for side in ("m", "f"))
+    for row in after.query(
+        "SELECT m.id, m.name, f.id IS NULL AS is_new, "
+        "m.status = 'missing' AND f.status <> 'missing' AS is_gone "
+        "FROM main.models AS m LEFT JOIN former.models AS f ON f.id = m.id "
+        f"WHERE f.id IS NULL OR ({new}) IS NOT ({old}) ORDER BY m.name COLLATE NOCASE, m.id"
+    ):
+        kind: Kind = "added" if row["is_new"] else "missing" if row["is_gone"] else "updated"
+        yield ModelChange(kind, *_named(row))
+    for row in after.query(
+        "SELECT id, name FROM former.models WHERE id NOT IN (SELECT id FROM main.models) " + order
+    ):
+        yield ModelChange("pruned", *_named(row))
 
 
 def named_models(db: Database, ids: Iterable[str]) -> list[ModelChange]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelstore.render.formats import envelope
+from modelstore.render.formats import envelope, named_database
 from modelstore.render.grid import Cell, Grid, Heading
 from modelstore.render.report import Report
 
@@ -51,7 +51,7 @@ def findings_body(verification: Verification) -> list[Part]:
     folded = verification.checkpoint
     if folded is not None and not any(f.check == "checkpoint" for f in verification.findings):
         body.append(folded.wal_line())
-    body.append(f"{verification.database} ({verification.origin})")
+    body.append(named_database(verification.database, verification.origin))
     body.append(Cell(verification.verdict, "bad" if verification.failed else "good"))
     return body
 

@@ -33,6 +33,13 @@ notes the models that the format cannot hold.
 """
 
 
+def named_database(path: str, origin: str) -> str:
+    """Return a database with the origin of its choice in words: ``models.db (from --db)``."""
+    if origin == "DATABASE":
+        return path
+    return f"{path} (the default)" if origin == "default" else f"{path} (from {origin})"
+
+
 def envelope(
     command: str,
     report: Mapping[str, object],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING, Literal
 from modelstore.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Tone = Literal["", "good", "warn", "bad", "dim", "strong"]
 """The meaning of a text for its reader; a terminal may colour it."""
 
 Shrink = Literal["never", "middle", "end", "wrap"]
 """The way in which a cell gives way in a table that is too wide: cut, or wrapped."""
+
+Style = Callable[[str, str], str]
+"""A function from a safe text and a tone to the text with escape sequences."""
 
 _CELL_LIMIT = 4000  # characters of one cell: a name may have a million
 _CHUNK = 512  # rows
@@ -144,25 +148,54 @@ def fitted_widths(headings: Sequence[Heading], natural: Sequence[int], room: int
     return widths
 
 
+def styled_cell(cell: str | Cell, text: str, style: Style | None) -> str:
+    """Return the safe `text` of a cell in its tone, if there is a `style`."""
+    return text if style is None or not tone(cell) else style(text, tone(cell))
+
+
 def plain_lines(
-    headings: Sequence[Heading], rows: Iterable[Sequence[str | Cell]], *, header: bool = True
+    headings: Sequence[Heading],
+    rows: Iterable[Sequence[str | Cell]],
+    *,
+    header: bool = True,
+    style: Style | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of a table for a pipe or file: aligned, nothing cut.
+    """Yield the lines of a table for a pipe or file: aligned, nothing cut; coloured by `style`.
 
     Rows are laid out a chunk at a time, so that a million rows need little memory. A later chunk
     with longer texts is a little wider.
     """
     widths = [text_width(heading.text) for heading in headings]
     source = iter(rows)
-    while chunk := [[shown(cell) for cell in row] for row in islice(source, _CHUNK)]:
+    titles = [heading.text for heading in headings]
+    while cells := list(islice(source, _CHUNK)):
+        chunk = [[shown(cell) for cell in row] for row in cells]
         widths = list(map(max, widths, natural_widths(headings, chunk)))
         join = _joiner(headings, widths)
         if header:
-            yield join([heading.text for heading in headings])
+            yield _bold(join(titles), style)
             header = False
-        yield from map(join, chunk)
+        if style is None:
+            yield from map(join, chunk)
+        else:
+            for row, texts in zip(cells, chunk, strict=True):
+                yield _toned(join(texts), row, texts, style)
     if header:  # there was no row
-        yield _joiner(headings, widths)([heading.text for heading in headings])
+        yield _bold(_joiner(headings, widths)(titles), style)
+
+
+def _bold(line: str, style: Style | None) -> str:
+    return line if style is None else style(line, "strong")
+
+
+def _toned(line: str, row: Sequence[str | Cell], texts: list[str], style: Style) -> str:
+    """Return a line with the style of each cell that has a tone, found from left to right."""
+    done, rest = "", line
+    for cell, text in zip(row, texts, strict=True):
+        before, found, after = rest.partition(text)
+        if found:
+            done, rest = done + before + styled_cell(cell, text, style), after
+    return done + rest
 
 
 def _joiner(headings: Sequence[Heading], widths: Sequence[int]) -> Callable[[list[str]], str]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelstore.render.formats import Format
-from modelstore.render.grid import Cell, Grid, plain_lines, shown
+from modelstore.render.grid import Cell, Grid, plain_lines, shown, styled_cell
 from modelstore.render.rows import dump_json, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from modelstore.render.grid import Style
     from modelstore.render.rows import Write
 
 _NESTED = (list, tuple, dict)
@@ -52,12 +53,16 @@ def write_report(
     *,
     screen: Screen | None = None,
     header: bool = True,
+    style: Style | None = None,
 ) -> None:
-    """Write `report` in the format `form`; `screen` is None if stdout is no terminal."""
+    """Write `report` in the format `form`; `screen` is None if stdout is no terminal.
+
+    `style` colours the words of a pipe that takes colour.
+    """
     form = Format(form)
     payload = report.payload
     if form is Format.TABLE:
-        write_body(write, report.body, screen)
+        write_body(write, report.body, screen, style)
     elif form is Format.JSON:
         write(dump_json(payload, indent=2) + "\n")
     elif form is Format.JSONL:
@@ -72,25 +77,34 @@ def write_report(
         write_rows(write, form, columns, (tuple(map(_in_cell, row)) for row in rows), header=header)
 
 
-def write_body(write: Write, body: Sequence[Part], screen: Screen | None) -> None:
-    """Write lines and tables for a person."""
-    if screen is None:
-        for part in body:
-            lines = (
-                plain_lines(part.headings, part.rows, header=part.has_header)
-                if isinstance(part, Grid)
-                else [shown(part)]
-            )
-            for line in lines:
-                write(line + "\n")
-        return
+def write_body(
+    write: Write, body: Sequence[Part], screen: Screen | None, style: Style | None = None
+) -> None:
+    """Write lines and tables for a person, with an empty line between two tables."""
+    before: Part | None = None
+    for part in body:
+        if isinstance(part, Grid) and isinstance(before, Grid):
+            write("\n")
+        before = part
+        if screen is not None:
+            _draw(write, part, screen)
+            continue
+        lines = (
+            plain_lines(part.headings, part.rows, header=part.has_header, style=style)
+            if isinstance(part, Grid)
+            else [styled_cell(part, shown(part), style)]
+        )
+        for line in lines:
+            write(line + "\n")
+
+
+def _draw(write: Write, part: Part, screen: Screen) -> None:
     from modelstore.render.table import draw_grid, draw_line
 
-    for part in body:
-        if isinstance(part, Grid):
-            write(draw_grid(part, screen.width, color=screen.color))
-        else:
-            write(draw_line(part, screen.width, color=screen.color))
+    if isinstance(part, Grid):
+        write(draw_grid(part, screen.width, color=screen.color))
+    else:
+        write(draw_line(part, screen.width, color=screen.color))
 
 
 def _in_cell(value: object) -> object:

@@ -29,19 +29,24 @@ _STYLES: dict[Tone, str] = {
     "dim": "dim",
     "strong": "bold",
 }
-_PADDING = 2  # columns: one on each side of a cell
+_PADDING = 2  # columns between two cells
 
 
 def draw_grid(grid: Grid, width: int, *, color: bool) -> str:
     """Return the table in `width` columns; record by record if its columns do not fit."""
     texts = [[shown(cell) for cell in row] for row in grid.rows]
     natural = natural_widths(grid.headings, texts)
-    room = width - _PADDING * len(grid.headings)
+    room = width - _PADDING * (len(grid.headings) - 1)
     widths = fitted_widths(grid.headings, natural, room)
     if not widths:
         return draw_records(grid, width, color=color)
     table = Table(
-        box=None, padding=(0, 1), header_style="bold", show_edge=False, show_header=grid.has_header
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
+        header_style="bold",
+        show_edge=False,
+        show_header=grid.has_header,
     )
     for heading, column_width in zip(grid.headings, widths, strict=True):
         table.add_column(
@@ -67,7 +72,7 @@ def draw_records(grid: Grid, width: int, *, color: bool) -> str:
     """Return each row as a block of lines, ``HEADING  value``, with an empty line between."""
     blocks = []
     for row in grid.rows:
-        table = Table(box=None, padding=(0, 1), show_header=False, show_edge=False)
+        table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False, show_edge=False)
         table.add_column(no_wrap=True, style="bold")
         table.add_column(overflow="fold")
         for heading, cell in zip(grid.headings, row, strict=True):

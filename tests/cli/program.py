@@ -36,9 +36,19 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("MODELSTORE_", "HF_", "OLLAMA_", "LLAMA_", "GITHUB_"))
-        and name not in ("FORCE_COLOR", "NO_COLOR", "CI", "COLUMNS", "HUGGINGFACE_HUB_CACHE")
+        and name
+        not in (
+            "PAGER",
+            "LESS",
+            "FORCE_COLOR",
+            "NO_COLOR",
+            "CI",
+            "COLUMNS",
+            "HUGGINGFACE_HUB_CACHE",
+        )
     }
-    return {**kept, "PYTHONUTF8": "1", **(extra or {})}
+    # A pager would wait for a key that nobody presses.
+    return {**kept, "PYTHONUTF8": "1", "PAGER": "cat", **(extra or {})}
 
 
 def modelstore(

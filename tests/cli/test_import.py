@@ -391,7 +391,7 @@ def test_what_changed_is_named(tmp_path: Path) -> None:
     dry = modelstore("import", "-", "--db", db, "--dry-run", "--json", stdin=lines)
     assert [(one["change"], one["name"]) for one in dry.json["changes"]] == said
     words = modelstore("import", "-", "--db", db, "--dry-run", stdin=lines).out
-    assert [line.split()[0::2] for line in words.splitlines()[2:4]] == [
+    assert [line.split()[0::2] for line in words.splitlines()[3:5]] == [
         ["~", "a"],
         ["+", "c\\x1b[31m"],
     ]

@@ -17,7 +17,7 @@ from modelstore.model import MODEL_COLUMNS
 from tests.cli.inside import inside
 from tests.cli.program import environment, modelstore, python, records
 from tests.cli.shelf import KILLED_WRITER, MODELS, NAMES, fill
-from tests.cli.terminal import on_terminal
+from tests.cli.terminal import STYLES, on_terminal
 from tests.waiting import PATIENCE
 
 WAL_LINE = "WAL pages: 0 in log, 0 checkpointed, 0 left; busy: no"
@@ -80,7 +80,7 @@ def test_a_table_in_a_pipe_is_words_with_nothing_cut(filled: Path) -> None:
     lines = result.out.splitlines()
     assert lines[0].split() == ["ID", "NAME", "ARCH", "PARAMS", "QUANT", "CTX", "SIZE"]
     assert all(name in result.out for name in NAMES)
-    assert lines[-1] == f"8 models, 59.2 GiB, {filled} (--db)"
+    assert lines[-1] == f"8 models, 59.2 GiB, {filled} (from --db)"
     assert "\x1b" not in result.out
     assert "…" not in result.out
 
@@ -95,9 +95,49 @@ def test_a_terminal_gets_a_table_that_reads_well_at_80_columns(filled: Path) -> 
     assert thirty.split()[1].startswith("Qwen3-30B")
     assert "…" in thirty.split()[1]
     assert thirty.split()[2:] == ["qwen3moe", "30.0B", "Q4_K_M", "256k", "16.8", "GiB"]
-    assert "".join(lines[9:-1]) == f"8 models, 59.2 GiB, {filled} (--db)"
+    assert "".join(lines[9:-1]) == f"8 models, 59.2 GiB, {filled} (from --db)"
     assert lines[-1] == WAL_LINE
     assert "\x1b[1m" in screen.text
+
+
+def test_a_wide_terminal_gets_more_columns_that_tell_something(filled: Path) -> None:
+    wide = on_terminal("list", "--db", filled, columns=200)
+    assert wide.lines[0].split()[7:] == ["MODIFIED", "TAGS"]
+    assert all(name in wide.plain for name in NAMES)
+    assert "favorite, work" in wide.plain
+    narrow = on_terminal("list", "--db", filled, "--no-truncate")
+    assert all(name in narrow.plain for name in NAMES)
+    assert "…" not in narrow.plain
+
+
+def test_colour_is_chosen_by_the_option_before_all_else(filled: Path) -> None:
+    always = modelstore("list", "-f", "table", "--color", "always", "--db", filled)
+    assert STYLES.sub("", always.out) == modelstore("list", "-f", "table", "--db", filled).out
+    assert "\x1b[1m" in always.out
+    forced = modelstore("list", "-f", "table", "--db", filled, env={"FORCE_COLOR": "1"})
+    assert forced == always
+    refused = modelstore("list", "--status", "x", "--color", "always", "--db", filled)
+    assert refused.err.startswith("\x1b[1;31merror:\x1b[0m ")
+    never = on_terminal("list", "--color", "never", "--db", filled)
+    assert "\x1b" not in never.text
+    assert modelstore("list", "--color", "some", "--db", filled).code == 2
+    machine = modelstore("list", "--json", "--color", "always", "--db", filled)
+    assert "\x1b" not in machine.out
+
+
+def test_a_long_answer_goes_through_the_pager(filled: Path, tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text(f"#!/bin/sh\ncat > {tmp_path}/paged\n")
+    pager.chmod(0o755)
+    env = {"PAGER": str(pager)}
+    screen = on_terminal("list", "--columns", "all", "--db", filled, env=env)
+    assert screen.text == ""
+    plain = on_terminal("list", "--columns", "all", "--db", filled, "--no-pager", env=env)
+    assert (tmp_path / "paged").read_text() == plain.text
+    (tmp_path / "paged").unlink()
+    for arguments in (["list", "--db", filled], ["list", "--json", "--db", filled]):
+        assert on_terminal(*arguments, env=env).text
+    assert not (tmp_path / "paged").exists()
 
 
 def test_short_ids_of_a_table_are_understood_by_show(filled: Path) -> None:
@@ -161,7 +201,9 @@ def test_columns(filled: Path) -> None:
     header = inside("list", "--columns", "all", "--db", filled).out.split("\n")[0]
     assert tuple(header.split("\t")) == MODEL_COLUMNS
     screen = on_terminal("list", "--columns", "all", "--limit", "1", "--db", filled)
-    assert sum(line.startswith(" ") for line in screen.lines) >= len(MODEL_COLUMNS)
+    firsts = [line.split()[0] for line in screen.lines if line.strip()]
+    assert {"ID", "LOCATOR", "SHA256", "UPDATED"} <= set(firsts)
+    assert len(firsts) >= len(MODEL_COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -285,14 +327,14 @@ def test_count_and_ids(filled: Path) -> None:
 
 def test_the_total_line_counts_what_fits_and_what_there_is(filled: Path) -> None:
     screen = on_terminal("list", "--arch", "llama", "--db", filled, columns=200)
-    assert screen.lines[-2] == f"4 of 8 models, 10.1 GiB, {filled} (--db)"
+    assert screen.lines[-2] == f"4 of 8 models, 10.1 GiB, {filled} (from --db)"
     screen = on_terminal("list", "--limit", "2", "--db", filled, columns=200)
-    assert screen.lines[-3:-1] == ["2 of 8 shown", f"8 models, 59.2 GiB, {filled} (--db)"]
+    assert screen.lines[-3:-1] == ["2 of 8 shown", f"8 models, 59.2 GiB, {filled} (from --db)"]
 
 
 def test_the_origin_of_the_choice_is_told(filled: Path) -> None:
     result = modelstore("list", "-f", "table", env={"MODELSTORE_DB": str(filled)})
-    assert result.out.endswith(f"{filled} (MODELSTORE_DB)\n")
+    assert result.out.endswith(f"{filled} (from MODELSTORE_DB)\n")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +410,7 @@ def test_an_empty_catalogue(tmp_path: Path) -> None:
     assert inside("list", "--count", "--db", db).out == "0\n"
     assert inside("list", "--db", db).out.count("\n") == 1
     screen = on_terminal("list", "--db", db, columns=200)
-    assert screen.lines == [f"0 models, {db} (--db)", WAL_LINE]
+    assert screen.lines == [f"0 models, {db} (from --db)", WAL_LINE]
     assert "modelstore import" in screen.err
 
 

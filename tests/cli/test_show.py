@@ -39,7 +39,7 @@ def test_everything_in_words(filled: Path) -> None:
     assert facts["modified_at"].startswith("2026-11-22T10:00:00Z")
     assert "unknown: " in result.out
     assert "license" in next(line for line in lines if line.startswith("unknown: "))
-    assert lines[-1] == f"{filled} (--db)"
+    assert lines[-1] == f"{filled} (from --db)"
 
 
 def test_an_object_for_programs(filled: Path) -> None:

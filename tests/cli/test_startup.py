@@ -45,6 +45,7 @@ _OF_CLI = {
     "main",
     "output",
     "vendored_click",
+    "help_text",
 }
 _OF_LIST = _OF_CLI | {"list_", "options", "catalogue_session", "reporting", "session"}
 

@@ -139,7 +139,7 @@ def test_the_report_for_a_person(tmp_path: Path) -> None:
     assert "18 in log, 18 checkpointed, 0 left; busy: no" in lines[5]
     assert "18 of 18 rows in the main file alone" in lines[6]
     assert lines[-3].startswith("log: ")
-    assert lines[-2] == f"{db} (DATABASE)"
+    assert lines[-2] == f"{db}"
     assert lines[-1] == "PASS, 1 warning (--strict fails)"
     assert result.err == (
         "[Database] WAL checkpoint: 18 pages checkpointed, 18 log pages, busy: 0\n"

@@ -79,6 +79,12 @@ def _is_database(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def complete_nothing(incomplete: str) -> list[str]:
+    """Offer nothing: there is nothing to choose from."""
+    del incomplete
+    return []
+
+
 def complete_column(incomplete: str) -> list[str]:
     """Offer the columns of a model."""
     return [column for column in MODEL_COLUMNS if column.startswith(incomplete)]

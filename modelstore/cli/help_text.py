@@ -1,0 +1,105 @@
+"""The help of a command: what it does, its options in groups, and examples.
+
+The same text everywhere; a terminal gets it in colour. Typer's own help draws boxes that do not
+grep, and needs Rich.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from modelstore.cli.output import current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from modelstore.cli.vendored_click import Command, Context
+
+Rows = list[tuple[str, str]]
+
+_LEFT = 24  # columns of the names of options, their indent included
+_WIDEST = 100  # columns of a line that reads well
+
+
+def command_help(ctx: Context, command: Command, *, common: str) -> str:
+    """Return the help of one command; the options of the group `common` are last."""
+    out = current()
+    width = min(out.width, _WIDEST)
+    usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
+    lines = [f"{out.style('Usage:', 'strong')} {usage}", "", *_prose(command.help or "", width)]
+    arguments, groups = _grouped(ctx, command, common)
+    for title, rows in (("Arguments", arguments), *groups.items()):
+        if rows:
+            lines += ["", out.style(f"{title}:", "strong"), *definitions(rows, width)]
+    if command.epilog:
+        lines += ["", out.style("Examples:", "strong")]
+        lines += [f"  {line}" for line in command.epilog.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def program_help(ctx: Context, sections: Mapping[str, Rows], examples: Sequence[str]) -> str:
+    """Return the help of the program: its commands below their headings."""
+    out = current()
+    width = min(out.width, _WIDEST)
+    usage = f"{ctx.command_path} COMMAND [OPTIONS] [ARGS]..."
+    lines = [f"{out.style('Usage:', 'strong')} {usage}", "", *_prose(ctx.command.help or "", width)]
+    for title, rows in sections.items():
+        lines += ["", out.style(f"{title}:", "strong"), *definitions(rows, width, left=13)]
+    lines += ["", out.style("Examples:", "strong"), *(f"  {line}" for line in examples)]
+    options = [(_names(ctx, param), _about(param)) for param in ctx.command.get_params(ctx)]
+    lines += ["", out.style("Options:", "strong"), *definitions(options, width, left=30)]
+    return "\n".join(lines) + "\n"
+
+
+def _prose(text: str, width: int) -> Iterator[str]:
+    for number, paragraph in enumerate(text.split("\n\n")):
+        if number:
+            yield ""
+        yield from textwrap.wrap(" ".join(paragraph.split()), width) or [""]
+
+
+def _grouped(ctx: Context, command: Command, common: str) -> tuple[Rows, dict[str, Rows]]:
+    """Return the arguments, and the options of each group; those of all commands are last."""
+    arguments: Rows = []
+    groups: dict[str, Rows] = {"Options": []}
+    for param in command.get_params(ctx):
+        if getattr(param, "hidden", False):
+            continue
+        if param.param_type_name == "argument":
+            arguments.append((param.make_metavar(ctx).strip("{}"), _about(param)))
+        else:
+            group = getattr(param, "rich_help_panel", None) or "Options"
+            groups.setdefault(group, []).append((_names(ctx, param), _about(param)))
+    if common in groups:
+        groups[common] += [row for row in groups["Options"] if "--help" in row[0]]
+        groups["Options"] = [row for row in groups["Options"] if "--help" not in row[0]]
+        groups[common] = groups.pop(common)
+    return arguments, groups
+
+
+def _names(ctx: Context, param: Any) -> str:  # noqa: ANN401  # Typer's own
+    """Return the names of an option, the short one first, and the word for its value."""
+    names = sorted(param.opts, key=lambda name: (name.startswith("--"), len(name)))
+    if names[0].startswith("--"):
+        names[0] = "    " + names[0]
+    text = ", ".join(names)
+    return text if param.is_flag or param.count else f"{text} {param.make_metavar(ctx)}"
+
+
+def _about(param: Any) -> str:  # noqa: ANN401  # Typer's own
+    return " ".join((getattr(param, "help", None) or "").split())
+
+
+def definitions(rows: Rows, width: int, left: int = _LEFT) -> Iterator[str]:
+    """Yield the lines of names and their meanings, in two columns."""
+    out = current()
+    for name, meaning in rows:
+        texts = textwrap.wrap(meaning, max(20, width - left - 2)) or [""]
+        shown = "  " + out.style(name, "name")
+        if len(name) + 2 > left:
+            yield shown
+        else:
+            yield f"{shown}{' ' * (left - len(name) - 2)}  {texts.pop(0)}".rstrip()
+        for text in texts:
+            yield " " * (left + 2) + text
