@@ -135,8 +135,8 @@ def test_a_long_answer_goes_through_the_pager(filled: Path, tmp_path: Path) -> N
     plain = on_terminal("list", "--columns", "all", "--db", filled, "--no-pager", env=env)
     assert (tmp_path / "paged").read_text() == plain.text
     (tmp_path / "paged").unlink()
-    for arguments in (["list", "--db", filled], ["list", "--json", "--db", filled]):
-        assert on_terminal(*arguments, env=env).text
+    for form in ("table", "json"):
+        assert on_terminal("list", "-f", form, "-n", "1", "--db", filled, env=env).text
     assert not (tmp_path / "paged").exists()
 
 
