@@ -25,6 +25,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from modelstore.catalogue.identity import Match, follows, free_id, match_staged, move
 from modelstore.catalogue.schema import ownership, single_value
 from modelstore.catalogue.staging import Staging, scratch_error
 from modelstore.catalogue.tags import tags_json, union_of_tags
@@ -39,53 +40,6 @@ if TYPE_CHECKING:
 
 _FILES_RANK = 2
 """The rank of a kind of source that reads the model's files themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """The model of the catalogue that a staged one is."""
-
-    id: str
-    locator: str
-    source: str
-    status: str
-    changed: int  # 1 if its weights file has another size or time than when it was read
-
-
-_BY_LOCATOR = """SELECT id, locator, source, status,
-    EXISTS (
-        SELECT 1 FROM model_files AS f JOIN staged.item_files AS s ON s.path = f.path
-        WHERE f.model_id = models.id AND f.weights = :weights AND f.path = :weights
-            AND s.item = :locator AND s.size IS NOT NULL AND f.size IS NOT NULL
-            AND (s.size IS NOT f.size OR s.mtime_ns IS NOT f.mtime_ns)
-    )
-FROM models WHERE locator = :locator"""
-
-# Of several models, the one that was added first.
-_BY_WEIGHTS = """SELECT m.id, m.locator, m.source, m.status, 0
-FROM staged.item_files AS s CROSS JOIN model_files AS f CROSS JOIN models AS m
-WHERE s.item = :locator AND s.path = :weights AND {}
-    AND f.path = f.weights AND m.id = f.model_id AND m.host IS :host
-ORDER BY m.rowid LIMIT 1"""
-
-_UNCHANGED = "f.size IS s.size AND f.mtime_ns IS s.mtime_ns"
-_BY_PATH = _BY_WEIGHTS.format(
-    f"f.path = s.path AND (f.size IS NULL OR s.size IS NULL OR {_UNCHANGED})"
-)
-_BY_INODE = _BY_WEIGHTS.format(f"f.inode = s.inode AND f.device = s.device AND {_UNCHANGED}")
-_BY_SHA256 = _BY_WEIGHTS.format("f.sha256 = s.sha256")
-
-
-def _match(db: Database, locator: str, host: str | None, weights: str | None) -> Match | None:
-    """Return the model that the staged item `locator` is, or None if it is new."""
-    values = {"locator": locator, "host": host, "weights": weights}
-    by_weights = (_BY_PATH, _BY_INODE, _BY_SHA256) if weights is not None else ()
-    for lookup in (_BY_LOCATOR, *by_weights):
-        # plain SQL: merging a model takes 107 µs, and 164 µs with db.query() here
-        row = db.execute(lookup, values).fetchone()
-        if row is not None:
-            return Match(*row)
-    return None
 
 
 _PLACE_CONFLICT = """ON CONFLICT (host, root, locator) DO UPDATE SET model_id = excluded.model_id,
@@ -327,9 +281,25 @@ def _merge_rows(db: Database, now: str, *, first: bool) -> tuple[Merged, bool]:
         # In the order of locators the catalogue's own index is walked page by page.
         selection = _selection("last_rows AS l CROSS JOIN staged.rows AS r ON r.rowid = l.last")
         selection += f" WHERE authoritative = {authoritative} ORDER BY l.model"
-        changed += db.execute(upsert_sql(mode, selection), {"now": now}).rowcount  # plain SQL: bulk
+        changed += _upsert_rows(db, mode, selection, now)
     added = models.count - before
     return Merged(added, changed - added, staged - changed), False
+
+
+_FREE_ID = """CASE WHEN EXISTS (SELECT 1 FROM models AS m WHERE m.id = r.id
+    AND m.locator <> r.locator) THEN lower(hex(randomblob(8))) ELSE id END"""
+
+
+def _upsert_rows(db: Database, mode: Mode, selection: str, now: str) -> int:
+    """Merge a selection of rows; return how many were written."""
+    try:
+        # plain SQL: bulk
+        return int(db.execute(upsert_sql(mode, selection), {"now": now}).rowcount)
+    except sqlite3.IntegrityError:
+        pass  # the statement alone is undone
+    # A model that was moved away from one of these locators has the id that it gives.
+    selection = selection.replace("SELECT id,", f"SELECT {_FREE_ID},", 1)
+    return int(db.execute(upsert_sql(mode, selection), {"now": now}).rowcount)  # plain SQL: bulk
 
 
 _ITEM = _selection("items", id=":id", locator=":locator") + " WHERE rowid = :item"
@@ -348,12 +318,17 @@ def _merge_items(
     """
     landed = []
     for item in list(db.query(_ITEMS)):
-        match = _match(db, item["locator"], item["host"], item["weights"])
+        match = match_staged(db, item["locator"], item["host"], item["weights"])
         model, locator = (item["id"], item["locator"])
         mode: Mode = "override"
-        if match is not None:
+        if match is None:
+            model = free_id(db, model, locator)
+        else:
             model, locator = match.id, match.locator
             mode = _mode(item, match, staging)
+            if staging.rank(item["source"]) == _FILES_RANK and follows(item, match):
+                move(db, item, match)
+                locator, mode = item["locator"], "override"
         values = {"now": now, "id": model, "locator": locator, "item": item["item"]}
         # plain SQL: one statement copies a row from the attached staging
         wrote = db.execute(upsert_sql(mode, _ITEM), values).rowcount > 0

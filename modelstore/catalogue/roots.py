@@ -21,6 +21,7 @@ from modelstore.catalogue.schema import single_value
 from modelstore.catalogue.tags import delete_models
 from modelstore.database.sqlite_text import from_sqlite_text, signed, to_sqlite_text
 from modelstore.found import KnownFile
+from modelstore.model import file_locator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,6 +85,7 @@ class Survey:
     moved: bool = False  # with models, but on another device than before: nothing is marked
     candidates: Mapping[str, str] = field(default_factory=dict)
     """The models that may be gone: their ids, each with its ``updated_at``."""
+    gone_places: frozenset[str] = frozenset()  # unseen, with nothing at their path any more
     gone: Mapping[str, int | None] = field(default_factory=dict)
     """Weights files that are gone, each with the device of the nearest directory above it."""
 
@@ -118,6 +120,8 @@ _CANDIDATES = f"""SELECT id, updated_at FROM models WHERE id IN (
         WHERE p.model_id = f.model_id AND p.host = ifnull(:host, ''))
 ) AND host IS :host ORDER BY rowid"""
 
+_UNSEEN_PLACES = f"SELECT locator FROM model_places WHERE {_UNSEEN}"
+
 _COPIES = "SELECT weights, device FROM model_files WHERE model_id = :model AND path = weights"
 
 
@@ -141,9 +145,13 @@ def survey_root(
         before = recorded[0]["device"] if recorded else None
         offline, device = _look(root, before, seen=seen, reached=reached)
         moved = None not in (before, device) and before != device
-        if offline is not None or moved:
+        # An empty root on the device that it always was on lost its files: they are missing. It may
+        # also be where another part of that device was mounted, so that a prune refuses.
+        is_emptied = offline == _EMPTY and None not in (before, device) and before == device
+        if (offline is not None and not is_emptied) or moved:
             return Survey(root, host, seen, bool(recorded), device, offline, moved)
         candidates = {row["id"]: row["updated_at"] for row in db.query(_CANDIDATES, values)}
+        unseen = [row["locator"] for row in db.query(_UNSEEN_PLACES, values)]
     copies = [copy for model in candidates for copy in db.query(_COPIES, {"model": model})]
     gone = {
         copy["weights"]: None
@@ -152,7 +160,20 @@ def survey_root(
         for copy in copies
         if _is_gone(copy["weights"])
     }
-    return Survey(root, host, seen, bool(recorded), device, candidates=candidates, gone=gone)
+    return Survey(
+        root,
+        host,
+        seen,
+        bool(recorded),
+        device,
+        offline,
+        candidates=candidates,
+        gone_places=frozenset(place for place in unseen if "://" not in root and _is_gone(place)),
+        gone=gone,
+    )
+
+
+_EMPTY = "it is empty"
 
 
 def _key(root: str, host: str | None) -> tuple[str, list[str]]:
@@ -174,7 +195,7 @@ def _look(
     if seen:
         return None, device
     if empty:
-        return "it is empty", device
+        return _EMPTY, device
     if None not in (device_before, device) and device_before != device:
         return "it is on another device than before", device
     return (None if reached else "it could not be read"), device
@@ -222,7 +243,7 @@ def settle_root(
     """
     _record_root(db, survey, source=source, now=now, holds_models=holds_models)
     draft = _Draft(to_sqlite_text(survey.root))
-    sql = """SELECT id, path, status, updated_at FROM models
+    sql = """SELECT id, name, path, status, updated_at FROM models
         WHERE id IN (SELECT value FROM json_each(:ids)) AND host IS :host ORDER BY rowid"""
     candidates = {"ids": json.dumps(list(survey.candidates)), "host": survey.host}
     for model in list(db.query(sql, candidates)):
@@ -252,12 +273,14 @@ class _Traces:
     """The places and weights files of a model that may be gone."""
 
     unseen: list[str]  # places in this root that the import did not see
+    vanished: list[tuple[str, str]]  # those of them that are gone, with their names
     others: list[str]  # the roots of its other places
     gone: list[str]  # weights files
     left: list[str]  # weights files
 
 
-_PLACES = f"SELECT root, locator, ({_UNSEEN}) AS unseen FROM model_places WHERE model_id = :model"
+_PLACES = f"""SELECT root, locator, name, ({_UNSEEN}) AS unseen
+FROM model_places WHERE model_id = :model"""
 
 
 def _traces(db: Database, survey: Survey, model: str) -> _Traces:
@@ -269,7 +292,9 @@ def _traces(db: Database, survey: Survey, model: str) -> _Traces:
     for copy in db.query(_COPIES, {"model": model}):
         is_gone = _surely_gone(survey, copy["weights"], copy["device"], others)
         (gone if is_gone else left).append(copy["weights"])
-    return _Traces([place["locator"] for place in places if place["unseen"]], others, gone, left)
+    unseen = [(place["locator"], place["name"]) for place in places if place["unseen"]]
+    vanished = [place for place in unseen if place[0] in survey.gone_places]
+    return _Traces([locator for locator, _ in unseen], vanished, others, gone, left)
 
 
 def _surely_gone(survey: Survey, weights: str, device: int | None, others: list[str]) -> bool:
@@ -295,6 +320,7 @@ class _Draft:
     dropped: list[tuple[str, str]] = field(default_factory=list)  # places: locator, model id
     gone: list[tuple[str, str]] = field(default_factory=list)  # copies: model id, weights
     paths: list[tuple[str, str]] = field(default_factory=list)  # another copy's path, model id
+    renamed: list[tuple[str, str]] = field(default_factory=list)  # a name that is gone, model id
     missing: list[str] = field(default_factory=list)
     prunable: list[str] = field(default_factory=list)
 
@@ -306,6 +332,9 @@ class _Draft:
             if traces.gone or not has_files:
                 self.dropped += [(locator, key) for locator in traces.unseen]
                 self.gone += [(key, weights) for weights in traces.gone]
+            else:
+                self.dropped += [(locator, key) for locator, _ in traces.vanished]
+            self.renamed += [(model["name"], key) for _, name in traces.vanished[:1]]
             if traces.left and model["path"] in traces.gone:
                 self.paths.append((min(traces.left), key))
             return
@@ -324,15 +353,34 @@ class _Draft:
             ((*key, *place) for place in self.dropped),
         )
         db.conn.executemany("DELETE FROM model_files WHERE model_id = ? AND weights = ?", self.gone)
+        prefix = file_locator(survey.host or "", "/")[:-1]
         db.conn.executemany(
-            "UPDATE models SET path = ?, updated_at = ? WHERE id = ?",
-            ((path, now, model) for path, model in self.paths),
+            _NEW_PATH,
+            (
+                {"path": path, "model": model, "now": now, "prefix": prefix}
+                for path, model in self.paths
+            ),
+        )
+        db.conn.executemany(
+            _NEW_NAME, ({"name": name, "model": model, "now": now} for name, model in self.renamed)
         )
         db.conn.executemany(
             "UPDATE models SET status = 'missing', updated_at = ? WHERE id = ?",
             ((now, model) for model in self.missing),
         )
 
+
+# The locator follows, so that another file at the old path is another model.
+_NEW_PATH = """UPDATE OR IGNORE models SET path = :path, updated_at = :now,
+    locator = iif(locator GLOB 'file://*', :prefix || :path, locator) WHERE id = :model"""
+
+# The name was that of a place that is gone: a tag of Ollama that was removed.
+_NEW_NAME = """UPDATE models SET name = p.name, updated_at = :now,
+    source_id = iif(source_id = :name, p.name, source_id)
+FROM (SELECT q.name, q.source FROM model_places AS q WHERE q.model_id = :model
+    ORDER BY q.root, q.locator LIMIT 1) AS p
+WHERE id = :model AND models.name = :name AND models.source = p.source
+    AND NOT EXISTS (SELECT 1 FROM model_places WHERE model_id = :model AND name = :name)"""
 
 _COUNT_KNOWN = f"""SELECT count(*) FROM (
     SELECT model_id FROM model_places WHERE host = ifnull(:host, '') AND root = :root

@@ -281,6 +281,16 @@ class Staging:
         self._is_merged = True
 
     @explains_scratch_errors
+    def joined(self, models: Mapping[str, str]) -> None:
+        """Note that rows were joined: the kept id of each that was dropped."""
+        self._open()
+        for dropped, kept in models.items():
+            row = self._db.execute("SELECT locator FROM landed WHERE id = ?", [dropped]).fetchone()
+            if row is not None:
+                self._db.execute("DELETE FROM landed WHERE id = ?", [dropped])
+                self._db.execute("INSERT OR IGNORE INTO landed VALUES (?, ?)", [kept, row[0]])
+
+    @explains_scratch_errors
     def expected(self) -> int:
         """Return how many different models this import has merged so far."""
         if self.whole is not None:

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from modelstore.catalogue.identity import join_models
 from modelstore.catalogue.merge import attached_staging, count_present, merge
 from modelstore.catalogue.roots import (
     Prune,
@@ -123,6 +124,9 @@ class Importer:
         tallies: list[Tally] = []
         try:
             tallies.extend(map(self.read, targets))
+            if any(map(has_places, targets)):
+                joined = join_models(self._opened, now=self._context.now)
+                self._staging.joined(joined)
         except LockedError as error:
             if not self.committed:
                 raise

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import modelstore.catalogue.identity as matching
 import modelstore.catalogue.merge as merging
 from modelstore.catalogue.merge import attached_staging, count_present, merge
 from modelstore.database.sqlite import sqlite3
@@ -168,7 +169,7 @@ def test_an_unchanged_model_brings_a_new_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        *(merging._BY_LOCATOR, merging._BY_PATH, merging._BY_INODE, merging._BY_SHA256),
+        *(matching._BY_LOCATOR, matching._BY_PATH, matching._BY_INODE, matching._BY_SHA256),
         *(merging._DROP_FILES, merging._LAND_FILES, merging._LAND_PLACES),
         merging.LAND_SEEN_PLACES,
     ],

@@ -158,17 +158,28 @@ def test_a_prune_takes_what_is_missing_and_nothing_else(disk: Disk) -> None:
     assert len(table(disk.opened, name="model_places")) == 1
 
 
-def test_an_empty_root_is_offline_and_deletes_nothing(disk: Disk) -> None:
+def test_the_models_of_an_empty_root_are_missing_and_never_pruned(disk: Disk) -> None:
     disk.remove("a", "b", "sub/c")
     os.rmdir(os.path.join(disk.root, "sub"))
     survey = disk.survey()
     assert survey.refusal == survey.offline == "it is empty"
-    assert disk.scan(prune=True) == (0, 0)
-    assert set(disk.statuses().values()) == {"available"}
+    assert disk.scan(prune=True) == (3, 0)
+    assert set(disk.statuses().values()) == {"missing"}
     assert disk.state() == [(disk.root, "offline")]
     disk.put("a")
     disk.scan()
+    assert disk.statuses()["a"] == "available"
     assert disk.state() == [(disk.root, "online")]
+
+
+def test_an_empty_root_on_another_device_marks_nothing(disk: Disk) -> None:
+    """A disk that is not mounted leaves an empty directory of another device."""
+    disk.opened.conn.execute("UPDATE roots SET device = device + 1")
+    disk.remove("a", "b", "sub/c")
+    os.rmdir(os.path.join(disk.root, "sub"))
+    assert disk.scan(prune=True) == (0, 0)
+    assert set(disk.statuses().values()) == {"available"}
+    assert disk.state() == [(disk.root, "offline")]
 
 
 def test_a_root_that_is_gone_is_offline(disk: Disk) -> None:

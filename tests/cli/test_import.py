@@ -410,7 +410,10 @@ def test_an_unmounted_disk_is_not_a_deletion(tmp_path: Path) -> None:
     models.mkdir()
     result = modelstore("import", models, "--db", db, "--prune", "--yes", "--allow-empty", "--json")
     assert result.json["sources"][0]["offline"]
-    assert (result.json["missing"], result.json["pruned"]) == (0, 0)
+    assert (result.json["missing"], result.json["pruned"]) == (7, 0)
+    assert len(modelstore("list", "--status", "missing", "--json", "--db", db).json) == 7
+    shutil.copytree(DATA, models, dirs_exist_ok=True)  # it is mounted again
+    assert modelstore("import", models, "--db", db).code == 0
     assert modelstore("list", "--status", "missing", "--json", "--db", db).json == []
 
 

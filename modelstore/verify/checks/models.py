@@ -290,6 +290,9 @@ def _problem(
 
 _RECORD = """UPDATE model_files SET sha256 = ? WHERE model_id = ? AND weights = ? AND path = ?
 AND size = ? AND mtime_ns = ? AND sha256 IS NULL"""
+_RECORD_WHOLE = """UPDATE models SET sha256 = ?1 WHERE id = ?2 AND sha256 IS NULL AND ?3 = ?4
+AND (SELECT count(*) FROM model_files WHERE model_id = ?2 AND weights = ?3
+    AND role IN ('model', 'shard')) = 1"""  # shards have no hash in common
 
 
 def record_hashes(path: str, hashes: list[NewHash], timeout: float) -> Finding | None:
@@ -314,6 +317,7 @@ def record_hashes(path: str, hashes: list[NewHash], timeout: float) -> Finding |
         ):
             # plain SQL: table.update() takes one row at a time, by its key alone
             db.conn.executemany(_RECORD, rows)
+            db.conn.executemany(_RECORD_WHOLE, (row[:4] for row in rows))
         checkpoint = opened.checkpoint
     except ModelstoreError as error:
         return _not_recorded(f"{plural(len(rows), 'digest')} could not be recorded: {error}")
