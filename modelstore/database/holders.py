@@ -21,7 +21,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from modelstore.wal.format import LOCK_OFFSET
-from modelstore.wal.locks import parse_locks
 from modelstore.wal.processes import (
     Descriptor,
     command_name,
@@ -296,6 +295,8 @@ class _Look:
 
     def _file(self, descriptor: Descriptor, role: Role) -> OpenFile:
         lines = descriptor_info(descriptor.pid, descriptor.number)
+        from modelstore.wal.locks import parse_locks  # a lone database needs none of it
+
         locks = parse_locks(
             [line for line in lines if line.startswith(b"lock:")], descriptor.status
         )

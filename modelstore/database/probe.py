@@ -23,7 +23,6 @@ from modelstore.errors import DamageError, RefusedError
 from modelstore.text import plural, process_name, visible
 from modelstore.wal.files import read_at
 from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeader
-from modelstore.wal.journal import read_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -327,6 +326,15 @@ def _kind(status: os.stat_result) -> str:
     return next((kind for test, kind in _KINDS if test(status.st_mode)), "not a regular file")
 
 
+def _journal(path: str, held: HeldFiles) -> Journal | None:
+    """Return the rollback journal beside the database, if there is one."""
+    if not os.path.lexists(path + "-journal"):
+        return None
+    from modelstore.wal.journal import read_journal
+
+    return read_journal(path, held.db)
+
+
 def _look(held: HeldFiles, name: str, holders: Holders) -> Probe:
     """Read the headers, and the log if SQLite would recover it. Raises as `probe` does."""
     path = held.path
@@ -344,7 +352,7 @@ def _look(held: HeldFiles, name: str, holders: Holders) -> Probe:
         header=header,
         wal_size=wal_size,
         shm_size=shm_size,
-        journal=read_journal(path, held.db),
+        journal=_journal(path, held),
         holders=holders,
     )
     found = replace(found, warnings=_warnings(found, status))
