@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from modelstore.cli.session import DatabaseChoice
     from modelstore.database.checkpoint import Checkpoint
     from modelstore.database.discard import Discarded
+    from modelstore.database.evidence import Reason
     from modelstore.render.report import Part, Report
 
 
@@ -71,7 +72,9 @@ def command(
     """Fold the WAL into the database, and say what moved.
 
     Works on any SQLite database. Waiting for readers never holds up a writer. Exit 0 if the main
-    file alone holds everything, 4 if it does not: the processes that block it are named.
+    file alone holds everything, 4 if it does not: the processes that block it are named. Exit 5 if
+    a fold would do harm: nothing is folded then. If the log looks older than the database, --yes
+    folds it, after saving both.
     """
     from modelstore.cli.output import current
     from modelstore.cli.reporting import write_answer
@@ -98,9 +101,60 @@ def command(
         discarded = discard(choice.path, timeout=seconds(timeout), check=is_catalogue)
         checkpoint = discarded.checkpoint
     else:
-        checkpoint = _fold(out, choice, mode, seconds(timeout))
+        from modelstore.database.evidence import FoldForbiddenError
+
+        try:
+            checkpoint = _fold(out, choice, mode, seconds(timeout))
+        except FoldForbiddenError as error:
+            if not yes or {reason.code for reason in error.reasons} != {"older-log"}:
+                write_answer(out, _forbidden(choice, error.reasons), form)
+                return ExitCode.FAILED
+            discarded = _fold_older(choice, seconds(timeout))
+            checkpoint = discarded.checkpoint
     write_answer(out, _report(choice, checkpoint, discarded), form, checkpoint)
     return checkpoint.exit_code("checkpoint")
+
+
+def _fold_older(choice: DatabaseChoice, timeout: float) -> Discarded:
+    from modelstore.catalogue.schema import is_catalogue
+    from modelstore.database.discard import fold_older
+
+    return fold_older(choice.path, timeout=timeout, check=is_catalogue)
+
+
+def _forbidden(choice: DatabaseChoice, reasons: tuple[Reason, ...]) -> Report:
+    """Return the report of a fold that would do harm, and of what it would do to the rows."""
+    from modelstore.cli.reporting import payload
+    from modelstore.database.checkpoint import Checkpoint
+    from modelstore.render.evidence import evidence_parts
+    from modelstore.render.report import Report
+
+    codes = tuple(str(reason.code) for reason in reasons)
+    text = f"nothing was folded: {reasons[0].text}"
+    checkpoint = Checkpoint(mode="none", in_main_file=False, forbidden=codes, reason=text)
+    body: list[Part] = [f"{choice}: nothing was folded", *evidence_parts(reasons)]
+    report = {**checkpoint.as_json(), "evidence": [reason.as_json() for reason in reasons]}
+    if "older-log" in codes:
+        words, counts = _effect(choice)
+        body.append(words)
+        report["fold_would"] = counts
+    return Report(tuple(body), payload("checkpoint", choice, report, ExitCode.FAILED))
+
+
+def _effect(choice: DatabaseChoice) -> tuple[str, dict[str, int] | None]:
+    """Return what a fold would do to the rows, in words and for programs."""
+    from modelstore.errors import ModelstoreError
+    from modelstore.text import plural
+    from modelstore.wal.inspection import inspect_log
+
+    try:
+        loss = inspect_log(choice.path).loss
+    except ModelstoreError:
+        return "what a fold would do to the rows cannot be read", None
+    counts = {"added": loss.lost, "changed": loss.reverted, "deleted": loss.returning}
+    words = ", ".join(f"{word} {count:,}" for word, count in counts.items())
+    at_least = "" if loss.is_exact else "at least "
+    return f"a fold would touch {at_least}{plural(sum(counts.values()), 'row')}: {words}", counts
 
 
 def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> Checkpoint:
@@ -163,8 +217,12 @@ def _verdict(choice: DatabaseChoice, checkpoint: Checkpoint) -> Part:
 
     code = checkpoint.exit_code("checkpoint")
     if code is ExitCode.OK:
-        return Cell(f"everything is in the main file alone: {choice}", "good")
+        unchecked = "; the rest of the main file was not checked: `modelstore verify` does"
+        rest = "" if checkpoint.main_checked else unchecked
+        return Cell(f"everything is in the main file alone: {choice}{rest}", "good")
     left = plural(checkpoint.left, "frame")
+    if code is ExitCode.FAILED and not checkpoint.log_deleted:
+        return Cell(f"not safe: {checkpoint.reason}", "bad")
     if code is ExitCode.FAILED:
         return Cell(f"the log was deleted while in use; {left} not in the main file", "bad")
     return Cell(

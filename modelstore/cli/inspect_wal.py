@@ -124,13 +124,13 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
 def _contradictions(found: Inspection) -> tuple[Contradiction, ...]:
     """Return the evidence against the log that a raw look at the files and their users shows."""
     from modelstore.database.probe import probe
-    from modelstore.errors import ModelstoreError
+    from modelstore.errors import DamageError, ModelstoreError
     from modelstore.wal.inspection import Contradiction
 
-    if not found.has_database:
-        return ()
     try:
         reasons = probe(found.database).reasons
+    except DamageError as error:  # the database is gone, and a process still has its log
+        return (Contradiction("other-database", error.message, error.hint or ""),)
     except ModelstoreError:
         return ()  # another fault, which the report or the fold names
     return tuple(Contradiction(str(r.code), r.text, r.hint) for r in reasons)

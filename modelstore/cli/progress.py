@@ -72,7 +72,9 @@ def waiting_line(
     """
 
     def show(blockers: tuple[Blocker, ...], waited: float) -> None:
-        names = ", ".join(process_name(blocker.pid, blocker.command) for blocker in blockers)
+        names = ", ".join(
+            process_name(blocker.pid, blocker.command, *blocker.facts) for blocker in blockers
+        )
         line = (
             f"{human_seconds(waited)} of {human_seconds(patience)}: "
             f"waiting for {names or 'another checkpoint'}"

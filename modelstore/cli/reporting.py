@@ -105,10 +105,8 @@ def _note_blockers(out: Output, checkpoint: Checkpoint) -> None:
         return
     for blocker in checkpoint.blockers:
         frame = f" at frame {blocker.frame}" if blocker.frame is not None else ""
-        out.note(
-            f"{process_name(blocker.pid, blocker.command)} holds {blocker.lock}{frame}: "
-            f"blocks {', '.join(blocker.blocks)}"
-        )
+        who = process_name(blocker.pid, blocker.command, *blocker.facts)
+        out.note(f"{who} holds {blocker.lock}{frame}: blocks {', '.join(blocker.blocks)}")
     for text in (checkpoint.blockers_note, checkpoint.reason):
         if text:
             out.note(text)

@@ -125,7 +125,8 @@ def _words(look: Look) -> str:
 
     scan, found = look.found.scan, look.found
     blockers = ", ".join(
-        visible(process_name(blocker.pid, blocker.command), 100) for blocker in found.blockers
+        visible(process_name(blocker.pid, blocker.command, *blocker.facts), 100)
+        for blocker in found.blockers
     )
     return (
         f"{human_bytes(scan.size)}, {scan.max_frame} committed, "

@@ -43,6 +43,7 @@ class Checkpoint:
     wal_synced: bool = False  # the rest is at least in a -wal that is synced
     log_deleted: bool = False  # somebody deleted or replaced the -wal while it was in use
     sync_failed: bool = False  # the main file could not be synced; nothing was truncated
+    main_checked: bool = False  # every page of the main file was looked at before the fold
     forbidden: tuple[str, ...] = ()  # the codes of the evidence that forbids a fold
     reason: str | None = None  # why nothing was folded, or why the fold stopped
     blockers_complete: bool = True
@@ -94,7 +95,7 @@ class Checkpoint:
     def as_json(self) -> dict[str, object]:
         """Return every field for a program to read; text from outside is not escaped."""
         result = {field.name: getattr(self, field.name) for field in fields(self)}
-        keys = ("pid", "command", "lock", "frame", "blocks")
+        keys = ("pid", "command", "lock", "frame", "blocks", "is_stopped")
         result["blockers"] = [
             {key: getattr(blocker, key) for key in keys} for blocker in self.blockers
         ]

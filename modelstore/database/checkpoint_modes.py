@@ -18,9 +18,9 @@ from modelstore.database.fold import (
     backfill,
     pauses,
     truncate,
+    why_failed,
 )
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG, sqlite3
-from modelstore.text import visible
 
 if TYPE_CHECKING:
     from modelstore.database.checkpoint import Checkpoint, Mode
@@ -53,14 +53,19 @@ def run_checkpoint(
         done = _until_done(totals, mode, started + timeout, on_wait)
         totals.log.sync_database()
     except sqlite3.Error as error:
-        reason = f"the checkpoint failed: {visible(str(error), 200)}"
+        reason = why_failed(totals.log, error)
     except OSError as error:
         sync_failed = True
         reason = f"the main file could not be synced: {error.strerror}; the log is kept"
     result = totals.result(mode, started)
     whole = result.left == 0 and reason is None
     result = replace(
-        result, busy=not done, reason=reason, in_main_file=whole, sync_failed=sync_failed
+        result,
+        busy=not done,
+        reason=reason,
+        in_main_file=whole,
+        sync_failed=sync_failed,
+        main_checked=opened.probe.is_whole_checked,
     )
     return add_blockers_and_sync(totals.log, result, wrote=True)
 

@@ -14,7 +14,7 @@ from modelstore.database.evidence import holder_reasons
 from modelstore.database.files import sync_directory, sync_file
 from modelstore.database.fold import add_blockers_and_sync, fold, interrupted_fold
 from modelstore.database.handle import keep_log_on_close, milliseconds
-from modelstore.database.holders import look_at_holders
+from modelstore.database.holders import look_again, look_at_holders
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 from modelstore.errors import DamageError, LockedError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _SLICE = 0.2  # seconds that SQLite waits at a stretch: Ctrl-C works between two of them
 _FRESH = 1.0  # seconds for which a look at the holders counts, where nothing is at stake
+_WHOLE_LOOK = 5.0  # seconds after which every process is looked at again
 _INTERRUPTED_PATIENCE = 1.0  # seconds that a fold may take after Ctrl-C or SIGTERM
 
 
@@ -93,7 +94,7 @@ class OpenDatabase:
         self.checkpoint: Checkpoint | None = None
         self.reasons = probe.reasons  # evidence against a fold; a later look may add to it
         self._is_guarded = is_guarded
-        self._looked = time.monotonic()
+        self._opened = self._looked = time.monotonic()
         self._held = held
         self._generation: Generation = None
         self._waited = 0.0  # seconds of the patience that are gone
@@ -159,7 +160,12 @@ class OpenDatabase:
         report = self.log.locks() if self.log is not None else None
         for holder in report.of("WRITE") if report is not None else ():
             if not holder.is_own:
-                return f", {visible(process_name(holder.pid, holder.command), 100)}"
+                facts = ("stopped: waiting will not help",) if holder.is_stopped else ()
+                return f", {visible(process_name(holder.pid, holder.command, *facts), 140)}"
+        if self.log is None:
+            for owner in look_at_holders(self.path, certain=False).holders:
+                if owner.locks_database(exclusively=True):
+                    return f", {visible(process_name(owner.pid, owner.command), 100)}"
         return ""
 
     def _commit(self) -> None:
@@ -222,7 +228,11 @@ class OpenDatabase:
             return
         if time.monotonic() - self._looked < after:
             return
-        self.reasons = holder_reasons(look_at_holders(self.path))
+        known = self.probe.holders
+        is_recent = time.monotonic() - self._opened < _WHOLE_LOOK
+        self.reasons = holder_reasons(
+            look_again(known) if known is not None and is_recent else look_at_holders(self.path)
+        )
         self._looked = time.monotonic()
 
     def fold_now(self) -> Checkpoint:

@@ -13,8 +13,9 @@ from modelstore.database import evidence
 from modelstore.database.checkpoint import Checkpoint
 from modelstore.database.checkpoint_modes import run_checkpoint
 from modelstore.database.connection import Check, Options
+from modelstore.database.evidence import forbid_fold
 from modelstore.database.files import HeldFiles, save_to, state_of, sync_directory
-from modelstore.database.open import connected, forbid_fold
+from modelstore.database.open import connected
 from modelstore.database.probe import Probe, probe
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import translate_sqlite_error
@@ -82,6 +83,28 @@ def discard_damaged(
     )
 
 
+def fold_older(
+    path: str, *, timeout: float = DEFAULT_TIMEOUT, check: Check | None = None
+) -> Discarded:
+    """Save the database and its log beside them, then fold a log that seems older than it.
+
+    Raises as `discard_damaged` does.
+    """
+    found = probe(path)
+    others = tuple(reason for reason in found.reasons if reason.code != evidence.OLDER_LOG)
+    forbid_fold(found.name, others)
+    if found.log is None or found.older is None or found.attached:
+        raise RefusedError(
+            f"nothing speaks against folding the log of {found.name}: there is nothing to confirm",
+            hint="leave out --yes",
+        )
+    with ExitStack() as stack:
+        held = stack.enter_context(HeldFiles.hold(found.path))
+        saved = _save_unchanged(held, found)
+        checkpoint = _fold_rest(stack, held, found, Options(timeout=timeout, check=check))
+    return Discarded(saved, saved + "-wal", str(found.older), 0, found.log.commit_count, checkpoint)
+
+
 def _remove_log(found: Probe) -> Checkpoint:
     """Remove the log of another database: nothing of it is folded."""
     os.unlink(found.path + "-wal")
@@ -96,7 +119,7 @@ def _remove_log(found: Probe) -> Checkpoint:
 
 def _fold_rest(stack: ExitStack, held: HeldFiles, found: Probe, options: Options) -> Checkpoint:
     """Let SQLite recover the log, which drops the damaged part, and fold the rest."""
-    rest = replace(found, damaged=False)
+    rest = replace(found, damaged=False, older=None)
     try:
         opened = connected(stack, held, rest, "rw", options)
     except sqlite3.Error as error:

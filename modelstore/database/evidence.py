@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.database.holders import HolderProblem, Role
+from modelstore.errors import DamageError, RefusedError
 from modelstore.text import human_bytes, process_name, visible
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ DAMAGED_LOG = "damaged-log"
 LOG_REPLACED = "log-replaced"
 MALFORMED = "malformed"
 HOT_JOURNAL = "hot-journal"
+
+_NAMED = 3  # reasons in one sentence
 
 _ELSEWHERE = frozenset(
     (
@@ -50,6 +53,25 @@ class Reason:
     def as_json(self) -> dict[str, object]:
         """Return it for a program to read; text from outside is escaped."""
         return {"code": str(self.code), "text": self.text, "hint": self.hint, "pid": self.pid}
+
+
+class FoldForbiddenError(DamageError):
+    """The evidence forbids a fold that was the task of the command; `reasons` say why."""
+
+    def __init__(self, message: str, *, hint: str, reasons: tuple[Reason, ...]) -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = reasons
+
+
+def forbid_fold(name: str, reasons: tuple[Reason, ...], *, as_refusal: bool = False) -> None:
+    """Raise `FoldForbiddenError` for some reasons, or `RefusedError`; do nothing without any."""
+    if not reasons:
+        return
+    texts = "; ".join(reason.text for reason in reasons[:_NAMED])
+    message, hint = f"{name} must not be folded: {texts}", reasons[0].hint
+    if as_refusal:
+        raise RefusedError(message, hint=hint)
+    raise FoldForbiddenError(message, hint=hint, reasons=reasons)
 
 
 def codes(reasons: Iterable[Reason]) -> frozenset[str]:

@@ -27,7 +27,8 @@ from modelstore.database.checkpoint import Checkpoint, Mode
 from modelstore.database.ledger import CheckpointRow, Generation, Ledger
 from modelstore.database.live_log import DATABASE_REPLACED, LOG_DELETED, LiveLog
 from modelstore.database.sqlite import sqlite3
-from modelstore.text import visible
+from modelstore.database.sqlite_errors import SQLITE_FULL, primary_code
+from modelstore.text import human_bytes, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def fold(
                 break
             time.sleep(min(pause(), remaining))
     except sqlite3.Error as error:
-        reason = f"the checkpoint failed: {visible(str(error), 200)}"
+        reason = why_failed(log, error)
     except OSError as error:
         whole, sync_failed = False, True
         reason = f"the main file could not be synced: {error.strerror}; the log is kept"
@@ -124,6 +125,17 @@ def fold(
         result, busy=busy, reason=reason, in_main_file=in_main_file, sync_failed=sync_failed
     )
     return add_blockers_and_sync(log, result, wrote=wrote)
+
+
+def why_failed(log: LiveLog, error: sqlite3.Error) -> str:
+    """Say why a checkpoint failed; for a full disk, how much room it needs. The log is kept."""
+    if primary_code(error) != SQLITE_FULL:
+        return f"the checkpoint failed: {visible(str(error), 200)}"
+    needed, free = log.room()
+    return (
+        f"the disk is full: the fold needs {human_bytes(needed)} more for the main file, "
+        f"{human_bytes(free)} is free; the log is kept"
+    )
 
 
 def interrupted_fold(totals: FoldTotals, *, wrote: bool) -> Checkpoint:
@@ -152,6 +164,8 @@ def copy_whole(totals: FoldTotals, generation: Generation = None) -> bool:
 def backfill(totals: FoldTotals) -> tuple[CheckpointRow, WalIndex | None]:
     """Copy once, and count it; return SQLite's row and the wal-index afterwards."""
     before = totals.log.index()
+    if before is not None:
+        totals.ledger.see(before)  # should the copy fail, as on a full disk, these are left
     row = totals.log.backfill()
     after = totals.log.index()
     totals.ledger.backfilled(before, row, after)

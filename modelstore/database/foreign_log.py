@@ -184,12 +184,20 @@ def judge_log(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) 
     )
     if problem is None:
         return LogVerdict(older=find_older_log(header, main, log, wal), is_whole_checked=is_whole)
-    in_file = os.fstat(main).st_size // header.page_size
-    count = header.page_count if header.has_valid_page_count else in_file
-    alone, _ = misfit(lambda: BoundedView(main, header.page_size, count), pages)
+    alone, _ = check_main(header, main, pages)
     if alone is None:
         return LogVerdict(foreign=f"with it the database is malformed: {problem}")
     return LogVerdict(malformed=problem)
+
+
+def check_main(
+    header: DatabaseHeader, main: int, pages: PageVersions | None = None
+) -> tuple[str | None, bool]:
+    """Return what `misfit` says of the main file alone."""
+    in_file = os.fstat(main).st_size // header.page_size
+    count = header.page_count if header.has_valid_page_count else in_file
+    none = PageVersions((), header.page_size)
+    return misfit(lambda: BoundedView(main, header.page_size, count), pages or none)
 
 
 def _why_other_header(

@@ -44,8 +44,8 @@ _DMS = LOCK_OFFSET + 8  # the dead man's switch: everybody attached holds it (wa
 _READ_LOCKS = range(LOCK_OFFSET + 3, LOCK_OFFSET + 8)
 PENDING_BYTE = 0x40000000  # sqlite.org/lockingv3.html
 SHARED_FIRST, SHARED_SIZE = PENDING_BYTE + 2, 510
-# Seconds between looks: SQLite has a file open without its lock for microseconds, but a program that
-# opens and closes the database all the time is often at that.
+# Seconds between looks: SQLite has a file open without its lock for microseconds, but a program
+# that opens and closes the database all the time is often at that.
 _LOOK_AGAIN = (0.003, 0.007, 0.013)
 _LOOK_AGAIN_REPLICA = (0.01, 0.03, 0.05)  # Litestream gives its read lock up while it checkpoints
 _ANCESTORS = 32  # processes; a bound for a table that changes while it is read
@@ -156,6 +156,7 @@ class Holders:
     holders: tuple[Holder, ...]
     complete: bool
     note: str | None = None
+    seen: frozenset[int] = frozenset()  # every process that was looked at
 
     @property
     def troubled(self) -> tuple[Holder, ...]:
@@ -177,7 +178,8 @@ def look_at_holders(path: str, *, certain: bool = True) -> Holders:
     if not sys.platform.startswith("linux"):
         return Holders(path, (), complete=False, note="this system does not tell who has it open")
     look = _Look(path)
-    found, hidden = look.at(process_ids())
+    pids = process_ids()
+    found, hidden = look.at(pids)
     if certain:
         found = _confirmed(look, found)
     notes = []
@@ -185,7 +187,22 @@ def look_at_holders(path: str, *, certain: bool = True) -> Holders:
         notes.append(f"the open files of {hidden:,} processes may not be seen by this user")
     if not sees_all_processes():
         notes.append("processes outside this container may have it open")
-    return Holders(path, tuple(found), complete=not notes, note="; ".join(notes) or None)
+    note = "; ".join(notes) or None
+    return Holders(path, tuple(found), not notes, note, seen=frozenset(pids))
+
+
+def look_again(before: Holders) -> Holders:
+    """Return what changed since a look of this second: its holders now, and new processes.
+
+    A process that was there, and opens the database only now, takes SQLite's locks as it does.
+    Costs next to nothing on a machine with many descriptors.
+    """
+    if not sys.platform.startswith("linux"):
+        return before
+    look = _Look(before.path)
+    known = {holder.pid for holder in before.holders}
+    found, _ = look.at([pid for pid in process_ids() if pid in known or pid not in before.seen])
+    return replace(before, holders=tuple(_confirmed(look, found)))
 
 
 def _confirmed(look: _Look, found: list[Holder]) -> list[Holder]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
@@ -132,6 +133,13 @@ class LiveLog:
         except OSError:
             wal = 0
         return wal, os.fstat(self._held.db).st_size
+
+    def room(self) -> tuple[int, int]:
+        """Return the bytes that the main file must grow by to hold all, and those that are free."""
+        index = self.index()
+        pages = index.page_count if index is not None else 0
+        needed = max(0, pages * self.page_size - self.sizes()[1])
+        return needed, shutil.disk_usage(os.path.dirname(self._held.path)).free
 
     def sync_database(self) -> None:
         """Sync the main file. Raises OSError."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.database import evidence
 from modelstore.database.connection import Check, OpenDatabase, Options
+from modelstore.database.evidence import forbid_fold
 from modelstore.database.files import (
     HeldFiles,
     identity_of,
@@ -21,18 +22,19 @@ from modelstore.database.files import (
 )
 from modelstore.database.fold import FoldTotals
 from modelstore.database.handle import connect_tuned, set_wal
-from modelstore.database.holders import HolderProblem
+from modelstore.database.holders import HolderProblem, look_at_holders
 from modelstore.database.live_log import LiveLog
 from modelstore.database.probe import Probe, probe
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG, SQLITE_VERSION, sqlite3
 from modelstore.database.sqlite_errors import (
     SQLITE_FULL,
+    is_busy,
     is_no_access,
     primary_code,
     translate_sqlite_error,
 )
-from modelstore.errors import DamageError, ModelstoreError, RefusedError
-from modelstore.text import DEFAULT_TIMEOUT, visible
+from modelstore.errors import LockedError, RefusedError
+from modelstore.text import DEFAULT_TIMEOUT, process_name, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from modelstore.database.evidence import Reason
     from modelstore.database.handle import Access, Database
 
-_NAMED = 3  # reasons in one sentence
 _MAIN_ALONE = frozenset(
     (evidence.FOREIGN_LOG, evidence.OLDER_LOG, HolderProblem.OTHER_DATABASE)
 )  # the log at the path is not of the database at the path
@@ -74,7 +75,7 @@ def open_database(
     must not be opened, `LockedError`, and `DamageError`.
     """
     options = Options(timeout=timeout, fold=fold, create=purpose is Purpose.CREATE, check=check)
-    found = probe(path, create=options.create)
+    found = probe(path, create=options.create, check_main=purpose is Purpose.FOLD)
     if purpose is Purpose.READ:
         return _open(found, _ways_to_read(found, fold=fold), options)
     if not fold:
@@ -101,7 +102,7 @@ def _with_rollback(found: Probe) -> Probe:
 
 def _prepare_to_write(found: Probe, purpose: Purpose) -> None:
     """Create a missing file; refuse a database that cannot be written or folded."""
-    forbid_fold(found.name, found.reasons, DamageError if purpose is Purpose.FOLD else RefusedError)
+    forbid_fold(found.name, found.reasons, as_refusal=purpose is not Purpose.FOLD)
     if not found.exists:
         _create_file(found)
     blocked = unwritable(found.path)
@@ -110,15 +111,6 @@ def _prepare_to_write(found: Probe, purpose: Purpose) -> None:
             f"{visible(blocked, 200)} cannot be written by this user, so neither can the database",
             hint="check who owns the database, its -wal, its -shm and its directory",
         )
-
-
-def forbid_fold(
-    name: str, reasons: tuple[Reason, ...], kind: type[ModelstoreError] = DamageError
-) -> None:
-    """Raise an error of a `kind` for the gravest of some reasons; do nothing without reasons."""
-    if reasons:
-        texts = [reason.text for reason in reasons[:_NAMED]]
-        raise kind(f"{name} must not be folded: {'; '.join(texts)}", hint=reasons[0].hint)
 
 
 def _create_file(found: Probe) -> None:
@@ -177,7 +169,7 @@ def _open(found: Probe, ways: tuple[Access, ...], options: Options) -> OpenDatab
                     return connected(stack, held, found, access, options)
             return connected(stack, held, found, last, options)
         except sqlite3.Error as error:
-            gone = _gone(held, found)
+            gone = _gone(held, found) or _locked(found, error)
             raise gone or translate_sqlite_error(error, found.path) or error from error
 
 
@@ -188,6 +180,29 @@ def _another_way_on_no_access() -> Iterator[None]:
     except sqlite3.Error as error:
         if not is_no_access(error):
             raise
+
+
+def _locked(found: Probe, error: sqlite3.Error) -> LockedError | None:
+    """Name the processes that keep a database locked for themselves, if the system tells."""
+    if not is_busy(error):
+        return None
+    owners = [
+        holder
+        for holder in look_at_holders(found.path, certain=False).holders
+        if holder.locks_database(exclusively=True)
+    ]
+    if not owners:
+        return None
+    names = ", ".join(process_name(owner.pid, owner.command) for owner in owners)
+    if any(owner.is_stopped for owner in owners):
+        return LockedError(
+            f"{found.name} is locked by {names}, which is stopped: waiting will not help",
+            hint="let it go on (kill -CONT), or end it",
+        )
+    return LockedError(
+        f"{found.name} is locked by {names}, and time ran out: nothing was written",
+        hint="try again, or wait longer with --timeout",
+    )
 
 
 def _gone(held: HeldFiles, found: Probe) -> RefusedError | None:

@@ -58,7 +58,7 @@ def blocker_grid(blockers: tuple[Blocker, ...]) -> Grid:
     rows = [
         (
             process_name(blocker.pid),
-            blocker.command,
+            blocker.command + (" (stopped)" if blocker.is_stopped else ""),
             blocker.lock,
             "" if blocker.frame is None else f"{blocker.frame:,}",
             ", ".join(blocker.blocks),

@@ -244,7 +244,7 @@ def _wal(main: ET.Element, checkpoint: Checkpoint) -> None:
         _add(pair, "dt", name)
         _add(pair, "dd", value)
     for blocker in checkpoint.blockers[:_SHOWN]:
-        _add(box, "p", f"in the way: {process_name(blocker.pid, blocker.command)}")
+        _add(box, "p", f"in the way: {process_name(blocker.pid, blocker.command, *blocker.facts)}")
     if checkpoint.reason:
         _add(box, "p", checkpoint.reason)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelstore.render.grid import Cell, Grid, Heading, facts
@@ -44,7 +43,6 @@ _LOCKS = (
     Heading("COMMAND", shrink="middle"),
     Heading("LOCK"),
     Heading("MARK", right=True),
-    Heading("SINCE"),
     Heading("BLOCKS", shrink="wrap"),
 )
 
@@ -196,10 +194,9 @@ def lock_grid(found: Inspection) -> Grid:
     rows = [
         (
             f"{held.pid}" if held.pid else "unknown",
-            held.command,
+            held.command + (" (stopped)" if held.is_stopped else ""),
             held.lock + (" (waiting)" if held.waiting else ""),
             "" if marks.get(held.lock) is None else f"{marks[held.lock]:,}",
-            _when(held.since),
             ", ".join(blocking[held.pid, held.lock].blocks)
             if (held.pid, held.lock) in blocking
             else "",
@@ -212,7 +209,3 @@ def lock_grid(found: Inspection) -> Grid:
 
 def _has_other_lock(found: Inspection, pid: int | None) -> bool:
     return any(held.pid == pid and held.lock != "DMS" for held in found.locks.holders)
-
-
-def _when(since: float | None) -> str:
-    return "" if since is None else datetime.fromtimestamp(since, UTC).strftime("%m-%d %H:%M:%S")

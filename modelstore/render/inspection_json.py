@@ -62,6 +62,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
                 "command": held.command,
                 "exclusive": held.exclusive,
                 "waiting": held.waiting,
+                "stopped": held.is_stopped,
                 "process_started": held.since,
                 "user": held.user,
             }

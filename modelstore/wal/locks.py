@@ -170,6 +170,7 @@ class LockHolder:
     since: float | None = None
     user: int | None = None
     kind: str = "POSIX"
+    is_stopped: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -262,6 +263,7 @@ def _holder(name: str, lock: KernelLock, process: Process) -> LockHolder:
         since=process.since,
         user=process.user,
         kind=lock.kind,
+        is_stopped=process.is_stopped,
     )
 
 
@@ -282,6 +284,13 @@ class Blocker:
     mark: int | None
     frame: int | None
     blocks: tuple[Blocks, ...]
+    is_stopped: bool = False
+    """True if a signal has stopped it: waiting does not help until it goes on."""
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What a sentence adds to its name."""
+        return ("stopped: waiting will not help",) if self.is_stopped else ()
 
     @property
     def holds_up_folding(self) -> bool:
@@ -304,7 +313,9 @@ def blockers(
         frame = index.read_marks[mark].frame if index and mark is not None else None
         blocks = _blocks(held, mark, frame, index)
         if blocks:
-            found.append(Blocker(held.pid, held.command, held.lock, mark, frame, blocks))
+            found.append(
+                Blocker(held.pid, held.command, held.lock, mark, frame, blocks, held.is_stopped)
+            )
     return tuple(found)
 
 

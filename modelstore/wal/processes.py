@@ -135,13 +135,18 @@ def open_files(pid: int) -> list[Descriptor] | None:
     except OSError:
         return []
     found = []
+    files: dict[str, os.stat_result] = {}
     read_link = os.readlink
     try:
         for number in os.listdir(directory):
             try:
                 target = read_link(number, dir_fd=directory)
                 if target[0] == "/" and not target.startswith(_NO_DATABASE):
-                    status = os.stat(number, dir_fd=directory)
+                    status = files.get(target)
+                    if status is None:
+                        status = os.stat(number, dir_fd=directory)
+                        if not target.endswith(" (deleted)"):
+                            files[target] = status  # one name is one file within a process
                     found.append(Descriptor(pid, int(number), target, status))
             except OSError:  # closed meanwhile
                 continue

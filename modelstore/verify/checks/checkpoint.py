@@ -94,7 +94,7 @@ def _blocked(checkpoint: Checkpoint, reason: str) -> tuple[str, str]:
 
 def _names(blockers: tuple[Blocker, ...]) -> str:
     names = {
-        process_name(blocker.pid, blocker.command)
+        process_name(blocker.pid, blocker.command, *blocker.facts)
         + (f" at frame {blocker.frame:,}" if blocker.frame is not None else "")
         for blocker in blockers
     }
