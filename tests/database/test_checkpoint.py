@@ -73,7 +73,8 @@ def test_json_carries_every_field() -> None:
             "command": "python app.py",
             "lock": "READ1",
             "frame": 127,
-            "blocks": ["backfill", "reset", "truncate"], "is_stopped": False,
+            "blocks": ["backfill", "reset", "truncate"],
+            "is_stopped": False,
         }
     ]
 
