@@ -31,7 +31,10 @@ _NOT_SERVED = frozenset(
     ("projector", "draft", "adapter", "vocab", "imatrix", "diffusion", "vae", "vocoder", "speech")
 )
 _FLAGS = {"embedding": "embedding", "reranker": "reranking"}  # by type: the option it needs
-_REPOSITORY = re.compile(r"hf:([\w.-]+/[\w.-]+)")
+_REPOSITORY = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@[^:]+)?(?::(.+))?")
+_TAG_END = re.compile(r"[-.]([A-Za-z0-9_]+)$")
+_OLLAMA_MXFP4 = 4  # its file type, in its own numbering
+_IK_LLAMA = range(135, 1024)  # file types that only ik_llama.cpp has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +48,25 @@ class PresetModel:
     is_gguf: bool = True  # what is at `path`
     type: str | None = None
     status: str = "available"
+    file_type: int | None = None
+    quantization: str | None = None
     tags: tuple[str, ...] = ()
     projector: str | None = None  # path
     draft: str | None = None  # path
 
 
-_COLUMNS = ("id", "name", "locator", "path", "type", "status", "file_type", "tags")
+_COLUMNS = (
+    *("id", "name", "locator", "path", "type", "status", "file_type", "quantization", "tags"),
+)
 _NAMED = 20  # models left out that get a note each
 
 
 def export_models(db: Database, query: Query, write: Write, note: Callable[[str], None]) -> None:
-    """Write the models of `query`; note each model that llama-server cannot serve."""
-    left_out = 0
+    """Write the models of `query`.
+
+    Note each model that llama-server cannot serve, or lists under another name.
+    """
+    left_out = renamed = 0
 
     def count(model: PresetModel, reason: str) -> None:
         nonlocal left_out
@@ -64,10 +74,18 @@ def export_models(db: Database, query: Query, write: Write, note: Callable[[str]
         if left_out <= _NAMED:
             note(f"left out: {model.name}: {reason}")
 
+    def rename(model: PresetModel, name: str) -> None:
+        nonlocal renamed
+        renamed += 1
+        if renamed <= _NAMED:
+            note(f"{model.name} is served as {name}")
+
     with closing(select(db, replace(query, columns=_COLUMNS))) as rows:
-        write_preset(write, (_preset_model(db, row) for row in rows), count)
+        write_preset(write, (_preset_model(db, row) for row in rows), count, rename)
     if left_out > _NAMED:
         note(f"left out: {left_out - _NAMED:,} more")
+    if renamed > _NAMED:
+        note(f"{renamed - _NAMED:,} more are served under another name")
 
 
 def _preset_model(db: Database, row: tuple[object, ...]) -> PresetModel:
@@ -83,6 +101,8 @@ def _preset_model(db: Database, row: tuple[object, ...]) -> PresetModel:
         is_gguf=values["file_type"] is not None or str(path).lower().endswith(".gguf"),
         type=str(values["type"]) if values["type"] else None,
         status=str(values["status"]),
+        file_type=file_type if isinstance(file_type := values["file_type"], int) else None,
+        quantization=str(values["quantization"]) if values["quantization"] else None,
         tags=tuple(json.loads(str(values["tags"]))),
         projector=first.get("projector"),
         draft=first.get("draft"),
@@ -90,9 +110,16 @@ def _preset_model(db: Database, row: tuple[object, ...]) -> PresetModel:
 
 
 def write_preset(
-    write: Write, models: Iterable[PresetModel], left_out: Callable[[PresetModel, str], None]
+    write: Write,
+    models: Iterable[PresetModel],
+    left_out: Callable[[PresetModel, str], None],
+    renamed: Callable[[PresetModel, str], None] = lambda _model, _name: None,
 ) -> None:
-    """Write one section a model; `left_out` is called for each model that has none, with why."""
+    """Write one section a model.
+
+    `left_out` is called for each model that has none, with the reason; `renamed` for each model
+    that the server lists under another name than the catalogue's.
+    """
     write("version = 1\n")
     taken = set(_RESERVED)
     for model in models:
@@ -111,27 +138,47 @@ def write_preset(
         ]
         name = _section_name(model, taken)
         taken.add(name)
+        if name != model.name:
+            renamed(model, name)
         write(f"\n[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in pairs))
 
 
 def _model_pairs(model: PresetModel) -> list[tuple[str, str]] | str:
     """Return the lines that say which model it is, or why llama-server cannot serve it."""
-    if model.type in _NOT_SERVED:
-        return f"a file of type {model.type} is not served by itself"
+    if reason := _reason_to_leave_out(model):
+        return reason
     flag = _FLAGS.get(model.type or "")
     pairs = [(flag, "true")] if flag else []
-    repository = _REPOSITORY.match(model.locator)
-    if model.path is None and repository:
-        return [("hf-repo", repository[1]), *pairs]
-    if model.path is None:
+    if model.path is not None:
+        return [("model", model.path), *pairs]
+    repository = _REPOSITORY.fullmatch(model.locator)
+    if repository is None:
         return "it has no file on this machine"
-    if not model.is_gguf:
-        return "llama-server reads GGUF files only"
-    if model.status in ("missing", "incomplete", "truncated"):
-        return f"its file is {model.status}"
-    if not _is_speakable(model.path):
-        return "its path cannot be written in a presets file"
-    return [("model", model.path), *pairs]
+    return [*_repository_pairs(repository[1], repository[2]), *pairs]
+
+
+def _reason_to_leave_out(model: PresetModel) -> str | None:
+    path = model.path
+    is_ollamas = model.file_type == _OLLAMA_MXFP4 and model.quantization == "MXFP4"
+    rules = (
+        (model.type in _NOT_SERVED, f"a file of type {model.type} is not served by itself"),
+        (model.status in ("missing", "incomplete", "truncated"), f"its file is {model.status}"),
+        (path is not None and not model.is_gguf, "llama-server reads GGUF files only"),
+        (is_ollamas, "only Ollama reads its MXFP4 tensors"),
+        (model.file_type in _IK_LLAMA, "only ik_llama.cpp reads its quantization"),
+        (
+            path is not None and not _is_speakable(path),
+            "its path cannot be written in a presets file",
+        ),
+    )
+    return next((reason for applies, reason in rules if applies), None)
+
+
+def _repository_pairs(repository: str, part: str | None) -> list[tuple[str, str]]:
+    """Return the lines of a repository; `part` is a file in it, or the tag of a quantization."""
+    if part and part.lower().endswith(".gguf"):
+        return [("hf-repo", repository), ("hf-file", part)]
+    return [("hf-repo", f"{repository}:{part}" if part else repository)]
 
 
 def _is_speakable(value: str) -> bool:
@@ -139,6 +186,18 @@ def _is_speakable(value: str) -> bool:
 
 
 def _section_name(model: PresetModel, taken: set[str]) -> str:
-    """Return the model's name as a section can have it, with its id where the name is taken."""
+    """Return the model's name as the server lists it, with its id if the name is taken."""
     name = visible(model.name, _NAME_LIMIT).replace("]", ")").strip()
+    if _canonical(name) != name:
+        name = name.replace(":", "-")
     return f"{name} {model.id}".strip() if not name or name in taken else name
+
+
+def _canonical(name: str) -> str:
+    """Return the name under which llama-server lists a section: it cuts and capitalizes the tag.
+
+    github.com/ggml-org/llama.cpp/blob/master/common/preset.cpp, ``canonical_tag``
+    """
+    head, colon, tag = name.rpartition(":")
+    end = _TAG_END.search(tag)
+    return head + colon + (end[1] if end else tag).upper() if colon else name

@@ -72,7 +72,9 @@ def parse_name(name: str) -> FileName | None:
     """Parse the name of a GGUF or safetensors file; None for any other file."""
     whole = without_partial(name)
     partial = whole != name
-    raw = _RAW_PART.fullmatch(whole) or _RAW_PART.fullmatch(name)
+    raw = None
+    if not name.lower().endswith((".gguf", ".safetensors")):
+        raw = _RAW_PART.fullmatch(whole) or _RAW_PART.fullmatch(name)
     partial = partial and raw is None
     if raw is not None:
         whole = raw[1]
@@ -87,7 +89,7 @@ def parse_name(name: str) -> FileName | None:
     if raw is not None:
         number = int(raw[2]) if raw[2] else _piece(raw[4])
         return FileName(stem, kind, number, int(raw[3] or 0), partial, raw_part=True)
-    shard = _SHARD.fullmatch(stem) if len(stem) <= _MAX_NAME else None
+    shard = _SHARD.fullmatch(stem) if "-of-" in stem and len(stem) <= _MAX_NAME else None
     if shard is not None and 0 <= int(shard[2]) <= int(shard[3]) > 0:
         return FileName(shard[1], kind, int(shard[2]), int(shard[3]), partial)
     return FileName(stem, kind, partial=partial)

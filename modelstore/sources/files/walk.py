@@ -79,7 +79,9 @@ def walk(root: str, look: Callable[[Listing], None] = lambda _listing: None) -> 
         if not _is_within(real, {root}) and real in roots:
             listing.outside.append((seen, real))
         listing.outside += [
-            (file.path, file.real) for file in listing.files if _leads_out(file, real, root)
+            (file.path, file.real)
+            for file in listing.files
+            if file.real != file.path and _leads_out(file, real, root)
         ]
         entries += listing.entries
         if entries > MAX_ENTRIES:
