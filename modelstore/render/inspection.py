@@ -68,7 +68,7 @@ def frame_grid(found: Inspection) -> Grid:
     """Return the counts of frames, in one row; those of rare kinds only if there are any."""
     scan = found.scan
     counts: list[tuple[str, int, Tone]] = [
-        ("LOG", len(scan.marks) - scan.blank, ""),
+        ("LOG", scan.written, ""),
         ("COMMITTED", scan.max_frame, ""),
         ("UNCOMMITTED", scan.uncommitted, ""),
         ("STALE", scan.stale, ""),

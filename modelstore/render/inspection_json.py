@@ -80,7 +80,7 @@ def _log(found: Inspection) -> dict[str, object]:
         "size": scan.size,
         "fault": None if scan.fault is None else scan.fault.value,
         "header": _header(found),
-        "frames": len(scan.marks) - scan.blank,
+        "frames": scan.written,
         "valid": scan.valid,
         "committed": scan.max_frame,
         "uncommitted": scan.uncommitted,

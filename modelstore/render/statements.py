@@ -67,7 +67,7 @@ _CLAIMS = {
     "older-log": Claim.OLDER,
     "malformed": Claim.MALFORMED,
     "damaged-log": None,  # the scan of the log says it
-    "hot-journal": None,  # the journal says it
+    "hot-journal": Claim.HOT_JOURNAL,
 }
 """The claim of each code of a contradiction; any other code is of a process."""
 
@@ -108,7 +108,8 @@ def _warnings(found: Inspection) -> Iterator[Statement]:
         if claim is not None:
             text = f"{contradiction.text[:1].upper()}{contradiction.text[1:]}."
             yield Statement(claim, f"{text} To do: {contradiction.hint}.", "bad")
-    if found.has_hot_journal:
+    is_said = any(said.code == "hot-journal" for said in found.contradictions)
+    if found.has_hot_journal and not is_said:
         yield Statement(
             Claim.HOT_JOURNAL,
             "A hot rollback journal lies beside the database: the next program that opens the "

@@ -9,8 +9,10 @@ From the file up:
 - `pages` is the database seen through its log: page versions, b-trees, cells, overflow chains.
   `record` decodes records, `schema` the schema table and CREATE TABLE.
 - `page_owners` finds the table or index of each page in the log; `main_file` compares the log with
-  the main file; `rows` reads the rows of a table; `difference` compares tables and rows; `loss`
-  puts it together and `loss_report` holds the answer.
+  the main file; `rows` reads the rows of a table; `difference` compares tables, `row_difference`
+  their rows, `file_difference` everything else; `encryption` recognises pages that nobody can read
+  without a key; `loss` puts it together and `loss_report` holds the answer.
+- `journal` reads a rollback journal.
 - `processes` describes a process, `locks` lists lock holders and what each of them blocks.
 - `inspection` combines the loss report, the locks and the blockers for one database.
 

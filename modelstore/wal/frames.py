@@ -149,6 +149,11 @@ class WalScan:
     """True if the log restarted, or was replaced or cut, during every attempt to read it."""
 
     @property
+    def written(self) -> int:
+        """All frames but blank ones; each is counted in exactly one of the other figures."""
+        return self.valid + self.damaged + self.ignored_frames + self.torn + self.stale
+
+    @property
     def uncommitted(self) -> int:
         """Valid frames after the last commit."""
         return self.valid - self.max_frame

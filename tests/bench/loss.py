@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,32 @@ def bench(place: Place) -> Iterator[Row]:
         unit="× the growth of the database",
         limit=0.5,
         ours=f"{last['reads'] / first['reads']:.1f} times the reads",
+    )
+
+    yield _growth(place)
+
+
+def _growth(place: Place) -> Row:
+    """Return the growth of the cost with the size of an append-only log: the exponent."""
+    sizes = (16 << 20, 128 << 20) if place.quick else (64 << 20, 1 << 30)
+    found = []
+    for size in sizes:
+        database: Path = place.fresh(f"log-{size}.db")
+        output([python(), CHILDREN / "make_log.py", database, str(size)])
+        found.append(json.loads(output([python(), CHILDREN / "log_loss.py", database])))
+        remove_database(database)
+    first, last = found
+    exponent = math.log(last["seconds"] / first["seconds"]) / math.log(
+        last["frames"] / first["frames"]
+    )
+    return Row(
+        bench="loss",
+        what=f"loss report, append-only log of {sizes[0] >> 20} to {sizes[1] >> 20} MiB",
+        measured=exponent,
+        unit="exponent of the processor time",
+        limit=1.05,
+        ours=f"{seconds(first['seconds'])} to {seconds(last['seconds'])}",
+        facts=last,
     )
 
 

@@ -385,3 +385,16 @@ def test_a_lying_header_with_garbage_behind_hides_nothing(tmp_path: Path) -> Non
 def test_a_header_without_frames_hides_nothing(tmp_path: Path) -> None:
     found = look(tmp_path, flip(raw_header(), 20))
     assert (found.fault, found.is_damaged) == (WalFault.BAD_CHECKSUM, False)
+
+
+@pytest.mark.parametrize("tail", [0, 3, 40])
+def test_each_written_frame_is_counted_once(tmp_path: Path, tail: int) -> None:
+    log = LogBuilder(512)
+    for number in range(1, 8):
+        log.frame(number, page(512, number), number if number % 3 == 0 else 0)
+    path = tmp_path / "a.db-wal"
+    path.write_bytes(log.raw + bytes(tail * (512 + 24)))
+    found = scan_wal(str(path))
+    assert found.written == 7
+    assert found.written == found.max_frame + found.uncommitted
+    assert found.blank == tail
