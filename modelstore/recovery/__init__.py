@@ -5,7 +5,7 @@ The map, in reading order:
 - `evidence` finds and opens the files: at the path, given by the user, or held by living processes
   though their names are gone; `history` reads a log's generations, commits and sound frames.
 - `states` lays a log's pages over a main file, as of a commit; `tables` turns records into rows.
-- `writer` writes a state's pages to the new file, checks it and gives it its name; `salvage` builds
+- `rollback` takes an unfinished transaction back. `writer` writes a state's pages to the new file, checks it and gives it its name; `salvage` builds
   a new database from rows if no state is whole.
 - `additions` adds rows with their provenance; `leftovers` finds the rows that the state lacks.
 - `deleted` finds a state's deleted rows: `free_space` says where in a page they may be, `carve`

@@ -19,6 +19,7 @@ from modelstore.errors import RefusedError
 from modelstore.text import human_bytes, process_name, visible
 from modelstore.wal.files import NotRegularError, open_or_refuse, open_regular
 from modelstore.wal.inspection import split_path
+from modelstore.wal.journal import read_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,12 +60,14 @@ class EvidenceFile:
 class Pair:
     """A database and a log that were used together; either may be missing.
 
+    `journal` is the rollback journal of a transaction that never ended.
     `raced` is True if the database was written while the log was read, in every attempt.
     """
 
     main: EvidenceFile | None
     log: EvidenceFile | None
     raced: bool = False
+    journal: EvidenceFile | None = None
 
     @property
     def is_held(self) -> bool:
@@ -187,6 +190,7 @@ def _pairs_of(
     search: _Search, database: str, log_path: str, logs: Sequence[str], copies: Sequence[str]
 ) -> list[Pair]:
     main = search.open(database, Origin.PATH)
+    journal = _journal(search, database, Origin.PATH)
     beside = search.open(log_path, Origin.PATH)
     pairs = []
     holders = look_at_holders(database, certain=False)
@@ -196,7 +200,8 @@ def _pairs_of(
         main_of = search.open_held(held.main, "database", held.pid) if held.main else main
         log_of = search.open_held(held.log, "log", held.pid) if held.log else None
         if (main_of, log_of) != (main, beside):
-            pairs.append(Pair(main_of, log_of))
+            its_journal = journal if main_of is main else None
+            pairs.append(Pair(main_of, log_of, journal=its_journal))
             files = [file for file in (main_of, log_of) if file and file.origin is Origin.HELD]
             search.held += [
                 f"{process_name(held.pid, held.command)} uses {file.name.rpartition(' that ')[0]}: "
@@ -206,14 +211,23 @@ def _pairs_of(
     for name in logs:
         found = search.open(name, Origin.GIVEN)
         if found is not None:
-            pairs.append(Pair(main, found))
-    pairs.append(Pair(main, beside))
+            pairs.append(Pair(main, found, journal=journal))
+    pairs.append(Pair(main, beside, journal=journal))
     for name in copies:
         found = search.open(name, Origin.COPY)
         if found is not None:
-            pairs.append(Pair(found, search.open(name + "-wal", Origin.COPY)))
+            log = search.open(name + "-wal", Origin.COPY)
+            pairs.append(Pair(found, log, journal=_journal(search, name, Origin.COPY)))
     unique = list(dict.fromkeys(pairs))
     return [pair for pair in unique if _size(pair.main) or _size(pair.log)]
+
+
+def _journal(search: _Search, database: str, origin: Origin) -> EvidenceFile | None:
+    """Return the journal of a database unless it is stale: its transaction was committed then."""
+    found = read_journal(os.path.realpath(database))
+    if found is None or found.is_stale or not found.pages_before:
+        return None
+    return search.open(found.path, origin)
 
 
 def _size(file: EvidenceFile | None) -> int:
@@ -264,7 +278,7 @@ def _copy_pair(search: _Search, pair: Pair, stem: str) -> tuple[Pair, list[str]]
     main = _reopened(search, pair.main, stem)
     log = _reopened(search, pair.log, stem + "-wal")
     names = [file.path for file in (main, log) if file is not None]
-    return Pair(main, log, raced), names
+    return Pair(main, log, raced, pair.journal), names
 
 
 def _reopened(search: _Search, file: EvidenceFile | None, copy: str) -> EvidenceFile | None:

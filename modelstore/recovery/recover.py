@@ -28,6 +28,7 @@ from modelstore.recovery.writer import (
     require_room,
     write_pages,
 )
+from modelstore.text import plural
 from modelstore.wal.files import read_at
 from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeaderError
 
@@ -373,6 +374,11 @@ class _Work:
             if log.current is not None
             for frame in lost_frames(log)
         ]
+        if base.rollback is not None:
+            self.notes.append(
+                f"{base.rollback.file.name} belongs to a transaction that never ended: the new "
+                f"file has {plural(len(base.rollback.pages), 'page')} as they were before it"
+            )
         return Recovery(
             database=self.evidence.path,
             into=self.request.into,

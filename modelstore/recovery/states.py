@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from modelstore.recovery.rollback import Rollback, read_rollback
 from modelstore.wal.files import read_at
 from modelstore.wal.format import (
     DATABASE_HEADER_SIZE,
@@ -48,6 +49,7 @@ class State:
     frames: Mapping[int, int]
     commit: int
     is_exact: bool
+    rollback: Rollback | None = None
     invented_header: bytes | None = None
 
     @property
@@ -66,6 +68,8 @@ class State:
         frame = self.frames.get(number)
         if frame is not None and self.log is not None:
             return self.log.image(frame)
+        if self.rollback is not None and number in self.rollback.pages:
+            return self.rollback.image(number)
         if self.main_fd is None:
             return b""
         return read_at(self.main_fd, self.page_size, (number - 1) * self.page_size)
@@ -75,7 +79,15 @@ class State:
         frame = self.frames.get(number)
         if frame is not None and self.pair.log is not None:
             return self.pair.log.name, frame
+        if self.rollback is not None and number in self.rollback.pages:
+            return self.rollback.file.name, None
         return ("" if self.pair.main is None else self.pair.main.name), None
+
+    def replaces(self, number: int) -> bool:
+        """Return True if the log or the journal has page `number`."""
+        return number in self.frames or (
+            self.rollback is not None and number in self.rollback.pages
+        )
 
     def view(self) -> StateView:
         """Return the state as a view of a database."""
@@ -89,7 +101,7 @@ class State:
         return [
             number
             for number in range(first, min(self.page_count, first + 1_000_000) + 1)
-            if number not in self.frames and number != empty
+            if not self.replaces(number) and number != empty
         ]
 
 
@@ -111,7 +123,7 @@ class StateView(DatabaseView):
         return data
 
     def _exists(self, number: int) -> bool:
-        is_held = number <= self._main_pages or number in self.state.frames
+        is_held = number <= self._main_pages or self.state.replaces(number)
         return is_held and 1 <= number <= self.page_count
 
 
@@ -121,7 +133,10 @@ def candidate_states(pair: Pair, log: LogHistory | None) -> list[State]:
     First the newest exact commit, then the newest sound one, then what SQLite would show, and the
     main file alone.
     """
-    main_header = _main_header(pair)
+    rollback = None if pair.journal is None else read_rollback(pair.journal)
+    main_header = _main_header(pair, rollback)
+    if main_header is not None and rollback and rollback.page_size != main_header.page_size:
+        rollback = None
     found: list[State] = []
     if log is not None:
         found = [
@@ -131,8 +146,10 @@ def candidate_states(pair: Pair, log: LogHistory | None) -> list[State]:
             for state in _states_of(pair, log, generation, main_header)
         ]
     if pair.main is not None and pair.main.size:
-        found.append(_main_alone(pair, main_header, log.page_size if log else None))
-    return found
+        found.append(_main_alone(pair, main_header, rollback, log.page_size if log else None))
+    if rollback is None:
+        return found
+    return [_with_a_header(replace(state, rollback=rollback)) for state in found]
 
 
 def _states_of(
@@ -165,11 +182,15 @@ def state_at(pair: Pair, log: LogHistory, generation: Generation, commit: int) -
     return _with_a_header(state)
 
 
-def _main_alone(pair: Pair, header: DatabaseHeader | None, page_size: int | None) -> State:
+def _main_alone(
+    pair: Pair, header: DatabaseHeader | None, rollback: Rollback | None, page_size: int | None
+) -> State:
     assert pair.main is not None  # noqa: S101  # the caller has looked
     size = header.page_size if header else page_size or guess_page_size(pair.main.fd)
     whole = pair.main.size // size
     count = header.page_count if header is not None and header.has_valid_page_count else whole
+    if rollback is not None and rollback.page_size == size:
+        count = rollback.pages_before
     # A false page count must not cost time: no evidence goes far beyond the file's own size.
     state = State(
         pair, size, max(1, min(count, 64 * (whole + 64))), None, None, {}, 0, is_exact=True
@@ -196,11 +217,14 @@ def has_page_one(state: State) -> bool:
     return state.invented_header is None
 
 
-def _main_header(pair: Pair) -> DatabaseHeader | None:
+def _main_header(pair: Pair, rollback: Rollback | None) -> DatabaseHeader | None:
     if pair.main is None:
         return None
+    raw = read_at(pair.main.fd, DATABASE_HEADER_SIZE, 0)
+    if rollback is not None and 1 in rollback.pages:
+        raw = rollback.image(1)
     try:
-        return DatabaseHeader.parse(read_at(pair.main.fd, DATABASE_HEADER_SIZE, 0))
+        return DatabaseHeader.parse(raw[:DATABASE_HEADER_SIZE])
     except DatabaseHeaderError:
         return None
 

@@ -120,7 +120,10 @@ def write_pages(state: State, draft: str, progress: Progress | None = None) -> N
         if state.main_fd is not None:
             _copy_start(state.main_fd, output.fileno(), size, progress)
         output.truncate(size)
-        for number in sorted(state.frames):
+        taken_back = () if state.rollback is None else state.rollback.pages
+        for number in sorted({*state.frames, *taken_back}):
+            if number > state.page_count:
+                continue
             _write_at(output.fileno(), state.read(number), (number - 1) * state.page_size)
         if state.invented_header is not None:
             _write_at(output.fileno(), state.read(1), 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -375,3 +377,26 @@ def test_a_relative_path_finds_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         done = recover("app.db", "--json")
         assert f"pid {application.process.pid}" in done.json["log"]
         assert done.json["rows"] == 10
+
+
+_SPILLING = """
+import os, sqlite3, sys
+conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+conn.execute("PRAGMA cache_size = 5")
+conn.execute("BEGIN")
+conn.execute("UPDATE t SET name = 'never committed'")
+conn.execute("DELETE FROM t WHERE id < 100")
+os._exit(0)  # as a crash
+"""
+
+
+def test_an_unfinished_transaction_is_taken_back_in_the_new_file_alone(tmp_path: Path) -> None:
+    path = make(tmp_path / "app.db", TABLE, (INSERT, rows(1, 900)))
+    subprocess.run([sys.executable, "-c", _SPILLING, str(path)], check=True)
+    assert os.path.getsize(f"{path}-journal") > 4096
+    assert b"never committed" in path.read_bytes()
+    before = digests(tmp_path)
+    assert recover(path, "--into", tmp_path / "new.db").code == 0
+    assert content(tmp_path / "new.db") == rows(1, 900)
+    after = digests(tmp_path)
+    assert {name: after[name] for name in before} == before
