@@ -3,14 +3,17 @@
 The map, in reading order:
 
 - `evidence` finds and opens the files: at the path, given by the user, or held by living processes
-  though their names are gone; `history` reads a log's generations, commits and sound frames.
-- `states` lays a log's pages over a main file, as of a commit; `tables` turns records into rows.
-- `rollback` takes an unfinished transaction back. `writer` writes a state's pages to the new file, checks it and gives it its name; `salvage` builds
-  a new database from rows if no state is whole.
+  though their names are gone. `history` reads a log's generations, commits and sound frames;
+  `rollback` reads the journal of a transaction that never ended.
+- `states` lays the pages of a log over a main file, as of a commit; `tables` turns records into
+  rows.
+- `writer` writes a state's pages to the new file, checks it and gives it its name.
+- `salvage` builds a new database from rows if no state is whole: `indexes` gives it rows out of the
+  indexes of a damaged table, `unnamed` tells tables from their pages if the schema is gone.
 - `additions` adds rows with their provenance; `leftovers` finds the rows that the state lacks.
 - `deleted` finds a state's deleted rows: `free_space` says where in a page they may be, `carve`
   takes the likeliest cells, `record_forms` judges what a table's records can look like.
-- `recover` does it all; `result` is its answer.
+- `recover` does it all; `accounts` counts rows and their sources; `result` is the answer.
 
 Imports `database`, `wal`, `text` and `errors`. No file of the evidence is opened by SQLite or
 written: SQLite sees the new file alone.
