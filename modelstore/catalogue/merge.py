@@ -352,6 +352,10 @@ def _mode(item: Mapping[str, Any], match: Match, staging: Staging) -> Mode:
     )
 
 
+_RENAME_SEEN = """UPDATE models SET name = s.name, updated_at = :now FROM staged.seen_names AS s
+WHERE models.locator = s.locator AND models.source = s.source AND models.name <> s.name
+RETURNING id"""
+
 _SEEN = "(SELECT locator FROM staged.seen)"
 
 
@@ -367,6 +371,7 @@ def _merge_seen(
     sql = "UPDATE models SET status = 'available', updated_at = :now "
     where = f"WHERE status = 'missing' AND locator IN {_SEEN} RETURNING id"
     changed = list(db.query(sql + where, values))
+    changed += db.query(_RENAME_SEEN, values)
     if tags != "[]":
         union = union_of_tags("tags", ":tags")
         sql = f"UPDATE models SET tags = {union}, updated_at = :now "

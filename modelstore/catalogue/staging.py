@@ -55,6 +55,8 @@ _TABLES = (
     "PRIMARY KEY (item, path)) STRICT, WITHOUT ROWID",
     f"CREATE TABLE item_places (item TEXT NOT NULL, {_PLACE} TEXT, "
     "PRIMARY KEY (item, root, place)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE seen_names (locator TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL)"
+    " STRICT, WITHOUT ROWID",
     f"CREATE TABLE seen (locator TEXT NOT NULL, {_PLACE} TEXT, "
     "PRIMARY KEY (locator, root, place)) STRICT, WITHOUT ROWID",
     # These two outlive `clear`: the places that the whole import saw, with the locator of the
@@ -63,7 +65,7 @@ _TABLES = (
     "PRIMARY KEY (root, place)) STRICT, WITHOUT ROWID",
     "CREATE TABLE landed (id TEXT PRIMARY KEY, locator TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
-_BATCH_TABLES = ("rows", "last_rows", "items", "item_files", "item_places", "seen")
+_BATCH_TABLES = ("rows", "last_rows", "items", "item_files", "item_places", "seen", "seen_names")
 """The tables of one batch; the other tables grow through a whole import."""
 
 _ITEM_TABLES = {"items": "locator", "item_files": "item", "item_places": "item"}
@@ -229,11 +231,14 @@ class Staging:
         return rejected
 
     @explains_scratch_errors
-    def add_seen(self, locator: str, place: Place | None) -> None:
-        """Stage the place of a model whose files are unchanged."""
+    def add_seen(self, locator: str, place: Place | None, name: str | None = None) -> None:
+        """Stage the place of a model whose files are unchanged, and its name if that may differ."""
         self._begin()
         if place is None:
             place = Place("", "", "", "")  # a mark that the merge passes over
+        if name:
+            row = _storable_row((locator, name, place.source))
+            self._db.execute("INSERT OR REPLACE INTO seen_names VALUES (?, ?, ?)", row)
         self._add_place("seen", to_sqlite_text(locator), place)
         self.pending += 1
 

@@ -24,6 +24,7 @@ class Unchanged:
 
     locator: str
     place: Place | None = None
+    name: str | None = None  # of the model, where the place may have given it another one
 
 
 @dataclass(frozen=True, slots=True)

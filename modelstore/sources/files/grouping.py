@@ -28,7 +28,7 @@ CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 INDEX_SUFFIX = ".safetensors.index.json"
 _MAX_NAMESAKES = 100  # compared with a sidecar: two owners are already too many
-_MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "consolidated")
+MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "consolidated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,12 @@ class Group:
     def name(self) -> str:
         """The name of the model, taken from its files."""
         return naming.model_name(self.files[0].path)
+
+    @property
+    def stem(self) -> str:
+        """The name of its first file, without the shard's number."""
+        parsed = naming.parse_name(self.files[0].name)
+        return parsed.stem if parsed else self.files[0].name
 
 
 def is_relevant(name: str) -> bool:
@@ -167,7 +173,7 @@ def _attach_configs(sets: list[_Set], configs: list[LocalFile]) -> list[_Set]:
         if ADAPTER_CONFIG in named:
             one.files.append(_as(named[ADAPTER_CONFIG], "config"))
     for one in mains:
-        if CONFIG in named and (len(mains) == 1 or one.stem.split(".")[0] in _MAIN_STEMS):
+        if CONFIG in named and (len(mains) == 1 or one.stem.split(".")[0] in MAIN_STEMS):
             one.files += [
                 _as(named[name], "config") for name in (CONFIG, *QUANTIZER_FILES) if name in named
             ]

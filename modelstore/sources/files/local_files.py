@@ -65,6 +65,7 @@ class Origin:
     place: Place | None = None
     source_id: str | None = None
     license: str | None = None  # used if the files name none
+    revision: str | None = None  # of a repository, if another one begins with the same file
     extra: Mapping[str, object] = field(default_factory=dict)  # into `parameters`: JSON values
 
 
@@ -86,18 +87,18 @@ def unchanged(
 ) -> Unchanged | None:
     """Return the model that the catalogue has for these files; None if they must be read.
 
-    All files must have their recorded size and mtime, all weights one locator, and that model
-    exactly these files.
+    All files must have their recorded size and mtime, and the model that the first weights file
+    belongs to exactly these files. Other files may serve several models.
     """
+    weights = [file for file in files if file.role in WEIGHTS]
+    first = min(weights, key=lambda file: (file.role != "model", file.real), default=None)
     locator = None
     count = 0
     for file in files:
         known = context.known.get(file.real)
         if known is None or known.size != file.size or known.mtime_ns != file.mtime_ns:
             return None
-        if file.role in WEIGHTS:  # a projector or config.json may serve several models
-            if locator not in (None, known.locator):
-                return None
+        if file is first:
             locator = known.locator
             count = known.model_file_count
     if locator is None or count != len(files):
@@ -182,6 +183,8 @@ def build_found(
     # A link gets the name of its target, unless that is a nameless blob.
     named = first.real if naming.parse_name(os.path.basename(first.real)) else first.path
     locator = file_locator(context.host, _final_path(first.real))
+    if origin.revision:
+        locator += f"#{origin.revision}"
     if faults.sentences:
         facts = {"faults": faults.sentences[:_MAX_FAULTS], **facts}
     fields: dict[str, Any] = {"license": origin.license} | {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from modelstore.found import Found, Place, Skipped
 from modelstore.model import Model, Status, file_locator, hub_locator, model_id
 from modelstore.sources.base import Unchanged, at_place
-from modelstore.sources.files.grouping import describe, group_files, is_relevant
+from modelstore.sources.files.grouping import MAIN_STEMS, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged
 from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
@@ -31,7 +31,7 @@ from modelstore.sources.stores.store_files import (
 from modelstore.sources.values import mapping, parameters_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from modelstore.sources.base import Context, Item, Target
     from modelstore.sources.files.grouping import Group
@@ -195,6 +195,30 @@ def claims(path: str, names: set[str]) -> set[str]:
     return {name for name in names if name.startswith(_PREFIXES) or name in (".locks", "blobs")}
 
 
+def _has_namesake(group: Group, groups: list[Group]) -> bool:
+    """Return True if its directory holds other models, and it is not the main one of them."""
+    directory = os.path.dirname(group.files[0].path)
+    others = [
+        other
+        for other in groups
+        if other.format == group.format and os.path.dirname(other.files[0].path) == directory
+    ]
+    return len(others) > 1 and group.stem not in MAIN_STEMS
+
+
+def _apart(group: Group, taken: Collection[str]) -> Group:
+    """Return the group of a revision that shares its first file with another one.
+
+    Its first file of its own then stands for it: a copy is recorded under one weights file.
+    """
+    weights = [file for file in group.files if file.role in WEIGHTS]
+    own = next((file for file in weights if file.real not in taken), None)
+    if own is None or min(file.real for file in weights) not in taken:
+        return group
+    files = tuple(replace(file, role="model") if file is own else file for file in group.files)
+    return replace(group, files=files)
+
+
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of a cache, of the directory around it, or of one repository."""
     return read_cache(target.text, context, KIND)
@@ -240,6 +264,8 @@ class _Reader:
     def items(self) -> Iterator[Item]:
         """Yield each model once for every revision that holds it."""
         seen: dict[tuple[str, ...], Found | Unchanged | Skipped] = {}
+        names: dict[str, tuple[str, ...]] = {}  # the weights that a name stands for
+        first_places: dict[tuple[str, ...], str] = {}
         formats: set[str] = set()
         first: Snapshot | None = None
         try:
@@ -252,13 +278,27 @@ class _Reader:
                 first = first or snapshot
                 named = self._named(snapshot, parts)
                 nameless -= named.keys()
-                for group in group_files((*snapshot.files, *named.values())):
+                groups = group_files((*snapshot.files, *named.values()))
+                for group in groups:
                     formats.add(group.format)
-                    place, origin = self._origin(snapshot, group)
                     key = tuple(file.real for file in group.files if file.role in WEIGHTS)
+                    place, origin = self._origin(snapshot, group, groups)
+                    if names.setdefault(place.name, key) != key:
+                        mark = f"@{snapshot.refs[0] if snapshot.refs else snapshot.commit[:7]}"
+                        place = replace(place, name=place.name + mark)
+                        origin = replace(
+                            origin, place=place, name=(origin.name or group.name) + mark
+                        )
                     if key not in seen:
-                        seen[key] = describe(group, origin, self.context)
-                    yield at_place(seen[key], place)
+                        own = _apart(group, set().union(*seen))
+                        if own is not group:
+                            origin = replace(origin, revision=snapshot.commit)
+                        seen[key] = describe(own, origin, self.context)
+                    item = at_place(seen[key], place)
+                    is_first = place.locator == first_places.setdefault(key, place.locator)
+                    if isinstance(item, Unchanged) and is_first:  # main may have moved on
+                        item = replace(item, name=origin.name or group.name)
+                    yield item
         except UnreadableError as error:
             yield Skipped(self.repo.path, str(error))
             return
@@ -279,7 +319,9 @@ class _Reader:
             if etag in names
         }
 
-    def _origin(self, snapshot: Snapshot, group: Group) -> tuple[Place, Origin]:
+    def _origin(
+        self, snapshot: Snapshot, group: Group, groups: list[Group]
+    ) -> tuple[Place, Origin]:
         first = group.files[0].path
         inside = os.path.relpath(first, snapshot.path).replace(os.sep, "/")
         extra = {"hf_repo": self.repo.name, "hf_revision": snapshot.commit}
@@ -287,11 +329,16 @@ class _Reader:
             extra["hf_file"] = inside
         else:  # the whole directory is the model
             inside = os.path.dirname(inside)
+            if _has_namesake(group, groups):
+                inside = os.path.join(inside, group.stem).replace(os.sep, "/")
         name = f"{self.repo.name}/{inside}".rstrip("/")
+        own_name: str | None = name
+        if group.format == "gguf":  # named after the snapshot's directory, it has no name at all
+            own_name = self.repo.name if group.name == snapshot.commit else None
         place = Place(self.root, first, self.source, name)
         return place, Origin(
             source=self.source,
-            name=None if group.format == "gguf" else name,
+            name=own_name,
             place=place,
             source_id=f"{self.repo.name}@{snapshot.commit}",
             extra=extra,

@@ -12,10 +12,14 @@ import pytest
 from huggingface_hub import _tree_cache
 from huggingface_hub.utils import _shared_blobs
 
+from modelstore.catalogue.merge import merge
+from modelstore.catalogue.roots import known_files
+from modelstore.catalogue.staging import weights_file
 from modelstore.errors import SourceError
 from modelstore.found import Found
-from modelstore.sources.base import Note
+from modelstore.sources.base import Note, Unchanged
 from modelstore.sources.stores import huggingface
+from tests.catalogue.making import LATER, catalogue, new_staging, table, take
 from tests.sources.stores.fake_hub import FakeHub, etag, serving
 from tests.sources.stores.making import (
     context,
@@ -126,6 +130,90 @@ def test_revisions_that_share_a_blob_are_places_of_one_model(
     assert items[0].model == items[1].model
     assert items[0].model.source_id == f"{REPO}@{A}"  # the one that main stands for
     assert len({item.place.locator for item in items if item.place}) == 2
+
+
+def config_of(layers: int) -> bytes:
+    return json.dumps({"model_type": "llama", "num_hidden_layers": layers}).encode()
+
+
+def revision_with_another_shard(download: Callable[..., Path]) -> Path:
+    """Two revisions of a model of two shards, of which they share the first; main is the second."""
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    shared = safetensors_bytes(["a"])
+    old, new = safetensors_bytes(["b"]), safetensors_bytes(["b", "c"])
+    first = {shards[0]: shared, shards[1]: old, "config.json": config_of(1)}
+    download("org/Tiny", B, first)
+    second = {shards[0]: shared, shards[1]: new, "config.json": config_of(2)}
+    return download("org/Tiny", A, second)
+
+
+@needs_links
+def test_revisions_that_share_a_shard_are_two_models(download: Callable[..., Path]) -> None:
+    cache = revision_with_another_shard(download)
+    items = found(read_all(huggingface.read, cache))
+    assert [(item.model.name, item.model.block_count) for item in items] == [
+        ("org/Tiny", 2),
+        (f"org/Tiny@{B[:7]}", 1),
+    ]
+    assert [item.model.parameter_count for item in items] == [18, 12]
+    assert len({item.model.locator for item in items}) == 2
+    weights = [weights_file(item.model, item.files) for item in items]
+    assert len({file.path for file in weights if file}) == 2
+
+
+@needs_links
+def test_an_import_of_shared_shards_opens_no_model_again(
+    download: Callable[..., Path], tmp_path: Path
+) -> None:
+    cache = revision_with_another_shard(download)
+    opened = catalogue(tmp_path)
+    take(opened, *found(read_all(huggingface.read, cache)))
+    known = known_files(opened.db, str(cache), "box")
+    items = read_all(huggingface.read, cache, context(known=known))
+    assert [type(item) for item in items] == [Unchanged, Unchanged]
+    names = [item.name for item in items if isinstance(item, Unchanged)]
+    assert names == ["org/Tiny", f"org/Tiny@{B[:7]}"]
+
+
+@needs_links
+def test_the_revision_of_main_has_the_plain_name(
+    download: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Also where main moves on between two imports."""
+    opened = catalogue(tmp_path)
+    contents = [write_gguf(tmp_path / "made.gguf", name=name) for name in ("one", "two!")]
+    for commit, content in zip((B, A), contents, strict=True):
+        cache = download(REPO, commit, {"Tiny-F32.gguf": content})
+        known = known_files(opened.db, str(cache), "box")
+        with new_staging() as staging:
+            for item in read_all(huggingface.read, cache, context(known=known)):
+                if isinstance(item, Unchanged):
+                    staging.add_seen(item.locator, item.place, item.name)
+                elif isinstance(item, Found):
+                    staging.add(item)
+            merge(opened, staging, now=LATER)
+    assert sorted(table(opened, "name, source_id")) == [
+        ("Tiny-F32", f"{REPO}@{A}"),
+        (f"Tiny-F32@{B[:7]}", f"{REPO}@{B}"),
+    ]
+
+
+@needs_links
+def test_single_files_of_one_repository_have_names_of_their_own(
+    download: Callable[..., Path], tmp_path: Path
+) -> None:
+    files = {
+        name: safetensors_bytes([name])
+        for name in ("flux-dev.safetensors", "flux-fill.safetensors", "vae/model.safetensors")
+    }
+    files["model.gguf"] = write_gguf(tmp_path / "made.gguf")
+    cache = download("org/Tiny", A, files)
+    assert sorted(item.model.name for item in found(read_all(huggingface.read, cache))) == [
+        "org/Tiny",
+        "org/Tiny/flux-dev",
+        "org/Tiny/flux-fill",
+        "org/Tiny/vae",
+    ]
 
 
 @needs_links
