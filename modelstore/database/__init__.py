@@ -10,7 +10,8 @@ From the ground up; each module imports only from those above it:
 - ``holders``: the processes that have a database open, and what is wrong with their files and
   locks; ``evidence``: each reason against a fold, with its code, sentence and advice;
 - ``foreign_log``: whether a log belongs to the database beside it; ``older_log``: whether it was
-  left over when the database was restored; ``probe``: the raw look before SQLite comes near the
+  left over when the database was restored; ``trial``: both tried on a copy;
+- ``probe``: the raw look before SQLite comes near the
   files, and the one place that gathers the evidence;
 - ``ledger``: true counts of frames; ``checkpoint``: the result of a fold and its exit code;
 - ``live_log``: the open log, its locks, and each way to checkpoint it; ``fold``: folding on the

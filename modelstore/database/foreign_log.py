@@ -152,6 +152,11 @@ class LogVerdict:
     malformed: str | None = None
     is_whole_checked: bool = False
 
+    @property
+    def is_clean(self) -> bool:
+        """True if there is no fault."""
+        return self.foreign is None and self.older is None and self.malformed is None
+
 
 def judge_log(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) -> LogVerdict:
     """Judge whether a log may be folded into the database with `header`.

@@ -449,6 +449,7 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
 def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
     """Check the header of the log, and the whole log if SQLite would recover it."""
     from modelstore.database.foreign_log import judge_log
+    from modelstore.database.trial import SMALL, trouble_with_log
     from modelstore.wal.format import WalFault, WalHeader
     from modelstore.wal.scan import scan_wal
 
@@ -466,15 +467,23 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
         )
     page_size = found.header.page_size if found.header else header.page_size
     if header.fault is None and header.page_size != page_size:
+        users = holder_reasons(found.holders) if found.holders is not None else ()
         raise RefusedError(
             f"{name}-wal has pages of {header.page_size} bytes, the database has {page_size}: "
-            "it belongs to another database, and SQLite would overwrite this one with it",
-            hint="move the -wal away, or bring back the database that it belongs to",
+            "it belongs to another database, and SQLite would overwrite this one with it"
+            + "".join(f"; {reason.text}" for reason in users),
+            hint=users[0].hint
+            if users
+            else "move the -wal away, or bring back the database that it belongs to",
         )
     if found.attached or found.log_replaced:
         return found
     log = scan_wal(wal)
     verdict = judge_log(found.header, held.db, log, wal)
+    if log.max_frame and verdict.is_clean and found.size + (found.wal_size or 0) <= SMALL:
+        trouble = trouble_with_log(held)
+        if trouble is not None:
+            verdict = replace(verdict, foreign=f"with it the database is malformed: {trouble}")
     held.let_go(wal)
     # If the log changes, a process is attached by now, and SQLite will not recover it.
     # The index of a power cut may say anything, so at most the very last commit is left over.
