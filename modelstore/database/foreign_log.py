@@ -153,9 +153,9 @@ class LogVerdict:
     is_whole_checked: bool = False
 
     @property
-    def is_clean(self) -> bool:
-        """True if there is no fault."""
-        return self.foreign is None and self.older is None and self.malformed is None
+    def fits(self) -> bool:
+        """True if the bytes show that the two may belong together."""
+        return self.foreign is None and self.malformed is None
 
 
 def judge_log(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) -> LogVerdict:

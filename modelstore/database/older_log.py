@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _MAX_PAGES = 2_000  # leaves that are counted in each view; a larger database is not judged by rows
 _MAX_COMPARED = 200  # pages of the log that are compared with the main file
+_LEAVES = (b"\x0a", b"\x0d")  # the first byte of a leaf; bytes 3 and 4 count its cells
 _CLOCK = 2_000_000_000  # nanoseconds; a copy of two files writes them one after the other
 
 
@@ -77,12 +78,16 @@ def find_older_log(header: DatabaseHeader, main: int, log: WalScan, wal: int) ->
 
 
 def _holds_any(main: int, log: WalScan, wal: int) -> bool:
-    """Tell whether the main file has the newest version of any page of the log."""
+    """Tell whether the main file has the newest version of any page of rows in the log.
+
+    Other pages, such as pointer maps, may be the same in two databases.
+    """
     size = log.page_size
     latest = log.latest()
     for page in sorted(latest)[:_MAX_COMPARED]:
         ours = read_at(main, size, (page - 1) * size)
-        if ours and ours == read_at(wal, size, log.offset(latest[page])):
+        has_rows = page > 1 and ours[:1] in _LEAVES and ours[3:5] != b"\0\0"
+        if has_rows and ours == read_at(wal, size, log.offset(latest[page])):
             return True
     return False
 

@@ -480,7 +480,7 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
         return found
     log = scan_wal(wal)
     verdict = judge_log(found.header, held.db, log, wal)
-    if log.max_frame and verdict.is_clean and found.size + (found.wal_size or 0) <= SMALL:
+    if log.max_frame and verdict.fits and found.size + (found.wal_size or 0) <= SMALL:
         trouble = trouble_with_log(held)
         if trouble is not None:
             verdict = replace(verdict, foreign=f"with it the database is malformed: {trouble}")
