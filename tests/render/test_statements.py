@@ -7,6 +7,7 @@ import random
 import sqlite3
 import struct
 from contextlib import closing
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,9 @@ def test_a_hot_journal_is_named_and_a_stale_one_is_not(tmp_path: Path, *, is_sta
     assert (Claim.HOT_JOURNAL in claims(found)) == (not is_stale)
     assert found.journal is not None
     assert (found.journal.is_hot, found.journal.is_stale) == (not is_stale, is_stale)
+
+
+def test_the_manual_knows_every_claim() -> None:
+    manual = resources.files("modelstore.topics").joinpath("log.md").read_text(encoding="utf-8")
+    missing = [claim.value for claim in Claim if f"`{claim.value}`" not in manual]
+    assert not missing
