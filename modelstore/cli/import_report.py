@@ -56,7 +56,11 @@ def _source_parts(result: ImportResult) -> Iterator[Part]:
             ],
         )
     absent = [(t.source, t.kind, t.absent) for t in result.tallies if t.absent is not None]
-    if absent:
+    if absent and not present:
+        yield Cell(
+            f"no program keeps models here: {len(absent)} usual places were looked at", "warn"
+        )
+    elif absent:
         nothing = Heading("NOTHING AT", shrink="middle"), Heading("KIND")
         yield Grid((*nothing, Heading("WHY", shrink="wrap")), absent)
     for tally in result.tallies:

@@ -123,6 +123,7 @@ KINDS: dict[str, KindInfo] = {
         ),
         _store("huggingface", "stores.huggingface", "the Hugging Face hub cache"),
         _store("llama-cache", "stores.llama_cache", "llama.cpp's older download cache"),
+        _store("docker-models", "stores.docker_models", "Docker Model Runner's store"),
         _store("ollama", "stores.ollama", "Ollama's store on disk"),
         _store("lmstudio", "stores.lmstudio", "LM Studio's models"),
         _config(

@@ -91,6 +91,16 @@ def test_discovery_shows_every_place_and_imports_what_is_there(tmp_path: Path) -
     assert (again["added"], again["updated"], again["skipped"]) == (0, 0, 0)
 
 
+def test_discovery_on_a_machine_with_nothing_says_so_in_one_line(tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
+    for allow, code in (((), 6), (("--allow-empty",), 0)):
+        result = modelstore("import", "--discover", *allow, env=env)
+        assert result.code == code, result.err
+        (line,) = [line for line in result.out.splitlines() if "usual places" in line]
+        assert line.strip().startswith("no program keeps models here")
+        assert "does not exist" not in result.out
+
+
 def test_one_model_is_one_row_however_many_places_show_it(tmp_path: Path) -> None:
     db = tmp_path / "m.db"
     weights = write_gguf(tmp_path / "loose" / "tiny-Q8_0.gguf", name="Shared")

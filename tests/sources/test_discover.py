@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelstore.sources import discover, kinds
+from modelstore.sources.files.usual_places import PROGRAMS
 from modelstore.sources.servers import lmstudio_server, ollama_server
 from tests.sources.servers.fake_server import FakeServer, serving
 from tests.sources.stores.making import context, unprivileged
@@ -39,6 +40,22 @@ def test_every_kind_with_a_usual_place_is_looked_for(tmp_path: Path) -> None:
     assert found == {
         kind for kind, info in kinds.KINDS.items() if info.has_usual_place and not info.is_server
     }
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_directories_of_programs_are_looked_into(tmp_path: Path, program: str) -> None:
+    inside = next(place for place in PROGRAMS[program] if place.startswith("~/"))[2:]
+    (tmp_path / inside).mkdir(parents=True)
+    ctx = context(home=str(tmp_path))
+    there = [place for place in discover.places(ctx) if place.exists and place.kind == "directory"]
+    assert [place.path for place in there] == [str(tmp_path / inside)]
+
+
+def test_a_directory_that_a_variable_names_is_looked_into(tmp_path: Path) -> None:
+    ctx = context(home=str(tmp_path / "home"), environ={"LOCALAI_MODELS_PATH": str(tmp_path)})
+    assert str(tmp_path) in [place.path for place in discover.places(ctx)]
+    relative = context(home=str(tmp_path), environ={"LOCALAI_MODELS_PATH": "."})
+    assert all(os.path.isabs(place.path) for place in discover.places(relative))
 
 
 def test_one_place_of_two_kinds_is_told_once(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@
 - ``local_files``: one file as `stat` shows it, and the record of a model made of such files.
 - ``gguf_header``, ``quantization``, ``gguf_model``: GGUF's bytes, its number formats, its record.
 - ``safetensors_header``, ``safetensors_model``: the same for safetensors and ``config.json``.
+- ``packing``: the quantization of safetensors, and the parameters that packed words hold.
 - ``grouping``: which files of a directory make up which model, by their names alone.
-- ``directory``: the walk of a tree; the sources ``directory``, ``gguf`` and ``safetensors``.
+- ``walk``: the listing of a tree; ``usual_places``: where programs keep model files.
+- ``directory``: the models of a tree, and the stores in it; the sources ``directory``, ``gguf``
+  and ``safetensors``.
 
 Imports no other package of sources. To add a format, write its header and model modules, and let
 ``naming``, ``grouping`` and ``directory`` know its extension.

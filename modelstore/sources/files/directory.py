@@ -16,6 +16,7 @@ from modelstore.found import Place
 from modelstore.sources.base import Target
 from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import Origin, local_file
+from modelstore.sources.files.usual_places import program_directories
 from modelstore.sources.files.walk import Listing, list_directory, note_outside, walk
 from modelstore.sources.kinds import KINDS, load
 from modelstore.text import visible
@@ -130,8 +131,8 @@ class _Directory:
     KIND: str = "directory"
 
     def usual_places(self, context: Context) -> list[str]:
-        """Return the folder that people keep models in if no program chose one."""
-        return [os.path.join(context.home, "models")]
+        """Return the folder of models in the home directory, and those of programs that exist."""
+        return [os.path.join(context.home, "models"), *program_directories(context)]
 
     def read(self, target: Target, context: Context) -> Iterator[Item]:
         """Yield every model below the directory `target`."""

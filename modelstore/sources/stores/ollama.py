@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 KIND = "ollama"
 
+_SNAP = "/var/snap/ollama/common/models"
+_FLATPAK = ".var/app/com.jeffser.Alpaca/data/.ollama/models"  # Alpaca brings an Ollama along
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _MEDIA = "application/vnd.ollama.image."
 _COMPANIONS: dict[str, FileRole] = {
@@ -63,7 +65,13 @@ def usual_places(context: Context) -> list[str]:
     if moved := context.environ.get("OLLAMA_MODELS"):
         return [expand(moved, context.home)]
     usual = [os.path.join(context.home, ".ollama", "models")]
-    return usual if os.name == "nt" else [*usual, "/usr/share/ollama/.ollama/models"]
+    if os.name == "nt":
+        return usual
+    return [
+        *usual,
+        "/usr/share/ollama/.ollama/models",
+        *filter(os.path.isdir, (_SNAP, os.path.join(context.home, _FLATPAK))),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
