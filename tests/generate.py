@@ -1,7 +1,7 @@
-"""Write the generated parts of the README and the shell completions, or check them.
+"""Write the generated parts of the documents and the shell completions, or check them.
 
 ``python -m tests.generate`` writes; ``python -m tests.generate --check`` exits 1 where something
-is out of date. What the README's sessions show is made anew by the first, and compared by
+is out of date. What the sessions show is made anew by the first, and compared by
 ``tests/test_readme.py``.
 """
 
@@ -14,14 +14,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from modelstore.cli.app import COMMANDS
+from modelstore.cli.terms import aliases
 from modelstore.errors import ExitCode
 from modelstore.sources.base import Context
 from modelstore.sources.kinds import KINDS, usual_places
-from tests.sessions import refreshed
+from modelstore.topics import topic_titles
+from tests.sessions import DOCUMENTS, refreshed
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
 COMPLETIONS = {
     "bash": "modelstore.bash",
     "zsh": "_modelstore",
@@ -48,16 +48,18 @@ def run_program(*arguments: str) -> str:
 
 
 def generated(name: str) -> str:
-    """Return the text of one generated block of the README."""
+    """Return the text of one generated block."""
     if name == "exit codes":
         rows = "".join(f"| {code.value} | {code.text} |\n" for code in ExitCode)
         return f"| code | meaning |\n|---|---|\n{rows}"
     if name == "kinds":
         return _kinds()
-    if name == "help":
-        return _console("--help")
-    if name.startswith("help ") and name[5:] in COMMANDS:
-        return _console(name[5:], "--help")
+    if name == "aliases":
+        return "| short | column |\n|---|---|\n" + "".join(
+            f"| `{alias}` | `{column}` |\n" for alias, column in sorted(aliases().items())
+        )
+    if name == "topics":
+        return "".join(f"- `{topic}`: {title}\n" for topic, title in topic_titles().items())
     raise ValueError(name)
 
 
@@ -74,18 +76,13 @@ def _kinds() -> str:
     return "| kind | reads | usual place |\n|---|---|---|\n" + "".join(rows)
 
 
-def _console(*arguments: str) -> str:
-    shown = " ".join(("modelstore", *arguments))
-    return f"```console\n$ {shown}\n{run_program(*arguments).rstrip()}\n```\n"
-
-
-def readme_text() -> str:
-    """Return the README with its generated blocks made anew."""
+def document_text(path: Path) -> str:
+    """Return a document with its generated blocks made anew."""
 
     def replace(match: re.Match[str]) -> str:
         return match[1] + generated(match[2]) + match[3]
 
-    return _BLOCK.sub(replace, README.read_text("utf-8"))
+    return _BLOCK.sub(replace, path.read_text("utf-8"))
 
 
 def completion_text(shell: str) -> str:
@@ -95,7 +92,7 @@ def completion_text(shell: str) -> str:
 
 def wanted() -> dict[Path, str]:
     """Return every generated file with the text that it should hold."""
-    files = {README: readme_text()}
+    files = {path: document_text(path) for path in DOCUMENTS}
     for shell, name in COMPLETIONS.items():
         files[ROOT / "completions" / name] = completion_text(shell)
     return files
@@ -106,7 +103,8 @@ def main() -> int:
     is_check = "--check" in sys.argv[1:]
     files = wanted()
     if not is_check:
-        files[README] = refreshed(files[README])
+        for path in DOCUMENTS:
+            files[path] = refreshed(files[path])
     stale = [
         (path, text)
         for path, text in files.items()

@@ -1,8 +1,9 @@
 """The README's command blocks, run as a reader would run them.
 
 * A ``console`` block is a session: each line after ``$ `` is typed (``> `` continues it), and what
-  follows is what a terminal of 80 columns shows. All sessions below one ``##`` heading are one
-  story: one shell, one scratch directory that holds ``tests`` and the files of the README.
+  follows is what a terminal of 80 columns shows. All sessions below one ``##`` heading of
+  the README, and all of a topic, are one story: one shell, one scratch directory that holds
+  ``tests`` and the files of all documents.
 * ``<!-- file: NAME -->`` before a block makes it a file of that name in every scratch directory.
 * ``<!-- not run: REASON -->`` leaves a block out; its syntax is checked where we know how.
 
@@ -28,6 +29,13 @@ from pathlib import Path
 from tests.cli.program import ROOT, environment
 
 README = ROOT / "README.md"
+TOPICS = sorted((ROOT / "modelstore" / "topics").glob("*.md"))
+OTHERS = tuple(
+    ROOT / folder / "README.md"
+    for folder in ("tests/torture", "tests/bench", "completions", ".github/actions/verify")
+)
+DOCUMENTS = (README, *TOPICS, *OTHERS)
+"""Every document whose examples are run. Files of the examples are shared by all of them."""
 
 _BLOCK = re.compile(
     r"(?P<marks>(?:<!-- [^\n]* -->\n)*)```(?P<language>\w+)\n(?P<text>.*?)^```$",
@@ -86,7 +94,9 @@ class Step:
 def blocks(readme: str) -> list[Block]:
     """Return every code block, in order."""
     made = [match.span() for match in _GENERATED.finditer(readme)]
-    headings = [(m.start(), m[1]) for m in re.finditer(r"^## (.+)$", readme, re.MULTILINE)]
+    mark = "##" if readme.startswith("# modelstore\n") else "#"
+    headings = [(m.start(), m[1]) for m in re.finditer(rf"^{mark} (.+)$", readme, re.MULTILINE)]
+    headings = headings if mark == "##" else headings[:1]
     return [
         Block(
             section=next((name for at, name in reversed(headings) if at < match.start()), ""),
@@ -194,9 +204,10 @@ def _scratch(readme: str) -> Iterator[tuple[Path, Path]]:
             "sys.exit(main())\n"
         )
         program.chmod(0o755)
-        for block in blocks(readme):
-            if "file" in block.marks:
-                (here / block.marks["file"]).write_text(block.text)
+        for text in (*(path.read_text("utf-8") for path in DOCUMENTS), readme):
+            for block in blocks(text):
+                if "file" in block.marks:
+                    (here / block.marks["file"]).write_text(block.text)
         yield here, tools
     finally:
         shutil.rmtree(outer, ignore_errors=True)

@@ -38,6 +38,7 @@ def command(
     from modelstore.cli.app import COMMANDS, help_of, load_command
     from modelstore.cli.output import current
     from modelstore.cli.vendored_click import Context
+    from modelstore.topics import topic_titles
 
     out = current()
     out.page()
@@ -47,6 +48,8 @@ def command(
     elif topic in COMMANDS:
         inner = Context(load_command(topic), info_name=topic, parent=root)
         out.answer(help_of(inner))
+        if topic in topic_titles():
+            out.answer("\n" + _topic(out, topic))
     elif topic == "topics":
         out.answer(_topics(out))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from modelstore.catalogue.schema import single_value
 from modelstore.database.sqlite_text import from_sqlite_text
 
 if TYPE_CHECKING:
@@ -28,17 +29,38 @@ class ModelChange:
     name: str
 
 
-def changes_since(db: Database, now: str, counted: int) -> list[ModelChange]:
-    """Return the models that were written at the time `now`, at most one more than `counted`.
+def last_row(db: Database) -> int:
+    """Return the number of the last row of ``models``; rows that are added later have more."""
+    return int(single_value(db, "SELECT coalesce(max(rowid), 0) FROM models"))
 
-    Another program may have written in the same second: then there are more.
+
+def changes_since(
+    db: Database, row: int, now: str, *, added: int, updated: int
+) -> list[ModelChange] | None:
+    """Return the models after the last row `row`, and those that were changed at the time `now`.
+
+    `added` and `updated` say how many there must be. None if there are others: another program
+    wrote meanwhile, or in the same second.
     """
-    rows = db.query(
-        "SELECT id, name, status, created_at = updated_at AS is_new FROM models "
-        f"WHERE updated_at = ? ORDER BY name COLLATE NOCASE, id LIMIT {counted + 1}",
-        [now],
+    order = "ORDER BY name COLLATE NOCASE, id LIMIT ?"
+    columns = "SELECT id, name, status FROM models"
+    new = list(db.query(f"{columns} WHERE rowid > ? {order}", [row, added + 1])) if added else []
+    old = (
+        list(
+            db.query(
+                f"{columns} WHERE rowid <= ? AND updated_at = ? {order}", [row, now, updated + 1]
+            )
+        )
+        if updated
+        else []
     )
-    return [ModelChange(_kind(row["status"], is_new=row["is_new"]), *_named(row)) for row in rows]
+    if (len(new), len(old)) != (added, updated):
+        return None
+    changed = [
+        ModelChange("missing" if row["status"] == "missing" else "updated", *_named(row))
+        for row in old
+    ]
+    return [*(ModelChange("added", *_named(row)) for row in new), *changed]
 
 
 def changes_between(before: str | None, after: Database) -> Iterator[ModelChange]:
@@ -80,10 +102,6 @@ def named_models(db: Database, ids: Iterable[str]) -> list[ModelChange]:
         for model in ids
         for row in table.rows_where("id = ?", [model], select="id, name")
     ]
-
-
-def _kind(status: str, *, is_new: bool) -> Kind:
-    return "missing" if status == "missing" else "added" if is_new else "updated"
 
 
 def _named(row: dict[str, str]) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from modelstore.catalogue.roots import (
 from modelstore.database.proof import Proof, prove
 from modelstore.errors import LockedError, PartlyWrittenError, SourceError
 from modelstore.found import Found
-from modelstore.importing.changes import changes_since, named_models
+from modelstore.importing.changes import changes_since, last_row, named_models
 from modelstore.importing.result import Tally
 from modelstore.sources.base import Note, Rows, Unchanged
 from modelstore.sources.kinds import kind_info, load
@@ -113,6 +113,7 @@ class Importer:
         self._roots: dict[str, str] = {}  # of the places of the source that is read, with its kind
         self.committed = 0  # models, added or updated
         self.pruned: list[ModelChange] = []
+        self._before = last_row(opened.db)
         self.lock_seconds = 0.0  # the longest that a transaction of ours held the write lock
 
     def run(self, targets: Sequence[Chosen]) -> tuple[Tally, ...]:
@@ -230,12 +231,14 @@ class Importer:
 
         None, too, if another program wrote in the same second: then they cannot be told apart.
         """
-        counted = sum(tally.added + tally.updated + tally.missing for tally in tallies)
-        if most is not None and counted + len(self.pruned) > most:
+        added = sum(tally.added for tally in tallies)
+        updated = sum(tally.updated + tally.missing for tally in tallies)
+        if most is not None and added + updated + len(self.pruned) > most:
             return None
-        found = changes_since(self._opened.db, self._context.now, counted) if counted else []
-        found += self.pruned
-        return tuple(found) if len(found) == counted + len(self.pruned) else None
+        found = changes_since(
+            self._opened.db, self._before, self._context.now, added=added, updated=updated
+        )
+        return None if found is None else (*found, *self.pruned)
 
     def prove(self) -> Proof:
         """Count every row of this import in the main file alone, if that can be had now."""

@@ -398,6 +398,10 @@ def test_what_changed_is_named(tmp_path: Path) -> None:
     many = records(30)
     result = modelstore("import", "-", "--db", db, "--json", stdin=many)
     assert result.json["changes"] is None
+    one = modelstore("import", "-", "--db", db, "--json", stdin=b'{"name": "d"}').json
+    assert [(change["change"], change["name"]) for change in one["changes"]] == [("added", "d")]
+    more = modelstore("import", "-", "--db", db, "-v", "--json", stdin=records(30, "Other")).json
+    assert len(more["changes"]) == 30
     quiet = modelstore("import", "-", "--db", db, "-q", stdin=many)
     assert (quiet.code, quiet.out) == (0, "")
 
