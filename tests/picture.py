@@ -22,7 +22,7 @@ _MODELS = (
     ("Llama-3.1-8B-Instruct-Q8_0", "llama", 8_030_000_000, 131_072, 8_540_000_000),
     ("nomic-embed-text-v1.5-F16", "nomic-bert", 136_700_000, 2_048, 274_300_000),
 )
-_WIDTH = 96
+_WIDTH = 106
 
 
 def main() -> None:
