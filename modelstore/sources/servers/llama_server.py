@@ -5,11 +5,14 @@ https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
+from modelstore.model import hub_locator, is_repository
 from modelstore.sources.configs.command_line import parse_arguments
 from modelstore.sources.servers.http import ReplyError
 from modelstore.sources.servers.server import Server, ServerModel
+from modelstore.sources.stores.huggingface import cached_file
 from modelstore.sources.values import array, count_or_none, mapping, text, texts
 
 if TYPE_CHECKING:
@@ -56,7 +59,9 @@ def items(server: Server) -> Iterator[Item]:
         listing = server.client.get("/v1/models")
     listed = mapping(listing).get("data", {})
     if any("status" in mapping(model) for model in array(listed)):
-        yield from server.models(listed, "id", _of_router)
+        yield from server.models(
+            listed, "id", lambda name, model: _of_router(name, model, server.context)
+        )
         return
     props = server.client.optional("/props")  # unlike the list, this may need a key
     if props.get("role") == "router":
@@ -64,25 +69,37 @@ def items(server: Server) -> Iterator[Item]:
     yield from server.models(listed, "id", lambda _name, model: _single(model, props))
 
 
-def _of_router(_name: str, model: dict[str, object]) -> ServerModel:
+def _of_router(name: str, model: dict[str, object], context: Context) -> ServerModel:
     status = mapping(model.get("status"))
     state = text(status.get("value"), 40)
     if state and status.get("failed") is True:
         state = f"{state} (failed)"
     words = [text(word, _MAX_PATH) or "" for word in array(status.get("args"))[:10_000]]
     served = parse_arguments(words)
-    columns = _columns(mapping(model.get("meta")))
+    meta = mapping(model.get("meta"))
+    path = served.model or _real_path(model.get("path"))
+    repository = served.hf_repo or (name if model.get("source") == "cache" else None)
+    if repository is not None and path is None:
+        path = cached_file(context, repository, served.hf_file)
     return ServerModel(
         state=state,
-        path=served.model or _real_path(model.get("path")),
-        columns={**columns, "type": served.type},
+        path=path,
+        locator=_hub_locator(repository, served.hf_file),
+        columns={**_columns(meta), "type": served.type},
         facts={
+            **_facts(meta, model),
             "hf_repo": served.hf_repo,
             "hf_file": served.hf_file,
             "ctx_size": served.context,
             "input_modalities": _input_modalities(model),
         },
     )
+
+
+def _hub_locator(repository: str | None, file: str | None) -> str | None:
+    """Return the locator that a presets file gives a repository with its tag or file."""
+    name, _, tag = (repository or "").partition(":")
+    return hub_locator(name, file=file or tag or None) if is_repository(name) else None
 
 
 def _single(model: dict[str, object], props: dict[str, object]) -> ServerModel:
@@ -97,6 +114,8 @@ def _single(model: dict[str, object], props: dict[str, object]) -> ServerModel:
         path=_real_path(props.get("model_path")),
         columns=_columns(mapping(meta)),
         facts={
+            **_facts(mapping(meta), model),
+            "chat_template_caps": mapping(props.get("chat_template_caps")) or None,
             "ctx_size": count_or_none(generation.get("n_ctx")),
             "input_modalities": _input_modalities(model)
             or ["text", *(name for name in ("vision", "audio") if seen.get(name) is True)],
@@ -119,5 +138,25 @@ def _columns(meta: dict[str, object]) -> dict[str, Any]:
         "embedding_length": count_or_none(meta.get("n_embd")),
         "vocab_size": count_or_none(meta.get("n_vocab")),
         "parameter_count": count_or_none(meta.get("n_params")),
-        "file_size": count_or_none(meta.get("size")),
+        "quantization": _quantization(text(meta.get("ftype"), 80)),
+    }
+
+
+_MIX = re.compile(r"(I?Q\d(?:_\w+)*)(?: - (Small|Medium|Large))?(?: .*)?")
+
+
+def _quantization(words: str | None) -> str | None:
+    """Return the name of a file type that llama.cpp describes: ``Q4_K - Medium`` is Q4_K_M."""
+    match = _MIX.fullmatch(words or "")
+    if match is None:
+        return words if words in ("F32", "F16", "BF16", "MXFP4 MoE") else None
+    return match[1] + (f"_{match[2][0]}" if match[2] else "")
+
+
+def _facts(meta: dict[str, object], model: dict[str, object]) -> dict[str, object]:
+    """Return the facts that no column holds. The size is that of the tensors, not of the file."""
+    return {
+        "tensor_bytes": count_or_none(meta.get("size")),
+        "ftype": text(meta.get("ftype"), 80),
+        "capabilities": texts(model.get("capabilities"), 40) or None,
     }

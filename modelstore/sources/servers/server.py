@@ -19,6 +19,7 @@ from modelstore.sources.base import Note, Unchanged, fill_unknown
 from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import Origin, local_file
 from modelstore.sources.servers.http import Client
+from modelstore.sources.servers.listener import working_directory
 from modelstore.sources.stores.store_files import UnreadableError, entries
 from modelstore.sources.values import parameters_json, text
 
@@ -67,6 +68,7 @@ class Server:
     kind: str
     client: Client
     context: Context
+    _directory: list[str | None] = field(default_factory=list, repr=False)  # once it is known
     _folders: dict[str, list[Group]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -116,12 +118,24 @@ class Server:
 
     def _item(self, name: str, served: ServerModel) -> Item:
         place = Place(self.url, f"{self.url}#{name}", self.kind, name, served.state)
-        if served.path and self.client.address.is_loopback and os.path.isabs(served.path):
+        path = self._here(served.path)
+        if path is not None:
             with suppress(OSError, ValueError):  # probably a path in a container
-                file = local_file(served.path, sha256=served.sha256)
+                file = local_file(path, sha256=served.sha256)
                 if (item := self._of_file(name, file, served, place)) is not None:
                     return item
         return self._remote(name, served, place)
+
+    def _here(self, path: str | None) -> str | None:
+        """Return the absolute path of a file that a server on this machine names."""
+        if not path or not self.client.address.is_loopback:
+            return None
+        if os.path.isabs(path):
+            return path
+        if not self._directory:
+            self._directory.append(working_directory(self.client.address.port))
+        base = self._directory[0]
+        return os.path.join(base, path) if base else None
 
     def _of_file(
         self, name: str, file: LocalFile, served: ServerModel, place: Place

@@ -12,8 +12,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelstore.found import Found, Place, Skipped
-from modelstore.model import Model, Status, file_locator, hub_locator, model_id
+from modelstore.model import (
+    Model,
+    Status,
+    file_locator,
+    hub_locator,
+    is_repository,
+    model_id,
+)
 from modelstore.sources.base import Unchanged, at_place
+from modelstore.sources.files import naming
 from modelstore.sources.files.grouping import MAIN_STEMS, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged
 from modelstore.sources.files.walk import note_outside
@@ -250,6 +258,37 @@ def read_cache(path: str, context: Context, source: str) -> Iterator[Item]:
         elif entry.is_symlink():
             yield Skipped(entry.path, "is a broken link: its target is gone")
     yield from note_outside(root, outside)
+
+
+def cached_file(context: Context, repository: str, file: str | None = None) -> str | None:
+    """Return the path of a GGUF model in the usual caches; None if there is not exactly one.
+
+    `repository` is ``org/repo`` or ``org/repo:QUANT``, as llama.cpp takes it; `file` is a path in
+    the repository.
+    """
+    name, _, tag = repository.partition(":")
+    directory = PREFIX + name.replace("/", "--")
+    for hub in usual_places(context):
+        path = os.path.realpath(os.path.join(hub, directory))
+        if not is_repository(name) or not os.path.isdir(path):
+            continue
+        with suppress(UnreadableError):
+            for snapshot in Repo(path, hub, directory).snapshots():
+                if isinstance(snapshot, Snapshot):
+                    found = [
+                        group.files[0].path
+                        for group in group_files(snapshot.files)
+                        if group.format == "gguf" and _is_asked_for(group, snapshot, tag, file)
+                    ]
+                    return found[0] if len(found) == 1 else None
+    return None
+
+
+def _is_asked_for(group: Group, snapshot: Snapshot, tag: str, file: str | None) -> bool:
+    if file is not None:
+        return any(os.path.join(snapshot.path, file) == one.path for one in group.files)
+    quantization = naming.encoding(group.stem) or ""
+    return not tag or tag.upper() in (quantization, quantization.removeprefix("UD-"))
 
 
 class _Reader:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,8 @@ from modelstore.sources.address import Address
 from modelstore.sources.base import Note, Target, Unchanged
 from modelstore.sources.servers import live
 from modelstore.sources.servers.http import Client
+from modelstore.sources.servers.listener import working_directory
+from modelstore.sources.stores import huggingface
 from tests.sources.servers.fake_server import FakeServer, raw, serving, status
 from tests.sources.stores.making import (
     context,
@@ -147,17 +151,19 @@ def test_router(server: FakeServer) -> None:
     assert [big.source, big.status, big.source_id] == ["llama-server", "remote", "big"]
     assert big.locator == f"{server.url.replace('127.0.0.1', 'box')}#big"
     assert (big.context_length, big.embedding_length, big.vocab_size) == (131072, 4096, 128256)
-    assert (big.parameter_count, big.file_size) == (8030261312, 4912898304)
+    assert (big.parameter_count, big.file_size) == (8030261312, None)
     assert big.modified_at is None  # `created` is the time of the answer
     assert big.path is None
     assert json.loads(big.parameters or "") == {
         "ctx_size": 32768,
         "input_modalities": ["text"],
         "model_path": "/models/big.gguf",
+        "tensor_bytes": 4912898304,
     }
     assert small.type == "embedding"
     assert small.context_length is None
     assert json.loads(hub.parameters or "")["hf_repo"] == "org/repo:Q4_K_M"
+    assert hub.locator == "hf:org/repo:Q4_K_M"  # as in a presets file
     states = {name: item.place.state for name, item in items.items() if item.place}
     assert states == {
         "big": "loaded",
@@ -270,6 +276,87 @@ def test_model_seen_on_disk_and_through_the_server_is_one(
         on_disk.model.locator
     }
     assert not [name for name in opened if name.endswith(".gguf")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_relative_path_starts_where_the_server_runs(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server of this test is this process."""
+    write_gguf(tmp_path / "models" / "Tiny-F32.gguf")
+    monkeypatch.chdir(tmp_path)
+    make_router(
+        server,
+        router_model("tiny", "unloaded", "-m", "models/Tiny-F32.gguf"),
+        router_model("gone", "unloaded", "-m", "models/gone.gguf"),
+    )
+    served = models(read(server))
+    path = tmp_path / "models" / "Tiny-F32.gguf"
+    assert served["tiny"].model.locator == f"file://box{path}"
+    assert served["gone"].model.status == "remote"
+
+
+def test_nobody_listens_at_a_port_that_is_free() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
+        assert working_directory(taken.getsockname()[1]) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the cache has links elsewhere")
+def test_cached_models_are_those_of_the_hub_s_cache(server: FakeServer, tmp_path: Path) -> None:
+    repo = tmp_path / "hub" / "models--org--Tiny-GGUF"
+    commit = "a" * 40
+    for name in ("Tiny-Q4_K_M", "Tiny-UD-Q8_0", "mmproj-Tiny-F16"):
+        content = write_gguf(tmp_path / "made.gguf", name=name)
+        blob = repo / "blobs" / sha256(content)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(content)
+        link = repo / "snapshots" / commit / f"{name}.gguf"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"../../blobs/{blob.name}")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    ctx = context(environ={"HF_HUB_CACHE": str(tmp_path / "hub")})
+    on_disk = found(read_all(huggingface.read, tmp_path / "hub", ctx))
+    locators = {item.model.name: item.model.locator for item in on_disk}
+    make_router(
+        server,
+        router_model("org/Tiny-GGUF:Q4_K_M", "unloaded", source="cache"),
+        router_model("by option", "unloaded", "-hf", "org/Tiny-GGUF:Q8_0"),
+        router_model("by file", "unloaded", "-hf", "org/Tiny-GGUF", "-hff", "Tiny-Q4_K_M.gguf"),
+        router_model("org/Tiny-GGUF:Q2_K", "unloaded", source="cache"),
+        router_model("org/Tiny-GGUF", "unloaded", source="cache"),
+        router_model("../evil:Q4_K_M", "unloaded", source="cache"),
+    )
+    served = {name: item.model for name, item in models(read(server, ctx)).items()}
+    assert served["org/Tiny-GGUF:Q4_K_M"].locator == locators["Tiny-Q4_K_M"]
+    assert served["by file"].locator == locators["Tiny-Q4_K_M"]
+    assert served["by option"].locator == locators["Tiny-UD-Q8_0"]
+    unclear = ("org/Tiny-GGUF:Q2_K", "org/Tiny-GGUF", "../evil:Q4_K_M")
+    assert {served[name].status for name in unclear} == {"remote"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("Q4_K - Medium", "Q4_K_M"),
+        ("Q3_K - Large", "Q3_K_L"),
+        ("Q8_0", "Q8_0"),
+        ("IQ2_XXS - 2.0625 bpw", "IQ2_XXS"),
+        ("BF16", "BF16"),
+        ("unknown, may not work", None),
+    ],
+)
+def test_what_the_server_knows_is_kept(
+    server: FakeServer, words: str, expected: str | None
+) -> None:
+    make_single(server, "/gone/x.gguf", {**META, "ftype": words})
+    server.answers["/props"] = {"chat_template_caps": {"supports_tools": True}}
+    [item] = found(read(server))
+    assert (item.model.quantization, item.model.file_size) == (expected, None)
+    facts = json.loads(item.model.parameters or "")
+    assert (facts["ftype"], facts["tensor_bytes"]) == (words, META["size"])
+    assert facts["chat_template_caps"] == {"supports_tools": True}
 
 
 def test_shards_are_one_model(server: FakeServer, tmp_path: Path) -> None:
