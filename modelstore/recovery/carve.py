@@ -24,7 +24,7 @@ from modelstore.recovery.free_space import (
     payloads,
 )
 from modelstore.recovery.record_forms import Forms, Header, encode_varint
-from modelstore.wal.record import RecordError, read_varint, record_fields
+from modelstore.wal.record import read_varint
 
 if TYPE_CHECKING:
     import re
@@ -42,7 +42,10 @@ _NEAR_BOUNDARY = 5.0  # one to three bytes before it: SQLite leaves such fragmen
 _AT_HEADER = 6.0  # it ends at what looks like the header of a former freeblock
 _OWN_TABLE = 6.0  # the page belongs to the table
 _ENOUGH_WHOLE = 24.0
-_ENOUGH_HEADLESS = 28.0
+_ENOUGH_HEADLESS = 29.0
+_ENOUGH_CONTENT = 6.0  # of a headless cell: its place alone is not enough
+_CLEARLY = 1.5  # the likelier of two readings of the same bytes must be so by this
+_FEW_ROWS = 50  # tables with fewer live rows learn from whole deleted rows too
 _MAX_CANDIDATES = 20_000  # in one page: a page of 64 KiB holds 10,922 cells at most
 _MAX_TABLES = 64  # tables that are tried on a page whose owner is not known
 _MAX_PAYLOAD = 1 << 26  # bytes: a larger deleted row is not followed through its pages
@@ -131,17 +134,18 @@ class Carver:
         for span, payload in payloads(image):
             self._known.add(payload)
             self._known.add((span.rowid, payload))
-            try:
-                forms.learn([serial for serial, _ in record_fields(payload)])
-            except RecordError:
-                continue
+            forms.learn(payload)
 
     def learn_example(self, table: str, payload: bytes) -> None:
-        """Take the serial types of a deleted row of `table` for usual."""
-        try:
-            self._by_name[table].learn([serial for serial, _ in record_fields(payload)])
-        except (KeyError, RecordError):
-            return
+        """Take a deleted row of `table` for usual."""
+        if table in self._by_name:
+            self._by_name[table].learn(payload)
+
+    def learn_whole_rows(self, image: PageImage) -> None:
+        """Learn from the deleted rows of a page that lost no byte."""
+        for start, end in layout_of(image).regions:
+            for cell in _choose(list(self._whole_cells(image, start, end, {end}))):
+                cell.forms.learn(cell.payload)
 
     def settle(self) -> None:
         """Draw the conclusions from what was learned."""
@@ -238,10 +242,11 @@ class Carver:
                     weight = cell.weight + edge + _own(forms, image)
                     is_exact = edge > 0
                     weight += _IN_CHAIN if in_chain else 0.0
-                    if weight >= _ENOUGH_HEADLESS and (is_exact or in_chain):
+                    is_likely = cell.weight >= _ENOUGH_CONTENT and weight >= _ENOUGH_HEADLESS
+                    if is_likely and (is_exact or in_chain):
                         best.append(replace(cell, weight=weight))
-            if best:
-                found += sorted(best, key=lambda cell: -cell.weight)[:4]
+            if best := _clear(best):
+                found += best
                 borders.add(at)
             if len(found) > _MAX_CANDIDATES:
                 break
@@ -283,7 +288,10 @@ class Carver:
         )  # fmt: skip
 
     def _chain(self, image: PageImage, at: int, left: int) -> bytes:
-        """Return what a chain of overflow pages still holds; fewer bytes if it is broken."""
+        """Return what a chain of overflow pages still holds; fewer bytes if it is broken.
+
+        The last page of a chain has no next one.
+        """
         content = bytearray()
         number = int.from_bytes(image.data[at : at + 4], "big")
         seen = {image.number}
@@ -294,7 +302,7 @@ class Carver:
                 break
             content += page[4 : image.usable]
             number = int.from_bytes(page[:4], "big")
-        return bytes(content[:left])
+        return b"" if number else bytes(content[:left])
 
 
 def carve(
@@ -304,7 +312,7 @@ def carve(
     read_page: PageReader,
     examples: Iterable[tuple[str, bytes]] = (),
 ) -> Iterator[CarvedRow]:
-    """Yield the deleted rows of `tables` in `pages`, which is read twice.
+    """Yield the deleted rows of `tables` in `pages`, which is read up to three times.
 
     `examples` are payloads of rows of tables that no page in use belongs to.
     """
@@ -314,6 +322,10 @@ def carve(
     for name, payload in examples:
         carver.learn_example(name, payload)
     carver.settle()
+    if any(forms.rows < _FEW_ROWS for forms in carver.forms):
+        for image in pages:
+            carver.learn_whole_rows(image)
+        carver.settle()
     for image in pages:
         yield from carver.rows(image)
 
@@ -368,6 +380,18 @@ def _choose(cells: list[_Cell]) -> list[_Cell]:
     return taken
 
 
+def _clear(cells: list[_Cell]) -> list[_Cell]:
+    """Return the heaviest cells of one offset; none if two with other values weigh the same."""
+    best = sorted(cells, key=lambda cell: -cell.weight)[:4]
+    is_unclear = (
+        len(best) > 1
+        and best[0].lost > 0
+        and best[1].weight > best[0].weight - _CLEARLY
+        and best[1].values != best[0].values
+    )
+    return [] if is_unclear else best
+
+
 def _row(image: PageImage, cell: _Cell, rowid: int | None, *, is_told: bool) -> CarvedRow:
     notes = []
     confidence = 0.95
@@ -389,16 +413,16 @@ def _with_rowids(
 ) -> Iterator[tuple[_Cell, int | None, bool]]:
     """Yield each cell with its rowid, and True if the cells beside it tell the rowid.
 
-    Rows that were appended lie one behind the other, each before the one that came before it: if
-    the two known neighbours of n cells differ by n + 1, there is one rowid for each.
+    Rows that were appended lie one before the other in the page: if all known rowids do, and the
+    two known neighbours of n cells differ by n + 1, there is one rowid for each.
     """
     items: list[_Cell | Span] = sorted([*cells, *spans], key=lambda item: item.start)
-    known = [n for n, item in enumerate(items) if item.rowid is not None]
+    known = [(n, item.rowid) for n, item in enumerate(items) if item.rowid is not None]
     told: dict[int, int] = {}
-    for low, high in pairwise(known):
-        first, last = items[low].rowid, items[high].rowid
+    is_appended = all(first > last for (_, first), (_, last) in pairwise(known))
+    for (low, first), (high, last) in pairwise(known if is_appended else ()):
         is_tiled = all(items[n].end == items[n + 1].start for n in range(low, high))
-        if first is not None and last is not None and first - last == high - low and is_tiled:
+        if first - last == high - low and is_tiled:
             told.update({n: first - (n - low) for n in range(low + 1, high)})
     for n, item in enumerate(items):
         if isinstance(item, _Cell):

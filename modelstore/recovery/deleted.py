@@ -54,6 +54,7 @@ class StatePages:
     tables: Sequence[Table]
     owners: array[int] = field(default_factory=lambda: array("I"))
     free: PageSet = field(default_factory=PageSet)
+    trunks: PageSet = field(default_factory=PageSet)
 
     @classmethod
     def of(cls, state: State, view: StateView, roots: Mapping[int, str | None]) -> StatePages:
@@ -71,6 +72,9 @@ class StatePages:
             for number in (*tree.interiors, *tree.leaves):
                 pages.owners[number] = mark
         pages.free = free_pages(view)
+        trunk = view.header.freelist_trunk
+        while trunk in pages.free and pages.trunks.add(trunk):
+            trunk = int.from_bytes(pages.read(trunk)[:4], "big")
         return pages
 
     def __iter__(self) -> Iterator[PageImage]:
@@ -94,9 +98,12 @@ class StatePages:
             return b""
 
     def read_unused(self, number: int) -> bytes:
-        """Return the bytes of a page that no tree has: part of a deleted row's overflow chain."""
-        is_used = not 0 < number < len(self.owners) or self.owners[number]
-        return b"" if is_used else self.read(number)
+        """Return the bytes of a free page that can be part of a deleted row's overflow chain.
+
+        A trunk of the freelist cannot: its list is written over the chain.
+        """
+        is_whole = number in self.free and number not in self.trunks
+        return self.read(number) if is_whole else b""
 
     def schema_pages(self) -> list[PageImage]:
         """Return the images of the schema's own pages."""

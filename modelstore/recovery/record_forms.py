@@ -15,7 +15,13 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.recovery.free_space import FREEBLOCK_HEADER
-from modelstore.wal.record import decode_value, read_varint, serial_size
+from modelstore.wal.record import (
+    RecordError,
+    decode_value,
+    read_varint,
+    record_fields,
+    serial_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +39,9 @@ _USUAL = {
 }
 _ENOUGH_ROWS = 8  # live rows after which a column without a type is taken to hold what they hold
 _MAX_SAMPLE = 2000
+_LETTERS = 40  # of a text that count
+_ENOUGH_LETTERS = 400
+_MANY_ROWS = 50  # live rows after which a column is taken to have no other serial types, if few
 _MAX_COLUMNS = 500  # more columns are rare, and each costs a comparison at each offset
 _MAX_GUESSES = 4000  # combinations of two overwritten serial types
 _IN_PATTERN = 12  # serial types that the search checks; the others are checked one by one
@@ -71,49 +80,97 @@ class Decoded(NamedTuple):
 
 
 @dataclass(slots=True)
+class _Statistics:
+    """The serial types, the letters and the first letters of texts in one column of live rows."""
+
+    serials: Counter[int] = field(default_factory=Counter)
+    classes: Counter[int] = field(default_factory=Counter)
+    letters: Counter[str] = field(default_factory=Counter)
+    firsts: Counter[str] = field(default_factory=Counter)
+    letter_count: int = 0
+
+    def add(self, serial: int, value: Value) -> None:
+        self.serials[serial] += 1
+        self.classes[class_of(serial)] += 1
+        if isinstance(value, str) and value:
+            self.firsts[value[0]] += 1
+            self.letters.update(value[:_LETTERS])
+            self.letter_count += min(len(value), _LETTERS)
+
+    def text_bits(self, text: str) -> float:
+        """Return the evidence in a text: negative if it does not look like those of live rows."""
+        part = text[:_LETTERS]
+        if self.letter_count < _ENOUGH_LETTERS or not part:
+            return 1.0 + 0.9 * len(part)
+        bits = 1.0
+        for letter in part:
+            share = self.letters[letter] / self.letter_count
+            bits += min(2.0, math.log2(share * 256)) if share else -6.0
+        is_odd = part[0] not in self.firsts and self.firsts.total() >= _MANY_ROWS
+        return bits - 14.0 if is_odd else bits
+
+    def is_strange(self, value: Value) -> bool:
+        """Return True if live rows speak against a value, as if it were read from a wrong place."""
+        if isinstance(value, float):
+            return bool(value) and not 1e-9 < abs(value) < 1e15
+        if not isinstance(value, str) or not value or self.letter_count < _ENOUGH_LETTERS:
+            return False
+        few_firsts = len(self.firsts) * 8 <= self.firsts.total()
+        few_letters = len(self.letters) * 16 <= self.letter_count
+        strangers = sum(letter not in self.letters for letter in value[:_LETTERS])
+        return (few_firsts and value[0] not in self.firsts) or (few_letters and strangers > 1)
+
+
+@dataclass(slots=True)
 class Forms:
-    """The forms of one table's records: `usual` classes of each column, `widths` in values."""
+    """The forms of one table's records: `usual` classes of each column, `widths` in values.
+
+    `rows` counts the rows that it learned from.
+    """
 
     table: Table
     encoding: int
     usual: list[set[int]] = field(default_factory=list)
     widths: set[int] = field(default_factory=set)
-    _serials: list[Counter[int]] = field(default_factory=list)
-    _classes: list[Counter[int]] = field(default_factory=list)
-    _rows: int = 0
+    _columns: list[_Statistics] = field(default_factory=list)
+    rows: int = 0
 
     def __post_init__(self) -> None:
         self.usual = [set(_USUAL[column.affinity]) for column in self.table.columns]
-        self._serials = [Counter() for _ in self.table.columns]
+        self._columns = [_Statistics() for _ in self.table.columns]
 
     @property
     def is_usable(self) -> bool:
         """True if the table has a number of columns that can be searched for."""
         return 0 < len(self.table.columns) <= _MAX_COLUMNS
 
-    def learn(self, serials: Sequence[int]) -> None:
-        """Take a live row's serial types into account."""
-        if self._rows >= _MAX_SAMPLE or len(serials) > len(self.table.columns):
+    def learn(self, payload: bytes) -> None:
+        """Take a live row into account; `payload` is what its page holds of it."""
+        if self.rows >= _MAX_SAMPLE:
             return
-        self._rows += 1
-        self.widths.add(len(serials))
-        for counts, serial in zip(self._serials, serials, strict=False):
-            counts[serial] += 1
+        try:
+            fields = list(record_fields(payload))
+            if not 0 < len(fields) <= len(self._columns):
+                return
+            values = [
+                decode_value(serial, payload[at : at + serial_size(serial)], self.encoding)
+                for serial, at in fields
+            ]
+        except RecordError:
+            return
+        self.rows += 1
+        self.widths.add(len(fields))
+        for column, (serial, _), value in zip(self._columns, fields, values, strict=False):
+            column.add(serial, value)
 
     def settle(self) -> None:
         """Draw the conclusions from the live rows."""
         self.widths.add(len(self.table.columns))
-        for usual, counts, column in zip(
-            self.usual, self._serials, self.table.columns, strict=True
-        ):
-            seen = set(map(class_of, counts))
-            if column.affinity in ("BLOB", "NUMERIC") and self._rows >= _ENOUGH_ROWS:
-                usual.intersection_update(seen | {_NULL})
-            usual.update(seen)
-            self._classes.append(Counter())
-            for serial, count in counts.items():
-                self._classes[-1][class_of(serial)] += count
-            if column.not_null and _NULL not in seen:
+        for usual, seen, column in zip(self.usual, self._columns, self.table.columns, strict=True):
+            if column.affinity in ("BLOB", "NUMERIC") and self.rows >= _ENOUGH_ROWS:
+                usual.intersection_update({*seen.classes, _NULL})
+            usual.update(seen.classes)
+            if column.not_null and not seen.classes[_NULL]:
                 usual.discard(_NULL)
 
     def may_hold(self, place: int, serial: int, *, usual_only: bool) -> bool:
@@ -206,25 +263,48 @@ class Forms:
     def _without_first(
         self, data: bytes, at: int, end: int, width: int, lost: int
     ) -> Iterator[Header]:
-        """Yield headers whose first `lost` serial types, of one byte each, are overwritten.
+        """Yield headers whose first `lost` bytes of serial types are overwritten.
 
-        Then all sizes before them took one byte each.
+        All sizes before them took one byte each. The last byte may be half of a type of two bytes:
+        then its other half says which one, because such a payload is shorter than 128 bytes.
         """
-        rest = self._run_of_types(data, at, end, width, lost) if width > lost else None
-        if rest is None:
-            return
-        choices = [
-            [n for n in _ONE_BYTE_TYPES if self.may_hold(place, n, usual_only=True)]
-            for place in range(lost)
+        choices = [self._guesses(place) for place in range(lost)]
+        if width >= lost and at < end and data[at] < 0x80:
+            half = [*choices[:-1], [128 + data[at]]]
+            if self.may_hold(lost - 1, 128 + data[at], usual_only=True):
+                yield from self._guessed(data, at, at + 1, end, width, half)
+        if width > lost:
+            yield from self._guessed(data, at, at, end, width, choices)
+
+    def _guesses(self, place: int) -> Sequence[int]:
+        """Return the serial types of one byte that a column may have, or the few that it had."""
+        seen = self._columns[place].serials
+        is_known = self.rows >= _MANY_ROWS and len(seen) * 10 <= self.rows
+        known = seen if is_known else _ONE_BYTE_TYPES
+        is_learned = self.rows >= _MANY_ROWS
+        classes = self._columns[place].classes if is_learned else range(5)
+        return [
+            n
+            for n in known
+            if n < 128
+            and class_of(n) in classes
+            and (n not in (12, 13) or n in seen or not is_learned)
+            and self.may_hold(place, n, usual_only=True)
         ]
-        values_at, serials = rest
-        size = 1 + lost + values_at - at
-        if lost > 1 and math.prod(map(len, choices)) > _MAX_GUESSES:
+
+    def _guessed(
+        self, data: bytes, begin: int, at: int, end: int, width: int, choices: list[Sequence[int]]
+    ) -> Iterator[Header]:
+        rest = self._run_of_types(data, at, end, width, len(choices))
+        if rest is None or math.prod(map(len, choices)) > _MAX_GUESSES:
             return
+        values_at, serials = rest
+        size = 1 + len(choices) + values_at - begin
+        guessed = len(choices) - (at > begin)
         for first in product(*choices):
             values = sum(map(serial_size, (*first, *serials)))
             if values_at + values <= end and size + values < 128:
-                yield Header(size, values_at, (*first, *serials), values, lost)
+                yield Header(size, values_at, (*first, *serials), values, guessed)
 
     def _run_of_types(
         self, data: bytes, at: int, end: int, width: int, first: int
@@ -269,43 +349,41 @@ class Forms:
             raw = body[at : at + size]
             at += size
             value = decode_value(serial, raw, self.encoding)
-            bits = _bits(self.table.columns[place], serial, raw, value)
+            bits = self._bits(place, serial, value)
             if bits is None:
+                return None
+            if header.lost and self._columns[place].is_strange(value):
                 return None
             values.append(value)
             evidence += bits + self._likelihood(place, serial, is_guess=place < header.lost)
         return Decoded(values, evidence)
 
+    def _bits(self, place: int, serial: int, value: Value) -> float | None:
+        """Return the evidence in one value, in bits; None if SQLite stores no such value."""
+        if isinstance(value, str):
+            return self._columns[place].text_bits(value) if _is_text(value) else None
+        if isinstance(value, float):
+            return _real_bits(self.table.columns[place], value)
+        if isinstance(value, int) and 1 <= serial <= 6:
+            return _integer_bits(serial, value)
+        return 2.0 if isinstance(value, bytes) else 3.0
+
     def _likelihood(self, place: int, serial: int, *, is_guess: bool) -> float:
-        """Return bits from -6 to 0: how seldom live rows have a value of this class or type."""
+        """Return bits from -12 to 0: how seldom live rows have a value of this class or type."""
         if place == self.table.alias:
             return 0.0
-        counts = self._serials[place]
+        seen = self._columns[place]
         if is_guess:
-            return max(-6.0, math.log2((counts[serial] + 0.5) / (self._rows + 1))) - 2.0
-        if self._rows < _ENOUGH_ROWS:
+            return max(-12.0, math.log2((seen.serials[serial] + 0.25) / (self.rows + 1))) - 1.0
+        if self.rows < _ENOUGH_ROWS:
             return 0.0 if class_of(serial) in self.usual[place] else -4.0
-        seen = self._classes[place][class_of(serial)]
-        return max(-6.0, math.log2((seen + 0.5) / self._rows)) if seen < self._rows else 0.0
+        share = (seen.classes[class_of(serial)] + 0.5) / (self.rows + 1)
+        return max(-6.0, math.log2(share))
 
 
-def _bits(column: Column, serial: int, raw: bytes, value: Value) -> float | None:
-    """Return the evidence in one value, in bits; None if SQLite stores no such value."""
-    if isinstance(value, str):
-        return _text_bits(raw, value)
-    if isinstance(value, float):
-        return _real_bits(column, value)
-    if isinstance(value, int) and 1 <= serial <= 6:
-        return _integer_bits(serial, value)
-    if isinstance(value, bytes):
-        return 2.0
-    return 3.0
-
-
-def _text_bits(raw: bytes, value: str) -> float | None:
-    if _CONTROL.search(value) or any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-        return None
-    return 1.0 + 0.9 * min(len(raw), 40)
+def _is_text(value: str) -> bool:
+    """Return True for a text without control characters, in the encoding of the database."""
+    return not _CONTROL.search(value) and not any(0xD800 <= ord(char) <= 0xDFFF for char in value)
 
 
 def _real_bits(column: Column, value: float) -> float | None:
@@ -313,7 +391,7 @@ def _real_bits(column: Column, value: float) -> float | None:
         return None
     if column.affinity != "BLOB" and value == int(value) and abs(value) < 1 << 47:
         return None  # SQLite stores it as an integer
-    return 8.0 if 1e-9 < abs(value) < 1e15 else 4.0
+    return 8.0 if 1e-9 < abs(value) < 1e15 else 0.0
 
 
 def _integer_bits(serial: int, value: int) -> float | None:

@@ -1,0 +1,123 @@
+"""Score the recovery: ``python -m tests.recovery [--quick] [--kind TEXT] [--json] [peers]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.recovery.corpus import corpus_folder, score_corpus
+from tests.recovery.kinds import KINDS
+from tests.recovery.scores import Case, Score, cases
+from tests.recovery.tools import Tool, dissect, plain_open, recover, shell_recover
+
+_OURS = "recover"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the scores; return 1 if rows shown were never committed, or a peer did better."""
+    options = _options().parse_args(arguments)
+    tools: dict[str, Tool] = {_OURS: recover}
+    if not options.no_peers:
+        tools["plain open"] = plain_open
+    if options.shell:
+        tools[".recover"] = shell_recover(options.shell)
+    if options.dissect:
+        tools["dissect"] = dissect(options.dissect)
+    kinds = [kind for kind in KINDS if not options.kind or options.kind in kind.name]
+    totals: dict[str, dict[str, Score]] = {}
+    found: list[Case] = []
+    for case in cases(kinds, tools, options.seed, options.rows, quick=options.quick):
+        found.append(case)
+        for tool, one in case.scores.items():
+            totals.setdefault(case.kind, {}).setdefault(tool, Score()).add(one)
+        if options.verbose:
+            _tell_case(case)
+    folder = corpus_folder()
+    corpus = score_corpus(folder) if folder is not None and not options.kind else {}
+    if options.json:
+        _write_json(options.seed, totals, corpus)
+    else:
+        _tell(totals, list(tools), len(found))
+        _tell_corpus(corpus, folder)
+    return int(_is_behind(totals))
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.recovery", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one schema for each kind of damage")
+    parser.add_argument("--kind", help="only the kinds of damage with this in their name")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=240, help="rows of each database")
+    parser.add_argument("--no-peers", action="store_true", help="run recover alone")
+    parser.add_argument(
+        "--shell",
+        default=os.environ.get("MODELSTORE_TEST_SHELL"),
+        metavar="SQLITE3",
+        help="a sqlite3 shell whose .recover works",
+    )
+    parser.add_argument(
+        "--dissect", metavar="PYTHON", help="an interpreter that has dissect.database"
+    )
+    parser.add_argument("--verbose", action="store_true", help="every case, with what it lacks")
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def _tell_case(case: Case) -> None:
+    ours = case.scores[_OURS]
+    print(
+        f"{case.kind}, {case.schema}, {case.story}: {ours.back} of {ours.wanted} back, "
+        f"{ours.true} of {ours.shown} true, {ours.returned} returned, {ours.keyless} keyless",
+        dict(case.failures) or "",
+    )
+    for name, rows in (("missing", case.missing), ("false", case.false)):
+        for row in rows[:2]:
+            print(f"    {name}: {str(row)[:120]}")
+
+
+def _tell(totals: dict[str, dict[str, Score]], tools: Sequence[str], count: int) -> None:
+    print(f"{len(totals)} kinds, {count} databases; recall/precision of each tool, then the rows")
+    print("of ours in the table itself that were deleted or changed later")
+    print(f"{'':42}" + "".join(f"{tool:>14}" for tool in tools))
+    for kind, scores in totals.items():
+        cells = "".join(f"{_cell(scores[tool]):>14}" for tool in tools)
+        print(f"{kind:42}{cells}  {scores[_OURS].returned or ''}")
+
+
+def _cell(score: Score) -> str:
+    return f"{score.recall:.3f}/{score.precision:.3f}"
+
+
+def _tell_corpus(corpus: dict[str, Score], folder: Path | None) -> None:
+    if folder is None:
+        print("no corpus: name its folder in MODELSTORE_TEST_CORPUS")
+        return
+    print(f"{folder.name}: deleted rows by category")
+    for category, one in corpus.items():
+        print(f"{category}: {one.back} of {one.wanted}, {_cell(one)}; live again {one.returned}")
+
+
+def _write_json(seed: int, totals: dict[str, dict[str, Score]], corpus: dict[str, Score]) -> None:
+    def plain(score: Score) -> dict[str, float]:
+        return {"recall": score.recall, "precision": score.precision, "wanted": score.wanted}
+
+    kinds = {kind: {tool: plain(s) for tool, s in of.items()} for kind, of in totals.items()}
+    parts = {category: plain(score) for category, score in corpus.items()}
+    print(json.dumps({"format_version": 1, "seed": seed, "kinds": kinds, "corpus": parts}))
+
+
+def _is_behind(totals: dict[str, dict[str, Score]]) -> bool:
+    """Return True if a row was made up, or a peer brought more rows back."""
+    return any(
+        scores[_OURS].true < scores[_OURS].shown
+        or any(score.back > scores[_OURS].back for score in scores.values())
+        for scores in totals.values()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
