@@ -193,7 +193,7 @@ def _unknown_tables(
         if not image.is_free or image.kind != TABLE_LEAF:
             continue
         for rowid, stored, payload in _rows_of(image, encoding):
-            if len(stored) < 2 or any(table.fits(rowid, stored) for table in tables):
+            if len(stored) < 2 or any(_is_of(table, rowid, stored) for table in tables):
                 continue
             rows = examples.setdefault(len(stored), [])
             if len(rows) < _MAX_EXAMPLES:
@@ -207,6 +207,10 @@ def _unknown_tables(
         for n, width in enumerate(common, 1)
         if len(examples[width]) >= _ENOUGH_ROWS
     ]
+
+
+def _is_of(table: Table, rowid: int | None, stored: list[Value]) -> bool:
+    return len(stored) == len(table.columns) and table.fits(rowid, stored)
 
 
 def _columns(kinds: Sequence[set[str]]) -> tuple[Column, ...]:

@@ -67,7 +67,9 @@ def answers(key: Path) -> tuple[set[Row], set[Row]]:
 def _value(text: str | None, kind: str | None) -> int | float | str | None:
     if text is None:
         return None
-    return {"INTEGER": int, "REAL": float}.get(kind or "", str)(text)
+    if kind == "INTEGER":
+        return int(text)
+    return float(text) if kind == "REAL" else text
 
 
 def _deleted_rows(path: Path) -> set[Row]:
