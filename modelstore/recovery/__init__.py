@@ -5,8 +5,8 @@ The map, in reading order:
 - `evidence` finds and opens the files: at the path, given by the user, or held by living processes
   though their names are gone. `history` reads a log's generations, commits and sound frames;
   `rollback` reads the journal of a transaction that never ended.
-- `states` lays the pages of a log over a main file, as of a commit; `tables` turns records into
-  rows.
+- `states` lays the pages of a log over a main file, as of a commit, and `choices` puts them in
+  order; `tables` turns records into rows.
 - `writer` writes a state's pages to the new file, checks it and gives it its name.
 - `salvage` builds a new database from rows if no state is whole: `indexes` gives it rows out of the
   indexes of a damaged table, `unnamed` tells tables from their pages if the schema is gone.

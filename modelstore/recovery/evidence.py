@@ -24,7 +24,7 @@ from modelstore.wal.journal import read_journal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from modelstore.database.holders import Holder, Holders
+    from modelstore.database.holders import Holder, Holders, OpenFile
 
 _MAX_HELD = 64  # deleted files that are taken into account
 _ATTEMPTS = 5
@@ -314,7 +314,10 @@ def _held_pairs(holders: Holders) -> list[_HeldPair]:
     """Return the processes that use another database or log than those at the path."""
     found = []
     for holder in holders.holders:
-        main, log = (_elsewhere(holder, role) for role in (Role.DATABASE, Role.LOG))
+        main = _elsewhere(holder, Role.DATABASE)
+        log = _elsewhere(holder, Role.LOG)
+        if main and not log:  # the log at the path belongs to the database that is elsewhere
+            log = next((_link(holder, file) for file in holder.of(Role.LOG)), "")
         if main or log:
             found.append(_HeldPair(holder.pid, holder.command, main, log))
     return found[:_MAX_HELD]
@@ -324,4 +327,8 @@ def _elsewhere(holder: Holder, role: Role) -> str:
     """Return the descriptor of a file that is not at the path; of several, the one written to."""
     files = [file for file in holder.of(role) if not file.is_current]
     files.sort(key=lambda file: (file.is_writable, file.descriptor))
-    return f"/proc/{holder.pid}/fd/{files[-1].descriptor}" if files else ""
+    return _link(holder, files[-1]) if files else ""
+
+
+def _link(holder: Holder, file: OpenFile) -> str:
+    return f"/proc/{holder.pid}/fd/{file.descriptor}"

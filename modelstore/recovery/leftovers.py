@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from modelstore.recovery.evidence import Pair
     from modelstore.recovery.history import Generation, LogHistory
+    from modelstore.recovery.writer import Progress
     from modelstore.wal.schema import SchemaObject
 
 _ROW_KINDS = (TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR)
@@ -71,6 +72,7 @@ class Leftovers:
 
     base: State
     additions: Additions
+    progress: Progress | None = None
     tables: dict[str, Table] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)
     rows_read: int = 0
@@ -98,7 +100,9 @@ class Leftovers:
         owners = _Owners(self, pair, log, generation, frames)
         # What is newest comes first: a row that fits must not be set aside as an old one.
         for is_beyond in (True, False) if beyond else (False,):
-            for number, of_page in frames.items():
+            for done, (number, of_page) in enumerate(frames.items()):
+                if self.progress is not None:
+                    self.progress("comparing the log", done, len(frames))
                 live = self._live_cells(number)
                 newest = of_page[bisect_right(of_page, end) - 1] if beyond else 0
                 for frame in reversed(of_page):

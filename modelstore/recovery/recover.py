@@ -11,9 +11,9 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
 from modelstore.recovery.accounts import lost_frames, only_in_log, user_rows
 from modelstore.recovery.additions import Additions, Source
+from modelstore.recovery.choices import Choices
 from modelstore.recovery.deleted import add_deleted
-from modelstore.recovery.evidence import Evidence, Origin, Pair, gather
-from modelstore.recovery.history import LogHistory, read_history
+from modelstore.recovery.evidence import Evidence, Origin, gather
 from modelstore.recovery.leftovers import Leftovers
 from modelstore.recovery.result import RecoveredTable, Recovery
 from modelstore.recovery.salvage import Salvage, read_objects, salvage
@@ -30,7 +30,10 @@ from modelstore.recovery.writer import (
 )
 from modelstore.text import plural
 from modelstore.wal.files import read_at
-from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeaderError
+from modelstore.wal.format import (
+    WAL_HEADER_SIZE,
+    DatabaseHeaderError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +64,8 @@ def recover(request: Request, progress: Progress | None = None) -> Recovery:
     """
     with new_file(request.into) as draft:
         for attempt in range(1, _ATTEMPTS + 1):
-            save_to = f"{request.into}-evidence" if request.into and attempt == 1 else None
+            number = "" if attempt == 1 else f"-{attempt}"
+            save_to = f"{request.into}-evidence{number}" if request.into else None
             with gather(
                 request.database, logs=request.logs, copies=request.copies, save_to=save_to
             ) as evidence:
@@ -105,13 +109,13 @@ class _Work:
         self.evidence = evidence
         self.draft = draft
         self.progress = progress
-        self.logs: dict[int, LogHistory] = {}
+        self.choices = Choices(evidence)
         self.notes: list[str] = []
         self.salvaged = Salvage()
 
     def run(self) -> Recovery:
-        self._read_logs()
-        states = self._states()
+        self.choices.read_logs()
+        states = self.choices.states()
         if not states:
             raise RefusedError(
                 "nothing to recover: no file of the evidence holds a page of a database",
@@ -152,33 +156,6 @@ class _Work:
             return self._tables(conn, base, additions, before)
 
     # -- the state ---------------------------------------------------------------------------------
-
-    def _read_logs(self) -> None:
-        for pair in self.evidence.pairs:
-            if pair.log is not None and pair.log.fd not in self.logs and pair.log.size:
-                found = read_history(pair.log.fd)
-                if found is not None:
-                    self.logs[pair.log.fd] = found
-
-    def _log(self, pair: Pair) -> LogHistory | None:
-        return None if pair.log is None else self.logs.get(pair.log.fd)
-
-    def _states(self) -> list[State]:
-        """Return the states of all pairs: those of living processes first, copies last."""
-
-        def rank(pair: Pair) -> tuple[int, int]:
-            log = self._log(pair)
-            current = None if log is None else log.current
-            commits = 0 if current is None else sum(1 for _ in current.commits())
-            is_copy = pair.main is not None and pair.main.origin is Origin.COPY
-            return (2 if is_copy else 0 if pair.is_held and commits else 1), -commits
-
-        found: dict[object, State] = {}
-        for pair in sorted(self.evidence.pairs, key=rank):
-            for state in candidate_states(pair, self._log(pair)):
-                key = (state.main_fd, state.pair.log if state.commit else None, state.commit)
-                found.setdefault(key, state)
-        return list(found.values())
 
     def _base(self, states: Sequence[State]) -> tuple[State, Verdict, str]:
         """Choose the first state that integrity_check passes, else the best that there is."""
@@ -287,11 +264,11 @@ class _Work:
 
     def _add_the_rest(self, base: State, additions: Additions) -> None:
         """Add the rows that other logs, other generations and older frames have."""
-        leftovers = Leftovers(base, additions)
+        leftovers = Leftovers(base, additions, self.progress)
         leftovers.prepare()
         done: set[int] = set()
         for pair in self.evidence.pairs:
-            log = self._log(pair)
+            log = self.choices.log(pair)
             if log is None or log.fd in done or log.page_size != base.page_size:
                 continue
             done.add(log.fd)
@@ -300,25 +277,13 @@ class _Work:
                 if is_base:
                     beyond = generation.end > base.commit
                 else:
-                    beyond = generation.is_current and self._split_off(pair, log)
+                    beyond = generation.is_current and self.choices.split_off(pair, log)
                 leftovers.add_generation(pair, log, generation, beyond=beyond)
         for pair in self.evidence.pairs:
             is_other = pair.main is not None and pair.main.fd != base.main_fd
             if is_other:
-                for state in candidate_states(pair, self._log(pair))[:1]:
+                for state in candidate_states(pair, self.choices.log(pair))[:1]:
                     leftovers.add_state(state, beyond=pair.is_held)
-
-    def _split_off(self, pair: Pair, log: LogHistory) -> bool:
-        """Return True if a log's newest pages never reached the main file: another history."""
-        if pair.is_held:
-            return True
-        current = log.current
-        if current is None or pair.main is None:
-            return True
-        return not any(
-            read_at(pair.main.fd, log.page_size, (number - 1) * log.page_size) == log.image(frame)
-            for number, frame in current.latest(current.end).items()
-        )
 
     def _describe(self, base: State, additions: Additions) -> None:
         """Write the provenance of whole tables if their files are not those at the path."""
@@ -370,7 +335,7 @@ class _Work:
         files = [f for pair in self.evidence.pairs for f in (pair.main, pair.log) if f is not None]
         lost = [
             frame
-            for log in self.logs.values()
+            for log in self.choices.logs.values()
             if log.current is not None
             for frame in lost_frames(log)
         ]
@@ -393,11 +358,15 @@ class _Work:
             commit=base.commit,
             is_exact=base.is_exact,
             tables=tables,
-            mended_frames=sum(len(log.mended) for log in self.logs.values()),
+            mended_frames=sum(len(log.mended) for log in self.choices.logs.values()),
             lost_frames=tuple(lost),
             lost_pages=tuple(base.missing_pages()) if how == "rows" else (),
             bad_rows=self.salvaged.bad_rows,
-            notes=(*self.notes, *([self.evidence.hidden] if self.evidence.hidden else [])),
+            notes=(
+                *self.notes,
+                *dict.fromkeys(self.choices.apart.values()),
+                *([self.evidence.hidden] if self.evidence.hidden else []),
+            ),
             unread=self.evidence.notes,
             is_raced=self.evidence.is_raced,
             saved_to=self.evidence.saved_to,

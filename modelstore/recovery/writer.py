@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from modelstore.recovery.states import State
 
 Progress = Callable[[str, int, int], None]
-"""Takes what is done, how much of it, and of how much."""
+"""Takes what is done, how many pages of it, and of how many."""
 
 _CHUNK = 1 << 22  # bytes copied at once
 _SQLITE_ERROR = 1
@@ -117,8 +117,7 @@ def write_pages(state: State, draft: str, progress: Progress | None = None) -> N
     size = state.page_size * state.page_count
     with open(draft, "r+b" if os.path.exists(draft) else "w+b", buffering=0) as output:
         output.truncate(0)
-        if state.main_fd is not None:
-            _copy_start(state.main_fd, output.fileno(), size, progress)
+        _copy_start(state, output.fileno(), size, progress)
         output.truncate(size)
         taken_back = () if state.rollback is None else state.rollback.pages
         for number in sorted({*state.frames, *taken_back}):
@@ -135,8 +134,11 @@ def _write_at(fd: int, data: bytes, offset: int) -> None:
         data, offset = data[written:], offset + written
 
 
-def _copy_start(source: int, target: int, size: int, progress: Progress | None) -> None:
-    """Copy at most the first `size` bytes, in the kernel if it can."""
+def _copy_start(state: State, target: int, size: int, progress: Progress | None) -> None:
+    """Copy at most the first `size` bytes of the main file, in the kernel if it can."""
+    source = state.main_fd
+    if source is None:
+        return
     size = min(size, os.fstat(source).st_size)
     done = 0
     copy = getattr(os, "copy_file_range", None)
@@ -156,7 +158,7 @@ def _copy_start(source: int, target: int, size: int, progress: Progress | None) 
             copied = len(data)
         done += copied
         if progress is not None:
-            progress("copying", done, size)
+            progress("copying", done // state.page_size, size // state.page_size)
 
 
 # -- checks --------------------------------------------------------------------------------------

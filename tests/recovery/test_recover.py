@@ -400,3 +400,49 @@ def test_an_unfinished_transaction_is_taken_back_in_the_new_file_alone(tmp_path:
     assert content(tmp_path / "new.db") == rows(1, 900)
     after = digests(tmp_path)
     assert {name: after[name] for name in before} == before
+
+
+def test_two_generations_at_one_path_both_give_their_rows(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with writer(path, "python") as application:
+        application.write(20)
+        os.unlink(f"{path}-wal")
+        os.unlink(f"{path}-shm")
+        application.write(10)
+        table = "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, name TEXT)"
+        newcomer = [(n, f"newcomer {n}") for n in (29, 30, 31, 32)]
+        make(path, *WAL, table, ("INSERT INTO t VALUES (?, ?)", newcomer), crash=True)
+        done = recover(path, "--into", tmp_path / "new.db", "--json")
+    assert done.code == 0, done.err
+    kept = content(tmp_path / "new.db")
+    assert kept == [(n, f"row {n}") for n in range(1, 31)] + newcomer[2:]
+    aside = content(tmp_path / "new.db", "SELECT id, name FROM lost_and_found_t ORDER BY id")
+    assert set(newcomer[:2]) <= set(aside)
+
+
+def test_a_database_that_was_put_at_the_path_stays_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with writer(path, "python") as application:
+        application.write(20)
+        table = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)"
+        restored = [(n, f"restored {n}") for n in range(1, 6)]
+        make(tmp_path / "backup.db", table, ("INSERT INTO t VALUES (?, ?)", restored))
+        os.replace(tmp_path / "backup.db", path)
+        application.write(5)
+        done = recover(path, "--into", tmp_path / "new.db", "--json")
+    assert done.code == 0, done.err
+    kept = content(tmp_path / "new.db")
+    assert kept[:5] == restored
+    assert kept[5:] == [(n, f"row {n}") for n in range(6, 26)]  # marked
+    assert f"pid {application.process.pid}" in "".join(done.json["held"])
+
+
+def test_an_old_log_beside_a_restored_database_is_kept_apart(tmp_path: Path) -> None:
+    path = make(tmp_path / "app.db", *WAL, TABLE, *commits(20), crash=True)
+    make(tmp_path / "backup.db", TABLE, (INSERT, rows(1, 5, "restored")))
+    os.replace(tmp_path / "backup.db", path)
+    done = recover(path, "--into", tmp_path / "new.db", "--json")
+    assert content(tmp_path / "new.db") == rows(1, 5, "restored")
+    assert any("app.db-wal" in note for note in done.json["notes"])
+    aside = content(tmp_path / "new.db", "SELECT id, name, size FROM lost_and_found_t")
+    assert set(aside) == set(rows(1, 20))
