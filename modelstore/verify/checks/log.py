@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from modelstore.database import evidence
 from modelstore.database.holders import HolderProblem
 from modelstore.finding import Finding
-from modelstore.text import human_bytes, plural
+from modelstore.text import human_bytes, plural, process_name
 from modelstore.verify.check import Check, Run
 from modelstore.verify.loss_summary import TORN, at_risk, is_many, loss_data, where_lost
 from modelstore.verify.preconditions import unheld_pages
@@ -46,7 +46,7 @@ def _evidence(subject: Subject) -> Iterator[Finding]:
     """Yield what speaks against a fold: other processes, and files that contradict each other."""
     for reason in subject.reasons:
         if reason.code not in _IN_OWN_WORDS:
-            where = f"pid {reason.pid}" if reason.pid is not None else subject.log_path
+            where = process_name(reason.pid) if reason.pid is not None else subject.log_path
             data = reason.as_json()
             code = "log.deleted" if reason.code in _GONE else f"log.{reason.code}"
             yield Finding(code, "fail", reason.text, where, reason.hint, data)
