@@ -18,7 +18,10 @@ remote: known from a server or a registry, without a file on this machine."""
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-TYPES = ("model", "embedding", "reranker", "projector", "draft", "adapter", "vocab", "imatrix")
+TYPES = (
+    *("model", "embedding", "reranker", "classifier", "projector", "draft", "adapter", "vocab"),
+    *("imatrix", "diffusion", "vae", "vocoder", "speech"),
+)
 """The types that our own sources tell; another program's records may bring more."""
 
 
