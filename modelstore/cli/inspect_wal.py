@@ -34,7 +34,6 @@ _NAMED = 10  # names without --all
 EXAMPLES = (
     "modelstore inspect-wal app.db",
     "modelstore inspect-wal app.db --watch 1s    and keep looking",
-    "modelstore inspect-wal app.db --report log.html",
 )
 
 

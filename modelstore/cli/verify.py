@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+from modelstore.cli.completion.values import complete_source
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
+    OUTPUT,
     DatabaseArgument,
     DbOption,
-    FormatOption,
     JsonOption,
     NoCheckpointOption,
     TimeoutOption,
@@ -16,7 +17,8 @@ from modelstore.cli.options import (
     option,
     seconds,
 )
-from modelstore.errors import ExitCode, UsageError  # Typer reads the signature
+from modelstore.errors import ExitCode, ModelstoreError, UsageError  # Typer reads the signature
+from modelstore.render.formats import Format
 
 if TYPE_CHECKING:
     from modelstore.cli.output import Output
@@ -24,6 +26,15 @@ if TYPE_CHECKING:
     from modelstore.finding import Verification
     from modelstore.verify.check import VerifyOptions
     from modelstore.verify.expected import Expected
+
+
+_FORMATS = ("openmetrics",)
+
+
+def _file(name: str, what: str) -> Any:  # noqa: ANN401  # Typer's own type for it
+    return option(
+        name, metavar="FILE", about=f"Also write {what}.", complete=complete_source, group=OUTPUT
+    )
 
 
 def _complete_check(incomplete: str) -> list[str]:
@@ -97,14 +108,29 @@ def command(
         option("--skip", metavar="CHECK", about="Skip this check.", complete=_complete_check),
     ] = None,
     db: DbOption = None,
-    output_format: FormatOption = None,
+    output_format: Annotated[
+        str | None,
+        option(
+            "--format",
+            "-f",
+            choices=(*Format, *_FORMATS),
+            about=f"{', '.join((*Format, *_FORMATS))}. Default: table; plain text in a pipe.",
+            group=OUTPUT,
+        ),
+    ] = None,
     as_json: JsonOption = False,
-    junit: Annotated[
-        str | None, option("--junit", metavar="FILE", about="Also write JUnit XML.")
-    ] = None,
-    report: Annotated[
-        str | None, option("--report", metavar="FILE", about="Also write an HTML page.")
-    ] = None,
+    nagios: Annotated[
+        bool,
+        option(
+            "--nagios",
+            about="One line with performance data, and a plugin's exit code: 0, 1, 2, 3.",
+            group=OUTPUT,
+        ),
+    ] = False,
+    junit: Annotated[str | None, _file("--junit", "JUnit XML")] = None,
+    report: Annotated[str | None, _file("--report", "an HTML page")] = None,
+    sarif: Annotated[str | None, _file("--sarif", "SARIF, for code scanning")] = None,
+    textfile: Annotated[str | None, _file("--textfile", "metrics for node_exporter")] = None,
     no_checkpoint: NoCheckpointOption = False,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
 ) -> ExitCode:
@@ -134,7 +160,12 @@ def command(
     with ExitStack() as stack:
         files = [
             (stack.enter_context(ResultFile(path, name)), name)
-            for path, name in ((junit, "--junit"), (report, "--report"))
+            for name, path in (
+                ("--junit", junit),
+                ("--report", report),
+                ("--sarif", sarif),
+                ("--textfile", textfile),
+            )
             if path is not None
         ]
         options = VerifyOptions(
@@ -151,13 +182,35 @@ def command(
             on_wait=stack.enter_context(waiting_line(out, seconds(timeout))),
             tell=out.message,
         )
-        verification = _verify(choice, options)
+        try:
+            verification = _verify(choice, options)
+        except ModelstoreError as error:
+            if not nagios:
+                raise
+            return _tell_nagios(out, error)
         for file, name in files:
             file.write(_document(verification, name))
-    write_answer(out, findings_report(verification), form, verification.checkpoint)
+    if nagios:
+        return _tell_nagios(out, verification)
+    if form == "openmetrics":
+        out.answer(_document(verification, "--textfile"))
+    else:
+        write_answer(out, findings_report(verification), form, verification.checkpoint)
     if out.under_github_actions:
         _tell_github(out, verification)
     return verification.exit_code
+
+
+def _tell_nagios(out: Output, result: Verification | ModelstoreError) -> ExitCode:
+    """Write the line of a Nagios plugin; return its exit code, which has meanings of its own."""
+    from modelstore.render.nagios import error_line, nagios_line, nagios_state
+
+    if isinstance(result, ModelstoreError):
+        state, line = error_line(result)
+    else:
+        state, line = nagios_state(result), nagios_line(result)
+    out.answer(line)
+    return ExitCode(state)
 
 
 def _verify(choice: DatabaseChoice, options: VerifyOptions) -> Verification:
@@ -209,6 +262,14 @@ def _expected(
 
 def _document(verification: Verification, name: str) -> str:
     """Return the document that the option `name` asks for."""
+    if name == "--sarif":
+        from modelstore.render.sarif import sarif_text
+
+        return sarif_text(verification)
+    if name == "--textfile":
+        from modelstore.render.openmetrics import openmetrics_text
+
+        return openmetrics_text(verification)
     if name == "--junit":
         from modelstore.render.junit import junit_xml
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import environment, modelstore, python, records
+from tests.cli.shelf import KILLED_WRITER
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    db = tmp_path / "m.db"
+    assert modelstore("import", "-", "--db", db, stdin=records(3)).code == 0
+    return db
+
+
+def test_files_and_lines_for_monitors(database: Path, tmp_path: Path) -> None:
+    result = modelstore(
+        *("verify", database, "-f", "openmetrics"),
+        *("--textfile", tmp_path / "m.prom", "--sarif", tmp_path / "m.sarif"),
+    )
+    assert result.code == 0, result.err
+    assert result.out.endswith("# EOF\n")
+    assert (tmp_path / "m.prom").read_text().endswith("# EOF\n")
+    assert json.loads((tmp_path / "m.sarif").read_text())["version"] == "2.1.0"
+
+
+def test_a_plugins_exit_codes(database: Path, tmp_path: Path) -> None:
+    good = modelstore("verify", database, "--nagios")
+    assert (good.code, good.out[:15]) == (0, "MODELSTORE OK -")
+    bad = modelstore("verify", database, "--nagios", "--expect-count", "9")
+    assert (bad.code, bad.out[:21]) == (2, "MODELSTORE CRITICAL -")
+    none = modelstore("verify", tmp_path / "none.db", "--nagios")
+    assert (none.code, none.out[:20]) == (3, "MODELSTORE UNKNOWN -")
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_a_session_of_pytest_fails_if_its_database_does_not_persist(
+    database: Path, tmp_path: Path, is_left: bool
+) -> None:
+    if is_left:
+        with python(KILLED_WRITER, database) as process:
+            process.wait(30)
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "modelstore.pytest_plugin"),
+            *("-c", "/dev/null", f"--modelstore-verify={database}", "test_it.py"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert "1 passed" in done.stdout
+    assert ("does not persist" in done.stdout) is is_left
+    assert (done.returncode != 0) is is_left
