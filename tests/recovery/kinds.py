@@ -198,9 +198,10 @@ def _torn(victim: Victim) -> None:
 
 
 def _some_page(victim: Victim) -> int:
-    """Return the offset of a page behind the first two."""
+    """Return the offset of a page behind the first two, or of the last."""
     size = page_size(victim)
-    return victim.maker.randrange(2, victim.path.stat().st_size // size) * size
+    count = victim.path.stat().st_size // size
+    return victim.maker.randrange(min(2, count - 1), count) * size
 
 
 def _zero_leaf(victim: Victim) -> None:
