@@ -22,6 +22,7 @@ from modelstore.wal.format import (
     DatabaseHeader,
     WalHeader,
     WalHeaderError,
+    frame_size,
 )
 from modelstore.wal.index import read_index
 from modelstore.wal.locks import attached_processes
@@ -38,14 +39,17 @@ from modelstore.wal.pages import (
 from modelstore.wal.schema import read_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from modelstore.database.files import HeldFiles
     from modelstore.wal.frames import WalScan
+    from modelstore.wal.index import WalIndex
     from modelstore.wal.schema import SchemaObject
 
 _MAX_READS = 3_000  # pages, most of them interior ones: of a table of 3 to 5 GB
 _MAX_LEAVES = 500  # of one b-tree
+_MAX_FRAMES = 1_000  # frames from each end of a log in use
+_MAX_FOLDED = 50  # folded pages that are compared
 _LOOKS = 3
 _PAUSE = 0.005  # seconds between looks; a restart of the log takes microseconds
 
@@ -280,3 +284,92 @@ def _contradicts(held: HeldFiles, shm: int) -> bool:
         salt = None
     again = read_index(shm)  # restarted meanwhile?
     return salt != index.salt and again is not None and again.salt == index.salt
+
+
+def why_overwritten(held: HeldFiles, shm: int) -> str | None:
+    """Return why the database cannot be the one whose log is in use; None if it may be.
+
+    A backup copied over a database in use keeps the inode, and so the log and everybody's locks.
+    The header contradicts the live log then, in three looks at moments when nothing moves.
+    """
+    why = None
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE)
+        why = _header_contradicts(held, shm)
+        if why is None:
+            return None
+    return why
+
+
+def _header_contradicts(held: HeldFiles, shm: int) -> str | None:
+    before = read_index(shm)
+    wal = held.open("-wal")
+    if before is None or not before.is_settled or wal is None:
+        return None
+    try:
+        header = DatabaseHeader.parse(read_at(held.db, DATABASE_HEADER_SIZE, 0))
+    except RefusedError as error:
+        return f"page 1 is no database header: {error.message}"
+    why = _times_contradict(held.db, wal, before) or _pages_contradict(held.db, wal, before)
+    if why is None and before.pending:
+        why = _counters_contradict(header, before, wal)
+    is_counted = not before.pending and before.page_count > 0 and header.has_valid_page_count
+    if is_counted and header.page_count != before.page_count:
+        why = f"it has {header.page_count:,} pages, its users know {before.page_count:,}"
+    after = read_index(shm)
+    is_still = after is not None and (after.salt, after.max_frame, after.backfill_attempted) == (
+        before.salt,
+        before.max_frame,
+        before.backfill_attempted,
+    )
+    return why if is_still else None
+
+
+def _times_contradict(main: int, wal: int, index: WalIndex) -> str | None:
+    """Compare the times: only a checkpoint writes the main file, so until one the log is newer."""
+    if index.backfill_attempted or not index.pending:
+        return None
+    if os.fstat(main).st_mtime_ns <= os.fstat(wal).st_mtime_ns:
+        return None
+    return "it was written after its log, and no checkpoint was attempted"
+
+
+def _pages_contradict(main: int, wal: int, index: WalIndex) -> str | None:
+    """Compare the pages whose newest frame is folded: the main file must have them."""
+    size = index.page_size
+    first = max(0, index.backfill - _MAX_FRAMES)
+    if not index.backfill or index.max_frame - first > 2 * _MAX_FRAMES:
+        return None
+    newest = {}
+    for frame in range(first + 1, index.max_frame + 1):
+        offset = WAL_HEADER_SIZE + (frame - 1) * frame_size(size)
+        newest[int.from_bytes(read_at(wal, 4, offset), "big")] = frame
+    folded = [(page, frame) for page, frame in newest.items() if 0 < frame <= index.backfill]
+    for page, frame in folded[-_MAX_FOLDED:]:
+        offset = WAL_HEADER_SIZE + (frame - 1) * frame_size(size) + 24
+        if read_at(wal, size, offset) == read_at(main, size, (page - 1) * size):
+            return None
+    return "it holds none of the pages that were folded into it" if folded else None
+
+
+def _counters_contradict(header: DatabaseHeader, index: WalIndex, wal: int) -> str | None:
+    """Compare change counters with the first and the last page 1 in the log, if they are near."""
+    size = frame_size(index.page_size)
+
+    def counter(frames: Iterable[int]) -> int | None:
+        for frame in frames:
+            offset = WAL_HEADER_SIZE + (frame - 1) * size
+            raw = read_at(wal, 24 + DATABASE_HEADER_SIZE, offset)
+            if raw[:4] == b"\0\0\0\1":
+                return int.from_bytes(raw[48:52], "big")  # bytes 24 to 27 of the page
+        return None
+
+    last = index.max_frame
+    newest = counter(range(last, max(0, last - _MAX_FRAMES), -1))
+    first = counter(range(1, min(last, _MAX_FRAMES) + 1))
+    if newest is not None and _is_before(newest, header.change_counter):
+        return f"it has seen change {header.change_counter:,}, the log ends with {newest:,}"
+    if first is not None and _is_before(header.change_counter + 1, first):
+        return f"it has seen change {header.change_counter:,}, the log begins with {first:,}"
+    return None

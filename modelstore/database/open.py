@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from modelstore.database.handle import Access, Database
 
 _MAIN_ALONE = frozenset(
-    (evidence.FOREIGN_LOG, evidence.OLDER_LOG, HolderProblem.OTHER_DATABASE)
+    (evidence.FOREIGN_LOG, evidence.OLDER_LOG, evidence.OVERWRITTEN, HolderProblem.OTHER_DATABASE)
 )  # the log at the path is not of the database at the path
 
 

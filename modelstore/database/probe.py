@@ -20,7 +20,7 @@ from modelstore.database.files import KEEPS_DESCRIPTORS, HeldFiles
 from modelstore.database.filesystem import ownership_warning, placement_warnings
 from modelstore.database.holders import look_at_holders
 from modelstore.errors import DamageError, RefusedError
-from modelstore.text import plural, process_name, visible
+from modelstore.text import listed, plural, process_name, visible
 from modelstore.wal.files import read_at
 from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeader
 
@@ -126,6 +126,7 @@ class Probe:
     malformed: str | None = None  # what is wrong with the database, with its log too
     is_whole_checked: bool = False  # every page was looked at
     log_replaced: bool = False  # the log contradicts the index of those who are attached
+    overwritten: str | None = None  # why the database is not the one whose log is in use
     journal: Journal | None = None
     holders: Holders | None = None
     warnings: tuple[str, ...] = ()
@@ -153,6 +154,9 @@ class Probe:
     def _file_reasons(self) -> Iterator[Reason]:
         if self.log_replaced and not (self.holders is not None and self.holders.troubled):
             yield Reason(evidence.LOG_REPLACED, _REPLACED, _KEEP_RUNNING)
+        if self.overwritten is not None:
+            text = f"the database was overwritten while processes use it: {self.overwritten}"
+            yield Reason(evidence.OVERWRITTEN, text + self._users(), _KEEP_RUNNING)
         if self.has_hot_journal:
             yield self._hot_journal()
         if self.foreign is not None:
@@ -192,6 +196,11 @@ class Probe:
         hint = f"move {self.name}-journal away if it is left over; keep copies of all files first"
         return Reason(evidence.HOT_JOURNAL, text, hint)
 
+    def _users(self) -> str:
+        users = self.holders.users if self.holders is not None else ()
+        names = [process_name(user.pid, user.command) for user in users]
+        return f" (in use by {listed(names, _NAMED)})" if names else ""
+
     def _put_aside(self) -> str:
         return (
             f"if the database is right, put the log aside: mv {self.name}-wal {self.name}-wal.old; "
@@ -208,6 +217,7 @@ class Probe:
 DISCARD_HINT = (
     "look first: `modelstore inspect-wal`; then `modelstore checkpoint --discard-damaged`"
 )
+_NAMED = 5  # processes in one sentence
 _REPLACED = "the log was deleted or replaced while processes have it open"
 _KEEP_RUNNING = (
     "keep the processes that have it open running: they alone still see its rows; let them save "
@@ -425,7 +435,7 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
     if shm is None:
         return replace(found, attached=False)
     # Imported late: a `list` of a folded database needs neither locks nor a scan of the log.
-    from modelstore.database.foreign_log import log_is_gone
+    from modelstore.database.foreign_log import log_is_gone, why_overwritten
     from modelstore.wal.index import read_index
     from modelstore.wal.locks import read_locks
 
@@ -436,6 +446,8 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
     found = replace(found, attached=users if known else None, index=index)
     if users and log_is_gone(held, shm):
         return replace(found, log_replaced=True)
+    if users and found.is_wal:
+        found = replace(found, overwritten=why_overwritten(held, shm))
     if index is not None and index.is_settled and index.pending and not (users or found.wal_size):
         text = (
             f"the -shm of {name}, which no process holds, counts {plural(index.pending, 'frame')} "
