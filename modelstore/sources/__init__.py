@@ -15,6 +15,6 @@ May import ``catalogue``, ``database`` and ``wal``; knows nothing of the import 
 
 To add a kind, write a module with ``KIND`` and ``read(target, context)`` in the package that fits,
 add its entry to ``kinds.KINDS``, and add a test. A module of several kinds maps them in
-``SOURCES``. A store also has ``recognises(path, names)`` and ``claims(path, names)``, a server ``recognises`` and ``items``,
-and a kind with a usual place has ``usual_places(context)``.
+``SOURCES``. A store also has ``recognises(path, names)`` and ``claims(path, names)``, a server
+``recognises`` and ``items``, and a kind with a usual place has ``usual_places(context)``.
 """
