@@ -27,6 +27,7 @@ BENCHES = {
     "loss": "the loss report on a multi-GB database",
     "fold": "checkpoint of a 500 MB WAL",
     "waiting": "what another writer waits while commands run",
+    "holders": "the look at the processes that hold a database, among 50,000 descriptors",
     "verifying": "verify on a 2 GB database",
     "growth": "times at 1, 10 and 100 times the size, with the exponent",
 }

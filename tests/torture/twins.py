@@ -178,6 +178,37 @@ def trusts_the_second_sync(arguments: list[str]) -> int:
     return 0
 
 
+def folds_regardless(arguments: list[str]) -> int:
+    """Fold whatever the files and the processes are, and call it safe."""
+    connection = sqlite3.connect(_arguments(["", *arguments])[1], isolation_level=None)
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.close()
+    print(json.dumps({"in_main_file": True}))
+    return 0
+
+
+def sees_nobody(arguments: list[str]) -> int:
+    """Be the program itself, as if nobody else were on the machine."""
+    from modelstore.cli.main import run
+    from modelstore.database.holders import Holders
+
+    def look_at_nobody(path: str, **_options: object) -> Holders:
+        return Holders(path, (), complete=True)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("modelstore.") and hasattr(module, "look_at_holders"):
+            module.look_at_holders = look_at_nobody
+    return run(arguments)
+
+
+def cries_wolf(arguments: list[str]) -> int:
+    """Refuse everything, for fear that somebody uses the database."""
+    del arguments
+    sys.stderr.write("error: somebody uses this database\n")
+    return 5
+
+
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "honest": honest,
     "row-by-row": row_by_row,
@@ -191,4 +222,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "prints-tracebacks": prints_tracebacks,
     "one-sentence-for-all": one_sentence_for_all,
     "trusts-the-second-sync": trusts_the_second_sync,
+    "folds-regardless": folds_regardless,
+    "sees-nobody": sees_nobody,
+    "cries-wolf": cries_wolf,
 }
