@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.data import records, write_lines
-from tests.bench.measure import output, run
+from tests.bench.measure import Command, output, run
 from tests.bench.place import CHILDREN, Place, program, python
 from tests.bench.row import Row
 
@@ -54,7 +54,7 @@ def bench(place: Place) -> Iterator[Row]:
 
 
 def _medians(place: Place, database: Path, words: tuple[str, ...]) -> float:
-    command = [*program(), *words, "--db", database]
+    command: Command = [*program(), *words, "--db", database]
     return median(run(command).cpu for _ in range(place.rounds * 3))
 
 

@@ -1,7 +1,7 @@
 """Holders: the files of live applications are deleted, replaced, moved, mounted, linked or copied.
 
 Before a command or at one of its system calls; the applications are Python's with three builds of
-SQLite, and the shell. See `live` for how a play is judged.
+SQLite, and the shell. See `play` for how a play is judged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import closing
 from itertools import combinations
 from pathlib import Path
 
-from tests.torture.applications import COUNT, LIBRARIES, Python
+from tests.torture.applications import COUNT, LIBRARIES, SHELL, Python
 from tests.torture.attack import Plan, Result, SimpleAttack, Twin
 from tests.torture.live import (
     INSERT,
@@ -22,10 +22,10 @@ from tests.torture.live import (
     Kind,
     Label,
     Stage,
-    attack_with,
     leave_alone,
     start_plainly,
 )
+from tests.torture.play import attack_with
 
 _SIDES = ("", "-wal", "-shm")
 _JOURNAL = ("PRAGMA journal_mode=DELETE",)
@@ -36,9 +36,22 @@ def _kind(
     label: Label,
     spoil: Callable[[Stage], Path] = leave_alone,
     start: Callable[[Stage], App] = start_plainly,
-    **more: object,
+    *,
+    libraries: tuple[str, ...] = (*LIBRARIES, SHELL),
+    setup: tuple[str, ...] = (),
+    has_company: bool = True,
+    has_moment: bool = True,
 ) -> Kind:
-    return Kind(name=name, label=label, spoil=spoil, start=start, **more)  # type: ignore[arg-type]
+    return Kind(
+        name=name,
+        label=label,
+        start=start,
+        spoil=spoil,
+        libraries=libraries,
+        setup=setup,
+        has_company=has_company,
+        has_moment=has_moment,
+    )
 
 
 def _delete(*suffixes: str) -> Callable[[Stage], Path]:
@@ -230,7 +243,6 @@ _DELETED = [
     for count in (1, 2, 3)
     for sides in combinations(_SIDES, count)
 ]
-_PYTHON = {"libraries": LIBRARIES}
 DANGERS = (
     *_DELETED,
     *_DELETED[1:5],  # the incident: drawn more often
@@ -244,7 +256,7 @@ DANGERS = (
     _kind("moved with its log", Label.DANGER, _move("", "-wal")),
     _kind("linked", Label.DANGER, _link),
     _kind("file mounted", Label.DANGER, start=_mount_file, has_company=False, has_moment=False,
-          **_PYTHON),
+          libraries=LIBRARIES),
     _kind("moved away", Label.GONE, _move("", back=True)),
     _kind("overwritten", Label.OPEN, _overwrite),
     _kind("log truncated", Label.OPEN, _truncate_log),
@@ -257,7 +269,7 @@ HEALTHY = (
     _kind("writes", Label.WELL, _begin("BEGIN IMMEDIATE", INSERT)),
     _kind("rollback mode", Label.WELL, setup=_JOURNAL),
     _kind("rollback mode, writes", Label.WELL, _begin("BEGIN IMMEDIATE", INSERT), setup=_JOURNAL),
-    _kind("forked", Label.WELL, _fork, **_PYTHON),
+    _kind("forked", Label.WELL, _fork, libraries=LIBRARIES),
     _kind("read by a backup", Label.WELL, _read_raw),
     _kind("a namesake in trouble", Label.WELL, _namesake),
     _kind("crashed", Label.WELL, _crash, has_company=False, has_moment=False),
@@ -266,7 +278,7 @@ HEALTHY = (
     _kind("by a symbolic link", Label.WELL, _symlink),
     _kind("copied", Label.WELL, _copy("", "-wal"), has_moment=False),
     _kind("copied with its index", Label.WELL, _copy(*_SIDES), has_moment=False),
-    _kind("directory mounted", Label.WELL, start=_mount_directory, **_PYTHON),
+    _kind("directory mounted", Label.WELL, start=_mount_directory, libraries=LIBRARIES),
 )
 _KINDS = (*DANGERS, *HEALTHY)
 
@@ -278,7 +290,7 @@ def attack(plan: Plan) -> Result:
 
 def _twin(program: str, label: Label, *because: str) -> Twin:
     def run(seed: int) -> Result:
-        plan = Plan(seed=seed, count=12, quick=True)
+        plan = Plan(seed=seed, count=6, quick=True)
         return attack_with(plan, _KINDS, program, only=label).of(*because)
 
     return Twin(program, run)
@@ -287,7 +299,7 @@ def _twin(program: str, label: Label, *because: str) -> Twin:
 ATTACK = SimpleAttack(
     name="holders",
     summary="deleted, replaced, moved, mounted, linked and copied files of live applications",
-    quick=20,
+    quick=10,
     full=2_500,
     attack=attack,
     twins=(

@@ -1,7 +1,7 @@
 """Lockless: applications that hold none of SQLite's locks, or one that no other program can pass.
 
 They run without locks, lost them to a stray `close()` or to a second SQLite in their process, or
-keep the database for themselves. See `live` for how a play is judged.
+keep the database for themselves. See `play` for how a play is judged.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tests.torture.live import (
     Kind,
     Label,
     Stage,
-    attack_with,
     leave_alone,
     start_plainly,
 )
+from tests.torture.play import attack_with
 
 _EXCLUSIVE = ("PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=WAL")
 _JOURNAL = ("PRAGMA journal_mode=DELETE",)
@@ -118,7 +118,7 @@ def attack(plan: Plan) -> Result:
 
 def _twin(program: str, label: Label, *because: str) -> Twin:
     def run(seed: int) -> Result:
-        plan = Plan(seed=seed, count=10, quick=True)
+        plan = Plan(seed=seed, count=5, quick=True)
         return attack_with(plan, _KINDS, program, only=label).of(*because)
 
     return Twin(program, run)
@@ -127,7 +127,7 @@ def _twin(program: str, label: Label, *because: str) -> Twin:
 ATTACK = SimpleAttack(
     name="lockless",
     summary="applications without SQLite's locks, or with one that nobody else can pass",
-    quick=16,
+    quick=8,
     full=1_000,
     attack=attack,
     twins=(

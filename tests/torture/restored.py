@@ -384,7 +384,7 @@ def _built(root: Path, build: Build, rng: random.Random) -> Path:
 
 def _twin(program: str, because: str, *, own: bool) -> Twin:
     def run(seed: int) -> Result:
-        return attack(Plan(seed=seed, count=12, quick=True), program, own=own).of(because)
+        return attack(Plan(seed=seed, count=8, quick=True), program, own=own).of(because)
 
     return Twin(program, run)
 
@@ -392,7 +392,7 @@ def _twin(program: str, because: str, *, own: bool) -> Twin:
 ATTACK = SimpleAttack(
     name="restored",
     summary="old logs beside new databases of every shape, and logs beside their own",
-    quick=24,
+    quick=16,
     full=2_000,
     attack=attack,
     twins=(

@@ -198,7 +198,7 @@ def sees_nobody(arguments: list[str]) -> int:
 
     for name, module in list(sys.modules.items()):
         if name.startswith("modelstore.") and hasattr(module, "look_at_holders"):
-            module.look_at_holders = look_at_nobody
+            setattr(module, "look_at_holders", look_at_nobody)  # noqa: B010 - of any module
     return run(arguments)
 
 
