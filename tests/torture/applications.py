@@ -267,13 +267,13 @@ class _Work:
         elif library == "pysqlite3":
             from modelstore.database.sqlite import sqlite3 as shipped
 
-            connection = shipped.connect(address, uri=True, isolation_level=None, timeout=2)
+            connection = shipped.connect(address, uri=True, isolation_level=None)
         else:
             import sqlite3
 
-            connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=2)
+            connection = sqlite3.connect(address, uri=True, isolation_level=None)
         self._connections[name] = connection
-        for statement in ("PRAGMA busy_timeout=2000", *setup):
+        for statement in ("PRAGMA busy_timeout=60", *setup):
             self.run(name, statement)
 
     def run(self, name: str, statement: str) -> Any:
