@@ -258,7 +258,7 @@ DANGERS = (
     _kind("file mounted", Label.DANGER, start=_mount_file, has_company=False, has_moment=False,
           libraries=LIBRARIES),
     _kind("moved away", Label.GONE, _move("", back=True)),
-    _kind("overwritten", Label.OPEN, _overwrite),
+    _kind("overwritten", Label.OPEN, _overwrite, has_moment=False),
     _kind("log truncated", Label.OPEN, _truncate_log),
 )  # fmt: skip
 HEALTHY = (
