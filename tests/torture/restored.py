@@ -303,9 +303,9 @@ def _faults(
     after = _views(path, scratch)
     if outcome.code not in {0, 2, 3, 4, 5, 7} or "Traceback" in outcome.err:
         yield f"exits {outcome.code}: {outcome.err[-300:]!r}"
-    is_kept = after == before
-    is_folded = not before.both.problem and after.alone == before.both == after.both
     copies = [_views(one, scratch) for one in _databases(place)]
+    is_kept = after == before or ("--yes" in command and _has(copies, before.alone))
+    is_folded = not before.both.problem and after.alone == before.both == after.both
     if not is_kept and not is_folded:
         yield f"harm (exit {outcome.code}): {_told(before)} before, {_told(after)} after"
     elif label is Label.FOREIGN and not is_kept and not _has(copies, before.alone):
