@@ -1,7 +1,8 @@
 """Holders: the files of live applications are deleted, replaced, moved, mounted, linked or copied.
 
 Before a command or at one of its system calls; the applications are Python's with three builds of
-SQLite, and the shell. See `play` for how a play is judged.
+SQLite, and the shell. See `play` for how a play is judged. Other content written into the same
+file, as by `cp`, is left out: the application's own next checkpoint mixes the two.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def _kind(
 
 def _delete(*suffixes: str) -> Callable[[Stage], Path]:
     def spoil(stage: Stage) -> Path:
-        stage.app.run(INSERT)
+        if stage.scene.moment is None:  # else the command may hold the lock for writers
+            stage.app.run(INSERT)
         for suffix in suffixes:
             Path(f"{stage.path}{suffix}").unlink(missing_ok=True)
         return stage.path
@@ -89,13 +91,6 @@ def _replace_with_copy(stage: Stage) -> Path:
     """Copy the database, and rename the copy over it: an editor, or a tool for synchronizing."""
     shutil.copyfile(stage.path, stage.place / "new")
     os.replace(stage.place / "new", stage.path)
-    return stage.path
-
-
-def _overwrite(stage: Stage) -> Path:
-    """Restore with `cp`: other content in the same file."""
-    shutil.copyfile(_make(stage.place / "new", "WAL"), stage.path)
-    (stage.place / "new").unlink()
     return stage.path
 
 
@@ -257,14 +252,14 @@ DANGERS = (
     _kind("linked", Label.DANGER, _link),
     _kind("file mounted", Label.DANGER, start=_mount_file, has_company=False, has_moment=False,
           libraries=LIBRARIES),
-    _kind("moved away", Label.GONE, _move("", back=True)),
-    _kind("overwritten", Label.OPEN, _overwrite, has_moment=False),
+    _kind("moved away", Label.GONE, _move("", back=True), has_moment=False),
     _kind("log truncated", Label.OPEN, _truncate_log),
 )  # fmt: skip
 HEALTHY = (
     _kind("at work", Label.WELL),
-    _kind("commits", Label.WELL, _commit(INSERT)),
-    _kind("checkpoints", Label.WELL, _commit("PRAGMA wal_checkpoint(TRUNCATE)", INSERT)),
+    _kind("commits", Label.WELL, _commit(INSERT), has_moment=False),
+    _kind("checkpoints", Label.WELL, _commit("PRAGMA wal_checkpoint(TRUNCATE)", INSERT),
+          has_moment=False),
     _kind("reads", Label.WELL, _begin("BEGIN", COUNT)),
     _kind("writes", Label.WELL, _begin("BEGIN IMMEDIATE", INSERT), has_moment=False),
     _kind("rollback mode", Label.WELL, setup=_JOURNAL),

@@ -106,6 +106,8 @@ def draw(rng: random.Random, kinds: Sequence[Kind]) -> Scene:
     checkpoint = f"PRAGMA wal_checkpoint({rng.choice(('PASSIVE', 'TRUNCATE'))})"
     update = "UPDATE t SET x = x || '!' WHERE id <= 2"
     later = [INSERT, *rng.choices((INSERT, INSERT, update, checkpoint), k=3)]
+    moment = rng.randint(1, _MOST_CALLS) if kind.has_moment and rng.random() < 0.25 else None
+    newcomer = rng.choice(("crash", "close", "stay")) if rng.random() < 0.2 else None
     return Scene(
         kind=kind,
         library=rng.choice(kind.libraries),
@@ -115,8 +117,8 @@ def draw(rng: random.Random, kinds: Sequence[Kind]) -> Scene:
         autocheckpoint=rng.choice((0, 0, 1000, 3)),
         is_catalogue=is_catalogue,
         company=company,
-        newcomer=rng.choice(("crash", "close", "stay")) if rng.random() < 0.2 else None,
-        moment=rng.randint(1, _MOST_CALLS) if kind.has_moment and rng.random() < 0.25 else None,
+        newcomer=newcomer if moment is None else None,  # its fate hangs on how far the fold was
+        moment=moment,
         later=tuple(later),
         end=rng.choice(("crash", "close")),
         command=command,
