@@ -17,7 +17,7 @@ from modelstore.database.handle import keep_log_on_close, milliseconds
 from modelstore.database.holders import look_again, look_at_holders
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
-from modelstore.errors import DamageError, LockedError
+from modelstore.errors import DamageError, LockedError, RefusedError
 from modelstore.text import process_name, visible
 
 if TYPE_CHECKING:
@@ -118,11 +118,13 @@ class OpenDatabase:
     def write(self) -> Iterator[Database]:
         """Hold the write lock for a block: commit at its end, roll back on any error.
 
-        Yields the sqlite-utils handle. Raises `LockedError` when the lock cannot be had in time.
+        Yields the sqlite-utils handle. Raises `LockedError` when the lock cannot be had in time,
+        and `RefusedError` if somebody took the files away from under their users meanwhile.
         """
         self._begin()
         begun = time.monotonic()
         try:
+            self._refuse_in_danger()
             yield self.db
             self._commit()
         except BaseException as error:
@@ -134,6 +136,16 @@ class OpenDatabase:
         finally:
             self.lock_seconds = time.monotonic() - begun
         self.wrote()
+
+    def _refuse_in_danger(self) -> None:
+        """Write nothing if a process uses other files: SQLite itself may have made a new log."""
+        self.look_again()
+        if self.reasons:
+            reason = self.reasons[0]
+            raise RefusedError(
+                f"nothing more is written to {visible(self.path, 200)}: {reason.text}",
+                hint=reason.hint,
+            )
 
     def wrote(self) -> None:
         """Note that rows of ours are committed: the log must be folded up to here."""
