@@ -25,6 +25,7 @@ from tests.database.outside import (
     run,
     run_as_nobody,
 )
+from tests.database.situations import INSERT, LiveApp
 from tests.database.test_connection import count, descriptors_below, insert
 
 root_only = pytest.mark.skipif(not IS_ROOT, reason="only root can act as another user")
@@ -368,3 +369,19 @@ def test_a_copy_that_fails_is_told_and_removed(
         open_database(str(path), purpose=Purpose.READ)
     assert caught.value.hint
     assert os.listdir(tmp_path / "tmp") == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_writer_refuses_if_the_log_went_since_it_was_opened(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with LiveApp.start(path) as app:
+        opened = open_database(str(path), purpose=Purpose.WRITE)
+        try:
+            os.remove(f"{path}-wal")
+            with pytest.raises(RefusedError, match=str(app.pid)), opened.write() as db:
+                db.execute(INSERT)
+            assert not os.path.exists(f"{path}-wal")
+        finally:
+            opened.close()
+        assert app.do(INSERT)
+        app.end("crash")

@@ -209,7 +209,7 @@ def faults_of(scene: Scene, played: Played, control: Played) -> Iterator[str]:
 def _harm(played: Played, control: Played) -> Iterator[str]:
     exit_code = played.outcome.code if played.outcome else None
     for name, rows in control.rows.items():
-        missing = rows - played.rows.get(name, frozenset())
+        missing = _missing(rows, played.rows.get(name, frozenset()))
         if missing:
             yield (
                 f"harm (exit {exit_code}): {name} lacks {len(missing)} of {len(rows)} rows, such "
@@ -222,6 +222,16 @@ def _harm(played: Played, control: Played) -> Iterator[str]:
             f"harm (exit {exit_code}): the application did {played.done} of {control.done} later "
             f"statements, and saw {played.seen} of {control.seen} rows"
         )
+
+
+def _missing(rows: Rows, kept: Rows) -> Rows:
+    """Return the rows that are not kept; an update adds to a value, and is no loss."""
+    gone = rows - kept
+    return frozenset(
+        (table, row)
+        for table, row in gone
+        if not any(table == other and new.startswith(row[:-2]) for other, new in kept)
+    )
 
 
 def _untruths(scene: Scene, played: Played, outcome: Outcome) -> Iterator[str]:
