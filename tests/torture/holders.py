@@ -295,8 +295,8 @@ def attack(plan: Plan) -> Result:
 
 def _twin(program: str, label: Label, *because: str) -> Twin:
     def run(seed: int) -> Result:
-        plan = Plan(seed=seed, count=6, quick=True)
-        return attack_with(plan, _KINDS, program, only=label).of(*because)
+        plan = Plan(seed=seed, count=60, quick=True)
+        return attack_with(plan, _KINDS, program, only=label, until=because).of(*because)
 
     return Twin(program, run)
 

@@ -276,9 +276,14 @@ def alarm_of(played: Played, unaware: Played) -> str | None:
 
 
 def attack_with(
-    plan: Plan, kinds: Sequence[Kind], program: str = "modelstore", *, only: Label | None = None
+    plan: Plan,
+    kinds: Sequence[Kind],
+    program: str = "modelstore",
+    *,
+    only: Label | None = None,
+    until: tuple[str, ...] = (),
 ) -> Result:
-    """Play the cases: each number draws its scene."""
+    """Play the cases, each of which draws its scene, to a failure that says a word of `until`."""
     reason = applications.why_not() or shim.why_not()
     if reason is not None:
         return Result(0, skipped=reason)
@@ -295,6 +300,8 @@ def attack_with(
             figures[scene.kind.label.value] += 1
             faults = _judged(theater, scene)
             failures += [Failure(number, f"{scene}: {fault}") for fault in faults]
+            if any(word in failure.what for failure in failures for word in until):
+                break
     return Result(cases, tuple(failures), figures)
 
 

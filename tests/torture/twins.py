@@ -180,7 +180,8 @@ def trusts_the_second_sync(arguments: list[str]) -> int:
 
 def folds_regardless(arguments: list[str]) -> int:
     """Fold whatever the files and the processes are, and call it safe."""
-    connection = sqlite3.connect(_arguments(["", *arguments])[1], isolation_level=None)
+    database = _arguments(["", *arguments])[1]
+    connection = sqlite3.connect(database, isolation_level=None, timeout=0.1)
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()
