@@ -302,3 +302,14 @@ def test_unfinished_lines_are_no_failure() -> None:
     with python(code, *lines) as process:
         assert process.stdout is not None
         assert process.stdout.read() == "done\n"
+
+
+def test_a_sort_key_may_begin_with_a_minus() -> None:
+    env = {"_MODELSTORE_COMPLETE": "fish", "_MODELSTORE_LINE": "modelstore list -s -par"}
+    assert modelstore(env=env).out.split() == ["-parameter_count", "-parameters"]
+
+
+def test_bash_puts_the_slash_behind_a_directory_itself(tmp_path: Path) -> None:
+    (tmp_path / "subdirectory").mkdir()
+    env = {"_MODELSTORE_COMPLETE": "bash", "_MODELSTORE_LINE": "modelstore import sub"}
+    assert modelstore(env=env, cwd=tmp_path).out == "files\nsubdirectory\n"

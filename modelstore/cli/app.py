@@ -190,7 +190,8 @@ class LazyGroup(HelpOption, TyperGroup):
         self, ctx: Context, args: list[str]
     ) -> tuple[str | None, Command | None, list[str]]:
         """Return the command that is called. Raises `UsageError` that names the nearest ones."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        is_typed = bool(args) and not args[0].startswith("-") and not ctx.resilient_parsing
+        if is_typed and args[0] not in COMMANDS:
             raise unknown_command(args[0])
         return super().resolve_command(ctx, args)
 

@@ -46,8 +46,18 @@ def _handle_signals() -> None:
         signal.signal(signal.SIGINT, _interrupt)
 
 
+def _fill_standard_descriptors() -> None:
+    """Open the null device as each closed descriptor of 0 to 2, so that no database becomes one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
+    _fill_standard_descriptors()
     _handle_signals()
     out = current()
     try:

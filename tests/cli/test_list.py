@@ -614,3 +614,12 @@ def test_a_signal_amid_a_slow_expression_is_no_bug(
     assert (run.returncode, out) == (code, "")
     first, *_, last = err.splitlines()
     assert (first, last) == ("amid", {130: "interrupted", 143: "terminated"}[code])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors of POSIX")
+def test_a_closed_stdout_is_never_a_databases_descriptor(shelf: Path) -> None:
+    command = f'"{sys.executable}" -m modelstore tag {NAMES[0]} --add x --db "{shelf}" >&- 2>&-'
+    done = subprocess.run(["sh", "-c", command], env=environment(), check=False)
+    assert done.returncode == 0
+    assert len(inside("list", "--tag", "x", "-q", "--db", shelf).out.split()) == 1
+    assert modelstore("verify", shelf, "--strict", "--skip", "environment").code == 0

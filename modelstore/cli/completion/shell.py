@@ -11,13 +11,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelstore.cli.completion.scripts import COMPLETION_VARIABLE
-from modelstore.cli.vendored_click import ShellComplete, split_arg_string
-
-if TYPE_CHECKING:
-    from modelstore.cli.vendored_click import CompletionItem
+from modelstore.cli.vendored_click import CompletionItem, ShellComplete, split_arg_string
 
 HARMLESS = re.compile(r"[\w.:/@%+=,-]*")
 """Text that every shell takes as one plain word."""
@@ -43,8 +40,14 @@ class _Question(ShellComplete):
         return str(item.value)
 
     def items(self) -> list[CompletionItem]:
-        """Return the words that could come next."""
-        return self.get_completions(*self._typed)
+        """Return the words that could come next. A sort key may begin with a minus."""
+        words, incomplete = self._typed
+        if words[-1:] in (["-s"], ["--sort"]) and incomplete.startswith("-"):
+            return [
+                CompletionItem("-" + str(item.value), help=item.help)
+                for item in self.get_completions(words, incomplete[1:])
+            ]
+        return self.get_completions(words, incomplete)
 
 
 def answer(program: Any) -> str:  # noqa: ANN401  # Typer's command object has no public name
@@ -97,6 +100,8 @@ def _lines(shell: str, offers: list[tuple[str, str]]) -> list[str]:
     values = [value for value, _ in offers]
     are_files = any(value.endswith(os.sep) or not HARMLESS.fullmatch(value) for value in values)
     kind = "files\n" if are_files else "words\n"
+    if shell == "bash" and are_files:  # bash itself puts the slash behind a directory
+        return [kind, *(f"{value.rstrip(os.sep) or os.sep}\n" for value in values)]
     if shell == "bash" or (shell == "zsh" and are_files):
         return [kind, *(f"{value}\n" for value in values)]
     if shell == "zsh":
