@@ -5,6 +5,7 @@ From the ground up; each module imports only from those above it:
 - ``sqlite``: the SQLite library of this process, its version and its bug; ``sqlite_errors``: what
   its errors mean; ``sqlite_text``: text and numbers that SQLite cannot hold as they are;
 - ``handle``: the sqlite-utils handle that the program passes around, and its pragmas;
+- ``file_kinds``: what a file is that is no database;
 - ``files``: sync, hold, guard and copy the files; ``filesystem``: mounts and owners that endanger a
   log;
 - ``holders``: the processes that have a database open, and what is wrong with their files and

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 from modelstore.wal.format import LOCK_OFFSET
 from modelstore.wal.processes import (
     Descriptor,
+    ancestors,
     command_name,
     describe_process,
     descriptor_info,
     is_kernel_thread,
     open_files,
-    parent_of,
     process_ids,
     sees_all_processes,
 )
@@ -48,7 +48,6 @@ SHARED_FIRST, SHARED_SIZE = PENDING_BYTE + 2, 510
 # that opens and closes the database all the time is often at that.
 _LOOK_AGAIN = (0.003, 0.007, 0.013)
 _LOOK_AGAIN_REPLICA = (0.01, 0.03, 0.05)  # Litestream gives its read lock up while it checkpoints
-_ANCESTORS = 32  # processes; a bound for a table that changes while it is read
 
 
 class Role(StrEnum):
@@ -407,7 +406,7 @@ def _without_heirs(found: list[Holder]) -> list[Holder]:
     for holder in found:
         if HolderProblem.NO_LOCKS in holder.problems and any(
             _has_same_descriptors(holder, attached[pid])
-            for pid in _ancestors(holder.pid)
+            for pid in ancestors(holder.pid)
             if pid in attached
         ):
             holder = replace(holder, problems=())  # noqa: PLW2901 - the one that is kept
@@ -418,15 +417,6 @@ def _without_heirs(found: list[Holder]) -> list[Holder]:
 def _has_same_descriptors(heir: Holder, parent: Holder) -> bool:
     theirs = {(file.descriptor, file.identity) for file in parent.files}
     return all((file.descriptor, file.identity) in theirs for file in heir.files)
-
-
-def _ancestors(pid: int) -> Iterator[int]:
-    for _ in range(_ANCESTORS):
-        parent = parent_of(pid)
-        if not parent:
-            return
-        yield parent
-        pid = parent
 
 
 def _new_holder(process: Process, pid: int, base: str, files: tuple[OpenFile, ...]) -> Holder:

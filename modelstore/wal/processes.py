@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MAX_READ = 4096  # bytes; a command line may have megabytes
 _MAX_FDINFO = 1 << 16  # bytes of one fdinfo
+_MAX_ANCESTORS = 32  # a bound for a table that changes while it is read
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of the kernel's sched.h
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
 _NO_DATABASE = ("/dev/null", "/dev/pts/", "/dev/tty", "/dev/urandom", "/proc/", "/sys/", "/memfd:")
@@ -53,10 +54,14 @@ def describe_process(pid: int) -> Process:
     return Process(pid, os.fsdecode(command), _started(fields), _user(pid), state)
 
 
-def parent_of(pid: int) -> int | None:
-    """Return the process that started `pid`, or took it over; None if unknown."""
-    fields = _stat_fields(pid)
-    return int(fields[1]) if len(fields) > 1 else None
+def ancestors(pid: int) -> Iterator[int]:
+    """Yield the parent of a process, its parent, and so on."""
+    for _ in range(_MAX_ANCESTORS):
+        fields = _stat_fields(pid)
+        pid = int(fields[1]) if len(fields) > 1 else 0
+        if not pid:
+            return
+        yield pid
 
 
 def command_name(pid: int) -> str:
