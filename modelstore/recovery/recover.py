@@ -173,7 +173,7 @@ class _Work:
             write_pages(fallback[0], self.draft, self.progress)
             return fallback[0], self._rebuild_indexes(*fallback), "pages"
         best = next((state for state in states if has_page_one(state)), states[0])
-        return best, Verdict(is_whole=False, is_readable=False), "rows"
+        return _with_all_pages(best), Verdict(is_whole=False, is_readable=False), "rows"
 
     def _rebuild_indexes(self, state: State, verdict: Verdict) -> Verdict:
         """Rebuild the indexes of a state whose tables are whole; keep its pages if that fails."""
@@ -372,6 +372,13 @@ class _Work:
             saved_to=self.evidence.saved_to,
             saved=self.evidence.saved,
         )
+
+
+def _with_all_pages(state: State) -> State:
+    """Return a damaged state with every page of its main file: the header's count may be wrong."""
+    if state.commit or state.pair.main is None:
+        return state
+    return replace(state, page_count=max(state.page_count, state.pair.main.size // state.page_size))
 
 
 def _log_name(base: State) -> str | None:
