@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from modelstore.wal.format import DATABASE_HEADER_SIZE
 from modelstore.wal.pages import (
+    INDEX_LEAF,
     TABLE_INTERIOR,
+    TABLE_LEAF,
     BtreePage,
     CorruptPageError,
     PageSet,
@@ -221,7 +224,29 @@ class TreeReader:
         except CorruptPageError:
             is_there = 1 <= number <= self.view.page_count and self._has_bytes(number)
             (self.unreadable if is_there else self.missing).append(number)
+            return self._partly(number) if is_there else None
+
+    def _partly(self, number: int) -> BtreePage | None:
+        """Return a damaged page with those of its cell pointers that can be true.
+
+        If the page counts more cells than can be, its pointers end at the first that is not true.
+        """
+        data, usable = self.view.page(number), self.view.usable
+        start = DATABASE_HEADER_SIZE if number == 1 else 0
+        kind = data[start]
+        if kind not in (TABLE_LEAF, INDEX_LEAF):
             return None
+        begin = start + 8
+        count = int.from_bytes(data[start + 3 : start + 5], "big")
+        is_possible = count <= (usable - 8) // 6
+        cells: list[int] = []
+        for place in range(begin, min(begin + 2 * count, usable - 2), 2):
+            at = int.from_bytes(data[place : place + 2], "big")
+            if place + 2 <= at <= usable - 4 and at not in cells:
+                cells.append(at)
+            elif not is_possible:
+                break
+        return BtreePage(number, kind, data, tuple(cells), 0)
 
     def _has_bytes(self, number: int) -> bool:
         try:
