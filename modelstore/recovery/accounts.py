@@ -8,7 +8,7 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.additions import PROVENANCE
 from modelstore.recovery.evidence import Pair
 from modelstore.recovery.states import candidate_states, has_page_one
-from modelstore.recovery.tables import quoted
+from modelstore.recovery.tables import is_unicode, quoted
 from modelstore.wal.pages import CorruptPageError, PageSet
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ def user_rows(conn: sqlite3.Connection) -> dict[str, int]:
     ).fetchall()
     found = {}
     for (name,) in names:
-        if name == PROVENANCE or str(name).lower().startswith("sqlite_"):
+        if (
+            name == PROVENANCE
+            or not is_unicode(str(name))
+            or str(name).lower().startswith("sqlite_")
+        ):
             continue
         try:
             found[str(name)] = int(

@@ -207,7 +207,7 @@ def _equal(table: Table, current: Sequence[object], values: Sequence[object]) ->
     """Compare rows as SQLite stores them: a REAL column keeps whole numbers as integers."""
     for column, mine, other in zip(table.columns, current, values, strict=True):
         theirs = bindable(other)  # type: ignore[arg-type]
-        if mine == theirs or column.is_generated:
+        if mine in (theirs, other) or column.is_generated:
             continue
         if isinstance(theirs, bytes) and isinstance(mine, str) and isinstance(other, str):
             continue

@@ -195,12 +195,10 @@ class _Work:
 
         Rolls back if nothing was added, so that the pages stay exactly as the evidence has them.
         """
-        if how == "rows" and os.path.exists(self.draft):
+        if how == "rows":
             os.truncate(self.draft, 0)
         mode = read_at_path(self.draft, 18, 2)
-        conn = open_new(self.draft) if os.path.exists(self.draft) else sqlite3.connect(
-            self.draft, isolation_level=None
-        )  # fmt: skip
+        conn = open_new(self.draft)
         try:
             conn.execute("PRAGMA synchronous = OFF")
             conn.execute("PRAGMA locking_mode = EXCLUSIVE")

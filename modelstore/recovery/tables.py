@@ -126,8 +126,21 @@ def tables_of(conn: sqlite3.Connection) -> list[Table]:
     rows = conn.execute(
         "SELECT name, rootpage, sql FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
     ).fetchall()
-    found = (_table(conn, name, root, sql) for name, root, sql in rows if isinstance(sql, str))
+    found = (
+        _table(conn, name, root, sql)
+        for name, root, sql in rows
+        if isinstance(sql, str) and is_unicode(name) and is_unicode(sql)
+    )
     return [table for table in found if table is not None]
+
+
+def is_unicode(text: str) -> bool:
+    """Return True for text that SQL can hold; a damaged schema may have any bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _table(conn: sqlite3.Connection, name: str, root: int, sql: str) -> Table | None:

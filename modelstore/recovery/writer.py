@@ -47,7 +47,9 @@ def new_file(target: str | None) -> Iterator[str]:
     """
     if target is None:
         with tempfile.TemporaryDirectory(prefix="modelstore-") as directory:
-            yield os.path.join(directory, "recovered.db")
+            draft = os.path.join(directory, "recovered.db")
+            os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            yield draft
         return
     name = visible(target, 200)
     if os.path.lexists(target):
@@ -181,6 +183,7 @@ def open_new(path: str, *, immutable: bool = False) -> sqlite3.Connection:
     conn = sqlite3.connect(
         uri(path, "immutable" if immutable else "rw"), uri=True, isolation_level=None, timeout=0
     )
+    conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     conn.execute("PRAGMA trusted_schema = OFF")
     conn.execute("PRAGMA cell_size_check = ON")
     conn.execute("PRAGMA cache_size = -64000")

@@ -10,7 +10,17 @@ import pytest
 
 from modelstore.errors import ModelstoreError
 from modelstore.recovery.recover import Request, recover
-from tests.recovery.victims import INSERT, TABLE, WAL, commits, digests, integrity, make, rows
+from tests.recovery.victims import (
+    INSERT,
+    TABLE,
+    WAL,
+    commits,
+    content,
+    digests,
+    integrity,
+    make,
+    rows,
+)
 
 _ROUNDS = 20
 _NOISE = (bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\1", bytes((13,)), bytes((5,)))
@@ -109,3 +119,15 @@ def test_names_that_a_schema_may_hold_do_no_harm(tmp_path: Path) -> None:
     assert [table.set_aside for table in done.tables if table.name == name] == [
         {f"lost_and_found_{name}": 1}
     ]
+
+
+@pytest.mark.parametrize("into", [True, False])
+def test_text_that_is_no_unicode_comes_back_byte_for_byte(tmp_path: Path, into: bool) -> None:
+    path = tmp_path / "app.db"
+    odd = "UPDATE t SET name = CAST(x'ff61fe' AS TEXT) WHERE id = 3"
+    make(path, *WAL, TABLE, *commits(5), odd, "DELETE FROM t WHERE id = 3", crash=True)
+    target = tmp_path / "new.db"
+    recover(Request(str(path), str(target) if into else None))
+    if into:
+        found = content(target, "SELECT CAST(name AS BLOB) FROM lost_and_found_t WHERE id = 3")
+        assert (b"\xff\x61\xfe",) in found
