@@ -1,8 +1,7 @@
 """Holders: the files of live applications are deleted, replaced, moved, mounted, linked or copied.
 
 Before a command or at one of its system calls; the applications are Python's with three builds of
-SQLite, and the shell. See `play` for how a play is judged. Other content written into the same
-file, as by `cp`, is left out: the application's own next checkpoint mixes the two.
+SQLite, and the shell. See `play` for how a play is judged.
 """
 
 from __future__ import annotations
@@ -91,6 +90,13 @@ def _replace_with_copy(stage: Stage) -> Path:
     """Copy the database, and rename the copy over it: an editor, or a tool for synchronizing."""
     shutil.copyfile(stage.path, stage.place / "new")
     os.replace(stage.place / "new", stage.path)
+    return stage.path
+
+
+def _overwrite(stage: Stage) -> Path:
+    """Restore with `cp`: other content in the same file."""
+    shutil.copyfile(_make(stage.place / "new", "WAL"), stage.path)
+    (stage.place / "new").unlink()
     return stage.path
 
 
@@ -253,6 +259,7 @@ DANGERS = (
     _kind("file mounted", Label.DANGER, start=_mount_file, has_company=False, has_moment=False,
           libraries=LIBRARIES),
     _kind("moved away", Label.GONE, _move("", back=True), has_moment=False),
+    _kind("overwritten", Label.OPEN, _overwrite, has_moment=False),
     _kind("log truncated", Label.OPEN, _truncate_log),
 )  # fmt: skip
 HEALTHY = (

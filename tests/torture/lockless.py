@@ -41,6 +41,7 @@ def _kind(
     setup: tuple[str, ...] = (),
     parameters: str = "",
     has_company: bool = False,
+    has_moment: bool = True,
 ) -> Kind:
     return Kind(
         name=name,
@@ -51,6 +52,7 @@ def _kind(
         setup=setup,
         parameters=parameters,
         has_company=has_company,
+        has_moment=has_moment,
     )
 
 
@@ -90,11 +92,14 @@ def _leave_lock_file(stage: Stage) -> Path:
     return stage.path
 
 
-_PARAMETERS = ("vfs=unix-none", "vfs=unix-dotfile", "nolock=1")
+_NO_LOCK = "nolock=1"  # keeps SQLite from WAL as well: an idle application has nothing to lose
+_PARAMETERS = ("vfs=unix-none", "vfs=unix-dotfile", _NO_LOCK)
 _KINDS = (
-    *(_kind(f"{one}, exclusive", setup=_EXCLUSIVE, parameters=one) for one in _PARAMETERS),
-    *(_kind(f"{one}, half-written", _spill, setup=_JOURNAL, parameters=one,
-            label=Label.OPEN) for one in _PARAMETERS),
+    *(_kind(f"{one}, exclusive", setup=_EXCLUSIVE, parameters=one,
+            label=Label.OPEN if one == _NO_LOCK else Label.DANGER) for one in _PARAMETERS),
+    # Amid a command, any SQLite takes a journal that nobody locks for one that a crash left.
+    *(_kind(f"{one}, half-written", _spill, setup=_JOURNAL, parameters=one, label=Label.OPEN,
+            has_moment=False) for one in _PARAMETERS),
     *(_kind(f"{one}, idle", setup=_JOURNAL, parameters=one, label=Label.OPEN)
       for one in _PARAMETERS),
     _kind("exclusive", setup=_EXCLUSIVE),
@@ -105,7 +110,7 @@ _KINDS = (
     _kind("opened and closed its database", _touch(""), libraries=LIBRARIES, has_company=True,
           label=Label.OPEN),
     _kind("a second library", _second_library, libraries=LIBRARIES),
-    _kind("half-written", _spill, setup=_JOURNAL, label=Label.WELL),
+    _kind("half-written", _spill, setup=_JOURNAL, label=Label.WELL, has_moment=False),
     _kind("a lock file left behind", _leave_lock_file, label=Label.WELL),
     _kind("opened and closed its log", _touch("-wal"), libraries=LIBRARIES, label=Label.WELL),
 )  # fmt: skip
