@@ -25,6 +25,10 @@ def _is_broken_alone(facts: Facts) -> bool:
     return is_short or not facts.alone.is_sound
 
 
+def _is_broken_with_log(facts: Facts) -> bool:
+    return not facts.both.is_sound or facts.lacks_pages
+
+
 def _is_same(facts: Facts) -> bool:
     is_same = facts.is_same_content or not (facts.both.is_sound and facts.alone.is_sound)
     return facts.is_identical and is_same and not facts.hides_commits
@@ -51,14 +55,14 @@ CLAIMS: dict[str, Meaning] = {
     "log-foreign": lambda facts, _: not facts.is_alarm_false,
     "log-older": lambda facts, _: not facts.is_alarm_false,
     "used-elsewhere": _never,  # no process has the files
-    "malformed": lambda facts, _: not facts.both.is_sound,
+    "malformed": lambda facts, _: _is_broken_with_log(facts),
     "hot-journal": lambda facts, _: facts.has_journal,
     "main-damaged": lambda facts, _: not facts.both.is_sound or _is_broken_alone(facts),
     "log-empty": lambda facts, _: not facts.log.committed and not facts.hides_commits,
     "log-newer": lambda facts, _: _has_version(facts),
     "log-header-damaged": lambda facts, _: not facts.log.page_size and facts.log.size > 0,
     "log-damaged": lambda facts, _: facts.log.later_commits > 0,
-    "unreadable-with-log": lambda facts, _: not facts.both.is_sound or facts.is_partial,
+    "unreadable-with-log": lambda facts, _: _is_broken_with_log(facts),
     "encrypted": _never,
     "no-database": lambda facts, _: "" not in facts.state.files,
     "nothing-committed": lambda facts, _: not facts.log.committed,
@@ -82,8 +86,8 @@ FINDINGS: dict[str, Meaning] = {
     "log.foreign": lambda facts, _: not facts.is_alarm_false,
     "log.foreign-log": lambda facts, _: not facts.is_alarm_false,
     "log.older-log": lambda facts, _: not facts.is_alarm_false,
-    "log.malformed": lambda facts, _: not facts.both.is_sound,
-    "log.unreadable": lambda facts, _: not facts.both.is_sound,
+    "log.malformed": lambda facts, _: _is_broken_with_log(facts),
+    "log.unreadable": lambda facts, _: _is_broken_with_log(facts),
     "log.gone": lambda _, found: found["result"] != "fail",  # a -shm without holder proves nothing
     "log.deleted": _never,
     "log.wrong-index": _never,

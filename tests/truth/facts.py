@@ -118,6 +118,13 @@ class Facts:
         is_unsound = self.both.is_unsound or self.alone.is_unsound
         return self.both.digest == self.alone.digest and not changed and not is_unsound
 
+    @property
+    def lacks_pages(self) -> bool:
+        """True if a page of the database is whole in neither the log nor the main file."""
+        log, newest = self.log, self.log.newest()
+        size, count = log.page_size or self.page_size or 1, log.page_count or self.counted_pages
+        return any(page not in newest for page in range(len(self.main) // size + 1, count + 1))
+
     def fits_commit(self, number: int) -> bool:
         """Tell if the pages of the log are in the main file as commit `number` had them."""
         pages, size = self.log.at_commit(number)

@@ -170,7 +170,7 @@ def _alarm(told: Ran, found: dict[str, Any], facts: Facts) -> Iterator[str]:
     if bool(reasons) != (told.code == 5):
         yield f"exit {told.code} with {sorted(reasons)}"
     hidden = facts.log.later_commits - facts.log.later_padding
-    if hidden and not found["damaged"]:
+    if hidden > 0 and not found["damaged"]:
         yield f"damaged is false, but {hidden} commits lie behind the first invalid frame"
     if found["raced"]:
         yield "it says raced, and nobody writes"
