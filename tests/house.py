@@ -40,7 +40,7 @@ TASKS = (
     Task("add a column", 2, r"\blicense\b", ("catalogue", "store", "cli", "")),
     Task("add an export format", 2, r'"preset"|write_preset', ("render", "cli")),
     Task("add a command", 2, r'"forget"|import forget\b', ("cli",)),
-    Task("add an option of list", 2, r'"--sort"|\bsort_keys\b', ("cli", "catalogue", "store")),
+    Task("add an option of list", 2, r'"--print0"', ("cli", "catalogue", "store")),
     Task(
         "change the default timeout",
         1,

@@ -238,6 +238,7 @@ class Staging:
             place = Place("", "", "", "")  # a mark that the merge passes over
         if name:
             row = _storable_row((locator, name, place.source))
+            # plain SQL: as in `add`, once for each model of a scan
             self._db.execute("INSERT OR REPLACE INTO seen_names VALUES (?, ?, ?)", row)
         self._add_place("seen", to_sqlite_text(locator), place)
         self.pending += 1
@@ -290,10 +291,10 @@ class Staging:
         """Note that rows were joined: the kept id of each that was dropped."""
         self._open()
         for dropped, kept in models.items():
-            row = self._db.execute("SELECT locator FROM landed WHERE id = ?", [dropped]).fetchone()
-            if row is not None:
-                self._db.execute("DELETE FROM landed WHERE id = ?", [dropped])
-                self._db.execute("INSERT OR IGNORE INTO landed VALUES (?, ?)", [kept, row[0]])
+            for row in list(self._db.query("SELECT * FROM landed WHERE id = ?", [dropped])):
+                landed = self._db.table("landed")
+                landed.delete_where("id = ?", [dropped])
+                landed.insert({**row, "id": kept}, ignore=True)
 
     @explains_scratch_errors
     def expected(self) -> int:

@@ -226,9 +226,9 @@ def test_a_database_whose_log_is_damaged_is_imported_without_it_and_that_is_a_sk
     (source,) = result.json["sources"]
     (skip,) = source["skips"]
     assert skip["what"] == str(wal)
-    assert "frame 4 is damaged" in skip["reason"]
+    assert "frame 4 of the log is damaged" in skip["reason"]
     assert (source["found"], source["skipped"]) == (3, 1)
     listed = modelstore("list", "--count", "--db", app)
     assert (listed.code, listed.out) == (0, "3\n")
-    assert "is not folded, a copy is read" in listed.err
+    assert "nothing is folded, and a copy is read" in listed.err
     assert state_of(app) == before

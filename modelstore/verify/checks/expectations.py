@@ -146,8 +146,8 @@ def _rows(db: Database, table: str) -> int | str | None:
         if not kinds:
             return None
         where = " NOT INDEXED" if kinds[0] == "table" else ""
-        select = f"SELECT count(*) FROM {quote_identifier(table)}{where}"
-        return int(db.execute(select).fetchone()[0])
+        select = f"SELECT count(*) AS rows FROM {quote_identifier(table)}{where}"
+        return int(next(iter(db.query(select)))["rows"])
     except (sqlite3.Error, UnicodeEncodeError) as error:
         if isinstance(error, sqlite3.Error) and is_busy(error):
             raise
