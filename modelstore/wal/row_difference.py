@@ -210,6 +210,8 @@ class _Merge:
             return self._live.view.payload(live, seen=self._live_chains) == (
                 self._main.view.payload(main, seen=self._main_chains)
             )
+        if live.local[:2] != main.local[:2]:
+            return self._has_same_values(live, main)  # the header's size or first type differs
         if live.local != main.local:
             return False
         if len(live.local) == live.size:
@@ -226,8 +228,12 @@ class _Merge:
         )
 
     def _has_same_values(self, live: Cell, main: Cell) -> bool:
-        """Compare two records that may differ in form alone: SQLite stores 0 and 1 in two ways."""
-        if not self._live.decodes and abs(live.size - main.size) > _MAX_HEADER:
+        """Compare two records by the values of their tables' columns.
+
+        Equal ones may differ in form: SQLite stores 0 and 1 in two ways.
+        """
+        is_far = not self._live.decodes and abs(live.size - main.size) > _MAX_HEADER
+        if is_far and not (self._live.has_more_values(live) or self._main.has_more_values(main)):
             return False
         if max(live.size, main.size) > (_MAX_DECODED if self._live.decodes else _MAX_COMPARED):
             return False
@@ -235,7 +241,7 @@ class _Merge:
         theirs = self._main.view.payload(main, seen=self._main_chains)
         # The columns with the log say which NULLs count; the text encoding is each view's own.
         reader = self._main if self._live.decodes else self._live
-        return self._live.stored(ours) == reader.stored(theirs)
+        return self._live.stored(ours) == reader.stored(theirs, self._main.columns)
 
 
 def _match(live: TableView, main: TableView, found: RowDifference) -> None:

@@ -84,6 +84,22 @@ class TableView:
         return parse_table(self.sql) or TableColumns((), 0, None, _MAX_COLUMNS)
 
     @property
+    def columns(self) -> int:
+        """Number of values of a row that count: SQLite reads none behind the last column's.
+
+        https://www.sqlite.org/lang_altertable.html#altertabdropcol drops a column first from the
+        schema, then from each row: a checkpoint that is cut short may copy the schema alone.
+        """
+        return len(self._columns.stored) or _MAX_COLUMNS
+
+    def has_more_values(self, cell: Cell) -> bool:
+        """Return True if a row may have more values than the table has columns."""
+        try:
+            return sum(1 for _ in record_fields(cell.local)) > self.columns
+        except RecordError:
+            return True  # its header is long
+
+    @property
     def has_own_rowids(self) -> bool:
         """True if no column is an alias of the rowid: a VACUUM may change every rowid then."""
         return self.has_rowids and bool(self._columns.stored) and not self._columns.rowid_alias
@@ -119,32 +135,35 @@ class TableView:
             return row, row
         try:
             if self.decodes:
-                key = self._decoded(payload)[: len(self.key_names)]
+                key = self._decoded(payload, len(self.key_names))
                 return (b"", repr(key).encode("utf-8", "backslashreplace")), row
             return first_values(*row, len(self.key_names)), row
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 
-    def stored(self, payload: bytes) -> StoredRow:
-        """Return a record in comparable form: equal rows have equal forms.
+    def stored(self, payload: bytes, columns: int | None = None) -> StoredRow:
+        """Return the first `columns` values of a record in comparable form: that of equal rows.
 
-        Drops NULLs at the end, since rows older than the last columns lack them; keeps those of
-        columns that have another default.
+        The default is all columns of this table. Drops NULLs at the end, since rows older than the
+        last columns lack them; keeps those of columns that have another default.
         """
         required = self._columns.required
+        count = self.columns if columns is None else columns
         try:
             if self.decodes:
-                values = self._decoded(payload)
+                values = self._decoded(payload, count)
                 while len(values) > required and values[-1] is None:
                     values.pop()
                 return b"", repr(values).encode("utf-8", "backslashreplace")
             types, body = normal_form(payload)
+            if len(types) > count:  # a type has one byte at least
+                types, body = first_values(types, body, count)
             return without_last_nulls(types, required), body
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 
-    def _decoded(self, payload: bytes) -> list[Value]:
-        return decode_record(payload, self.view.header.text_encoding)
+    def _decoded(self, payload: bytes, count: int) -> list[Value]:
+        return decode_record(payload, self.view.header.text_encoding, count)
 
     def key(self, cell: Cell) -> RowKey:
         """Return the rowid or primary key of a row; long texts are cut."""

@@ -21,7 +21,7 @@ from modelstore.wal.main_file import MainState
 from modelstore.wal.page_owners import PageRole
 from tests.wal.children import holding_index
 from tests.wal.loss_build import NUMBERS, Database
-from tests.wal.loss_oracle import check, contents
+from tests.wal.loss_oracle import check, contents, copy_files
 
 ALL = 1_000_000
 SETUP = "CREATE TABLE models(id INTEGER PRIMARY KEY, name TEXT);"
@@ -103,6 +103,50 @@ def test_a_main_file_cut_short(tmp_path: Path) -> None:
         assert not report.main.readable
         assert report.main.problem
         assert contents(database.path, "immutable=1").problem
+
+
+DROPPED = {
+    "an integer": ("id INTEGER PRIMARY KEY, a, b", "'model '||i", "i % 2", 1),
+    "zeros and ones": ("id INTEGER PRIMARY KEY, a, b", "i % 2", "i % 2", 1),
+    "a long text": ("id INTEGER PRIMARY KEY, a, b", "i", "printf('%040000d', i)", 1),
+    "the middle one": ("id INTEGER PRIMARY KEY, a, b, c", "i", "i % 2", 20),
+}
+
+
+@pytest.mark.parametrize("kind", DROPPED)
+def test_a_schema_that_is_copied_before_its_rows(tmp_path: Path, kind: str) -> None:
+    columns, a, b, reverted = DROPPED[kind]
+    setup = f"""
+        CREATE TABLE models({columns});
+        {NUMBERS.format(18)} INSERT INTO models(id, a, b) SELECT i, {a}, {b} FROM s;
+        INSERT INTO models(id, a, b) VALUES (30, NULL, 1), (31, 1, NULL), (32, 0, 0);
+    """
+    change = "ALTER TABLE models DROP COLUMN b; UPDATE models SET a = 'new' WHERE id = 3;"
+    assert _reverted(tmp_path, setup, change) == reverted
+
+
+def test_a_schema_that_is_copied_before_rows_without_rowids(tmp_path: Path) -> None:
+    setup = f"""
+        CREATE TABLE models(id INT PRIMARY KEY, a, b) WITHOUT ROWID;
+        {NUMBERS.format(18)} INSERT INTO models SELECT i, 'model '||i, i % 2 FROM s;
+    """
+    change = "ALTER TABLE models DROP COLUMN b; UPDATE models SET a = 'new' WHERE id = 3;"
+    assert _reverted(tmp_path, setup, change) == 1
+
+
+def _reverted(directory: Path, setup: str, change: str) -> int:
+    """Cut a checkpoint off after the schema; return the rows that revert, as SQLite has them."""
+    database = Database(directory, setup, change)
+    folded = copy_files(database.live_path, str(directory / "folded"))
+    with closing(sqlite3.connect(folded)) as conn:
+        conn.execute("PRAGMA wal_checkpoint").fetchall()
+    with open(database.path, "r+b") as file:
+        file.write(Path(folded).read_bytes()[:4096])
+    database.share_main()
+    report = analyse_loss(database.path, limit=ALL)
+    check(report, contents(database.live_path, "mode=ro"), contents(database.path, "immutable=1"))
+    (table,) = report.tables
+    return table.reverted.count
 
 
 def test_a_main_file_that_is_no_database(tmp_path: Path) -> None:
