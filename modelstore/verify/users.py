@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 from dataclasses import dataclass
 
-from modelstore.wal.processes import describe_process
+from modelstore.database.holders import Holders, Role, look_at_holders
 
 _MAX_MAPS = 4 << 20  # bytes of a table of mappings
 _MAX_BINARY = 64 << 20  # bytes of a binary that are searched, a chunk at a time
@@ -34,33 +33,18 @@ class User:
     sqlite: str | None
 
 
-def users_of(path: str) -> tuple[tuple[User, ...], bool]:
-    """Return the other processes that have a file open, and True if these are certainly all."""
-    if not sys.platform.startswith("linux"):
-        return (), False
-    try:
-        wanted = os.stat(path)
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return (), False
-    users = [pid for pid in sorted(pids) if pid != os.getpid() and _has_open(pid, wanted)]
-    found = tuple(User(pid, describe_process(pid).command, _sqlite_version(pid)) for pid in users)
-    return found, os.geteuid() == 0
+def users_of(path: str, holders: Holders | None = None) -> tuple[tuple[User, ...], bool]:
+    """Return the other processes that have a file open, and True if these are certainly all.
 
-
-def _has_open(pid: int, wanted: os.stat_result) -> bool:
-    directory = f"/proc/{pid}/fd"
-    try:
-        names = os.listdir(directory)
-    except OSError:  # ended, or another user's
-        return False
-    for name in names:
-        try:
-            if os.path.samestat(os.stat(f"{directory}/{name}"), wanted):
-                return True
-        except OSError:
-            continue
-    return False
+    `holders` is a look at the database that was taken already; without it, one is taken.
+    """
+    found = holders or look_at_holders(path, certain=False)
+    users = tuple(
+        User(holder.pid, holder.command, _sqlite_version(holder.pid))
+        for holder in found.holders
+        if any(file.is_current for file in holder.of(Role.DATABASE))
+    )
+    return users, found.complete
 
 
 def _sqlite_version(pid: int) -> str | None:
