@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from modelstore.catalogue.roots import Prune
     from modelstore.cli.output import Output
-    from modelstore.cli.progress import Progress
     from modelstore.cli.session import DatabaseChoice, Session
     from modelstore.found import Skipped
     from modelstore.importing.changes import ModelChange
     from modelstore.importing.importer import Importer
     from modelstore.importing.result import ImportResult
     from modelstore.importing.targets import Chosen
+    from modelstore.progress import Progress
     from modelstore.sources.base import Context
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from modelstore.progress import Progress, silent
 from modelstore.text import human_seconds, process_name, visible
 
 if TYPE_CHECKING:
@@ -18,24 +19,12 @@ _DELAY = 0.4  # seconds before the line appears: quick work needs none
 _INTERVAL = 0.1  # seconds between two updates of the line
 
 
-class Progress(Protocol):
-    """Receives what is being done, how many are done, and of how many if that is known."""
-
-    def __call__(self, what: str, done: int, total: int | None = None) -> None:
-        """Show it. Cheap enough to be called for each item."""
-        ...
-
-
 @contextmanager
 def progress(out: Output, unit: str) -> Iterator[Progress]:
     """Yield a progress line that counts `unit`s; it stays silent if stderr is no terminal."""
     with ExitStack() as stack:
         line = _Line(out, unit, stack)
-        yield line if out.stderr_is_terminal else _silent
-
-
-def _silent(what: str, done: int, total: int | None = None) -> None:
-    del what, done, total
+        yield line if out.stderr_is_terminal else silent
 
 
 class _Line:

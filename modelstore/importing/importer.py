@@ -154,7 +154,7 @@ class Importer:
             self._context,
             known=self._known(chosen.root) if has_places(chosen) else {},
             known_below=self._known,
-            progress=lambda what, _count: self._listener.progress(what, self._done),
+            progress=lambda what, _done, _total=None: self._listener.progress(what, self._done),
         )
         try:
             self._stage(_items(chosen, context), tally, in_batches=in_batches)

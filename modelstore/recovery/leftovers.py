@@ -33,9 +33,9 @@ from modelstore.wal.record import RecordError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from modelstore.progress import Progress
     from modelstore.recovery.evidence import Pair
     from modelstore.recovery.history import Generation, LogHistory
-    from modelstore.recovery.writer import Progress
     from modelstore.wal.schema import SchemaObject
 
 _ROW_KINDS = (TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR)

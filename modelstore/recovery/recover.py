@@ -19,7 +19,6 @@ from modelstore.recovery.result import RecoveredTable, Recovery
 from modelstore.recovery.salvage import Salvage, read_objects, salvage
 from modelstore.recovery.states import State, candidate_states, has_page_one
 from modelstore.recovery.writer import (
-    Progress,
     Verdict,
     check,
     new_file,
@@ -38,6 +37,7 @@ from modelstore.wal.format import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from modelstore.progress import Progress
     from modelstore.wal.schema import SchemaObject
 
 _ATTEMPTS = 4

@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,10 +27,8 @@ from modelstore.wal.schema import read_schema
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modelstore.progress import Progress
     from modelstore.recovery.states import State
-
-Progress = Callable[[str, int, int], None]
-"""Takes what is done, how many pages of it, and of how many."""
 
 _CHUNK = 1 << 22  # bytes copied at once
 _SQLITE_ERROR = 1

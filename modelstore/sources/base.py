@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from modelstore.found import Found, KnownFile, Place, Skipped
+from modelstore.progress import Progress, silent
 from modelstore.text import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
@@ -62,10 +63,6 @@ class Target:
         return os.path.realpath(self.text)
 
 
-def _no_progress(_what: str, _count: int) -> None:
-    return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """The surroundings of an import, the same for every source that it reads."""
@@ -79,9 +76,7 @@ class Context:
     home: str = ""
     timeout: float = DEFAULT_TIMEOUT  # seconds of patience with a server
     api_key: str | None = field(default=None, repr=False)  # secret: never stored, never shown
-    progress: Callable[[str, int], None] = (
-        _no_progress  # name of the thing being read, items so far
-    )
+    progress: Progress = silent  # the thing that is read, and the models so far
 
 
 class Source(Protocol):

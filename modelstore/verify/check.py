@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 from modelstore.finding import Finding
+from modelstore.progress import Progress, unwatched
 from modelstore.text import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
@@ -26,24 +27,6 @@ NAMED = 20
 """The number of rows, files or processes that a sentence names; the data name more."""
 
 DAMAGED = "the database with its log is damaged"
-
-
-class Tick(Protocol):
-    """Shows progress: the work at hand, how much of it is done, and of how much if known."""
-
-    def __call__(self, what: str, done: int, total: int | None = None) -> None:
-        """Show it; cheap enough to be called often."""
-        ...
-
-
-def _silent(what: str, done: int, total: int | None = None) -> None:
-    del what, done, total
-
-
-def unwatched(unit: str) -> AbstractContextManager[Tick]:
-    """Return a progress that nobody sees."""
-    del unit
-    return nullcontext(_silent)
 
 
 def _untold(text: str) -> None:
@@ -68,7 +51,7 @@ class VerifyOptions:
     timeout: float = DEFAULT_TIMEOUT
     host: str | None = None  # the name of this machine, as imports record it
     expected: Expected | None = None
-    watching: Callable[[str], AbstractContextManager[Tick]] = unwatched
+    watching: Callable[[str], AbstractContextManager[Progress]] = unwatched
     on_wait: Callable[[tuple[Blocker, ...], float], None] | None = None
     tell: Callable[[str], None] = _untold
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from modelstore.database.handle import Database
-    from modelstore.verify.check import Tick
+    from modelstore.progress import Progress
 
 _BIG = 256  # bytes; it is cheaper to digest a value of that size as it is
 _TELL_EVERY = 2000  # rows
@@ -58,7 +58,7 @@ class Content:
         return sum(table.rows for table in self.tables.values())
 
 
-def read_content(db: Database, wanted: Wanted, tick: Tick) -> Content:
+def read_content(db: Database, wanted: Wanted, tick: Progress) -> Content:
     """Read the schema and the wanted tables. Raises `sqlite3.Error` for damage."""
     digest = hashlib.blake2b(digest_size=16)
     # plain SQL: names may be no text, and db.query() makes a dict of each row
@@ -92,7 +92,7 @@ def _exact_text(conn: sqlite3.Connection) -> Iterator[None]:
         conn.text_factory = before
 
 
-def _read_table(db: Database, name: str, tick: Tick) -> Table:
+def _read_table(db: Database, name: str, tick: Progress) -> Table:
     digest = hashlib.blake2b(digest_size=16)
     update = digest.update
     rows = 0

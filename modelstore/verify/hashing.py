@@ -15,7 +15,7 @@ from modelstore.wal.files import open_or_refuse
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from modelstore.verify.check import Tick
+    from modelstore.progress import Progress
 
 _CHUNK = 1 << 20  # bytes
 _LOOK = 0.2  # seconds between two looks at the progress
@@ -32,7 +32,7 @@ class Hashed:
     problem: str | None = None
 
 
-def hash_files(paths: Iterable[str], total: int, tick: Tick) -> dict[str, Hashed]:
+def hash_files(paths: Iterable[str], total: int, tick: Progress) -> dict[str, Hashed]:
     """Return the digest of each file; `total` is the sum of their sizes in bytes, for `tick`.
 
     A file with two names is read once. Nothing is kept from one run to the next: a bit that flips

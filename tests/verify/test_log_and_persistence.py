@@ -11,7 +11,8 @@ import pytest
 from modelstore.database.handle import Database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
-from modelstore.verify.check import VerifyOptions, unwatched
+from modelstore.progress import unwatched
+from modelstore.verify.check import VerifyOptions
 from modelstore.verify.checks import persistence
 from modelstore.verify.checks.persistence import compare
 from modelstore.verify.content import read_content

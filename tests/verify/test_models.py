@@ -12,7 +12,7 @@ import pytest
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.finding import Verification
-from modelstore.verify.check import unwatched
+from modelstore.progress import unwatched
 from modelstore.verify.checks import models
 from modelstore.verify.hashing import hash_files
 from tests.cli.program import DATA, modelstore

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from modelstore.database.connection import OpenDatabase
     from modelstore.database.handle import Database
-    from modelstore.verify.check import Tick, VerifyOptions
+    from modelstore.progress import Progress
+    from modelstore.verify.check import VerifyOptions
 
 _STEPS = 50_000  # of SQLite's virtual machine, between two looks
 _COUNTERS = "/proc/self/io"
@@ -71,7 +72,7 @@ def _small_cache(db: Database) -> Iterator[None]:
             db.execute(f"PRAGMA cache_size = {CACHE_SIZE}")
 
 
-def _pages(opened: OpenDatabase, what: str, tick: Tick) -> Callable[[], None]:
+def _pages(opened: OpenDatabase, what: str, tick: Progress) -> Callable[[], None]:
     """Return a function that shows how many pages were read so far."""
     size = opened.probe.size + (opened.probe.wal_size or 0)
     page_size = int(next(opened.db.query("PRAGMA page_size"))["page_size"])

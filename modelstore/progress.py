@@ -1,0 +1,25 @@
+"""Progress of long work: one protocol for whoever does the work and whoever shows it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives the work at hand, how much of it is done, and of how much if that is known."""
+
+    def __call__(self, what: str, done: int, total: int | None = None, /) -> None:
+        """Show it. Cheap enough to be called for each item."""
+        ...
+
+
+def silent(what: str, done: int, total: int | None = None) -> None:
+    """Show nothing."""
+    del what, done, total
+
+
+def unwatched(unit: str) -> AbstractContextManager[Progress]:
+    """Return a progress that nobody sees, whatever `unit` it counts."""
+    del unit
+    return nullcontext(silent)
