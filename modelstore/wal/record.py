@@ -119,6 +119,15 @@ def without_last_nulls(types: bytes, keep: int = 0) -> bytes:
     return types[:end]
 
 
+def type_count(types: bytes) -> int:
+    """Return the number of serial types."""
+    at = count = 0
+    while at < len(types):
+        _, at = _type_at(types, at)
+        count += 1
+    return count
+
+
 def first_values(types: bytes, body: bytes, count: int) -> tuple[bytes, bytes]:
     """Return the first `count` values of a record in normal form, in normal form."""
     at = offset = 0

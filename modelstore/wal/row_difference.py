@@ -239,9 +239,7 @@ class _Merge:
             return False
         ours = self._live.view.payload(live, seen=self._live_chains)
         theirs = self._main.view.payload(main, seen=self._main_chains)
-        # The columns with the log say which NULLs count; the text encoding is each view's own.
-        reader = self._main if self._live.decodes else self._live
-        return self._live.stored(ours) == reader.stored(theirs, self._main.columns)
+        return self._live.stored(ours, self._live) == self._main.stored(theirs, self._live)
 
 
 def _match(live: TableView, main: TableView, found: RowDifference) -> None:
@@ -259,9 +257,9 @@ def _match(live: TableView, main: TableView, found: RowDifference) -> None:
 def _match_part(
     live: TableView, main: TableView, found: RowDifference, part: int, parts: int
 ) -> None:
-    rows = {key: content for key, content, _ in _digests(live, part, parts)}
+    rows = {key: content for key, content, _ in _digests(live, live, part, parts)}
     changed: set[int] = set()
-    for key, content, cell in _digests(main, part, parts):
+    for key, content, cell in _digests(main, live, part, parts):
         ours = rows.pop(key, None)
         if ours is None:
             found.returning.add(main, cell)
@@ -272,7 +270,7 @@ def _match_part(
             found.same += 1
     found.lost.count += len(rows)
     if (rows and not found.lost.is_full) or (changed and not found.reverted.is_full):
-        for key, _, cell in _digests(live, part, parts):
+        for key, _, cell in _digests(live, live, part, parts):
             if found.lost.is_full and found.reverted.is_full:
                 break
             if key in rows:
@@ -281,12 +279,14 @@ def _match_part(
                 found.reverted.keep(live, cell)
 
 
-def _digests(table: TableView, part: int, parts: int) -> Iterator[tuple[int, int, Cell]]:
+def _digests(
+    table: TableView, live: TableView, part: int, parts: int
+) -> Iterator[tuple[int, int, Cell]]:
     """Yield the digests of key and content of each row in one part of the keys, and its cell."""
     chains = PageSet()
     for page in table.pages():
         for cell in table.view.cells(page):
-            key, row = table.row(cell, chains)
+            key, row = table.row(cell, chains, live)
             digest = hash(key)  # 64 bits, keyed by a secret of the process
             if digest % parts == part:
                 yield digest, hash(row), cell

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from modelstore.text import ascii_lower
+from modelstore.wal.defaults import Padding, encode_value
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
     INDEX_LEAF,
@@ -31,6 +32,7 @@ from modelstore.wal.record import (
     normal_form,
     record_fields,
     serial_size,
+    type_count,
     without_last_nulls,
 )
 from modelstore.wal.schema import TableColumns, parse_table
@@ -87,8 +89,8 @@ class TableView:
     def columns(self) -> int:
         """Number of values of a row that count: SQLite reads none behind the last column's.
 
-        https://www.sqlite.org/lang_altertable.html#altertabdropcol drops a column first from the
-        schema, then from each row: a checkpoint that is cut short may copy the schema alone.
+        DROP COLUMN changes the schema and each row: a checkpoint that is cut short may copy the
+        schema alone. https://www.sqlite.org/lang_altertable.html#altertabdropcol
         """
         return len(self._columns.stored) or _MAX_COLUMNS
 
@@ -125,45 +127,47 @@ class TableView:
             raise OverBudgetError
         return self.view.tree_page(number, kind, self.root)
 
-    def row(self, cell: Cell, seen: PageSet) -> tuple[StoredRow, StoredRow]:
+    def row(self, cell: Cell, seen: PageSet, live: TableView) -> tuple[StoredRow, StoredRow]:
         """Return key and content of a row of a WITHOUT ROWID table in comparable form."""
         if cell.size > _MAX_ROW:
             raise CorruptPageError(f"a row of {cell.size} bytes is too large to compare")
         payload = self.view.payload(cell, seen=seen)
-        row = self.stored(payload)
+        row = self.stored(payload, live)
         if not self.key_names:
             return row, row
         try:
-            if self.decodes:
-                key = self._decoded(payload, len(self.key_names))
-                return (b"", repr(key).encode("utf-8", "backslashreplace")), row
             return first_values(*row, len(self.key_names)), row
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 
-    def stored(self, payload: bytes, columns: int | None = None) -> StoredRow:
-        """Return the first `columns` values of a record in comparable form: that of equal rows.
+    def stored(self, payload: bytes, live: TableView) -> StoredRow:
+        """Return a record in comparable form: equal rows have equal forms.
 
-        The default is all columns of this table. Drops NULLs at the end, since rows older than the
-        last columns lack them; keeps those of columns that have another default.
+        Adds the defaults that an older row lacks; `live`, the table with the log, names them. Drops
+        NULLs at the end, which an older row lacks too.
         """
-        required = self._columns.required
-        count = self.columns if columns is None else columns
         try:
-            if self.decodes:
-                values = self._decoded(payload, count)
-                while len(values) > required and values[-1] is None:
-                    values.pop()
-                return b"", repr(values).encode("utf-8", "backslashreplace")
-            types, body = normal_form(payload)
-            if len(types) > count:  # a type has one byte at least
-                types, body = first_values(types, body, count)
-            return without_last_nulls(types, required), body
+            types, body = self._decoded(payload) if self.decodes else normal_form(payload)
+            if len(types) > self.columns:  # a type has one byte at least
+                types, body = first_values(types, body, self.columns)
+            padding = live._padding
+            if len(padding) and (count := type_count(types)) < len(padding):
+                more_types, more_body = padding.after(count)
+                return types + more_types, body + more_body
+            return without_last_nulls(types, live._columns.required), body
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 
-    def _decoded(self, payload: bytes, count: int) -> list[Value]:
-        return decode_record(payload, self.view.header.text_encoding, count)
+    @cached_property
+    def _padding(self) -> Padding:
+        encoding = 1 if self.decodes else self.view.header.text_encoding
+        return Padding(self._columns.defaults, encoding)
+
+    def _decoded(self, payload: bytes) -> StoredRow:
+        """Return the serial types and the values of a record whose texts are UTF-8."""
+        values = decode_record(payload, self.view.header.text_encoding, self.columns)
+        parts = [encode_value(value, 1) for value in values]
+        return b"".join(types for types, _ in parts), b"".join(body for _, body in parts)
 
     def key(self, cell: Cell) -> RowKey:
         """Return the rowid or primary key of a row; long texts are cut."""

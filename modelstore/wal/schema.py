@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.text import ascii_lower
+from modelstore.wal.defaults import Default, affinity, number_default, text_default
 from modelstore.wal.pages import TABLE_LEAF, PageSet
 from modelstore.wal.record import decode_record
 
@@ -104,13 +105,14 @@ class TableColumns:
     stored. In a WITHOUT ROWID table the first `key_size` of them are the primary key; otherwise it
     is 0. `rowid_alias` is the INTEGER PRIMARY KEY column, which a record holds as NULL. The columns
     after the first `required` ones have no default but NULL: a record that lacks them, as it is
-    older than they are, has NULL there.
+    older than they are, has NULL there. `defaults` are those of the first `required` columns.
     """
 
     stored: tuple[str, ...]
     key_size: int
     rowid_alias: str | None
     required: int = 0
+    defaults: tuple[Default, ...] = ()
 
     def place(self, column: str) -> int | None:
         """Return the index of `column` in a record; None if it is not stored."""
@@ -120,11 +122,15 @@ class TableColumns:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A token of SQL: `word` is upper-case, empty if it was quoted; `name` is unquoted."""
+    """A token of SQL: `word` is upper-case, empty if it was quoted; `name` is unquoted.
+
+    `is_text` is True for a text in single quotes.
+    """
 
     word: str
     name: str
     depth: int
+    is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +141,7 @@ class _Column:
     is_key: bool
     is_descending_key: bool
     has_default: bool
+    default: Default
 
 
 def parse_table(sql: str) -> TableColumns | None:
@@ -157,17 +164,19 @@ def parse_table(sql: str) -> TableColumns | None:
     if "WITHOUT" in options and "ROWID" in options:
         rest = [name for name in stored if name not in names]
         order = (*names, *rest)
-        return TableColumns(order, len(names), None, _required(order, columns)) if names else None
+        return TableColumns(order, len(names), None, *_defaults(order, columns)) if names else None
     alias = next((column for column in columns if [column.name] == names), None)
     is_alias = alias is not None and alias.is_integer and not alias.is_descending_key
     name = alias.name if alias is not None and is_alias else None
-    return TableColumns(tuple(stored), 0, name, _required(stored, columns))
+    return TableColumns(tuple(stored), 0, name, *_defaults(stored, columns))
 
 
-def _required(order: Sequence[str], columns: Iterable[_Column]) -> int:
-    """Return the number of columns up to the last one, in record order, that has a default."""
-    defaulted = {column.name for column in columns if column.has_default}
-    return max((at for at, name in enumerate(order, 1) if name in defaulted), default=0)
+def _defaults(order: Sequence[str], columns: Iterable[_Column]) -> tuple[int, tuple[Default, ...]]:
+    """Return number and defaults of the columns up to the last one, in record order, with one."""
+    by_name = {column.name: column for column in columns}
+    ordered = [by_name[name] for name in order]
+    count = max((at for at, column in enumerate(ordered, 1) if column.has_default), default=0)
+    return count, tuple(column.default for column in ordered[:count])
 
 
 def _tokens(sql: str) -> Iterator[_Token]:
@@ -177,7 +186,7 @@ def _tokens(sql: str) -> Iterator[_Token]:
         text = match[0]
         if match["quoted"]:
             name = text[1:-1].replace(text[-1] * 2, text[-1]) if text[0] != "[" else text[1:-1]
-            yield _Token("", name, depth)
+            yield _Token("", name, depth, text[0] == "'")
         elif match["word"]:
             yield _Token(text.upper(), text, depth)
         elif match["sign"]:
@@ -208,14 +217,29 @@ def _column(part: list[_Token]) -> _Column:
             break
         type_words.append(token.name.upper())
     key = words.index("PRIMARY") if _is_key(words) else -1
+    has_default = _has_default(words)
     return _Column(
         name=ascii_lower(part[0].name),
         is_integer=type_words == ["INTEGER"],
         is_stored="AS" not in words or "STORED" in words,
         is_key=key >= 0,
         is_descending_key=key >= 0 and words[key + 2 : key + 3] == ["DESC"],
-        has_default=_has_default(words),
+        has_default=has_default,
+        default=_default(part, affinity(" ".join(type_words))) if has_default else (None,),
     )
+
+
+def _default(part: list[_Token], kind: str) -> Default:
+    """Return the default of a column that has one; `kind` is its affinity."""
+    words = [token.word if token.depth == 1 else "" for token in part]
+    literal: list[_Token] = []
+    for token in part[words.index("DEFAULT", 1) + 1 :]:
+        if token.word in _COLUMN_CONSTRAINTS:
+            break
+        literal.append(token)
+    if len(literal) == 1 and literal[0].is_text:
+        return text_default(literal[0].name, kind)
+    return number_default("".join(token.word for token in literal), kind)
 
 
 def _has_default(words: list[str]) -> bool:

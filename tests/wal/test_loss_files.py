@@ -134,6 +134,44 @@ def test_a_schema_that_is_copied_before_rows_without_rowids(tmp_path: Path) -> N
     assert _reverted(tmp_path, setup, change) == 1
 
 
+ADDED = [
+    *(
+        "TEXT DEFAULT 'x'",
+        "DEFAULT 'it''s'",
+        "INTEGER DEFAULT 0",
+        "INT DEFAULT -129",
+        "REAL DEFAULT 2",
+    ),
+    *(
+        "REAL DEFAULT 0.5",
+        "DEFAULT 2.0",
+        "NUMERIC DEFAULT 2.0",
+        "TEXT DEFAULT 007",
+        "DEFAULT 8388608",
+    ),
+    *("TEXT NOT NULL DEFAULT '' CHECK (x <> 'y')", "BLOB DEFAULT NULL", "REAL DEFAULT -7.0"),
+]
+
+
+@pytest.mark.parametrize(
+    "key", ["id INTEGER PRIMARY KEY, a)", "id INT PRIMARY KEY, a) WITHOUT ROWID"]
+)
+@pytest.mark.parametrize("column", ADDED)
+def test_a_row_that_is_older_than_a_column_has_its_default(
+    tmp_path: Path, column: str, key: str
+) -> None:
+    setup = f"""
+        CREATE TABLE models({key};
+        {NUMBERS.format(18)} INSERT INTO models SELECT i, 'model '||i FROM s;
+    """
+    change = f"""
+        ALTER TABLE models ADD COLUMN x {column};
+        ALTER TABLE models ADD COLUMN y; UPDATE models SET a = a;
+        UPDATE models SET x = 'other' WHERE id = 3; UPDATE models SET y = 1 WHERE id = 4;
+    """
+    assert _reverted(tmp_path, setup, change) == 2
+
+
 def _reverted(directory: Path, setup: str, change: str) -> int:
     """Cut a checkpoint off after the schema; return the rows that revert, as SQLite has them."""
     database = Database(directory, setup, change)
