@@ -5,7 +5,7 @@ are the signs:
 
 - the main file holds the newest version of no page of the log, so no checkpoint copied any; and
 - the first commit shrinks the database and takes rows away. VACUUM shrinks and takes none, DELETE
-  takes rows and shrinks nothing unless auto_vacuum is on; or
+  takes rows and shrinks nothing unless auto_vacuum is on, and a reset leaves a sign of its own; or
 - the main file was written after the last frame of the log, and most rows on the pages of the log
   would vanish or go back. In WAL mode only a checkpoint writes the main file.
 """
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from modelstore.errors import ModelstoreError
 from modelstore.text import plural
 from modelstore.wal.files import read_at
+from modelstore.wal.format import DATABASE_HEADER_SIZE, DatabaseHeader
 from modelstore.wal.pages import TABLE_LEAF, DatabaseView, PageSet, PageVersions
 from modelstore.wal.schema import read_schema
 
 if TYPE_CHECKING:
-    from modelstore.wal.format import DatabaseHeader
     from modelstore.wal.frames import WalScan
 
 _MAX_PAGES = 2_000  # leaves that are counted in each view; a larger database is not judged by rows
@@ -67,6 +67,8 @@ def find_older_log(header: DatabaseHeader, main: int, log: WalScan, wal: int) ->
     is_later = os.fstat(main).st_mtime_ns > os.fstat(wal).st_mtime_ns + _CLOCK
     if not first or not (shrinks or is_later) or _holds_any(main, log, wal):
         return None
+    if not is_later and _is_reset(header, log, wal, first):
+        return None
     before = _count_rows(main, log, None, pages_before, wal)
     at_first = _count_rows(main, log, first, log.commit_sizes[first - 1], wal)
     after = _count_rows(main, log, log.max_frame, log.page_count, wal)
@@ -75,6 +77,23 @@ def find_older_log(header: DatabaseHeader, main: int, log: WalScan, wal: int) ->
     if not (shrinks and loses) and not goes_back:
         return None
     return OlderLog(before, after, pages_before, log.page_count, is_later)
+
+
+def _is_reset(header: DatabaseHeader, log: WalScan, wal: int, first: int) -> bool:
+    """Tell whether the log begins with a reset of this very database.
+
+    SQLITE_DBCONFIG_RESET_DATABASE and VACUUM leave one page, whose header has seen one change of
+    the schema but has no schema format yet (sqlite.org/c3ref/c_dbconfig_defensive.html).
+    """
+    if first != 1 or log.commit_sizes[0] != 1:
+        return False
+    try:
+        new = DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(1)))
+    except ModelstoreError:
+        return False
+    is_next = (new.change_counter - header.change_counter) % (1 << 32) <= 1
+    is_empty = (new.schema_format, new.text_encoding, new.schema_cookie) == (0, 0, 1)
+    return is_next and is_empty
 
 
 def _holds_any(main: int, log: WalScan, wal: int) -> bool:

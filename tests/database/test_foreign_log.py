@@ -132,6 +132,37 @@ def test_a_log_older_than_a_restored_database_is_foreign(tmp_path: Path) -> None
     assert "older than the database" in found.foreign
 
 
+RESET = """
+import apsw, os, signal, sys
+conn = apsw.Connection(sys.argv[1])
+run = lambda sql: list(conn.execute(sql))
+run("pragma journal_mode = wal")
+run("create table t (v)")
+run("with n(i) as (select 1 union all select i + 1 from n limit 500) "
+    "insert into t select hex(zeroblob(200)) from n")
+run("pragma wal_checkpoint(truncate)")
+conn.config(apsw.SQLITE_DBCONFIG_RESET_DATABASE, 1)
+run("vacuum")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+def test_a_log_that_resets_its_database_is_its_own_unless_the_database_is_newer(
+    tmp_path: Path, is_later: bool
+) -> None:
+    pytest.importorskip("apsw")  # Python's own sqlite3 cannot reset a database before 3.12
+    path = tmp_path / "app.db"
+    subprocess.run([sys.executable, "-c", RESET, path], check=False)
+    if is_later:
+        log = os.stat(f"{path}-wal").st_mtime
+        os.utime(path, (log + 3600, log + 3600))
+    found = probe(str(path))
+    assert found.log is not None
+    assert found.log.page_count == 1
+    assert (found.older is not None) == is_later
+
+
 def test_the_log_of_a_database_of_another_size_is_foreign(tmp_path: Path) -> None:
     path, other = crashed(tmp_path / "app.db", rows=3), tmp_path / "other.db"
     crashed(other, rows=500, width=100)
