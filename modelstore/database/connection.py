@@ -16,7 +16,7 @@ from modelstore.database.fold import add_blockers_and_sync, fold, interrupted_fo
 from modelstore.database.handle import keep_log_on_close, milliseconds
 from modelstore.database.holders import look_again, look_at_holders
 from modelstore.database.sqlite import sqlite3
-from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
+from modelstore.database.sqlite_errors import is_busy, is_read_only, translate_sqlite_error
 from modelstore.errors import DamageError, LockedError, RefusedError
 from modelstore.text import process_name, visible
 
@@ -92,6 +92,7 @@ class OpenDatabase:
         self.commits = 0
         self.has_written = False
         self.checkpoint: Checkpoint | None = None
+        self.is_own = False  # the caller's check says so
         self.reasons = probe.reasons  # evidence against a fold; a later look may add to it
         self._is_guarded = is_guarded
         self._opened = self._looked = time.monotonic()
@@ -384,6 +385,13 @@ class OpenDatabase:
         gone = self.log.what_is_gone() if self.log is not None and not is_busy(error) else None
         if gone is not None:
             return DamageError(f"{self.probe.name}: {gone}", hint="see what cleans up there")
+        if self.access == "ro" and self.log is None and is_read_only(error):
+            # We write nothing here: SQLite met a journal that it would have to play back.
+            return LockedError(
+                f"a program began to write to {self.probe.name} without a lock, so it was read no "
+                "further",
+                hint="try again when that program is done",
+            )
         return translate_sqlite_error(
             error, self.path, wrote=self.has_written if wrote is None else wrote
         )

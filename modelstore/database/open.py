@@ -77,13 +77,14 @@ def open_database(
     options = Options(timeout=timeout, fold=fold, create=purpose is Purpose.CREATE, check=check)
     found = probe(path, create=options.create, check_main=purpose is Purpose.FOLD)
     if purpose is Purpose.READ:
-        return _open(found, _ways_to_read(found, fold=fold), options)
+        return _open_warily(found, _ways_to_read(found, fold=fold), options)
     if not fold:
         raise RefusedError("a command that writes cannot do without the fold", hint=None)
     if purpose is not Purpose.FOLD:
         found = _with_rollback(found)
     _prepare_to_write(found, purpose)
-    return _open(found, ("rw",), options)
+    open_it = _open_warily if purpose is Purpose.FOLD else _open
+    return open_it(found, ("rw",), options)
 
 
 def _with_rollback(found: Probe) -> Probe:
@@ -153,6 +154,22 @@ def _way_around(found: Probe, reasons: tuple[Reason, ...]) -> Access:
     if codes & _MAIN_ALONE:
         return "immutable"
     return "copy" if found.wal_size or evidence.HOT_JOURNAL in codes else "immutable"
+
+
+def _open_warily(found: Probe, ways: tuple[Access, ...], options: Options) -> OpenDatabase:
+    """Open another program's database in rollback mode read-only: it has no log to fold.
+
+    An application without locks may begin a transaction meanwhile. A SQLite that may write takes
+    its journal for one that a crash left, and plays it back; we do so in a copy
+    (sqlite.org/lockingv3.html#rollback).
+    """
+    if ways[0] != "rw" or found.is_wal or found.wal_size:
+        return _open(found, ways, options)
+    opened = _open(found, ("ro", "copy"), options)
+    if not opened.is_own:
+        return opened
+    opened.close()
+    return _open(found, ways, options)
 
 
 def _open(found: Probe, ways: tuple[Access, ...], options: Options) -> OpenDatabase:
@@ -230,13 +247,16 @@ def connected(
     with ExitStack() as attempt:
         file = found.path
         if access == "copy":
-            with_journal = found.has_hot_journal and not found.is_wal
+            with_journal = not (found.is_wal or found.wal_size)
             file = attempt.enter_context(private_copy(held, with_journal=with_journal))
         again = partial(connect_tuned, file, access, options.timeout)
         db = attempt.enter_context(_closing(again()))
         if access == "copy":
             db.execute("PRAGMA query_only = ON")
-        warnings = _warnings(found, access, fold=options.fold) + _check(db, found, access, options)
+        warnings = _warnings(found, access, fold=options.fold)
+        is_own = options.check is not None and options.check(db, found.path)
+        if access == "rw" and (is_own or (options.create and _is_blank(db))):
+            warnings += _into_wal_mode(db, is_own=is_own)
         totals = None
         if db.journal_mode == "wal" and access in {"rw", "ro"}:
             totals = FoldTotals(attempt.enter_context(LiveLog.follow(db, held, again)))
@@ -252,6 +272,7 @@ def connected(
             is_guarded=is_guarded,
         )
         stack.push(attempt.pop_all())
+    opened.is_own = is_own
     opened.take_over(stack)
     opened.not_folded = _why_nothing_is_folded(found, access)
     opened.warnings += [*opened.not_folded, *warnings]
@@ -267,17 +288,15 @@ def _closing(db: Database) -> Iterator[Database]:
             db.close()
 
 
-def _check(db: Database, found: Probe, access: Access, options: Options) -> list[str]:
-    """Let the caller look; put a new database, or one of its own, into WAL mode."""
-    is_own = options.check is not None and options.check(db, found.path)
-    is_new = options.create and _is_blank(db)
-    if access != "rw" or not (is_own or is_new) or db.journal_mode == "wal":
-        return []
+def _into_wal_mode(db: Database, *, is_own: bool) -> list[str]:
+    """Put a new database, or one of the caller's own, into WAL mode; return a warning if not."""
     before = db.journal_mode
+    if before == "wal":
+        return []
     try:
         why = set_wal(db)
     except sqlite3.Error as error:
-        if is_new or primary_code(error) != SQLITE_FULL:
+        if not is_own or primary_code(error) != SQLITE_FULL:
             raise
         why = str(error)  # it can be read in the mode that it has
     if why is None:

@@ -17,8 +17,8 @@ import pytest
 
 from modelstore.database.checkpoint_modes import run_checkpoint
 from modelstore.database.open import Purpose, open_database
-from modelstore.errors import ExitCode, ModelstoreError
-from tests.database.situations import HARMFUL, INSERT, LiveApp, Situation
+from modelstore.errors import ExitCode, LockedError, ModelstoreError
+from tests.database.situations import HARMFUL, INSERT, SETUP, LiveApp, Situation
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
 
@@ -89,6 +89,41 @@ def test_our_last_close_keeps_a_log_that_is_not_folded(tmp_path: Path) -> None:
         assert app.do(INSERT)
         app.end("crash")
     assert on_disk(path) == (31, "ok")
+
+
+@pytest.mark.parametrize("parameters", ["vfs=unix-none", "vfs=unix-dotfile", "nolock=1"])
+@pytest.mark.parametrize("purpose", [Purpose.READ, Purpose.FOLD])
+def test_transaction_that_begins_without_locks_is_not_rolled_back(
+    tmp_path: Path, parameters: str, purpose: Purpose
+) -> None:
+    """An application in rollback mode writes half a transaction while we have its database open."""
+
+    def begin(app: LiveApp, path: Path) -> None:
+        assert app.do("BEGIN")
+        assert app.do("UPDATE t SET x = hex(zeroblob(900))")
+        assert os.path.getsize(f"{path}-journal")
+
+    def begin_beside_us(app: LiveApp, path: Path) -> None:
+        with open_database(str(path), purpose=purpose) as opened:
+            begin(app, path)
+            opened.db.execute("SELECT count(*) FROM t").fetchone()
+
+    def play(name: str, *, is_beside: bool) -> tuple[int, str]:
+        path = tmp_path / name / "app.db"
+        path.parent.mkdir()
+        with LiveApp.start(path, *SETUP[2:], "PRAGMA cache_size=1", parameters=parameters) as app:
+            if is_beside:
+                with pytest.raises(LockedError):
+                    begin_beside_us(app, path)
+                come_by(path, purpose)
+            else:
+                begin(app, path)
+            assert app.do(INSERT)
+            assert app.do("COMMIT")
+            app.end("close")
+        return on_disk(path)
+
+    assert play("beside", is_beside=True) == play("control", is_beside=False) == (31, "ok")
 
 
 def log_of(app: LiveApp) -> int:

@@ -97,9 +97,8 @@ _PARAMETERS = ("vfs=unix-none", "vfs=unix-dotfile", _NO_LOCK)
 _KINDS = (
     *(_kind(f"{one}, exclusive", setup=_EXCLUSIVE, parameters=one,
             label=Label.OPEN if one == _NO_LOCK else Label.DANGER) for one in _PARAMETERS),
-    # Amid a command, any SQLite takes a journal that nobody locks for one that a crash left.
-    *(_kind(f"{one}, half-written", _spill, setup=_JOURNAL, parameters=one, label=Label.OPEN,
-            has_moment=False) for one in _PARAMETERS),
+    *(_kind(f"{one}, half-written", _spill, setup=_JOURNAL, parameters=one, label=Label.OPEN)
+      for one in _PARAMETERS),
     *(_kind(f"{one}, idle", setup=_JOURNAL, parameters=one, label=Label.OPEN)
       for one in _PARAMETERS),
     _kind("exclusive", setup=_EXCLUSIVE),
