@@ -291,10 +291,11 @@ class Staging:
         """Note that rows were joined: the kept id of each that was dropped."""
         self._open()
         for dropped, kept in models.items():
-            for row in list(self._db.query("SELECT * FROM landed WHERE id = ?", [dropped])):
-                landed = self._db.table("landed")
-                landed.delete_where("id = ?", [dropped])
-                landed.insert({**row, "id": kept}, ignore=True)
+            # plain SQL: the API's writes begin a transaction, and `_open` has begun one
+            row = self._db.execute("SELECT locator FROM landed WHERE id = ?", [dropped]).fetchone()
+            if row is not None:
+                self._db.execute("DELETE FROM landed WHERE id = ?", [dropped])
+                self._db.execute("INSERT OR IGNORE INTO landed VALUES (?, ?)", [kept, row[0]])
 
     @explains_scratch_errors
     def expected(self) -> int:

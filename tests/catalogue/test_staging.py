@@ -181,3 +181,12 @@ def test_a_full_scratch_disk_is_told_and_no_record_is_blamed_for_it(tmp_path: Pa
 def test_a_scratch_file_that_cannot_be_made_is_no_bug(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=f"scratch file .* {os.strerror(errno.ENOENT)}"):
         new_staging(str(tmp_path / "absent")).__enter__()
+
+
+def test_rows_that_were_joined_count_once(tmp_path: Path) -> None:
+    with new_staging(str(tmp_path)) as staging:
+        staging.merged([("one", "/m/one"), ("two", "/m/two"), ("three", "/m/three")], None)
+        staging.joined({"one": "two", "three": "unseen"})
+        assert staging.expected() == 2
+        staging.joined({"not there": "two"})
+        assert staging.expected() == 2
