@@ -142,7 +142,7 @@ def _forbidden(choice: DatabaseChoice, reasons: tuple[Reason, ...]) -> Report:
 
 
 def _effect(choice: DatabaseChoice) -> tuple[str, dict[str, int] | None]:
-    """Return what a fold would do to the rows, in words and for programs."""
+    """Return the rows that a fold would change, in words and for programs."""
     from modelstore.errors import ModelstoreError
     from modelstore.text import plural
     from modelstore.wal.inspection import inspect_log

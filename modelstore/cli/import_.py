@@ -220,7 +220,7 @@ _BEFORE = ".before"  # the ending of the copy that a dry run leaves as it was
 
 
 def _differences(path: str) -> tuple[ModelChange, ...]:
-    """Return what a dry run did to its copy of the catalogue at `path`."""
+    """Return the changes of a dry run to its copy of the catalogue at `path`."""
     import os
     from contextlib import closing
 

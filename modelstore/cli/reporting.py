@@ -23,7 +23,7 @@ def screen_of(out: Output) -> Screen | None:
 
 
 def style_of(out: Output) -> Style | None:
-    """Return what colours the words of a pipe; None if it takes no colour."""
+    """Return the function that colours the words of a pipe; None if it takes no colour."""
     from modelstore.cli.output import styled
 
     return styled if out.color and not out.stdout_is_terminal else None

@@ -374,7 +374,7 @@ class OpenDatabase:
     def meaning(
         self, error: BaseException | None, *, wrote: bool | None = None
     ) -> ModelstoreError | None:
-        """Return what an error of SQLite's means for this database, while it still is open.
+        """Translate an error of SQLite's for this database, while it still is open.
 
         `wrote` tells whether something that counts was committed; by default, whether anything
         was. A file that is gone explains any error but a lock. Returns None for an error that is

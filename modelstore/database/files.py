@@ -124,7 +124,7 @@ Identity = tuple[int, int]
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """Return what tells a file from every other one: its device and inode."""
+    """Return the identity of a file: its device and inode."""
     return status.st_dev, status.st_ino
 
 

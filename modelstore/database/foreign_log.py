@@ -202,7 +202,7 @@ def judge_log(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) 
 def check_main(
     header: DatabaseHeader, main: int, pages: PageVersions | None = None
 ) -> tuple[str | None, bool]:
-    """Return what `misfit` says of the main file alone."""
+    """Return the fault that `misfit` finds in the main file alone."""
     in_file = os.fstat(main).st_size // header.page_size
     count = header.page_count if header.has_valid_page_count else in_file
     none = PageVersions((), header.page_size)

@@ -191,7 +191,7 @@ def look_at_holders(path: str, *, certain: bool = True) -> Holders:
 
 
 def look_again(before: Holders) -> Holders:
-    """Return what changed since a look of this second: its holders now, and new processes.
+    """Return the changes since a look of this second: its holders now, and new processes.
 
     A process that was there, and opens the database only now, takes SQLite's locks as it does.
     Costs next to nothing on a machine with many descriptors.
@@ -358,7 +358,7 @@ class _Look:
 
 
 def _lock_problems(holder: Holder, path: str) -> Iterator[HolderProblem]:
-    """Yield what is wrong with the locks of a process that has the files at the path open."""
+    """Yield the problems with the locks of a process that has the files at the path open."""
     if not (holder.of(Role.DATABASE) and holder.of(Role.LOG)):
         # A journal is open as long as a transaction holds the database reserved, and no longer.
         if _is_written(holder.of(Role.JOURNAL)) and not holder.locks_database():

@@ -57,7 +57,7 @@ def is_no_access(error: sqlite3.Error) -> bool:
 def translate_sqlite_error(
     error: sqlite3.Error, path: str, *, wrote: bool = False
 ) -> ModelstoreError | None:
-    """Return what an error from the database at `path` means; None for a fault of the statement.
+    """Translate an error from the database at `path`; return None for a fault of the statement.
 
     `wrote` tells whether something was committed before the error.
     """

@@ -288,7 +288,7 @@ class Carver:
         )  # fmt: skip
 
     def _chain(self, image: PageImage, at: int, left: int) -> bytes:
-        """Return what a chain of overflow pages still holds; fewer bytes if it is broken.
+        """Return the bytes that a chain of overflow pages still holds; fewer if it is broken.
 
         The last page of a chain has no next one.
         """

@@ -52,7 +52,7 @@ class Choices:
             self.apart[pair] = f"{name} is from before this database was put here"
 
     def log(self, pair: Pair) -> LogHistory | None:
-        """Return what the log of a pair holds; None if it has no frame."""
+        """Return the history in the log of a pair; None if it has no frame."""
         return None if pair.log is None else self.logs.get(pair.log.fd)
 
     def states(self) -> list[State]:

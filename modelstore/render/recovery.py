@@ -98,7 +98,7 @@ def _facts(done: Recovery) -> list[tuple[str, str | Cell]]:
 
 
 def _missing(done: Recovery) -> list[str]:
-    """Return what no byte of the evidence holds, so that a person can stop looking."""
+    """Return the losses: rows and pages of which no byte is left. A person can stop looking."""
     lines = []
     if done.lost_pages:
         pages = listed([f"{page:,}" for page in done.lost_pages], _MAX_NAMED)

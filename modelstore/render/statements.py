@@ -319,7 +319,7 @@ def _table_losses(table: TableLoss) -> Iterator[str]:
 
 
 def _ways_back(found: Inspection) -> Iterator[Statement]:
-    """Yield what is still there of a database that SQLite reads in part or not at all."""
+    """Yield the parts that are still there of a database that SQLite cannot read whole."""
     loss, scan = found.loss, found.scan
     if loss.raced or loss.encrypted:
         return

@@ -69,7 +69,7 @@ def _check(run: Run) -> Iterator[Finding]:
 
 
 def _opening_notes(run: Run, reader: OpenDatabase) -> Iterator[Finding]:
-    """Yield what was noticed only when SQLite opened the database."""
+    """Yield the findings that came up only when SQLite opened the database."""
     del run
     for warning in reader.warnings[len(reader.probe.warnings) :]:
         yield Finding("file.opened", "note", warning, reader.path)

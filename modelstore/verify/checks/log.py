@@ -43,7 +43,7 @@ _IN_OWN_WORDS = frozenset((evidence.FOREIGN_LOG, evidence.DAMAGED_LOG, evidence.
 
 
 def _evidence(subject: Subject) -> Iterator[Finding]:
-    """Yield what speaks against a fold: other processes, and files that contradict each other."""
+    """Yield the evidence against a fold: other processes, and files that contradict each other."""
     for reason in subject.reasons:
         if reason.code not in _IN_OWN_WORDS:
             where = process_name(reason.pid) if reason.pid is not None else subject.log_path
