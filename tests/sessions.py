@@ -62,6 +62,10 @@ _VARYING = (
     (r"(SQLite VERSION,)\s+[\w.]+,\s+[\d.,]+\s+\w+\s+free", r"\1 FILESYSTEM"),
     # Only root sees the processes of all.
     (r"nobody\s+else\s+is\s+seen\s+to\s+have\s+it\s+open", "nobody else has it open"),
+    (
+        r"\s+the\s+open\s+files\s+of\s+\S+\s+process(es)?\s+may\s+not\s+be\s+seen\s+by\s+this\s+user",
+        "",
+    ),
     (r"(\.modelstore-drill-)\w+", r"\1X"),
     (r"(a drill in \S+) \([\w.]+\)", r"\1 (FILESYSTEM)"),
 )

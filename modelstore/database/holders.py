@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from modelstore.text import plural
 from modelstore.wal.format import LOCK_OFFSET
 from modelstore.wal.processes import (
     Descriptor,
@@ -183,7 +184,9 @@ def look_at_holders(path: str, *, certain: bool = True) -> Holders:
         found = _confirmed(look, found)
     notes = []
     if hidden:
-        notes.append(f"the open files of {hidden:,} processes may not be seen by this user")
+        notes.append(
+            f"the open files of {plural(hidden, 'process', 'processes')} may not be seen by this user"
+        )
     if not sees_all_processes():
         notes.append("processes outside this container may have it open")
     note = "; ".join(notes) or None

@@ -46,10 +46,11 @@ def test_a_session_of_pytest_fails_if_its_database_does_not_persist(
         with python(KILLED_WRITER, database) as process:
             process.wait(30)
     (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "modelstore.pytest_plugin"),
-            *("-c", "/dev/null", f"--modelstore-verify={database}", "test_it.py"),
+            *("-c", "pytest.ini", f"--modelstore-verify={database}", "test_it.py"),
         ],
         cwd=tmp_path,
         capture_output=True,
