@@ -184,9 +184,8 @@ def look_at_holders(path: str, *, certain: bool = True) -> Holders:
         found = _confirmed(look, found)
     notes = []
     if hidden:
-        notes.append(
-            f"the open files of {plural(hidden, 'process', 'processes')} may not be seen by this user"
-        )
+        processes = plural(hidden, "process", "processes")
+        notes.append(f"the open files of {processes} may not be seen by this user")
     if not sees_all_processes():
         notes.append("processes outside this container may have it open")
     note = "; ".join(notes) or None
