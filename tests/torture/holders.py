@@ -15,7 +15,7 @@ from itertools import combinations
 from pathlib import Path
 
 from tests.torture.applications import COUNT, LIBRARIES, SHELL, Python
-from tests.torture.attack import Plan, Result, SimpleAttack, Twin
+from tests.torture.attack import Plan, Result, SimpleAttack
 from tests.torture.live import (
     INSERT,
     App,
@@ -25,7 +25,7 @@ from tests.torture.live import (
     leave_alone,
     start_plainly,
 )
-from tests.torture.play import attack_with
+from tests.torture.play import attack_with, twin_of
 
 _SIDES = ("", "-wal", "-shm")
 _JOURNAL = ("PRAGMA journal_mode=DELETE",)
@@ -300,14 +300,6 @@ def attack(plan: Plan) -> Result:
     return attack_with(plan, _KINDS)
 
 
-def _twin(program: str, label: Label, *because: str) -> Twin:
-    def run(seed: int) -> Result:
-        plan = Plan(seed=seed, count=60, quick=True)
-        return attack_with(plan, _KINDS, program, only=label, until=because).of(*because)
-
-    return Twin(program, run)
-
-
 ATTACK = SimpleAttack(
     name="holders",
     summary="deleted, replaced, moved, mounted, linked and copied files of live applications",
@@ -315,8 +307,8 @@ ATTACK = SimpleAttack(
     full=2_500,
     attack=attack,
     twins=(
-        _twin("folds-regardless", Label.DANGER, "harm"),
-        _twin("sees-nobody", Label.DANGER, "false safe", "harm"),
-        _twin("cries-wolf", Label.WELL, "false alarm"),
+        twin_of(_KINDS, "folds-regardless", Label.DANGER, "harm"),
+        twin_of(_KINDS, "sees-nobody", Label.DANGER, "false safe", "harm"),
+        twin_of(_KINDS, "cries-wolf", Label.WELL, "false alarm"),
     ),
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.torture.applications import COUNT, LIBRARIES, SHELL, Python
-from tests.torture.attack import Plan, Result, SimpleAttack, Twin
+from tests.torture.attack import Plan, Result, SimpleAttack
 from tests.torture.live import (
     App,
     Kind,
@@ -20,7 +20,7 @@ from tests.torture.live import (
     leave_alone,
     start_plainly,
 )
-from tests.torture.play import attack_with
+from tests.torture.play import attack_with, twin_of
 
 _EXCLUSIVE = ("PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=WAL")
 _JOURNAL = ("PRAGMA journal_mode=DELETE",)
@@ -120,14 +120,6 @@ def attack(plan: Plan) -> Result:
     return attack_with(plan, _KINDS)
 
 
-def _twin(program: str, label: Label, *because: str) -> Twin:
-    def run(seed: int) -> Result:
-        plan = Plan(seed=seed, count=60, quick=True)
-        return attack_with(plan, _KINDS, program, only=label, until=because).of(*because)
-
-    return Twin(program, run)
-
-
 ATTACK = SimpleAttack(
     name="lockless",
     summary="applications without SQLite's locks, or with one that nobody else can pass",
@@ -135,8 +127,8 @@ ATTACK = SimpleAttack(
     full=1_000,
     attack=attack,
     twins=(
-        _twin("folds-regardless", Label.DANGER, "harm"),
-        _twin("sees-nobody", Label.DANGER, "false safe", "harm"),
-        _twin("cries-wolf", Label.WELL, "false alarm"),
+        twin_of(_KINDS, "folds-regardless", Label.DANGER, "harm"),
+        twin_of(_KINDS, "sees-nobody", Label.DANGER, "false safe", "harm"),
+        twin_of(_KINDS, "cries-wolf", Label.WELL, "false alarm"),
     ),
 )

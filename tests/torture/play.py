@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.cli.program import modelstore
 from tests.torture import applications, shim
 from tests.torture.applications import COUNT, Nursery
-from tests.torture.attack import Failure, Plan, Result
+from tests.torture.attack import Failure, Plan, Result, Twin
 from tests.torture.client import HANGS, Outcome, Server, Setting
 from tests.torture.live import JUDGES, Kind, Label, Scene, Stage, draw
 from tests.torture.oracle import workplace
@@ -313,3 +313,13 @@ def _judged(theater: Theater, scene: Scene) -> Iterator[str]:
         alarm = alarm_of(played, theater.play(scene, theater.unaware))
         if alarm is not None:
             yield alarm
+
+
+def twin_of(kinds: Sequence[Kind], program: str, label: Label, *because: str) -> Twin:
+    """Return a broken program that is attacked with the kinds of one label until it is caught."""
+
+    def run(seed: int) -> Result:
+        plan = Plan(seed=seed, count=60, quick=True)
+        return attack_with(plan, kinds, program, only=label, until=because).of(*because)
+
+    return Twin(program, run)
