@@ -92,19 +92,19 @@ class Probe:
 
     def _file_reasons(self) -> Iterator[Reason]:
         if self.log_replaced and not (self.holders is not None and self.holders.troubled):
-            yield Reason(evidence.LOG_REPLACED, _REPLACED, _KEEP_RUNNING)
+            yield Reason(evidence.LOG_REPLACED, _REPLACED, self._keep_running)
         if self.overwritten is not None:
             text = f"the database was overwritten while processes use it: {self.overwritten}"
-            yield Reason(evidence.OVERWRITTEN, text + self._users(), _KEEP_RUNNING)
+            yield Reason(evidence.OVERWRITTEN, text + self._users(), self._keep_running)
         if self.has_hot_journal:
             yield self._hot_journal()
         if self.foreign is not None:
             text = f"the log does not belong to this database: {self.foreign}"
-            yield Reason(evidence.FOREIGN_LOG, text, DISCARD_HINT)
+            yield Reason(evidence.FOREIGN_LOG, text, self._discard_hint)
         elif self.older is not None:
             yield Reason(evidence.OLDER_LOG, str(self.older), self._put_aside())
         if self.damaged and self.log is not None:
-            yield Reason(evidence.DAMAGED_LOG, _damage(self.log), DISCARD_HINT)
+            yield Reason(evidence.DAMAGED_LOG, _damage(self.log), self._discard_hint)
         if self.malformed is not None:
             text = f"the database is malformed, with its log too: {self.malformed}"
             yield Reason(evidence.MALFORMED, text, f"`modelstore recover {self.name}`")
@@ -147,21 +147,29 @@ class Probe:
         )
 
     @property
+    def _discard_hint(self) -> str:
+        return (
+            f"`modelstore recover {self.name}` shows what can be saved; then "
+            f"`modelstore checkpoint {self.name} --discard-damaged` gives up the rest of the log, "
+            "after copies"
+        )
+
+    @property
+    def _keep_running(self) -> str:
+        return (
+            "keep the processes that have it open running: they alone still see its rows; "
+            f"`modelstore recover {self.name}` saves them"
+        )
+
+    @property
     def why_not_fold(self) -> str | None:
         """The gravest reason against folding the log; None where it may be folded."""
         reasons = self.reasons
         return reasons[0].text if reasons else None
 
 
-DISCARD_HINT = (
-    "look first: `modelstore inspect-wal`; then `modelstore checkpoint --discard-damaged`"
-)
 _NAMED = 5  # processes in one sentence
 _REPLACED = "the log was deleted or replaced while processes have it open"
-_KEEP_RUNNING = (
-    "keep the processes that have it open running: they alone still see its rows; let them save "
-    "the data (VACUUM INTO), then restart them"
-)
 
 
 def _damage(log: WalScan) -> str:

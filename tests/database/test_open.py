@@ -171,7 +171,7 @@ def test_a_damaged_log_is_not_written_over(tmp_path: Path, purpose: Purpose) -> 
         open_database(str(path), purpose=purpose)
     assert contents(path) == before
     assert caught.value.exit_code is ExitCode.REFUSED
-    assert "modelstore inspect-wal" in (caught.value.hint or "")
+    assert f"`modelstore recover {path}`" in (caught.value.hint or "")
     assert "--discard-damaged" in (caught.value.hint or "")
 
 
