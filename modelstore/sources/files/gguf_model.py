@@ -23,7 +23,7 @@ from modelstore.sources.files.local_files import (
     missing_shards,
     unchanged,
 )
-from modelstore.sources.files.quantization import quantization_name
+from modelstore.sources.files.quantization import quantization_name, tensor_bytes
 from modelstore.sources.values import count_or_none, text_or_none
 
 if TYPE_CHECKING:
@@ -276,6 +276,7 @@ def _found(
     facts = _facts(metadata, prefixes)
     if headers:
         facts["tensor_count"] = sum(header.tensor_count for header in headers)
+        facts["tensor_bytes"] = None if missing or unread else tensor_bytes(types)
         facts["big_endian"] = headers[0].big_endian or None
     weights = [shard.file for shard in shards]
     return build_found(files, weights, columns, facts, faults, origin, context)

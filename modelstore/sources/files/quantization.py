@@ -236,6 +236,20 @@ def quantization_name(
     return label if agrees and _contradict(header, tensors) else header
 
 
+def tensor_bytes(tensor_types: Mapping[int, int]) -> int | None:
+    """Return the bytes of all tensors, without padding; None if the size of a type is unknown.
+
+    `tensor_types` maps ggml_type to elements. Rows are whole blocks, so the elements are too.
+    """
+    size = 0
+    for number, elements in tensor_types.items():
+        if number not in GGML_TYPES:
+            return None
+        _, block, block_bytes = GGML_TYPES[number]
+        size += elements // block * block_bytes
+    return size or None
+
+
 def _file_type_name(file_type: int | None, tensor_types: Mapping[int, int]) -> str | None:
     """Return the name of the header's file type; programs gave two of the numbers twice."""
     if file_type is None:

@@ -12,6 +12,7 @@ import pytest
 from gguf.gguf_reader import GGUFReader
 
 from modelstore.sources.files.gguf_header import Elided, GgufHeader
+from modelstore.sources.files.quantization import tensor_bytes
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TINY = REPOSITORY / "tests" / "data" / "models"
@@ -48,5 +49,7 @@ def assert_agrees(header: GgufHeader, path: Path) -> None:
     assert header.tensor_count == len(reader.tensors)
     assert header.tensor_types == dict(types)
     assert header.parameter_count == sum(types.values())
+    size = sum(int(tensor.n_bytes) for tensor in reader.tensors)
+    assert tensor_bytes(header.tensor_types) == (size or None)
     ends = [int(tensor.data_offset + tensor.n_bytes) for tensor in reader.tensors]
     assert header.data_end == max(ends, default=0)
