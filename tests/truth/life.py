@@ -1,23 +1,24 @@
-"""Plays a history in a child process, and records the files after each step."""
+"""A life: a history that a child process played, with the files after each step."""
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from tests.cli.program import ROOT
-from tests.truth.histories import History, Step, Verb
+from tests.truth.histories import History, Step
 
+_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 Files = dict[str, bytes]
@@ -33,7 +34,10 @@ class Moment:
 
 
 def read_files(path: str) -> Files:
-    """Read the files of a database. Only a process without SQLite may do that to a live one."""
+    """Read the files of a database.
+
+    If it is live, this drops the locks that this process has on it. No other process may use it.
+    """
     files: Files = {}
     for suffix in SUFFIXES:
         try:
@@ -55,29 +59,27 @@ def write_files(path: str, files: Files) -> None:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Yield a directory, in memory where the system has such a place; it is deleted at the end."""
-    root = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(prefix="truth-", dir=root, ignore_cleanup_errors=True) as name:
-        yield Path(name)
+    with tempfile.TemporaryDirectory(prefix="truth-", dir=_MEMORY, ignore_cleanup_errors=True) as n:
+        yield Path(n)
 
 
 class Child:
-    """A child process that answers each line of JSON with one."""
+    """A child process that answers each pickled request; see `serve`."""
 
     def __init__(self, module: str, *arguments: str) -> None:
         self._command = [sys.executable, "-m", module, *arguments]
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, **request: Any) -> Any:
         """Send a request and return the answer. Raises `EOFError` if the child died."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise EOFError(f"{self._command[2]} does not run")
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-        if not line:
-            raise EOFError(f"{self._command[2]} ended with {process.wait()}")
-        return json.loads(line)
+        try:
+            _send(process.stdin, request)
+            return pickle.load(process.stdout)
+        except (EOFError, OSError) as error:
+            raise EOFError(f"{self._command[2]} ended with {process.wait()}") from error
 
     def restart(self) -> None:
         """Start it, or kill it and start it anew."""
@@ -87,8 +89,12 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"},
-            text=True,
+            env={
+                **os.environ,
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONUTF8": "1",
+                "TMPDIR": _MEMORY or tempfile.gettempdir(),
+            },
         )
 
     def stop(self) -> None:
@@ -111,29 +117,25 @@ class Child:
         self.stop()
 
 
+def serve(answer: Callable[[dict[str, Any]], Any]) -> None:
+    """Answer the requests of the parent until it closes the pipe. Nothing else writes to stdout."""
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    while True:
+        try:
+            request = pickle.load(requests)
+        except EOFError:
+            return
+        _send(answers, answer(request))
+
+
+def _send(stream: IO[bytes], message: object) -> None:
+    stream.write(pickle.dumps(message))
+    stream.flush()
+
+
 def live(history: History, player: Child, place: Path) -> list[Moment]:
-    """Play a history in the directory `place`, which is emptied, and return its moments."""
+    """Let a child play a history in the directory `place`, which is emptied; return its moments."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    path, generation = str(place / "0.db"), 0
-    moments: list[Moment] = []
-    for step in history.steps:
-        if step.verb is Verb.CRASH:
-            generation += 1
-            files = {suffix: data for suffix, data in read_files(path).items() if suffix != "-shm"}
-            _tell(player, Step(Verb.CLOSE), "end", path, history)
-            path = str(place / f"{generation}.db")
-            write_files(path, files)
-            _tell(player, Step(Verb.OPEN), "open", path, history)
-            _tell(player, Step(Verb.SQL, "PRAGMA wal_autocheckpoint=0"), "sql", path, history)
-        else:
-            _tell(player, step, step.verb.value, path, history)
-        files = read_files(path)
-        if not moments or files != moments[-1].files:
-            moments.append(Moment(step, files))
-    _tell(player, Step(Verb.CLOSE), "end", path, history)
-    return moments
-
-
-def _tell(player: Child, step: Step, verb: str, path: str, history: History) -> None:
-    player.ask(verb=verb, on=step.on, text=step.text, path=path, parameters=history.parameters)
+    found = player.ask(history=history, place=str(place))
+    return [Moment(history.steps[at], files) for at, files in found]

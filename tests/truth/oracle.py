@@ -7,7 +7,6 @@ It answers with all that differs between the database with its log, and the main
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 import sys
 from collections import Counter
@@ -16,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
+
+from tests.truth.life import serve
 
 _PRAGMAS = (
     *("user_version", "application_id", "auto_vacuum", "encoding", "freelist_count"),
@@ -275,17 +276,24 @@ def _digest(view: View) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def main() -> None:
-    """Answer until stdin ends: ``place`` reads a state, ``renamed`` compares two tables of it."""
-    library: Any = Apsw() if sys.argv[1] == "apsw" else Stdlib()
-    both, alone = View(), View()
-    for line in sys.stdin:
-        request = json.loads(line)
+class Oracle:
+    """Reads states with one SQLite, and keeps the last one for questions about it."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._both, self._alone = View(), View()
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Read the state at ``place``, or compare the two tables ``renamed`` of the last one."""
         if "renamed" in request:
-            answer = renamed(both, alone, *request["renamed"])
-        else:
-            both, alone, answer = _look(library, request["place"])
-        print(json.dumps(answer), flush=True)
+            return renamed(self._both, self._alone, *request["renamed"])
+        self._both, self._alone, answer = _look(self._library, request["place"])
+        return answer
+
+
+def main() -> None:
+    """Answer until the parent ends."""
+    serve(Oracle(Apsw() if sys.argv[1] == "apsw" else Stdlib()).answer)
 
 
 if __name__ == "__main__":

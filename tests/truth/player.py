@@ -1,16 +1,18 @@
-"""A child process that plays the steps of a history: ``python -m tests.truth.player LIBRARY``.
+"""A child process that plays histories: ``python -m tests.truth.player LIBRARY``.
 
-It reads one JSON object a line and answers each with one. An error of SQLite is no failure: in a
-shrunk history many a step has nothing to work on.
+An error of SQLite is no failure: in a shrunk history many a step has nothing to work on.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import sys
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import quote
+
+from tests.truth.histories import History, Step, Verb
+from tests.truth.life import Files, read_files, serve, write_files
 
 _NOT_THERE = (KeyError, UnicodeError)  # a connection, or a name, that a shrunk history lacks
 
@@ -100,40 +102,73 @@ class Apsw:
             conn.config(option, 0)
 
 
+class Player:
+    """Plays histories on connections of one SQLite."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def play(self, history: History, place: str) -> list[tuple[int, Files]]:
+        """Play a history in a directory; return the files after each step that changed them."""
+        path, generation = f"{place}/0.db", 0
+        moments: list[tuple[int, Files]] = []
+        files: Files = {}
+        for at, step in enumerate(history.steps):
+            if step.verb is Verb.CRASH:
+                generation += 1
+                path = self._crash(path, f"{place}/{generation}.db", history.parameters)
+            else:
+                self._try(step, path, history.parameters)
+            before, files = files, read_files(path)
+            if not moments or files != before:
+                # Equal content is one object, which goes through the pipe once.
+                files = {k: before[k] if before.get(k) == v else v for k, v in files.items()}
+                moments.append((at, files))
+        self._end()
+        return moments
+
+    def _crash(self, path: str, copy: str, parameters: str) -> str:
+        """Go on with copies of the files: no process closes the database in order."""
+        files = {suffix: data for suffix, data in read_files(path).items() if suffix != "-shm"}
+        self._end()
+        write_files(copy, files)
+        self._try(Step(Verb.OPEN), copy, parameters)
+        self._try(Step(Verb.SQL, "PRAGMA wal_autocheckpoint=0"), copy, parameters)
+        return copy
+
+    def _end(self) -> None:
+        for number in range(3):
+            with suppress(*self._library.errors):
+                self._library.close(number)
+
+    def _try(self, step: Step, path: str, parameters: str) -> None:
+        with suppress(*self._library.errors):
+            self._step(step, path, parameters)
+
+    def _step(self, step: Step, path: str, parameters: str) -> None:
+        library, on, text = self._library, step.on, step.text
+        match step.verb:
+            case Verb.SQL:
+                if on == 2:  # a writer that comes and goes would fold the log
+                    library.open(on, path, parameters)
+                    library.sql(on, "PRAGMA wal_autocheckpoint=0")
+                library.sql(on, text)
+            case Verb.OPEN:
+                library.open(on, path, parameters)
+            case Verb.CLOSE:
+                library.close(on)
+            case Verb.RESTORE:
+                library.restore(on, text)
+            case Verb.RESERVE:
+                library.reserve(on, int(text))
+            case Verb.RESET:
+                library.reset(on)
+
+
 def main() -> None:
-    """Play until stdin ends."""
-    library: Library = Apsw() if sys.argv[1] == "apsw" else Stdlib()
-    for line in sys.stdin:
-        request = json.loads(line)
-        trouble = None
-        try:
-            _play(library, request)
-        except library.errors as error:
-            trouble = str(error)
-        print(json.dumps({"trouble": trouble}), flush=True)
-
-
-def _play(library: Library, request: dict[str, Any]) -> None:
-    on, text = request["on"], request["text"]
-    match request["verb"]:
-        case "sql":
-            if on == 2:  # a writer that comes and goes would fold the log
-                library.open(on, request["path"], request["parameters"])
-                library.sql(on, "PRAGMA wal_autocheckpoint=0")
-            library.sql(on, text)
-        case "open":
-            library.open(on, request["path"], request["parameters"])
-        case "close":
-            library.close(on)
-        case "end":
-            for number in range(3):
-                library.close(number)
-        case "restore":
-            library.restore(on, text)
-        case "reserve":
-            library.reserve(on, int(text))
-        case "reset":
-            library.reset(on)
+    """Play until the parent ends."""
+    player = Player(Apsw() if sys.argv[1] == "apsw" else Stdlib())
+    serve(lambda request: player.play(request["history"], request["place"]))
 
 
 if __name__ == "__main__":

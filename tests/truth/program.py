@@ -1,4 +1,4 @@
-"""The program under test in a child process that keeps it loaded: ``… program [TWIN]``.
+"""The program under test in a child process that keeps it loaded: ``… program [--alone] [TWIN]``.
 
 A run costs a few milliseconds of processor time so, instead of a tenth of a second. The child has
 no SQLite open between two runs, and each run has streams of its own.
@@ -6,6 +6,7 @@ no SQLite open between two runs, and each run has streams of its own.
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -13,9 +14,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from tests.truth.life import Child
+from tests.truth.life import Child, serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +76,31 @@ def _run(arguments: Sequence[str]) -> dict[str, Any]:
     return {"code": code, "out": texts[0], "err": texts[1]}
 
 
+def _keep_loaded() -> None:
+    """Build the commands once, and look at no other process: nobody else has these files open."""
+    from modelstore.cli import app
+    from modelstore.database import holders
+    from modelstore.wal import processes
+
+    for name in ("command_tree", "load_command"):
+        setattr(app, name, cache(getattr(app, name)))
+    for module in (holders, processes):
+        vars(module)["process_ids"] = list
+    gc.freeze()
+
+
 def main() -> None:
-    """Run the program for each line of stdin."""
-    if sys.argv[1:]:
+    """Run the program until the parent ends; ``--alone`` if no other process has its databases."""
+    arguments = [word for word in sys.argv[1:] if word != "--alone"]
+    if arguments:
         from tests.truth.twins import TWINS
 
-        TWINS[sys.argv[1]]()
+        TWINS[arguments[0]]()
+    if "--alone" in sys.argv:
+        _keep_loaded()
     for name in [name for name in os.environ if name.startswith(("MODELSTORE", "GITHUB_"))]:
         del os.environ[name]
-    for line in sys.stdin:
-        print(json.dumps(_run(json.loads(line)["arguments"])), flush=True)
+    serve(lambda request: _run(request["arguments"]))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ class Bench:
 
     def __init__(self, place: Path, twin: str | None = None) -> None:
         self._place = place
+        self._seen: set[int] = set()
         self._stack = ExitStack()
         self.players = {name: Child("tests.truth.player", name) for name in ("stdlib", "apsw")}
         self._oracles = (
@@ -65,7 +66,7 @@ class Bench:
             Child("tests.truth.oracle", "apsw"),
         )
         self.oracles = Oracles(place / "oracle", self._oracles)
-        self.program = Child("tests.truth.program", *((twin,) if twin else ()))
+        self.program = Child("tests.truth.program", "--alone", *((twin,) if twin else ()))
 
     def __enter__(self) -> Self:
         self._place.mkdir(parents=True, exist_ok=True)
@@ -102,6 +103,7 @@ class Bench:
 
     def repeat(self, lived: History, wanted: Cut) -> list[str]:
         """Play a history again, and return the complaints about one state."""
+        self._seen.clear()
         moments = live(lived, self.players[lived.player], self._place / "life")
         state = compose(wanted, moments)
         if state is None:
@@ -109,6 +111,11 @@ class Bench:
         return list(self._judge(state, wanted.seed, Counter()))
 
     def _judge(self, state: State, seed: int, counts: Counter[str]) -> Iterator[str]:
+        content = hash(tuple(sorted(state.files.items())))
+        if content in self._seen:
+            counts["states seen before"] += 1
+            return
+        self._seen.add(content)
         facts = self.oracles.facts(state)
         counts["states"] += 1
         counts[f"state: {state.kind.partition(':')[0]}"] += 1
