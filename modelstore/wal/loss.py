@@ -39,7 +39,7 @@ from modelstore.wal.locks import attached_processes
 from modelstore.wal.loss_report import LossReport, ObjectPages
 from modelstore.wal.main_file import MainFile, MainState, compare_main_file
 from modelstore.wal.page_owners import PageOwners, PageRole, ReadBudget
-from modelstore.wal.pages import DatabaseView, PageVersions
+from modelstore.wal.pages import DatabaseView, PageSet, PageVersions
 from modelstore.wal.scan import scan_wal
 from modelstore.wal.schema import Schema, read_schema
 
@@ -205,6 +205,7 @@ class _Analysis:
         self._main_view: DatabaseView | None = None
         self._main_schema: Schema = {}
         self._main_header: DatabaseHeader | None = None
+        self._beyond: tuple[int, ...] = ()  # pages that the main file holds and does not count
 
     def report(
         self, attempt: int, *, deep: bool, names: tuple[str, str] | None, limit: int
@@ -290,9 +291,12 @@ class _Analysis:
 
     def _find_owners(self, live: DatabaseView, schema: Schema, budget: ReadBudget) -> PageOwners:
         compared = self._comparison
-        owners = PageOwners(
-            live, self._pages, schema.values(), compared.differing, compared.unlike_trees
-        )
+        unshared = compared.differing
+        if self._beyond:
+            unshared = PageSet()
+            unshared.add_all(n for n in self._pages if n in compared.differing)
+            unshared.add_all(self._beyond)
+        owners = PageOwners(live, self._pages, schema.values(), unshared, compared.unlike_trees)
         owners.find(budget)
         return owners
 
@@ -371,12 +375,26 @@ class _Analysis:
                 found = replace(found, state=MainState.TORN, commit=None)
             problem = f"it ends after page {in_file} of {count}"
             return replace(found, readable=False, problem=problem)
+        self._beyond = self._copied_beyond(count)
+        if self._beyond and found.state is MainState.CONSISTENT:
+            found = replace(found, state=MainState.MIXED, commit=None, is_proven=False)
         try:
             self._main_view = DatabaseView(main, header.page_size, count)
             self._main_schema = read_schema(self._main_view)
         except ModelstoreError as error:
             return replace(found, readable=False, problem=error.message)
         return found
+
+    def _copied_beyond(self, count: int) -> tuple[int, ...]:
+        """Return the pages of the log that the main file holds beyond its own `count` of pages.
+
+        A checkpoint that stopped before it wrote page 1 leaves them. Without the log, SQLite calls
+        a tree malformed that reaches one.
+        """
+        differing = self._comparison.differing
+        numbers = self._pages.numbers
+        within = slice(bisect_right(numbers, count), bisect_right(numbers, self._scan.page_count))
+        return tuple(number for number in numbers[within] if number not in differing)
 
     def _with_problem(self, main_file: MainFile) -> MainFile:
         """Return `main_file` with the first fault that the comparison of its tables met."""

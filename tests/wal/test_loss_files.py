@@ -125,6 +125,19 @@ def test_a_schema_that_is_copied_before_its_rows(tmp_path: Path, kind: str) -> N
     assert _reverted(tmp_path, setup, change) == reverted
 
 
+def test_pages_that_are_copied_before_the_count_of_pages(tmp_path: Path) -> None:
+    setup = SETUP + "CREATE TABLE other(a)"
+    database = Database(tmp_path, setup, NUMBERS.format(999) + "INSERT INTO other SELECT i FROM s")
+    with closing(sqlite3.connect(database.live_path)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    first = Path(database.path).read_bytes()[:4096]
+    Path(database.path).write_bytes(first + Path(database.live_path).read_bytes()[4096:])
+    assert contents(database.path, "immutable=1").problem
+    report = analyse_loss(database.path)
+    assert (report.main.state, report.main.readable) == (MainState.MIXED, False)
+    assert not report.is_known
+
+
 def test_a_schema_that_is_copied_before_rows_without_rowids(tmp_path: Path) -> None:
     setup = f"""
         CREATE TABLE models(id INT PRIMARY KEY, a, b) WITHOUT ROWID;
