@@ -2,7 +2,8 @@
 
 - `main` runs one command line and returns its exit code; `app` lists the commands.
 - A module for each command: `import_`, `list_`, `show`, `tag`, `forget`, `checkpoint`,
-  `inspect_wal` (with `watching`), `verify`. `changes` holds what `tag` and `forget` share.
+  `inspect_wal` (with `watching` and `watch_screen`), `verify`. `changes` holds what `tag` and
+  `forget` share.
 - `options` declares the options that several commands share.
 - `session` chooses, opens and folds the database; `catalogue_session` finds the models in it.
 - `output` is the only writer to stdout and stderr. `reporting` writes reports, `progress` a live

@@ -74,6 +74,11 @@ class Output:
         return max(20, shutil.get_terminal_size((80, 24)).columns)
 
     @property
+    def has_screen(self) -> bool:
+        """True if stdout is a terminal whose whole screen may be drawn on."""
+        return self.stdout_is_terminal and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+    @property
     def color(self) -> bool:
         """True if stdout takes styles."""
         return self._takes_styles(is_terminal=self.stdout_is_terminal)

@@ -1,7 +1,8 @@
 """``inspect-wal --watch``: the log at an interval, until Ctrl-C.
 
-Each look reads the raw files. SQLite opens nothing, and nothing is written. The files may vanish
-and come back: the watch says so and goes on.
+Each look reads the raw files. SQLite opens nothing, and nothing is written. A look at a large log
+takes long, and then the next one waits: looks take a fifth of the time at most. The files may
+vanish and come back: the watch says so and goes on.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.errors import ExitCode, ModelstoreError, UsageError
-from modelstore.text import human_bytes, human_seconds, plural, process_name
+from modelstore.text import human_bytes, process_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
-    from modelstore.render.report import Part
     from modelstore.wal.inspection import Inspection
 
 _SHORTEST = 0.1  # seconds between two looks
+REST = 4  # times as long as a look took, before the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,15 @@ def watch_log(out: Output, choice: DatabaseChoice, interval: float, form: str | 
     if form not in (None, "table", "json", "jsonl"):
         raise UsageError("--watch shows a table or JSON lines", hint="use -f jsonl")
     interval = max(_SHORTEST, interval)
-    looks = _looks(choice, interval)
     try:
         if form in ("json", "jsonl"):
-            _watch_lines(out, looks)
-        elif out.stdout_is_terminal:
-            _watch_screen(out, looks, interval)
+            _watch_lines(out, _looks(choice, interval))
+        elif out.has_screen:
+            from modelstore.cli.watch_screen import watch_screen
+
+            watch_screen(out, choice, interval)
         else:
-            _watch_words(out, looks)
+            _watch_words(out, _looks(choice, interval))
     except KeyboardInterrupt:
         return ExitCode.OK
     return ExitCode.OK
@@ -59,10 +61,13 @@ def watch_log(out: Output, choice: DatabaseChoice, interval: float, form: str | 
 
 def _looks(choice: DatabaseChoice, interval: float) -> Iterator[Look | ModelstoreError]:
     """Yield a look at the files each `interval`, or the error that a later look ended with."""
+    began = time.monotonic()
     seen: Look | ModelstoreError = _look(choice, None)
     while True:
+        cost = time.monotonic() - began
         yield seen
-        time.sleep(interval)
+        time.sleep(max(interval, REST * cost))
+        began = time.monotonic()
         try:
             seen = _look(choice, seen if isinstance(seen, Look) else None)
         except ModelstoreError as error:  # the files may come back
@@ -133,46 +138,3 @@ def _words(look: Look) -> str:
         f"{found.checkpointed} checkpointed, {found.pending} left; {_growth(look)}; "
         f"blockers: {blockers or 'none'}"
     )
-
-
-def _watch_screen(out: Output, looks: Iterator[Look | ModelstoreError], interval: float) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    from modelstore.text import visible
-
-    console = Console(no_color=not out.color, highlight=False)
-    with Live(console=console, auto_refresh=False) as live:
-        for look in looks:
-            shown = (
-                f"{visible(look.message, 500)}; waiting for it\n"
-                if isinstance(look, ModelstoreError)
-                else _drawn(out, look, interval)
-            )
-            live.update(Text.from_ansi(shown), refresh=True)
-
-
-def _drawn(out: Output, look: Look, interval: float) -> str:
-    from modelstore.cli.reporting import screen_of
-    from modelstore.render.grid import Cell
-    from modelstore.render.inspection import frame_grid, lock_grid
-    from modelstore.render.log_picture import log_picture
-    from modelstore.render.report import write_body
-    from modelstore.render.statements import statements
-
-    found = look.found
-    body: list[Part] = [Cell(said.text, said.tone) for said in statements(found)]
-    if found.scan.header is not None:
-        body.append(frame_grid(found))
-        body.append(
-            f"{human_bytes(found.scan.size)} on disk, "
-            f"{plural(found.scan.commit_count, 'commit')}; {_growth(look)}"
-        )
-        body += log_picture(found, out.width)
-    if found.locks.holders:
-        body.append(lock_grid(found))
-    body.append(Cell(f"every {human_seconds(interval)}; Ctrl-C ends it", "dim"))
-    lines: list[str] = []
-    write_body(lines.append, body, screen_of(out))
-    return "".join(lines)

@@ -14,7 +14,8 @@ From the file up:
   without a key; `loss` puts it together and `loss_report` holds the answer.
 - `journal` reads a rollback journal.
 - `processes` describes a process, `locks` lists lock holders and what each of them blocks.
-- `inspection` combines the loss report, the locks and the blockers for one database.
+- `inspection` combines the loss report, the locks and the blockers for one database; `glance` does
+  without the frames, so that it costs a millisecond.
 
 The package imports `errors` and `text`, the standard library, and numpy in `vector` alone. It never
 imports SQLite, a sibling package or anything that writes to a terminal. Every byte it reads is

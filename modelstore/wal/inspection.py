@@ -153,7 +153,7 @@ def inspect_log(
     """
     database, log = split_path(path)
     loss = analyse_loss(database, wal_path=log, names=names, limit=limit, deep=deep)
-    report, index = _read_locks(database)
+    report, index = read_users(database)
     return Inspection(
         database,
         log,
@@ -165,7 +165,7 @@ def inspect_log(
     )
 
 
-def _read_locks(database: str) -> tuple[LockReport, WalIndex | None]:
+def read_users(database: str) -> tuple[LockReport, WalIndex | None]:
     """Return the lock holders of a database's log, and the wal-index as it is now."""
     try:
         shm = open_or_refuse(os.path.realpath(database) + "-shm")

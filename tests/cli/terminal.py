@@ -125,3 +125,71 @@ def _drain(descriptor: int, process: subprocess.Popen[bytes]) -> bytes:
         raw += chunk
     process.send_signal(signal.SIGKILL)
     pytest.fail(f"the program did not end; it wrote {raw[-400:]!r}")
+
+
+class Watched:
+    """The program with stdin and stdout on a pty, in a group of its own so that it can stop.
+
+    `settings` are those of the terminal before it started.
+    """
+
+    def __init__(
+        self, *arguments: str | Path, columns: int, rows: int, env: Mapping[str, str] | None = None
+    ) -> None:
+        pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+        self._termios = pytest.importorskip("termios")
+        self._fcntl = pytest.importorskip("fcntl")
+        self._ours, self._theirs = pty.openpty()
+        self.resize(columns, rows)
+        self.settings = self.current_settings()
+        self.raw = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "modelstore", *map(str, arguments)],
+            stdin=self._theirs,
+            stdout=self._theirs,
+            stderr=subprocess.PIPE,
+            env=environment({"TERM": "xterm-256color", **(env or {})}),
+            process_group=0,
+        )
+
+    def current_settings(self) -> list[object]:
+        return list(self._termios.tcgetattr(self._theirs))
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Change the size; the program is told only by its terminal's own session."""
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        self._fcntl.ioctl(self._theirs, self._termios.TIOCSWINSZ, size)
+
+    def press(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def read_until(self, found: Callable[[bytes], bool]) -> bytes:
+        """Read until `found` is true of all that was written since the last call; return it."""
+        deadline = time.monotonic() + PATIENCE
+        while not found(self.raw):
+            assert time.monotonic() < deadline, self.raw[-2000:]
+            if select.select([self._ours], [], [], 0.1)[0]:
+                self.raw += os.read(self._ours, 65536)
+        read, self.raw = self.raw, b""
+        return read
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        os.close(self._ours)
+        os.close(self._theirs)
+
+
+@contextmanager
+def watched(
+    *arguments: str | Path,
+    columns: int = 80,
+    rows: int = 24,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Watched]:
+    """Run the program on a whole terminal until the block ends."""
+    terminal = Watched(*arguments, columns=columns, rows=rows, env=env)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
