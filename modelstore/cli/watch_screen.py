@@ -2,7 +2,7 @@
 
 A glance at each interval gives the figures of the history; it costs a millisecond. A look at the
 whole log, for the map, runs in a thread when the files have changed, so that keys and clock never
-wait for it, and it rests four times as long as it took.
+wait for it, and it rests some times as long as it took.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from modelstore.cli.watching import REST
 from modelstore.errors import ModelstoreError
 
 if TYPE_CHECKING:
@@ -44,12 +43,12 @@ _TICK = 1.0  # seconds between two drawings at most: the clock goes on
 _POLL = 0.2  # seconds between two drawings where a wait cannot be cut short
 
 
-def watch_screen(out: Output, choice: DatabaseChoice, interval: float) -> None:
+def watch_screen(out: Output, choice: DatabaseChoice, interval: float, rest: int) -> None:
     """Show the log on the whole terminal until ``q`` or Ctrl-C.
 
-    Raises what the first look raises, before the terminal changes.
+    Glances come every `interval` seconds. A look rests `rest` times as long as it took. Raises what the first look raises, before the terminal changes.
     """
-    watch = _Watch(choice.path, interval)
+    watch = _Watch(choice.path, interval, rest)
     with _Terminal(out) as terminal:
         watch.wake = terminal.wake
         is_paused = False
@@ -57,7 +56,7 @@ def watch_screen(out: Output, choice: DatabaseChoice, interval: float) -> None:
             if not is_paused:
                 watch.advance()
             terminal.draw(watch.lines(terminal, choice.path, is_paused=is_paused))
-            key = terminal.wait(_TICK if is_paused else watch.rest())
+            key = terminal.wait(_TICK if is_paused else watch.until_next())
             if key in ("q", "Q"):
                 return
             if key in ("p", "P", " "):
@@ -67,10 +66,11 @@ def watch_screen(out: Output, choice: DatabaseChoice, interval: float) -> None:
 class _Watch:
     """The figures of a watched log: the history of glances, and the latest whole look."""
 
-    def __init__(self, path: str, interval: float) -> None:
+    def __init__(self, path: str, interval: float, rest: int) -> None:
         self.wake: Callable[[], None] = lambda: None  # is called from the thread of a look
         self._path = path
         self._interval = interval
+        self._rest = rest
         self._samples: deque[Sample] = deque(maxlen=_HISTORY)
         self._problem: str | None = None
         self._before: tuple[float, tuple[int, int] | None, int] | None = None
@@ -102,7 +102,7 @@ class _Watch:
             self._looking = threading.Thread(target=self._look, args=(glance,), daemon=True)
             self._looking.start()
 
-    def rest(self) -> float:
+    def until_next(self) -> float:
         """Return the seconds until the screen changes by itself."""
         return max(0.0, min(_TICK, self._due - time.monotonic()))
 
@@ -120,7 +120,7 @@ class _Watch:
         self.found_at = time.monotonic()
         self._glance = glance
         self._looked_at = glance.stamp
-        self._look_due = self.found_at + REST * (self.found_at - began)
+        self._look_due = self.found_at + self._rest * (self.found_at - began)
         self.wake()
 
     def _sample(self, now: float, glance: Glance) -> None:

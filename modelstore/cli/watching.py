@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
 
 _SHORTEST = 0.1  # seconds between two looks
-REST = 4  # times as long as a look took, before the next one
+_REST = 4  # times as long as a look took, before the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def watch_log(out: Output, choice: DatabaseChoice, interval: float, form: str | 
         elif out.has_screen:
             from modelstore.cli.watch_screen import watch_screen
 
-            watch_screen(out, choice, interval)
+            watch_screen(out, choice, interval, _REST)
         else:
             _watch_words(out, _looks(choice, interval))
     except KeyboardInterrupt:
@@ -66,7 +66,7 @@ def _looks(choice: DatabaseChoice, interval: float) -> Iterator[Look | Modelstor
     while True:
         cost = time.monotonic() - began
         yield seen
-        time.sleep(max(interval, REST * cost))
+        time.sleep(max(interval, _REST * cost))
         began = time.monotonic()
         try:
             seen = _look(choice, seen if isinstance(seen, Look) else None)
