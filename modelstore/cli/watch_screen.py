@@ -46,7 +46,8 @@ _POLL = 0.2  # seconds between two drawings where a wait cannot be cut short
 def watch_screen(out: Output, choice: DatabaseChoice, interval: float, rest: int) -> None:
     """Show the log on the whole terminal until ``q`` or Ctrl-C.
 
-    Glances come every `interval` seconds. A look rests `rest` times as long as it took. Raises what the first look raises, before the terminal changes.
+    Glances come every `interval` seconds. A look rests `rest` times as long as it took. Raises
+    what the first look raises, before the terminal changes.
     """
     watch = _Watch(choice.path, interval, rest)
     with _Terminal(out) as terminal:
