@@ -4,12 +4,8 @@ A column of the catalogue is one field of `Model`. Names are GGUF's own where GG
 (github.com/ggml-org/ggml/blob/master/docs/gguf.md). Unknown is None, never 0 or "".
 """
 
-from __future__ import annotations
-
-import hashlib
 import re
-from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 Status = Literal["available", "missing", "incomplete", "truncated", "remote"]
 """available: every file is there whole; missing: a file that was there is gone; incomplete: a
@@ -25,8 +21,7 @@ TYPES = (
 """The types that our own sources tell; another program's records may bring more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(NamedTuple):
     """One model. The field order is the column order of table ``models`` and of every listing.
 
     Sizes are bytes, counts are integers, times are ISO-8601 UTC (``2026-11-22T19:35:00Z``).
@@ -64,15 +59,14 @@ class Model:
     updated_at: str | None = None
 
 
-MODEL_COLUMNS: tuple[str, ...] = tuple(column.name for column in fields(Model))
+MODEL_COLUMNS: tuple[str, ...] = Model._fields
 
-# Annotations are texts here (PEP 563), such as "int | None".
 INTEGER_COLUMNS: frozenset[str] = frozenset(
-    column.name for column in fields(Model) if str(column.type).startswith("int")
+    column for column, kind in Model.__annotations__.items() if kind == int | None
 )
 
 REQUIRED_COLUMNS: frozenset[str] = frozenset(
-    column.name for column in fields(Model) if "None" not in str(column.type)
+    column for column, kind in Model.__annotations__.items() if type(None) not in get_args(kind)
 )
 """Columns that every model has a value for."""
 
@@ -85,6 +79,8 @@ def column_definition(column: str) -> str:
 
 def model_id(locator: str) -> str:
     """Return the stable id of a locator: the first 16 hex digits (64 bits) of its SHA-256."""
+    import hashlib  # late: a listing makes no id
+
     return hashlib.sha256(locator.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelstore.catalogue.schema import single_value
 from modelstore.database.sqlite import sqlite3
@@ -47,8 +47,7 @@ _CHUNK = 128
 _FIRST = itemgetter(0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class Query(NamedTuple):
     """A request for rows. Values of one filter are alternatives; different filters must all hold.
 
     ``id`` is one whole id. ``text`` holds words, which must all be found: in a word, ``-``, ``_``
@@ -60,7 +59,7 @@ class Query:
 
     id: str | None = None
     text: str | None = None
-    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    filters: Mapping[str, Sequence[str]] = MappingProxyType({})
     where: str | None = None
     sort: tuple[str, ...] = ()
     limit: int | None = None

@@ -110,16 +110,14 @@ def scratch_error(error: sqlite3.Error | OSError) -> RefusedError:
 
 
 _ROW_WIDTH = len(MODEL_COLUMNS)
+_TAGS = MODEL_COLUMNS.index("tags")
 _INSERT_ROW = f"INSERT INTO rows VALUES ({'?, ' * _ROW_WIDTH}%d)"
 _INSERT_ITEM = f"INSERT OR REPLACE INTO items VALUES ({'?, ' * _ROW_WIDTH}?, ?)"
 
 
 def model_row(model: Model) -> tuple[object, ...]:
     """Return a model in the order of ``MODEL_COLUMNS``, `tags` as JSON text."""
-    return tuple(
-        tags_json(model.tags) if column == "tags" else getattr(model, column)
-        for column in MODEL_COLUMNS
-    )
+    return (*model[:_TAGS], tags_json(model.tags), *model[_TAGS + 1 :])
 
 
 class Staging:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from modelstore.cli.completion.values import (
     complete_columns,
@@ -240,8 +239,7 @@ def command(
     return _run(listing, tuple(text or ()), db, timeout=seconds(timeout), fold=not no_checkpoint)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class Listing(NamedTuple):
     """The models that were asked for, and their form on stdout."""
 
     out: Output
@@ -374,7 +372,7 @@ def _write(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
         from modelstore.catalogue.query import json_blocks
         from modelstore.render.rows import BETWEEN, write_json_blocks
 
-        query = replace(query, columns=query.columns or MODEL_COLUMNS)
+        query = query._replace(columns=query.columns or MODEL_COLUMNS)
         with closing(json_blocks(db, query, BETWEEN[form])) as blocks:
             write_json_blocks(out.stream, form, blocks)
     else:
@@ -382,7 +380,7 @@ def _write(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
         from modelstore.render.columns import PLAIN_COLUMNS
         from modelstore.render.rows import write_cell_blocks
 
-        query = replace(query, columns=query.columns or PLAIN_COLUMNS)
+        query = query._replace(columns=query.columns or PLAIN_COLUMNS)
         with closing(cell_blocks(db, query)) as blocks:
             write_cell_blocks(
                 out.stream,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -59,7 +58,7 @@ def write_table(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
     is_default = not query.columns
     names = TABLE_COLUMNS if is_default else query.columns
     extras = _EXTRAS if is_default and out.stdout_is_terminal else ()
-    asked = replace(query, columns=(*names, *extras, *_HIDDEN))
+    asked = query._replace(columns=(*names, *extras, *_HIDDEN))
     with closing(select(db, asked)) as rows:
         most = _ROWS_ON_TERMINAL if out.stdout_is_terminal and query.limit is None else None
         seen = tally.counted(islice(rows, most))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from modelstore.errors import ExitCode, RefusedError, UsageError
 from modelstore.text import visible
@@ -21,8 +20,7 @@ ENVIRONMENT_VARIABLE = "MODELSTORE_DB"
 DEFAULT_NAME = "models.db"
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseChoice:
+class DatabaseChoice(NamedTuple):
     """A database's path as it was given, and where the choice came from."""
 
     path: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from modelstore.errors import ExitCode
 
@@ -17,8 +16,7 @@ Work = Literal["read", "write", "checkpoint"]
 """What a command did before the fold: it read, it committed rows, or the fold was its task."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """The frames that one command moved from the -wal into the main file, and what is left.
 
     `log`, `checkpointed`, `left` and `moved` count frames; a page that was written twice counts
@@ -82,7 +80,7 @@ class Checkpoint:
             size = os.stat(path + "-wal").st_size
         except OSError:
             size = 0
-        return replace(self, wal_size_after=min(size, self.wal_size_after))
+        return self._replace(wal_size_after=min(size, self.wal_size_after))
 
     def wal_line(self) -> str:
         """Return the line that every command shows."""
@@ -94,7 +92,7 @@ class Checkpoint:
 
     def as_json(self) -> dict[str, object]:
         """Return every field for a program to read; text from outside is not escaped."""
-        result = {field.name: getattr(self, field.name) for field in fields(self)}
+        result = self._asdict()
         keys = ("pid", "command", "lock", "frame", "blocks", "is_stopped")
         result["blockers"] = [
             {key: getattr(blocker, key) for key in keys} for blocker in self.blockers

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelstore.database.fold import (
@@ -59,8 +58,7 @@ def run_checkpoint(
         reason = f"the main file could not be synced: {error.strerror}; the log is kept"
     result = totals.result(mode, started)
     whole = result.left == 0 and reason is None
-    result = replace(
-        result,
+    result = result._replace(
         busy=not done,
         reason=reason,
         in_main_file=whole,

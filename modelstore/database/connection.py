@@ -6,8 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from modelstore.database.checkpoint import Checkpoint
 from modelstore.database.evidence import holder_reasons
@@ -46,8 +45,7 @@ journal mode of another program's database stays as it is.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """The wishes of the caller of `open_database`."""
 
     timeout: float  # seconds
@@ -273,15 +271,15 @@ class OpenDatabase:
                 sync_directory(os.path.dirname(self.path))
             except OSError as error:
                 reason = f"the database could not be synced: {error.strerror}"
-                return replace(result, in_main_file=False, reason=reason)
-        result = replace(result, reason=self.why_not_fold())
+                return result._replace(in_main_file=False, reason=reason)
+        result = result._replace(reason=self.why_not_fold())
         if self.log is None:
             return result
         result = add_blockers_and_sync(
             self.log, result, wrote=self.has_written and bool(self.reasons)
         )
         busy = any(blocker.holds_up_folding for blocker in result.blockers)
-        return replace(result, busy=busy)
+        return result._replace(busy=busy)
 
     def _unfolded(self) -> Checkpoint:
         found, index = self.probe, self.log.index() if self.log is not None else None

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.database import evidence
@@ -119,7 +119,7 @@ def _remove_log(found: Probe) -> Checkpoint:
 
 def _fold_rest(stack: ExitStack, held: HeldFiles, found: Probe, options: Options) -> Checkpoint:
     """Let SQLite recover the log, which drops the damaged part, and fold the rest."""
-    rest = replace(found, damaged=False, older=None)
+    rest = found._replace(damaged=False, older=None)
     try:
         opened = connected(stack, held, rest, "rw", options)
     except sqlite3.Error as error:

@@ -7,8 +7,7 @@ data. `Reasons` come from two looks: at the processes (`holder_reasons`) and at 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database.holders import HolderProblem, Role
 from modelstore.errors import DamageError, RefusedError
@@ -37,8 +36,7 @@ _ELSEWHERE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """A reason against a fold. `code` is stable; `pid` names the process, if one is the reason."""
 
     code: str

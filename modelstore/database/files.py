@@ -13,10 +13,8 @@ import shutil
 import stat
 import struct
 import sys
-import tempfile
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from modelstore.errors import RefusedError
@@ -128,14 +126,14 @@ def identity_of(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
-@dataclass(slots=True)
 class _Group:
     """The descriptors of one database, shared by everything in this process that holds it."""
 
-    identity: Identity
-    users: int = 0
-    guards: int = 0
-    descriptors: dict[Identity, int] = field(default_factory=dict)
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.users = 0
+        self.guards = 0
+        self.descriptors: dict[Identity, int] = {}
 
     def open(self, path: str) -> int:
         known = self.descriptors.get(identity_of(os.stat(path)))
@@ -279,8 +277,10 @@ def private_copy(held: HeldFiles, *, with_journal: bool = False) -> Iterator[str
     Removes the copy after the block. Raises `RefusedError` if there is no room for it, or if the
     files change during each of three attempts.
     """
+    import tempfile  # late: few databases are read from a copy
+
     name = visible(held.path, 200)
-    _require_room(held.path, name)
+    _require_room(held.path, name, tempfile.gettempdir())
     directory = tempfile.mkdtemp(prefix="modelstore-")  # mode 0700
     path = os.path.join(directory, "copy.db")
     try:
@@ -302,13 +302,13 @@ def private_copy(held: HeldFiles, *, with_journal: bool = False) -> Iterator[str
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _require_room(path: str, name: str) -> None:
+def _require_room(path: str, name: str, directory: str) -> None:
     needed = sum(status[2] for status in state_of(path) if status is not None)
-    free = shutil.disk_usage(tempfile.gettempdir()).free
+    free = shutil.disk_usage(directory).free
     if needed > free:
         raise RefusedError(
-            f"{name} can only be read from a copy of {human_bytes(needed)}, and "
-            f"{tempfile.gettempdir()} has {human_bytes(free)} free",
+            f"{name} can only be read from a copy of {human_bytes(needed)}, and {directory} has "
+            f"{human_bytes(free)} free",
             hint="set TMPDIR to a directory with more room",
         )
 

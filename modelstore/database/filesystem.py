@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MOUNT_TABLE = "/proc/self/mountinfo"
 
@@ -23,8 +23,7 @@ _NETWORK = frozenset(
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One line of the mount table: a file system, its type, and the point where it is mounted."""
 
     point: str

@@ -17,10 +17,8 @@ as it was.
 
 from __future__ import annotations
 
-import random
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelstore.database.checkpoint import Checkpoint, Mode
@@ -38,15 +36,15 @@ if TYPE_CHECKING:
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.025  # seconds between attempts
 
 
-@dataclass(slots=True)
 class FoldTotals:
     """The sums over every fold of one command."""
 
-    log: LiveLog
-    ledger: Ledger = field(default_factory=Ledger)
-    seconds: float = 0.0
-    wal_size: int | None = None  # bytes, before the first attempt
-    db_size: int | None = None
+    def __init__(self, log: LiveLog) -> None:
+        self.log = log
+        self.ledger = Ledger()
+        self.seconds = 0.0
+        self.wal_size: int | None = None  # bytes, before the first attempt
+        self.db_size: int | None = None
 
     def begin(self) -> float:
         """Note the sizes before the first attempt; return the time at which this one begins."""
@@ -84,6 +82,8 @@ def pauses() -> Callable[[], float]:
 
     def following() -> float:
         nonlocal pause
+        import random  # late: few folds wait
+
         pause = min(_LONGEST_PAUSE, pause * 2)
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
 
@@ -121,8 +121,8 @@ def fold(
         reason = f"the main file could not be synced: {error.strerror}; the log is kept"
     result = totals.result("truncate", started)
     in_main_file = whole if wrote else result.left == 0 and reason is None
-    result = replace(
-        result, busy=busy, reason=reason, in_main_file=in_main_file, sync_failed=sync_failed
+    result = result._replace(
+        busy=busy, reason=reason, in_main_file=in_main_file, sync_failed=sync_failed
     )
     return add_blockers_and_sync(log, result, wrote=wrote)
 
@@ -141,7 +141,7 @@ def why_failed(log: LiveLog, error: sqlite3.Error) -> str:
 def interrupted_fold(totals: FoldTotals, *, wrote: bool) -> Checkpoint:
     """Return the result after Ctrl-C; sync the log, so that our commits outlive a power cut."""
     result = totals.result("truncate", time.monotonic())
-    result = replace(result, busy=True, in_main_file=False, reason="interrupted while folding")
+    result = result._replace(busy=True, in_main_file=False, reason="interrupted while folding")
     return add_blockers_and_sync(totals.log, result, wrote=wrote)
 
 
@@ -206,17 +206,17 @@ def add_blockers_and_sync(log: LiveLog, result: Checkpoint, *, wrote: bool) -> C
     if result.busy or result.left:
         result = with_blockers(log, result)
     if log.is_gone():
-        result = replace(result, log_deleted=True)
+        result = result._replace(log_deleted=True)
         if not result.in_main_file:
-            return replace(result, reason=LOG_DELETED)
+            return result._replace(reason=LOG_DELETED)
     if log.database_is_gone():
-        return replace(result, in_main_file=False, reason=DATABASE_REPLACED)
+        return result._replace(in_main_file=False, reason=DATABASE_REPLACED)
     if wrote and not result.in_main_file:
         try:
             log.sync()
         except OSError as error:
-            return replace(result, reason=f"the -wal could not be synced: {error.strerror}")
-        return replace(result, wal_synced=True)
+            return result._replace(reason=f"the -wal could not be synced: {error.strerror}")
+        return result._replace(wal_synced=True)
     return result
 
 
@@ -224,5 +224,5 @@ def with_blockers(log: LiveLog, result: Checkpoint) -> Checkpoint:
     """Return a result with the processes that block the fold, as far as they can be found."""
     with suppress(OSError):
         who, complete, note = log.blockers()
-        return replace(result, blockers=who, blockers_complete=complete, blockers_note=note)
+        return result._replace(blockers=who, blockers_complete=complete, blockers_note=note)
     return result

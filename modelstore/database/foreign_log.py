@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database.older_log import OlderLog, find_older_log
 from modelstore.errors import ModelstoreError, RefusedError
@@ -142,8 +141,7 @@ def _meeting(view: DatabaseView, tree: Tree, pages: PageVersions) -> Iterator[in
         before = in_log
 
 
-@dataclass(frozen=True, slots=True)
-class LogVerdict:
+class LogVerdict(NamedTuple):
     """The judgement of a log beside a database; each field is None where there is no fault.
 
     `foreign` is why the log cannot belong to the database, `older` the signs that it was left over

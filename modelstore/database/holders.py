@@ -16,9 +16,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.text import plural
 from modelstore.wal.format import LOCK_OFFSET
@@ -89,8 +88,7 @@ class HolderProblem(StrEnum):
     """It is a Litestream that has lost the read lock on which its copy depends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenFile:
+class OpenFile(NamedTuple):
     """A file that a process has open. `name` is outside text, as the kernel shows it.
 
     `size` is in bytes. `is_current` is True for the file that the path names now. `locks` are those
@@ -108,8 +106,7 @@ class OpenFile:
     locks: tuple[KernelLock, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class Holder(NamedTuple):
     """A process and its files of one database. `command` is outside text.
 
     `started` is the start of the process in seconds since the epoch; no table tells since when a
@@ -148,8 +145,7 @@ class Holder:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Holders:
+class Holders(NamedTuple):
     """The processes found; `note` gives the reason if there may be more than these."""
 
     path: str
@@ -203,7 +199,7 @@ def look_again(before: Holders) -> Holders:
     look = _Look(before.path)
     known = {holder.pid for holder in before.holders}
     found, _ = look.at([pid for pid in process_ids() if pid in known or pid not in before.seen])
-    return replace(before, holders=tuple(_confirmed(look, found)))
+    return before._replace(holders=tuple(_confirmed(look, found)))
 
 
 def _confirmed(look: _Look, found: list[Holder]) -> list[Holder]:
@@ -220,7 +216,7 @@ def _confirmed(look: _Look, found: list[Holder]) -> list[Holder]:
             before, later = seen.pop(pid), again.get(pid)
             if later is not None:
                 both = tuple(one for one in later.problems if one in before.problems)
-                seen[pid] = replace(later, problems=both)
+                seen[pid] = later._replace(problems=both)
         troubled = [pid for pid, holder in seen.items() if holder.problems]
     return list(seen.values())
 
@@ -266,7 +262,7 @@ class _Look:
         if not files:
             return None
         holder = _new_holder(describe_process(pid), pid, base, tuple(files))
-        return replace(holder, problems=tuple(self._problems(holder)))
+        return holder._replace(problems=tuple(self._problems(holder)))
 
     def _roles(
         self, pid: int, base: str, descriptors: list[Descriptor]
@@ -411,7 +407,7 @@ def _without_heirs(found: list[Holder]) -> list[Holder]:
             for pid in ancestors(holder.pid)
             if pid in attached
         ):
-            holder = replace(holder, problems=())  # noqa: PLW2901 - the one that is kept
+            holder = holder._replace(problems=())  # noqa: PLW2901 - the one that is kept
         result.append(holder)
     return result
 

@@ -6,7 +6,6 @@ the wal-index back, and other processes commit and checkpoint in between.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -32,26 +31,28 @@ class CheckpointRow(NamedTuple):
 OTHER_CHECKPOINT = CheckpointRow(1, -1, -1)
 
 
-@dataclass(slots=True)
 class GenerationFrames:
     """Frames of one generation of the log, and how many of them are in the main file."""
 
-    log: int = 0
-    checkpointed: int = 0
+    __slots__ = ("checkpointed", "log")
+
+    def __init__(self) -> None:
+        self.log = 0
+        self.checkpointed = 0
 
 
-@dataclass(slots=True)
 class Ledger:
     """The frames of each generation that a command met, and the number that it `moved` itself.
 
     `exact` turns False when a commit escapes the count.
     """
 
-    generations: dict[Generation, GenerationFrames] = field(default_factory=dict)
-    moved: int = 0
-    exact: bool = True
-    _changes: int | None = None  # iChange at the last look
-    _current: Generation = None
+    def __init__(self) -> None:
+        self.generations: dict[Generation, GenerationFrames] = {}
+        self.moved = 0
+        self.exact = True
+        self._changes: int | None = None  # iChange at the last look
+        self._current: Generation = None
 
     @property
     def log(self) -> int:

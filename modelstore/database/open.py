@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -98,7 +97,7 @@ def _with_rollback(found: Probe) -> Probe:
         f"{found.name} was in the middle of a transaction when its writer ended; its journal took "
         "that transaction back"
     )
-    return replace(found, journal=None, warnings=(*found.warnings, text))
+    return found._replace(journal=None, warnings=(*found.warnings, text))
 
 
 def _prepare_to_write(found: Probe, purpose: Purpose) -> None:

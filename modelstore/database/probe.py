@@ -10,8 +10,7 @@ import os
 import stat
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database import evidence
 from modelstore.database.evidence import Reason, holder_reasons
@@ -46,8 +45,7 @@ _KINDS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class Probe(NamedTuple):
     """The files at a path, as a raw look shows them. Sizes are bytes; None for an absent file."""
 
     path: str  # real
@@ -57,7 +55,7 @@ class Probe:
     wal_size: int | None = None
     shm_size: int | None = None
     attached: bool | None = None  # a process has the log open; None if unknown
-    index: WalIndex | None = None  # in the -shm; counts only while a process is attached
+    wal_index: WalIndex | None = None  # in the -shm; counts only while a process is attached
     log: WalScan | None = None  # only if SQLite would have to recover the log
     damaged: bool = False  # SQLite would silently drop commits of the log
     foreign: str | None = None  # why the log cannot belong to this database
@@ -225,7 +223,7 @@ def _with_main_checked(held: HeldFiles, found: Probe) -> Probe:
     from modelstore.database.foreign_log import check_main
 
     problem, is_whole = check_main(header, held.db)
-    return replace(found, malformed=problem, is_whole_checked=is_whole)
+    return found._replace(malformed=problem, is_whole_checked=is_whole)
 
 
 def real_path(path: str) -> str:
@@ -325,7 +323,7 @@ def _look(held: HeldFiles, name: str, holders: Holders) -> Probe:
         journal=_journal(path, held),
         holders=holders,
     )
-    found = replace(found, warnings=_warnings(found, status))
+    found = found._replace(warnings=_warnings(found, status))
     found = _look_at_index(held, found, name)
     if wal_size and header is not None:
         found = _look_at_log(held, found, name)
@@ -380,7 +378,7 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
         return found  # Windows does not let us read bytes of the -shm that SQLite has locked
     shm = held.open("-shm") if found.shm_size is not None else None
     if shm is None:
-        return replace(found, attached=False)
+        return found._replace(attached=False)
     # Imported late: a `list` of a folded database needs neither locks nor a scan of the log.
     from modelstore.database.foreign_log import log_is_gone, why_overwritten
     from modelstore.wal.index import read_index
@@ -390,18 +388,18 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
     users = bool(report.attached)
     index = read_index(shm)
     known = users or sys.platform.startswith("linux")  # other systems do not tell
-    found = replace(found, attached=users if known else None, index=index)
+    found = found._replace(attached=users if known else None, wal_index=index)
     if users and log_is_gone(held, shm):
-        return replace(found, log_replaced=True)
+        return found._replace(log_replaced=True)
     if users and found.is_wal:
-        found = replace(found, overwritten=why_overwritten(held, shm))
+        found = found._replace(overwritten=why_overwritten(held, shm))
     if index is not None and index.is_settled and index.pending and not (users or found.wal_size):
         text = (
             f"the -shm of {name}, which no process holds, counts {plural(index.pending, 'frame')} "
             "that no checkpoint had folded, and the -wal has none of them: look for it if "
             "something deleted it; after a power cut they may all be in the main file"
         )
-        return replace(found, warnings=(*found.warnings, text))
+        return found._replace(warnings=(*found.warnings, text))
     return found
 
 
@@ -414,7 +412,7 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
 
     wal = held.open("-wal")
     if wal is None:
-        return replace(found, wal_size=None)
+        return found._replace(wal_size=None)
     raw = read_at(wal, WAL_HEADER_SIZE, 0)
     if len(raw) < WAL_HEADER_SIZE:
         return found  # SQLite treats it as empty
@@ -442,15 +440,14 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
     if log.max_frame and verdict.fits and found.size + (found.wal_size or 0) <= SMALL:
         trouble = trouble_with_log(held)
         if trouble is not None:
-            verdict = replace(verdict, foreign=f"with it the database is malformed: {trouble}")
+            verdict = verdict._replace(foreign=f"with it the database is malformed: {trouble}")
     held.let_go(wal)
     # If the log changes, a process is attached by now, and SQLite will not recover it.
     # The index of a power cut may say anything, so at most the very last commit is left over.
     is_last = log.later_commits == 1 and log.damage_end == log.torn_end
-    is_left_over = is_last and log.ends_at(found.index)
+    is_left_over = is_last and log.ends_at(found.wal_index)
     damaged = log.is_damaged and not is_left_over and not log.changed_while_reading
-    return replace(
-        found,
+    return found._replace(
         log=log,
         damaged=damaged,
         foreign=verdict.foreign,

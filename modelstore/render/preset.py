@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.catalogue.lookup import companions
@@ -80,7 +80,7 @@ def export_models(db: Database, query: Query, write: Write, note: Callable[[str]
         if renamed <= _NAMED:
             note(f"{model.name} is served as {name}")
 
-    with closing(select(db, replace(query, columns=_COLUMNS))) as rows:
+    with closing(select(db, query._replace(columns=_COLUMNS))) as rows:
         write_preset(write, (_preset_model(db, row) for row in rows), count, rename)
     if left_out > _NAMED:
         note(f"left out: {left_out - _NAMED:,} more")

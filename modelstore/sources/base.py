@@ -97,4 +97,4 @@ def at_place(item: Found | Unchanged | Skipped, place: Place) -> Found | Unchang
 def fill_unknown(found: Found, columns: Mapping[str, Any]) -> Found:
     """Return the model with its unknown columns filled from a store's own notes."""
     known = {name: value for name, value in columns.items() if getattr(found.model, name) is None}
-    return replace(found, model=replace(found.model, **known))
+    return replace(found, model=found.model._replace(**known))

@@ -284,7 +284,7 @@ def _leftovers(subject: Subject) -> Iterator[Finding]:
             "mode; it is not hot",
             journal.path,
         )
-    knows_more = found is not None and found.index is not None and found.index.pending
+    knows_more = found is not None and found.wal_index is not None and found.wal_index.pending
     if (
         found is not None
         and found.shm_size

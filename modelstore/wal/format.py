@@ -6,9 +6,9 @@ https://www.sqlite.org/fileformat2.html, https://www.sqlite.org/walformat.html
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from typing import NamedTuple
 
 from modelstore.errors import RefusedError
 
@@ -96,8 +96,7 @@ class DatabaseHeaderError(RefusedError):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseHeader:
+class DatabaseHeader(NamedTuple):
     """The first 100 bytes of a database file, as they are on disk.
 
     `page_count` and `freelist_count` count pages; sizes are in bytes. A newer page 1 in the log
@@ -238,8 +237,7 @@ class WalHeaderError(RefusedError):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalHeader:
+class WalHeader(NamedTuple):
     """The header of a log. `page_size` is in bytes; `sequence` counts the log's restarts.
 
     https://www.sqlite.org/fileformat2.html#walformat

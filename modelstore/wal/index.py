@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelstore.wal.files import read_at
 from modelstore.wal.format import (
@@ -26,8 +26,7 @@ _TRIES = 50
 _PAUSE = 0.001  # seconds; a writer replaces both copies in microseconds
 
 
-@dataclass(frozen=True, slots=True)
-class ReadMark:
+class ReadMark(NamedTuple):
     """A read mark: its readers see the log up to `frame` at least; None if it is not in use.
 
     Only a lock on READ0 to READ4, by the number of the `slot`, proves that somebody reads there.
@@ -37,8 +36,7 @@ class ReadMark:
     frame: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalIndex:
+class WalIndex(NamedTuple):
     """The header of the wal-index, with the notes of checkpoints and readers behind it.
 
     `max_frame` is mxFrame, the last committed frame; `page_count` nPage, the size of the database

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +22,7 @@ _NO_DATABASE = ("/dev/null", "/dev/pts/", "/dev/tty", "/dev/urandom", "/proc/", 
 """Names that no database has, and that most descriptors have; one may well lie in /dev/shm."""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """A process. `command` is outside text: escape it before it is shown.
 
     `since` is its start in seconds since the epoch, `user` the numeric id of its owner, `state` the
@@ -101,8 +99,7 @@ def _user(pid: int) -> int | None:
 # -- open files ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """An open descriptor of a process, with the name that the kernel shows for its file.
 
     `target` ends in " (deleted)" for a file without that name; `status` is the file's ``stat``.

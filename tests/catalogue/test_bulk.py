@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,7 @@ def test_of_records_of_one_model_the_last_counts_in_an_empty_catalogue_too(
         (tmp_path / name).mkdir()
         opened = catalogue(tmp_path / name)
         if name == "filled":
-            take_rows(opened, [replace(model("/r/z.gguf"), name="unrelated")])
+            take_rows(opened, [model("/r/z.gguf")._replace(name="unrelated")])
         assert counts(take_rows(opened, _RECORDS, fill=fill)) == (2, 0, 0)
         outcomes.append(without_unrelated(opened))
         assert counts(take_rows(opened, _RECORDS, fill=fill, now=LATER)) == (0, 0, 2)

@@ -22,7 +22,7 @@ def _opened(tmp_path: Path) -> Opened:
     models = [model("/a/Qwen3-8B.gguf"), model("/b/Qwen3-8B.gguf"), model("/c/phi-4.gguf")]
     models.append(model("/c/\udcff.gguf"))
     ids = ("aaaa000000000001", "aaaa000000000002", "bbbb000000000003", "cccc000000000004")
-    take_rows(opened, [replace(m, id=i) for m, i in zip(models, ids, strict=True)])
+    take_rows(opened, [m._replace(id=i) for m, i in zip(models, ids, strict=True)])
     return opened
 
 

@@ -37,7 +37,7 @@ def test_records_are_added_updated_and_left_alone(tmp_path: Path) -> None:
     opened = catalogue(tmp_path)
     records = [model(f"/m/{n}.gguf") for n in range(4)]
     assert counts(take_rows(opened, records[:3])) == (3, 0, 0)
-    records[1] = replace(records[1], license="mit")
+    records[1] = records[1]._replace(license="mit")
     assert counts(take_rows(opened, records, now=LATER)) == (1, 1, 2)
     assert table(opened, "path, license, created_at, updated_at") == [
         ("/m/0.gguf", None, NOW, NOW),
@@ -136,7 +136,7 @@ def test_another_store_neither_renames_nor_takes_over_a_model(tmp_path: Path) ->
     opened = catalogue(tmp_path)
     take(opened, found("/m/a.gguf", file_sha256="a" * 64))
     other = found("/o/blob", "/o", source="ollama", name="a:latest", file_sha256="a" * 64)
-    assert counts(take(opened, replace(other, model=replace(other.model, license="x")))) == (
+    assert counts(take(opened, replace(other, model=other.model._replace(license="x")))) == (
         0,
         1,
         0,
@@ -217,14 +217,12 @@ def test_the_times_of_a_record_are_kept(tmp_path: Path) -> None:
 _names = st.text(max_size=4)
 _numbers = st.none() | st.integers(1, 2**63 - 1)
 _records = st.builds(
-    lambda name, known, tags: replace(
-        Model(
-            id=model_id(file_locator("box", "/" + name)),
-            name=name,
-            source="json",
-            locator=file_locator("box", "/" + name),
-            path="/" + name,
-        ),
+    lambda name, known, tags: Model(
+        id=model_id(file_locator("box", "/" + name)),
+        name=name,
+        source="json",
+        locator=file_locator("box", "/" + name),
+        path="/" + name,
         **known,
         tags=tuple(tags),
     ),

@@ -4,7 +4,6 @@ import errno
 import os
 import stat
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,7 +84,7 @@ def test_a_row_that_cannot_be_held_is_named_and_the_others_are_kept(tmp_path: Pa
     opened = catalogue(tmp_path)
     good = [model_row(model(f"/m/{n}.gguf")) for n in range(5)]
     huge = model_row(model("/m/huge.gguf", parameter_count=2**63))
-    label = model_row(replace(model("/m/label.gguf"), parameter_count="7B"))  # type: ignore[arg-type]
+    label = model_row(model("/m/label.gguf")._replace(parameter_count="7B"))  # type: ignore[arg-type]
     unnamed = tuple(
         None if column == "name" else value
         for column, value in zip(MODEL_COLUMNS, model_row(model("/m/x.gguf")), strict=True)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -40,16 +39,16 @@ BLOCKER = Blocker(4121, "python app.py", "READ1", 1, 127, ("backfill", "reset", 
         (PENDING, "write", False, ExitCode.BUSY),
         (PENDING, "write", True, ExitCode.OK),
         (PENDING, "read", False, ExitCode.OK),
-        (replace(PENDING, wal_synced=False), "write", False, ExitCode.FAILED),
-        (replace(PENDING, wal_synced=False), "write", True, ExitCode.FAILED),
-        (replace(PENDING, log_deleted=True), "write", True, ExitCode.FAILED),
-        (replace(PENDING, log_deleted=True), "read", False, ExitCode.FAILED),
-        (replace(FOLDED, log_deleted=True), "write", False, ExitCode.OK),
-        (replace(FOLDED, busy=True), "write", False, ExitCode.OK),  # kept, but nothing is missing
+        (PENDING._replace(wal_synced=False), "write", False, ExitCode.FAILED),
+        (PENDING._replace(wal_synced=False), "write", True, ExitCode.FAILED),
+        (PENDING._replace(log_deleted=True), "write", True, ExitCode.FAILED),
+        (PENDING._replace(log_deleted=True), "read", False, ExitCode.FAILED),
+        (FOLDED._replace(log_deleted=True), "write", False, ExitCode.OK),
+        (FOLDED._replace(busy=True), "write", False, ExitCode.OK),  # kept, but nothing is missing
         (FOLDED, "checkpoint", False, ExitCode.OK),
         (PENDING, "checkpoint", False, ExitCode.BUSY),
-        (replace(FOLDED, in_main_file=False), "checkpoint", False, ExitCode.BUSY),  # not synced
-        (replace(PENDING, log_deleted=True), "checkpoint", False, ExitCode.FAILED),
+        (FOLDED._replace(in_main_file=False), "checkpoint", False, ExitCode.BUSY),  # not synced
+        (PENDING._replace(log_deleted=True), "checkpoint", False, ExitCode.FAILED),
     ],
 )
 def test_a_fold_gives_each_kind_of_command_its_exit_code(
@@ -61,12 +60,12 @@ def test_a_fold_gives_each_kind_of_command_its_exit_code(
 def test_the_line_that_every_command_shows() -> None:
     assert FOLDED.wal_line() == "WAL pages: 5 in log, 5 checkpointed, 0 left; busy: no"
     assert PENDING.wal_line() == "WAL pages: 5 in log, 3 checkpointed, 2 left; busy: yes"
-    assert "at least" in replace(FOLDED, exact=False).wal_line()
+    assert "at least" in FOLDED._replace(exact=False).wal_line()
 
 
 def test_json_carries_every_field() -> None:
-    result = json.loads(json.dumps(replace(PENDING, blockers=(BLOCKER,)).as_json()))
-    assert set(result) == {field.name for field in fields(Checkpoint)}
+    result = json.loads(json.dumps(PENDING._replace(blockers=(BLOCKER,)).as_json()))
+    assert set(result) == set(Checkpoint._fields)
     assert result["blockers"] == [
         {
             "pid": 4121,

@@ -4,7 +4,6 @@ import contextlib
 import os
 import sqlite3
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,16 +145,16 @@ def test_frames_beyond_max_frame_are_no_damage_to_attached_processes(
     (tmp_path / "a").write_bytes(log)
     found = scan_wal(str(tmp_path / "a"))
     assert found.header is not None
-    index = replace(WalIndex.parse(raw), salt=found.header.salt, max_frame=4)
+    index = WalIndex.parse(raw)._replace(salt=found.header.salt, max_frame=4)
     assert (found.valid, found.is_damaged) == (4, True)
     assert found.is_damaged_for(None)
     assert not found.is_damaged_for(index)  # the rest was never committed
-    assert found.is_damaged_for(replace(index, max_frame=5))
-    assert found.is_damaged_for(replace(index, max_frame=18))
-    assert found.is_damaged_for(replace(index, is_settled=False))
+    assert found.is_damaged_for(index._replace(max_frame=5))
+    assert found.is_damaged_for(index._replace(max_frame=18))
+    assert found.is_damaged_for(index._replace(is_settled=False))
     # The log is about to start anew: its frames count for nobody.
-    assert not found.is_damaged_for(replace(index, salt=(1, 2), max_frame=0))
-    assert found.is_damaged_for(replace(index, salt=(1, 2), max_frame=5))
+    assert not found.is_damaged_for(index._replace(salt=(1, 2), max_frame=0))
+    assert found.is_damaged_for(index._replace(salt=(1, 2), max_frame=5))
 
 
 def test_frames_that_attached_processes_committed_and_the_log_lacks_are_damage(
@@ -165,10 +164,10 @@ def test_frames_that_attached_processes_committed_and_the_log_lacks_are_damage(
     (tmp_path / "a").write_bytes(log[:-1])  # cut, or torn: without the index no damage
     found = scan_wal(str(tmp_path / "a"))
     assert found.header is not None
-    index = replace(WalIndex.parse(raw), salt=found.header.salt, max_frame=4)
+    index = WalIndex.parse(raw)._replace(salt=found.header.salt, max_frame=4)
     assert not found.is_damaged
     assert found.is_damaged_for(index)
-    assert not found.is_damaged_for(replace(index, max_frame=2))
+    assert not found.is_damaged_for(index._replace(max_frame=2))
 
 
 def test_a_live_log_is_never_damaged_for_its_processes(tmp_path: Path) -> None:

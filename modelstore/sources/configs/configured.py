@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelstore.found import FileRole, Found, Place, Skipped
@@ -100,7 +100,7 @@ class Configuration:
         name = item.model.name
         if _DIGEST.search(os.path.basename(path)):  # a nameless blob of a store
             name = entry.title or entry.id
-        model = replace(item.model, tags=tags, name=name)
+        model = item.model._replace(tags=tags, name=name)
         return Found(model, tuple(files), self._place(entry))
 
     def _named(self, entry: Entry, path: str | None, repository: str | None) -> Found:

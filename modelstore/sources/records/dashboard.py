@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modelstore.catalogue.foreign import expose
@@ -17,7 +16,7 @@ from modelstore.catalogue.schema import single_value
 from modelstore.database.sqlite_text import from_sqlite_text
 from modelstore.errors import SourceError
 from modelstore.found import Found, Place
-from modelstore.model import MODEL_COLUMNS, Model
+from modelstore.model import MODEL_COLUMNS
 from modelstore.sources.base import Rows, fill_unknown
 from modelstore.sources.files.directory import read_file
 from modelstore.sources.records.foreign_file import log_notes, opened_source
@@ -85,7 +84,5 @@ def _from_file(row: dict[str, Any], root: str, context: Context) -> Found | None
     tags = tuple(sorted({*item.model.tags, *json.loads(row["tags"])}))
     found = fill_unknown(item, {"license": row["license"]})
     place = Place(root, f"{root}#{row['source_id']}", KIND, row["name"])
-    model: Model = replace(
-        found.model, tags=tags, created_at=row["created_at"] or found.model.created_at
-    )
+    model = found.model._replace(tags=tags, created_at=row["created_at"] or found.model.created_at)
     return Found(model, found.files, place)

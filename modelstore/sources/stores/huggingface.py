@@ -394,8 +394,7 @@ class _Reader:
         if known := unchanged(weights, whole.place, self.context):
             return known
         locator = file_locator(self.context.host, weights[0].real)
-        model = replace(
-            whole.model,
+        model = whole.model._replace(
             id=model_id(locator),
             locator=locator,
             path=weights[0].path,

@@ -118,9 +118,9 @@ def _wrong_index(subject: Subject) -> Iterator[Finding]:
 def _gone_frames(subject: Subject) -> Iterator[Finding]:
     """Yield the frames that the -shm knows of, if their -wal is gone."""
     found = subject.probe
-    if found is None or found.wal_size or found.attached is not False or found.index is None:
+    if found is None or found.wal_size or found.attached is not False or found.wal_index is None:
         return
-    index = found.index
+    index = found.wal_index
     if not (index.is_settled and index.pending):
         return
     is_absent = found.wal_size is None

@@ -34,7 +34,7 @@ def model(name: str, host: str = "far", **fields: object) -> Model:
     plain = Model(
         id=model_id(locator), name=name, source="gguf", locator=locator, path=f"/m/{name}"
     )
-    return replace(plain, host=host, **fields)  # type: ignore[arg-type]
+    return plain._replace(host=host, **fields)  # type: ignore[arg-type]
 
 
 def fill(path: Path, items: Iterable[Item]) -> None:
@@ -68,7 +68,7 @@ def there(tmp_path: Path) -> Path:
     write_gguf(tmp_path / "models" / "tiny.gguf")
     real = found(read_tree(str(tmp_path / "models"), context(host="far")))
     path = tmp_path / "there.db"
-    one = replace(real[0], model=replace(real[0].model, tags=("favorite",), created_at=NOW))
+    one = replace(real[0], model=real[0].model._replace(tags=("favorite",), created_at=NOW))
     again = replace(one, place=Place("/other", "/other/x", "ollama", "x", "loaded"))
     bare = Found(
         model("bare", parameters='{"a":1}', tags=("t",), created_at="2020-01-01T00:00:00Z")
