@@ -23,7 +23,7 @@ from modelstore.catalogue import schema
 from modelstore.catalogue.schema import SCHEMA_VERSION
 from modelstore.database.handle import Database
 from modelstore.model import MODEL_COLUMNS, model_id
-from tests.cli.program import Result, modelstore
+from tests.cli.program import Result, modelstore, started
 
 SCHEMAS = Path(__file__).parent / "schemas"
 """The literal SQL of each schema, as released: ``1.sql``, ``2.sql`` and so on."""
@@ -121,7 +121,7 @@ def _following(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         text = path.read_text(encoding="utf-8")
         assert text.count(before) == 1
         path.write_text(text.replace(before, after), encoding="utf-8")
-    yield partial(modelstore, env={"PYTHONPATH": str(place)}, cwd=place)
+    yield partial(started, env={"PYTHONPATH": str(place)}, cwd=place)
     shutil.rmtree(place)
 
 

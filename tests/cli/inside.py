@@ -14,7 +14,9 @@ from modelstore.cli import output
 from modelstore.cli.main import run
 from tests.cli.program import Result
 
-_HANDLED = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+_HANDLED = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 def inside(*arguments: str | Path) -> Result:

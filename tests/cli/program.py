@@ -57,21 +57,39 @@ def modelstore(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Result:
-    """Run the program and return what it said."""
+    """Run the program in a process of its own and return what it said.
+
+    The process is forked from one that has the program loaded, since the start of Python takes ten
+    times as long as a run; tests of the start itself begin a new one. A current directory of None
+    is the caller's.
+    """
+    from tests.forkserver import fork_server
+
+    ran = fork_server().run(
+        *arguments, stdin=stdin or b"", env=env, cwd=cwd or Path.cwd(), memory=None
+    )
+    assert not ran.timed_out, f"modelstore {arguments} did not end"
+    return Result(
+        ran.code,
+        ran.out.decode("utf-8", "surrogateescape"),
+        ran.err.decode("utf-8", "surrogateescape"),
+    )
+
+
+def started(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Result:
+    """Run the program that a new interpreter finds, which `env` may make another one."""
     done = subprocess.run(
         [sys.executable, "-m", "modelstore", *map(str, arguments)],
-        input=stdin if stdin is not None else b"",
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         env=environment(env),
         cwd=cwd,
         timeout=PATIENCE,
         check=False,
     )
-    return Result(
-        done.returncode,
-        done.stdout.decode("utf-8", "surrogateescape"),
-        done.stderr.decode("utf-8", "surrogateescape"),
-    )
+    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @contextmanager

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cli.program import ROOT
+from tests.forkserver import MEMORY, PROGRAM, ForkServer, Ran, fork_server
 from tests.render.samples import unsafe_characters
 from tests.sources.servers.fake_server import FakeServer, raw, serving
 from tests.torture import seeds
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
-from tests.torture.forkserver import MEMORY, PROGRAM, ForkServer, Ran, fork_server
 from tests.torture.looks import Look, hides_commits, in_memory, look, missing_rows
 from tests.torture.mutate import mutated, mutated_database, mutated_index, mutated_log, mutated_text
 from tests.waiting import PATIENCE

@@ -25,11 +25,11 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from tests.cli.terminal import STYLES, on_terminal
+from tests.forkserver import PROGRAM, ForkServer, Ran, fork_server
 from tests.render.samples import HOSTILE, unsafe_characters
 from tests.sources.servers.fake_server import FakeServer, serving
 from tests.torture import seeds
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
-from tests.torture.forkserver import PROGRAM, ForkServer, Ran, fork_server
 from tests.torture.looks import in_memory
 
 OUR_STYLES = frozenset(("\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[1;31m", "\x1b[33m", "\x1b[32m"))

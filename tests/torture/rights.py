@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cli.program import environment
+from tests.forkserver import PROGRAM, ForkServer, Ran, fork_server
 from tests.sources.servers.fake_server import Asked, FakeServer, Handler, serving
 from tests.torture import seeds
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
-from tests.torture.forkserver import PROGRAM, ForkServer, Ran, fork_server
 from tests.torture.looks import in_memory
 from tests.waiting import PATIENCE
 from tests.wal.logfiles import simple_log

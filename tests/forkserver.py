@@ -1,7 +1,7 @@
 """The command line run thousands of times: a server that has it loaded, and forks for each run.
 
 A run sees what a process of its own would: its arguments, environment, directory, streams and
-limits. Starting Python anew would cost ten times as much. ``python -m tests.torture.forkserver``
+limits. Starting Python anew would cost ten times as much. ``python -m tests.forkserver``
 is the server; `ForkServer` starts one and talks to it.
 """
 
@@ -62,7 +62,7 @@ class ForkServer:
     def __init__(self) -> None:
         variables = {**environment(), "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.forkserver"],
+            [sys.executable, "-m", "tests.forkserver"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -78,11 +78,14 @@ class ForkServer:
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         cwd: str | Path = "/",
-        memory: int = MEMORY,
+        memory: int | None = MEMORY,
         patience: float = PATIENCE,
         program: str = PROGRAM,
     ) -> Ran:
-        """Run `program` (``module:function``) and return what came of it."""
+        """Run `program` (``module:function``) and return what came of it.
+
+        Without `memory` the run is as free as any process in what it takes and writes.
+        """
         names = [os.path.join(self._streams, name) for name in ("in", "out", "err")]
         Path(names[0]).write_bytes(stdin)
         request = {
@@ -171,8 +174,9 @@ def _become(request: Mapping[str, Any]) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["env"])
         os.chdir(request["cwd"])
-        resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_OUTPUT, _MOST_OUTPUT))
+        if request["memory"] is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_OUTPUT, _MOST_OUTPUT))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.argv = list(request["argv"])
         os.umask(request["umask"])
