@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
     from modelstore.database.checkpoint import Checkpoint
+    from modelstore.database.holders import Holders
     from modelstore.wal.inspection import Contradiction, Inspection
 
 _EVERY = 1_000_000  # names that --all keeps in memory
@@ -82,57 +83,63 @@ def command(
         return watch_log(out, choice, seconds(watch), form)
     if frames and transactions:
         raise UsageError("--frames and --transactions are two lists", hint="give one")
-    found = _look(choice, limit=_EVERY if every else _NAMED, deep=deep)
+    found, known = _look(choice, limit=_EVERY if every else _NAMED, deep=deep)
+    patience, fold = seconds(timeout), not no_checkpoint
     if frames or transactions:
         rows = _frames(found) if frames else _transactions(found)
         _write_list(out, choice, rows, form)
-        closed = _close(out, found, choice, seconds(timeout), fold=not no_checkpoint)
+        closed = _close(out, found, choice, patience, fold=fold, known=known)
         if form == "json":
             code = int(_code(found, closed))
             out.stream(f', "exit_code": {code}, "exit_codes": [{code}]}}\n')
         if closed.checkpoint is not None:
             note_fold(out, closed.checkpoint)
     else:
-        closed = _close(out, found, choice, seconds(timeout), fold=not no_checkpoint)
+        closed = _close(out, found, choice, patience, fold=fold, known=known)
         _report(out, choice, found, closed, form)
     return _code(found, closed)
 
 
-def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> Inspection:
-    """Read the raw files. Raises `RefusedError` for a file that is no database and no log."""
+def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> tuple[Inspection, Holders | None]:
+    """Read the raw files, and look at the processes that have them open.
+
+    Raises `RefusedError` for a file that is no database and no log.
+    """
     import os
 
     from modelstore.cli.session import refuse_absent
+    from modelstore.database.probe import probe
     from modelstore.wal.inspection import inspect_log, split_path
     from modelstore.wal.main_file import MainState
 
     database, log = split_path(choice.path)
+    known = None
     if not os.path.lexists(log):
-        from modelstore.database.probe import probe
-
         refuse_absent(choice)
-        probe(database)  # says what the file is
+        known = probe(database).holders  # and says what the file is
     found = inspect_log(choice.path, names=("models", "name"), limit=limit, deep=deep)
     if found.loss.main.state is MainState.FOREIGN and found.scan.header is None:
-        from modelstore.database.probe import probe
+        probe(database, known=known)
+    contradictions, known = _contradictions(found, known)
+    return replace(found, contradictions=contradictions), known
 
-        probe(database)
-    return replace(found, contradictions=_contradictions(found))
 
-
-def _contradictions(found: Inspection) -> tuple[Contradiction, ...]:
-    """Return the evidence against the log that a raw look at the files and their users shows."""
+def _contradictions(
+    found: Inspection, known: Holders | None
+) -> tuple[tuple[Contradiction, ...], Holders | None]:
+    """Return the evidence against the log that a raw look shows, and the look at the holders."""
     from modelstore.database.probe import probe
     from modelstore.errors import DamageError, ModelstoreError
     from modelstore.wal.inspection import Contradiction
 
     try:
-        reasons = probe(found.database).reasons
+        seen = probe(found.database, known=known)
     except DamageError as error:  # the database is gone, and a process still has its log
-        return (Contradiction("other-database", error.message, error.hint or ""),)
+        return (Contradiction("other-database", error.message, error.hint or ""),), known
     except ModelstoreError:
-        return ()  # another fault, which the report or the fold names
-    return tuple(Contradiction(str(r.code), r.text, r.hint) for r in reasons)
+        return (), known  # another fault, which the report or the fold names
+    reasons = seen.reasons
+    return tuple(Contradiction(str(r.code), r.text, r.hint) for r in reasons), seen.holders
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,13 @@ class _Closed:
 
 
 def _close(
-    out: Output, found: Inspection, choice: DatabaseChoice, patience: float, *, fold: bool
+    out: Output,
+    found: Inspection,
+    choice: DatabaseChoice,
+    patience: float,
+    *,
+    fold: bool,
+    known: Holders | None,
 ) -> _Closed:
     """Open the database and fold its log, as every command does. `patience` is in seconds."""
     from modelstore.cli.session import DatabaseChoice, Session
@@ -163,7 +176,7 @@ def _close(
         return _Closed(None, refusal, is_damaged=True)
     beside = DatabaseChoice(found.database, choice.origin)
     try:
-        with Session(out, beside, Purpose.READ, timeout=patience) as session:
+        with Session(out, beside, Purpose.READ, timeout=patience, known=known) as session:
             pass
     except ModelstoreError as error:
         return _Closed(None, error.message, is_damaged=isinstance(error, DamageError))

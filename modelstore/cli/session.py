@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.database.checkpoint import Checkpoint, Work
     from modelstore.database.connection import OpenDatabase
+    from modelstore.database.holders import Holders
     from modelstore.database.open import Purpose
 
 ENVIRONMENT_VARIABLE = "MODELSTORE_DB"
@@ -88,6 +89,7 @@ class Session:
         *,
         timeout: float,
         fold: bool = True,
+        known: Holders | None = None,
     ) -> None:
         self.out = out
         self.choice = choice
@@ -96,6 +98,7 @@ class Session:
         self._purpose = purpose
         self._timeout = timeout  # seconds
         self._fold = fold
+        self._known = known  # an earlier look at the processes that have it open
 
     def __enter__(self) -> Self:
         """Open the database and write its warnings."""
@@ -111,6 +114,7 @@ class Session:
                 timeout=self._timeout,
                 fold=self._fold,
                 check=is_catalogue,
+                known=self._known,
             )
         except RefusedError as error:
             if self.choice.origin != ENVIRONMENT_VARIABLE:

@@ -65,7 +65,7 @@ def run_checkpoint(
         sync_failed=sync_failed,
         main_checked=opened.probe.is_whole_checked,
     )
-    return add_blockers_and_sync(totals.log, result, wrote=True)
+    return opened.look_after(add_blockers_and_sync(totals.log, result, wrote=True))
 
 
 def _until_done(totals: FoldTotals, mode: Mode, deadline: float, on_wait: OnWait | None) -> bool:

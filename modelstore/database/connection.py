@@ -13,7 +13,7 @@ from modelstore.database.evidence import holder_reasons
 from modelstore.database.files import sync_directory, sync_file
 from modelstore.database.fold import add_blockers_and_sync, fold, interrupted_fold
 from modelstore.database.handle import keep_log_on_close, milliseconds
-from modelstore.database.holders import look_again, look_at_holders
+from modelstore.database.holders import look_at_holders
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, is_read_only, translate_sqlite_error
 from modelstore.errors import DamageError, LockedError, RefusedError
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _SLICE = 0.2  # seconds that SQLite waits at a stretch: Ctrl-C works between two of them
 _FRESH = 1.0  # seconds for which a look at the holders counts, where nothing is at stake
-_WHOLE_LOOK = 5.0  # seconds after which every process is looked at again
 _INTERRUPTED_PATIENCE = 1.0  # seconds that a fold may take after Ctrl-C or SIGTERM
 
 
@@ -93,7 +92,8 @@ class OpenDatabase:
         self.is_own = False  # the caller's check says so
         self.reasons = probe.reasons  # evidence against a fold; a later look may add to it
         self._is_guarded = is_guarded
-        self._opened = self._looked = time.monotonic()
+        self.holders = probe.holders  # the last look at the processes that have it open
+        self._looked = time.monotonic()
         self._held = held
         self._generation: Generation = None
         self._waited = 0.0  # seconds of the patience that are gone
@@ -174,7 +174,7 @@ class OpenDatabase:
                 facts = ("stopped: waiting will not help",) if holder.is_stopped else ()
                 return f", {visible(process_name(holder.pid, holder.command, *facts), 140)}"
         if self.log is None:
-            for owner in look_at_holders(self.path, certain=False).holders:
+            for owner in look_at_holders(self.path, known=self.holders, certain=False).holders:
                 if owner.locks_database(exclusively=True):
                     return f", {visible(process_name(owner.pid, owner.command), 100)}"
         return ""
@@ -239,11 +239,8 @@ class OpenDatabase:
             return
         if time.monotonic() - self._looked < after:
             return
-        known = self.probe.holders
-        is_recent = time.monotonic() - self._opened < _WHOLE_LOOK
-        self.reasons = holder_reasons(
-            look_again(known) if known is not None and is_recent else look_at_holders(self.path)
-        )
+        self.holders = look_at_holders(self.path, known=self.holders)
+        self.reasons = holder_reasons(self.holders)
         self._looked = time.monotonic()
 
     def fold_now(self) -> Checkpoint:
@@ -326,28 +323,53 @@ class OpenDatabase:
         finally:
             self._let_go()
             self._resources.close()
-        self.checkpoint = self.checkpoint.after_closing(self.path)
+        self.checkpoint = self._doubt(self.checkpoint).after_closing(self.path)
         return self.checkpoint
+
+    def look_after(self, result: Checkpoint) -> Checkpoint:
+        """Look once more after a fold; return its result, doubted if that shows danger.
+
+        The fold itself did no harm: SQLite's locks guard those who hold them, and others use files
+        that it did not touch. But rows may be in those files.
+        """
+        self.look_again()
+        return self._doubt(result)
+
+    def _doubt(self, result: Checkpoint) -> Checkpoint:
+        if not self.reasons or result.forbidden:
+            return result
+        return replace(
+            result,
+            in_main_file=False,
+            forbidden=tuple(str(reason.code) for reason in self.reasons),
+            reason=f"since the fold, {self.reasons[0].text}",
+        )
 
     def _has_frames(self) -> bool:
         index = self.log.index() if self.log is not None else None
         return index is None or index.max_frame > 0
 
     def _let_go(self) -> None:
-        """Decide whether SQLite may delete the log, should this be the last connection.
-
-        It may if all of it is in the main file, and nothing speaks against a fold.
-        """
-        index = self.log.index() if self.log is not None else None
-        is_folded = index is not None and not index.pending
-        if is_folded and not self.reasons and self.log is not None:
-            is_folded = self.log.what_is_gone() is None
-        if is_folded and not self.reasons:
+        """Decide whether SQLite may delete the log, should this be the last connection."""
+        if self._may_delete_log():
             if self._is_guarded:
                 self._held.unguard()
         elif not self._is_guarded and self.totals is not None:
             keep_log_on_close(self.db)
         self._is_guarded = False
+
+    def _may_delete_log(self) -> bool:
+        """Tell whether all of the log is in the main file, and nobody else has the files open.
+
+        SQLite deletes it by name, and asks the locks alone: an application that loses its locks in
+        the instant before would lose its log. So whoever has the files open keeps it.
+        """
+        index = self.log.index() if self.log is not None else None
+        if self.log is None or index is None or index.pending:
+            return False
+        self.look_again()
+        has_users = self.holders is not None and bool(self.holders.users)
+        return not (has_users or self.reasons or self.log.what_is_gone())
 
     def __enter__(self) -> Self:
         """Return the database itself."""

@@ -47,6 +47,7 @@ SHARED_FIRST, SHARED_SIZE = PENDING_BYTE + 2, 510
 # Seconds between looks: SQLite has a file open without its lock for microseconds, but a program
 # that opens and closes the database all the time is often at that.
 _LOOK_AGAIN = (0.003, 0.007, 0.013)
+_WHOLE_LOOK = 5.0  # seconds after which every process is looked at again
 _LOOK_AGAIN_REPLICA = (0.01, 0.03, 0.05)  # Litestream gives its read lock up while it checkpoints
 
 
@@ -153,6 +154,7 @@ class Holders(NamedTuple):
     complete: bool
     note: str | None = None
     seen: frozenset[int] = frozenset()  # every process that was looked at
+    looked: float = 0.0  # when, in seconds of the monotonic clock
 
     @property
     def troubled(self) -> tuple[Holder, ...]:
@@ -165,19 +167,29 @@ class Holders(NamedTuple):
         return tuple(holder for holder in self.holders if holder.is_user)
 
 
-def look_at_holders(path: str, *, certain: bool = True) -> Holders:
+def look_at_holders(path: str, *, known: Holders | None = None, certain: bool = True) -> Holders:
     """Return the other processes that have a database open; `path` is its real path.
 
-    Takes 2 to 3 microseconds for each descriptor on the machine. A problem counts only if a second
-    look sees it too, unless not `certain`: a process may be between an open and its lock.
+    Takes 3 microseconds for each descriptor on the machine. After an earlier look of some seconds
+    ago, `known`, it looks only at its holders and at new processes, and takes next to nothing: a
+    process that was there, and opens the database only now, takes SQLite's locks as it does. A
+    problem counts only if a second look sees it too, unless not `certain`: a process may be between
+    an open and its lock.
     """
     if not sys.platform.startswith("linux"):
         return Holders(path, (), complete=False, note="this system does not tell who has it open")
-    look = _Look(path)
-    pids = process_ids()
-    found, hidden = look.at(pids)
-    if certain:
-        found = _confirmed(look, found)
+    look, pids, now = _Look(path), process_ids(), time.monotonic()
+    if known is None or known.path != path or now - known.looked > _WHOLE_LOOK:
+        found, hidden = look.at(pids)
+        known = _new_holders(path, hidden, frozenset(pids), now)
+    else:
+        mine = {holder.pid for holder in known.holders}
+        found, _ = look.at([pid for pid in pids if pid in mine or pid not in known.seen])
+    return known._replace(holders=tuple(_confirmed(look, found) if certain else found))
+
+
+def _new_holders(path: str, hidden: int, seen: frozenset[int], now: float) -> Holders:
+    """Return a look without its holders; `hidden` processes do not show their files."""
     notes = []
     if hidden:
         processes = plural(hidden, "process", "processes")
@@ -185,21 +197,7 @@ def look_at_holders(path: str, *, certain: bool = True) -> Holders:
     if not sees_all_processes():
         notes.append("processes outside this container may have it open")
     note = "; ".join(notes) or None
-    return Holders(path, tuple(found), not notes, note, seen=frozenset(pids))
-
-
-def look_again(before: Holders) -> Holders:
-    """Return the changes since a look of this second: its holders now, and new processes.
-
-    A process that was there, and opens the database only now, takes SQLite's locks as it does.
-    Costs next to nothing on a machine with many descriptors.
-    """
-    if not sys.platform.startswith("linux"):
-        return before
-    look = _Look(before.path)
-    known = {holder.pid for holder in before.holders}
-    found, _ = look.at([pid for pid in process_ids() if pid in known or pid not in before.seen])
-    return before._replace(holders=tuple(_confirmed(look, found)))
+    return Holders(path, (), complete=not notes, note=note, seen=seen, looked=now)
 
 
 def _confirmed(look: _Look, found: list[Holder]) -> list[Holder]:
@@ -243,7 +241,7 @@ class _Look:
         for pid in pids:
             if pid == me:
                 continue
-            descriptors = open_files(pid)
+            descriptors = open_files(pid, self._is_ours)
             if descriptors is None:
                 hidden += not is_kernel_thread(pid)
             elif descriptors:
@@ -253,8 +251,6 @@ class _Look:
         return _without_heirs(found), hidden
 
     def _holder(self, pid: int, descriptors: list[Descriptor]) -> Holder | None:
-        if not any(self._is_ours(descriptor) for descriptor in descriptors):
-            return None
         base = self._base(descriptors)
         files = [
             self._file(descriptor, role) for descriptor, role in self._roles(pid, base, descriptors)
@@ -279,8 +275,10 @@ class _Look:
             found += _orphans(descriptors)
         return found
 
-    def _is_ours(self, descriptor: Descriptor) -> bool:
-        return _identity(descriptor) in self._current or _plain_name(descriptor) in self._names
+    def _is_ours(self, target: str, status: os.stat_result) -> bool:
+        if (status.st_dev, status.st_ino) in self._current or target in self._names:
+            return True
+        return target.removesuffix(_DELETED) in self._names
 
     def _named(self, pid: int, descriptor: Descriptor) -> Role | None:
         """Return the role of a file that had one of our names, in our own directory."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from modelstore.database.evidence import Reason
     from modelstore.database.handle import Access, Database
+    from modelstore.database.holders import Holders
 
 _MAIN_ALONE = frozenset(
     (evidence.FOREIGN_LOG, evidence.OLDER_LOG, evidence.OVERWRITTEN, HolderProblem.OTHER_DATABASE)
@@ -66,15 +67,17 @@ def open_database(
     timeout: float = DEFAULT_TIMEOUT,
     fold: bool = True,
     check: Check | None = None,
+    known: Holders | None = None,
 ) -> OpenDatabase:
     """Open a database after a raw look at it; the caller closes it, which folds its log.
 
     `timeout` is the patience in seconds, for locks and for the fold alike. Without `fold`, no byte
-    of the database, or of a log with content, changes. Raises `RefusedError` for a database that
+    of the database, or of a log with content, changes. `known` is this command's earlier look at
+    the holders. Raises `RefusedError` for a database that
     must not be opened, `LockedError`, and `DamageError`.
     """
     options = Options(timeout=timeout, fold=fold, create=purpose is Purpose.CREATE, check=check)
-    found = probe(path, create=options.create, check_main=purpose is Purpose.FOLD)
+    found = probe(path, create=options.create, check_main=purpose is Purpose.FOLD, known=known)
     if purpose is Purpose.READ:
         return _open_warily(found, _ways_to_read(found, fold=fold), options)
     if not fold:
@@ -204,7 +207,7 @@ def _locked(found: Probe, error: sqlite3.Error) -> LockedError | None:
         return None
     owners = [
         holder
-        for holder in look_at_holders(found.path, certain=False).holders
+        for holder in look_at_holders(found.path, known=found.holders, certain=False).holders
         if holder.locks_database(exclusively=True)
     ]
     if not owners:

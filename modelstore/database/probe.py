@@ -180,16 +180,19 @@ def _damage(log: WalScan) -> str:
     )
 
 
-def probe(path: str, *, create: bool = False, check_main: bool = False) -> Probe:
+def probe(
+    path: str, *, create: bool = False, check_main: bool = False, known: Holders | None = None
+) -> Probe:
     """Look at a database and at those who have it open, without SQLite, and change nothing.
 
     Raises `RefusedError` for a database that must not be opened, and `DamageError` for one that was
     deleted while processes have it open. With `create`, a missing file is no error. With
-    `check_main`, the main file is checked without a log too, as far as 3,000 pages go.
+    `check_main`, the main file is checked without a log too, as far as 3,000 pages go. `known` is
+    this command's earlier look at the holders.
     """
     real = real_path(path)
     name = visible(real, 200)
-    holders = look_at_holders(real)
+    holders = look_at_holders(real, known=known)
     try:
         status = os.stat(real)
     except FileNotFoundError:
@@ -406,7 +409,7 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
 def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
     """Check the header of the log, and the whole log if SQLite would recover it."""
     from modelstore.database.foreign_log import judge_log
-    from modelstore.database.trial import SMALL, trouble_with_log
+    from modelstore.database.trial import SMALL, try_log
     from modelstore.wal.format import WalFault, WalHeader
     from modelstore.wal.scan import scan_wal
 
@@ -438,9 +441,11 @@ def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:
     log = scan_wal(wal)
     verdict = judge_log(found.header, held.db, log, wal)
     if log.max_frame and verdict.fits and found.size + (found.wal_size or 0) <= SMALL:
-        trouble = trouble_with_log(held)
-        if trouble is not None:
-            verdict = verdict._replace(foreign=f"with it the database is malformed: {trouble}")
+        trial = try_log(held)
+        if trial.both is not None and trial.alone is not None:
+            verdict = verdict._replace(malformed=trial.both)
+        elif trial.both is not None:
+            verdict = verdict._replace(foreign=f"with it the database is malformed: {trial.both}")
     held.let_go(wal)
     # If the log changes, a process is attached by now, and SQLite will not recover it.
     # The index of a power cut may say anything, so at most the very last commit is left over.

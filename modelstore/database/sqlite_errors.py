@@ -41,6 +41,11 @@ def is_busy(error: sqlite3.Error) -> bool:
     return primary_code(error) in {_BUSY, SQLITE_LOCKED, _PROTOCOL}
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether SQLite found the file malformed."""
+    return primary_code(error) in {SQLITE_CORRUPT, _NOTADB}
+
+
 def is_read_only(error: sqlite3.Error) -> bool:
     """Tell whether SQLite had to write something on a connection that may not."""
     return primary_code(error) == _READONLY

@@ -7,11 +7,13 @@ is tried as a whole before its log may be folded (sqlite.org/pragma.html#pragma_
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.database.files import private_copy
 from modelstore.database.handle import connect
 from modelstore.database.sqlite import sqlite3
+from modelstore.database.sqlite_errors import is_damage
 from modelstore.errors import ModelstoreError
 from modelstore.text import visible
 
@@ -22,29 +24,40 @@ if TYPE_CHECKING:
 SMALL = 4 << 20  # bytes of database and log that are tried: some 20 ms
 
 
-def trouble_with_log(held: HeldFiles) -> str | None:
-    """Return the damage that a log does to a database that is sound without it, if it does any.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The first damage that SQLite finds in the main file `alone`, and in `both` together.
 
-    Damage that the database has without its log is not the log's: a checkpoint may have stopped
-    halfway, or a row may break a CHECK.
+    Both are None where SQLite cannot tell: a collation of the application's, no room for a copy,
+    files that change.
+    """
+
+    alone: str | None = None
+    both: str | None = None
+
+
+def try_log(held: HeldFiles) -> Trial:
+    """Check a copy of a database without its log, and with it.
+
+    A fold that leaves a database sound is right, even if the main file alone is not: a checkpoint
+    may have stopped halfway.
     """
     try:
         with private_copy(held) as path:
-            if _check(path, "immutable") != _SOUND:  # first: closing the copy folds its log
-                return None
-            both = _check(path, "copy")
-    except ModelstoreError:  # no room, or files that change: the raw look must do
-        return None
-    return both if both != _SOUND else None
+            alone = _damage(path, "immutable")  # first: closing the copy folds its log
+            return Trial(alone, _damage(path, "copy"))
+    except (ModelstoreError, sqlite3.Error):  # the raw look must do
+        return Trial()
 
 
-_SOUND = "ok"
-
-
-def _check(path: str, access: Access) -> str:
+def _damage(path: str, access: Access) -> str | None:
     try:
         with closing(connect(path, access)) as db:
-            row = db.execute("PRAGMA integrity_check(1)").fetchone()
+            db.conn.text_factory = bytes  # a name in a message may be damaged too
+            db.execute("PRAGMA ignore_check_constraints = ON")  # such a row is no damage
+            (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
         return visible(str(error), 200)
-    return visible(str(row[0]), 200) if row else _SOUND
+    return None if said == b"ok" else visible(said.decode("utf-8", "replace"), 200)

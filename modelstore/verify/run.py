@@ -129,6 +129,7 @@ def _look_inside(run: Run) -> None:
         timeout=options.timeout,
         fold=False,
         check=is_catalogue,
+        known=subject.holders,
     ) as reader:
         _make(run, "reading", reader)
         if run.unfoldable is None:
@@ -147,6 +148,7 @@ def _fold(run: Run, reader: OpenDatabase) -> None:
         timeout=options.timeout,
         fold=options.fold,
         check=is_catalogue,
+        known=run.subject.holders,
     )
     with opened, reader:  # `opened` is closed last, which removes a log that is empty
         with run.timed("checkpoint"):

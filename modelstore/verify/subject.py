@@ -16,6 +16,7 @@ from modelstore.wal.inspection import inspect_log
 
 if TYPE_CHECKING:
     from modelstore.database.evidence import Reason
+    from modelstore.database.holders import Holders
     from modelstore.wal.inspection import Inspection
     from modelstore.wal.journal import Journal
 
@@ -49,6 +50,11 @@ class Subject:
     def has_hot_journal(self) -> bool:
         """True if SQLite would play its journal back."""
         return self.probe is not None and self.probe.has_hot_journal
+
+    @property
+    def holders(self) -> Holders | None:
+        """The look at the processes that have it open."""
+        return self.probe.holders if self.probe is not None else None
 
     @property
     def log_path(self) -> str:

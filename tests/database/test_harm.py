@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from modelstore.database.checkpoint_modes import run_checkpoint
+from modelstore.database.handle import Database
+from modelstore.database.holders import HolderProblem
+from modelstore.database.live_log import LiveLog
 from modelstore.database.open import Purpose, open_database
 from modelstore.errors import ExitCode, LockedError, ModelstoreError
 from tests.database.situations import HARMFUL, INSERT, SETUP, LiveApp, Situation
@@ -162,3 +165,47 @@ def test_log_that_a_reader_keeps_outlives_our_close(tmp_path: Path) -> None:
         opened.close()
     assert os.path.getsize(f"{path}-wal")
     assert on_disk(path) == (31, "ok")
+
+
+def test_our_last_close_keeps_a_log_whose_user_loses_its_locks_at_that_instant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our very last look and SQLite's own, the application opens and closes its files."""
+    path = tmp_path / "app.db"
+    with LiveApp.start(path) as app:
+        close = Database.close
+
+        def close_late(db: Database) -> None:
+            if db is opened.db:
+                names = (str(path), f"{path}-shm")
+                assert app.do(f"py:[open(name).close() for name in {names!r}]")
+            close(db)
+
+        opened = open_database(str(path), purpose=Purpose.READ, timeout=0.2)
+        monkeypatch.setattr(Database, "close", close_late)
+        assert opened.close().complete
+        assert Path(f"{path}-wal").stat().st_ino == log_of(app)
+        assert app.do(INSERT)
+        app.end("crash")
+    assert on_disk(path) == (31, "ok")
+
+
+def test_fold_is_doubted_when_its_log_is_deleted_right_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "app.db"
+    with LiveApp.start(path) as app:
+
+        def sync_and_delete(log: LiveLog) -> None:
+            sync(log)
+            for suffix in ("-wal", "-shm"):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+        sync = LiveLog.sync_database
+        monkeypatch.setattr(LiveLog, "sync_database", sync_and_delete)
+        with open_database(str(path), purpose=Purpose.FOLD) as opened:
+            result = run_checkpoint(opened, "truncate", 0.2)
+        assert not result.in_main_file
+        assert HolderProblem.OTHER_LOG in result.forbidden
+        assert result.exit_code("checkpoint") is ExitCode.FAILED
+        app.end("crash")

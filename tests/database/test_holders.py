@@ -6,12 +6,16 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from modelstore.cli.main import run
+from modelstore.database import holders
 from modelstore.database.holders import HolderProblem, Role, look_at_holders
+from modelstore.wal.processes import process_ids
 from tests.database.situations import HARMFUL, INSERT, SETUP, WAL, LiveApp, Situation
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
@@ -132,3 +136,49 @@ def test_database_in_memory_has_holders() -> None:
         path = Path(place, "app.db")
         with LiveApp.start(path) as app:
             assert [holder.pid for holder in look_at_holders(str(path)).users] == [app.pid]
+
+
+def test_second_look_reads_the_holders_and_new_processes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at every descriptor of a large machine is dear, and a command needs several."""
+    path = tmp_path / "app.db"
+    with LiveApp.start(path) as app, LiveApp.start(tmp_path / "other.db"):
+        known = look_at_holders(str(path))
+        looked: list[int] = []
+        reading = holders.open_files
+
+        def noted(pid: int, is_sought: Callable[[str, os.stat_result], bool]) -> object:
+            looked.append(pid)
+            return reading(pid, is_sought)
+
+        monkeypatch.setattr(holders, "open_files", noted)
+        for suffix in ("-wal", "-shm"):
+            os.remove(f"{path}{suffix}")
+        with LiveApp.start(path, *WAL, "CREATE TABLE n (x)") as new:
+            found = look_at_holders(str(path), known=known)
+            assert [holder.pid for holder in found.troubled] == [app.pid]
+            assert {holder.pid for holder in found.users} == {app.pid, new.pid}
+            assert not known.seen & set(looked) - {app.pid}
+            assert look_at_holders(str(path), known=known._replace(looked=-1e9)).troubled
+            assert set(looked) >= known.seen & set(process_ids()) - {os.getpid()}
+
+
+@pytest.mark.parametrize("command", ["checkpoint", "inspect-wal", "verify", "list"])
+def test_command_looks_at_each_process_once(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "app.db"
+    (tmp_path / "models.jsonl").write_text('{"name": "one"}\n')
+    assert run(["import", str(tmp_path / "models.jsonl"), "--db", str(path)]) == 0
+    looked: list[int] = []
+    reading = holders.open_files
+
+    def noted(pid: int, is_sought: Callable[[str, os.stat_result], bool]) -> object:
+        looked.append(pid)
+        return reading(pid, is_sought)
+
+    with LiveApp.start(tmp_path / "other.db") as other:
+        monkeypatch.setattr(holders, "open_files", noted)
+        run([command, "--db", str(path)])
+        assert looked.count(other.pid) == 1

@@ -71,7 +71,7 @@ def _second_library(stage: Stage) -> Path:
     """Let the application's process use another SQLite for a moment: two copies share no list."""
     assert isinstance(stage.app, Python)
     other = "sqlite3" if stage.scene.library == "pysqlite3" else "pysqlite3"
-    stage.app.tell("open", "other", other, f"file:{stage.path}", [COUNT])
+    stage.app.try_to("open", "other", other, f"file:{stage.path}", [COUNT])
     stage.app.try_to("close", "other")
     return stage.path
 

@@ -27,7 +27,7 @@ _BUG_ADVICE = "install SQLite 3.51.3 or newer (sqlite.org/wal.html#walresetbug)"
 def _check(run: Run) -> Iterator[Finding]:
     """Yield each risk, then one line of facts."""
     subject = run.subject
-    users, complete = users_of(subject.path, subject.probe.holders if subject.probe else None)
+    users, complete = users_of(subject.path, subject.holders)
     problems = [
         *_own_sqlite(),
         *check_place(subject),

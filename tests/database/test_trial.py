@@ -1,0 +1,69 @@
+"""Damage that only SQLite's integrity_check sees, in the main file and in database and log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from modelstore.database.checkpoint_modes import run_checkpoint
+from modelstore.database.evidence import MALFORMED, FoldForbiddenError, codes
+from modelstore.database.open import Purpose, open_database
+from modelstore.database.probe import probe
+from modelstore.errors import ExitCode
+from tests.database.outside import contents, rows_in_main_alone, run
+
+CRASH = """
+conn = connect()
+conn.execute('pragma synchronous = off')
+conn.execute('pragma journal_mode = wal')
+conn.execute('create table t (id integer primary key, v text check (v > 0))')
+conn.execute('create index i on t (v)')
+conn.execute('create table u (w)')
+conn.execute("insert into t (v) values ('needle'), ('7')")
+conn.execute('pragma wal_checkpoint(truncate)')
+conn.execute('pragma ignore_check_constraints = on')
+conn.execute(sys.argv[2])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def crashed_beside_damage(path: Path, statement: str) -> Path:
+    """Leave a log of one commit beside a main file whose index misses a row of its table."""
+    run(CRASH, path, statement)
+    os.unlink(f"{path}-shm")
+    path.write_bytes(path.read_bytes().replace(b"needle", b"noodle", 1))
+    return path
+
+
+def fold(path: Path) -> ExitCode:
+    with open_database(str(path), purpose=Purpose.FOLD) as opened:
+        return run_checkpoint(opened, "truncate", 0.2).exit_code("checkpoint")
+
+
+def test_damage_that_the_log_does_not_mend_is_not_folded(tmp_path: Path) -> None:
+    path = crashed_beside_damage(tmp_path / "app.db", "insert into u values (1)")
+    before = contents(path)
+    assert codes(probe(str(path)).reasons) == {MALFORMED}
+    with pytest.raises(FoldForbiddenError) as caught:
+        fold(path)
+    assert caught.value.exit_code is ExitCode.FAILED
+    assert "recover" in (caught.value.hint or "")
+    with open_database(str(path), purpose=Purpose.READ) as opened:
+        assert opened.db["u"].count == 1  # read from a copy
+    assert contents(path) == before
+
+
+def test_damage_that_the_log_mends_is_folded(tmp_path: Path) -> None:
+    """As a checkpoint that was killed halfway leaves it."""
+    path = crashed_beside_damage(tmp_path / "app.db", "update t set v = v || '7' where id = 1")
+    assert not isinstance(rows_in_main_alone(path), int)
+    assert not probe(str(path)).reasons
+    assert fold(path) is ExitCode.OK
+    assert rows_in_main_alone(path) == 2
+
+
+def test_row_that_breaks_a_check_is_no_damage(tmp_path: Path) -> None:
+    run(CRASH, tmp_path / "app.db", "insert into t (v) values (-5)")
+    assert fold(tmp_path / "app.db") is ExitCode.OK
