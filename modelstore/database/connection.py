@@ -338,8 +338,7 @@ class OpenDatabase:
     def _doubt(self, result: Checkpoint) -> Checkpoint:
         if not self.reasons or result.forbidden:
             return result
-        return replace(
-            result,
+        return result._replace(
             in_main_file=False,
             forbidden=tuple(str(reason.code) for reason in self.reasons),
             reason=f"since the fold, {self.reasons[0].text}",

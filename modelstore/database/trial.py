@@ -7,8 +7,7 @@ is tried as a whole before its log may be folded (sqlite.org/pragma.html#pragma_
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database.files import private_copy
 from modelstore.database.handle import connect
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 SMALL = 4 << 20  # bytes of database and log that are tried: some 20 ms
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(NamedTuple):
     """The first damage that SQLite finds in the main file `alone`, and in `both` together.
 
     Both are None where SQLite cannot tell: a collation of the application's, no room for a copy,

@@ -15,7 +15,7 @@ import pytest
 from modelstore.cli.main import run
 from modelstore.database import holders
 from modelstore.database.holders import HolderProblem, Role, look_at_holders
-from modelstore.wal.processes import process_ids
+from modelstore.wal.processes import open_files, process_ids
 from tests.database.situations import HARMFUL, INSERT, SETUP, WAL, LiveApp, Situation
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
@@ -146,11 +146,10 @@ def test_second_look_reads_the_holders_and_new_processes_alone(
     with LiveApp.start(path) as app, LiveApp.start(tmp_path / "other.db"):
         known = look_at_holders(str(path))
         looked: list[int] = []
-        reading = holders.open_files
 
         def noted(pid: int, is_sought: Callable[[str, os.stat_result], bool]) -> object:
             looked.append(pid)
-            return reading(pid, is_sought)
+            return open_files(pid, is_sought)
 
         monkeypatch.setattr(holders, "open_files", noted)
         for suffix in ("-wal", "-shm"):
@@ -172,11 +171,10 @@ def test_command_looks_at_each_process_once(
     (tmp_path / "models.jsonl").write_text('{"name": "one"}\n')
     assert run(["import", str(tmp_path / "models.jsonl"), "--db", str(path)]) == 0
     looked: list[int] = []
-    reading = holders.open_files
 
     def noted(pid: int, is_sought: Callable[[str, os.stat_result], bool]) -> object:
         looked.append(pid)
-        return reading(pid, is_sought)
+        return open_files(pid, is_sought)
 
     with LiveApp.start(tmp_path / "other.db") as other:
         monkeypatch.setattr(holders, "open_files", noted)
