@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
     from modelstore.finding import Verification
+    from modelstore.replica.name import ReplicaName
     from modelstore.verify.check import VerifyOptions
     from modelstore.verify.expected import Expected
 
@@ -70,6 +71,15 @@ def command(
             about="Rehearse losses on a scratch copy beside the database, or in a directory.",
         ),
     ] = False,
+    replica: Annotated[
+        str | None,
+        option(
+            "--replica",
+            metavar="URL",
+            about="Restore this Litestream replica and compare every row. "
+            "A URL, or the litestream.yml that names it.",
+        ),
+    ] = None,
     expect_count: Annotated[
         list[str] | None,
         option(
@@ -152,7 +162,11 @@ def command(
     from modelstore.render.findings import findings_report
     from modelstore.verify.check import VerifyOptions
 
-    checks = _checks(only, skip, drill=drill)
+    replica_name = _replica(replica)
+    on_request = {"drill": drill, "replica": replica_name is not None}
+    checks = _checks(only, skip, {name for name, chosen in on_request.items() if chosen})
+    if replica_name is None and "replica" in checks:
+        raise UsageError("the check 'replica' has no replica", hint="name it with --replica URL")
     expected = _expected(expect_count or [], min_count or [], expect, max_wal_size)
     form = chosen_format(output_format, as_json)
     out = current()
@@ -178,6 +192,7 @@ def command(
             timeout=seconds(timeout),
             host=platform.node() or "localhost",
             expected=expected,
+            replica=replica_name,
             watching=partial(progress, out),
             on_wait=stack.enter_context(waiting_line(out, seconds(timeout))),
             tell=out.message,
@@ -225,8 +240,20 @@ def _verify(choice: DatabaseChoice, options: VerifyOptions) -> Verification:
     return verify(choice.path, origin=choice.origin, options=options)
 
 
-def _checks(only: list[str] | None, skip: list[str] | None, *, drill: bool) -> frozenset[str]:
-    """Return the checks to make; those on request only if they are named."""
+def _replica(text: str | None) -> ReplicaName | None:
+    """Return the replica to compare with. Raises `RefusedError` where nothing can restore it."""
+    if text is None:
+        return None
+    from modelstore.replica.engine import find_engine
+    from modelstore.replica.name import ReplicaName
+
+    name = ReplicaName.parse(text)
+    find_engine()
+    return name
+
+
+def _checks(only: list[str] | None, skip: list[str] | None, requested: set[str]) -> frozenset[str]:
+    """Return the checks to make; those on request only if they are named or `requested`."""
     from modelstore.text import visible
     from modelstore.verify.checks import all_checks
 
@@ -237,7 +264,7 @@ def _checks(only: list[str] | None, skip: list[str] | None, *, drill: bool) -> f
                 f"there is no check '{visible(name, 80)}'", hint=f"one of {', '.join(checks)}"
             )
     chosen = set(only or (name for name, check in checks.items() if not check.on_request))
-    chosen |= {"drill"} if drill else set()
+    chosen |= requested
     chosen -= set(skip or ())
     if not chosen:
         raise UsageError("no check is left to make", hint="give fewer of --skip and --only")

@@ -24,12 +24,12 @@ from modelstore.wal.format import LOCK_OFFSET
 from modelstore.wal.processes import (
     Descriptor,
     ancestors,
-    command_name,
     describe_process,
     descriptor_info,
     is_kernel_thread,
     open_files,
     process_ids,
+    runs_program,
     sees_all_processes,
 )
 
@@ -388,7 +388,7 @@ def _is_litestream(holder: Holder, path: str) -> bool:
     """
     directory, name = os.path.split(path)
     shadow = os.path.join(directory, f".{name}-litestream")
-    return command_name(holder.pid) == "litestream" and os.path.isdir(shadow)
+    return runs_program(holder.pid, "litestream") and os.path.isdir(shadow)
 
 
 def _without_heirs(found: list[Holder]) -> list[Holder]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelstore.database.checkpoint import Checkpoint
     from modelstore.database.connection import OpenDatabase
     from modelstore.database.handle import Database
+    from modelstore.replica.name import ReplicaName
     from modelstore.verify.expected import Expected
     from modelstore.verify.subject import Subject
     from modelstore.wal.locks import Blocker
@@ -51,6 +52,7 @@ class VerifyOptions:
     timeout: float = DEFAULT_TIMEOUT
     host: str | None = None  # the name of this machine, as imports record it
     expected: Expected | None = None
+    replica: ReplicaName | None = None
     watching: Callable[[str], AbstractContextManager[Progress]] = unwatched
     on_wait: Callable[[tuple[Blocker, ...], float], None] | None = None
     tell: Callable[[str], None] = _untold

@@ -63,9 +63,17 @@ def ancestors(pid: int) -> Iterator[int]:
         yield pid
 
 
-def command_name(pid: int) -> str:
-    """Return the kernel's short name of a process, 15 bytes at most; "" if it has ended."""
-    return os.fsdecode(_read(f"/proc/{pid}/comm").rstrip(b"\n"))
+def runs_program(pid: int, name: str) -> bool:
+    """Tell whether a process runs a program of this name, or of one that begins with it.
+
+    A process may change the name that the kernel has for it; its file keeps its own.
+    """
+    try:
+        file = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:  # another user's, or it has ended
+        file = ""
+    called = os.fsdecode(_read(f"/proc/{pid}/comm"))
+    return called.startswith(name) or file.startswith(name)
 
 
 def _read(path: str, limit: int = _MAX_READ) -> bytes:
