@@ -252,20 +252,18 @@ class _Examiner:
             began = time.monotonic()
             live.db.begin()
             live.db.execute("SELECT count(*) FROM main.sqlite_master").fetchone()
-            now = time.time()
-            state, position = self._state(live, now)
+            state, position = self._state(live, time.time())
             try:
                 with self._watching("rows") as tick:
                     compared = compare(live.db, self._differences, tick)
+                live.db.rollback()  # the log may start again from its beginning
+                self._course.reading = max(self._course.reading, time.monotonic() - began)
                 if not compared.differing:
                     _check_integrity(live.db, self._integrity)
             except sqlite3.Error as error:
                 if is_busy(error) or not _is_malformed(live.db):
                     raise translate_sqlite_error(error, self._path) or error from error
                 raise _UnreadableError(str(error)) from error
-            finally:
-                live.db.rollback()
-            self._course.reading = max(self._course.reading, time.monotonic() - began)
         return _Look(position, state, restored.txid, began, compared)
 
     def _state(self, live: OpenDatabase, now: float) -> tuple[object, LogPosition]:

@@ -14,8 +14,11 @@ def test_reports_have_one_order() -> None:
     assert orders == sorted(set(orders))
 
 
-def test_only_the_drill_must_be_asked_for() -> None:
-    assert [check.name for check in all_checks() if check.on_request] == ["drill"]
+def test_only_a_replica_and_the_drill_must_be_asked_for() -> None:
+    assert [check.name for check in all_checks() if check.on_request] == [
+        "replica",
+        "drill",
+    ]
 
 
 def test_a_title_is_for_people() -> None:
