@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
+from modelstore.cli.completion.values import complete_source
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
+    OUTPUT,
     DatabaseArgument,
     DbOption,
     FormatOption,
@@ -35,6 +37,7 @@ _NAMED = 10  # names without --all
 EXAMPLES = (
     "modelstore inspect-wal app.db",
     "modelstore inspect-wal app.db --watch 1s    and keep looking",
+    "modelstore inspect-wal app.db --report wal.html",
 )
 
 
@@ -56,6 +59,16 @@ def command(
             about="Show the log every DURATION, until Ctrl-C. Changes nothing.",
         ),
     ] = None,
+    report: Annotated[
+        str | None,
+        option(
+            "--report",
+            metavar="FILE",
+            about="Also write an HTML page: the map of the log, its readers, what would be lost.",
+            complete=complete_source,
+            group=OUTPUT,
+        ),
+    ] = None,
     db: DbOption = None,
     output_format: FormatOption = None,
     as_json: JsonOption = False,
@@ -68,35 +81,42 @@ def command(
     them. Exit 0 if they can be read, whatever they hold; 5 for damage that SQLite would hide. A
     script that should fail on pending frames uses: verify --no-checkpoint.
     """
+    from contextlib import ExitStack
+
     from modelstore.cli.output import current
     from modelstore.cli.reporting import note_fold
+    from modelstore.cli.result_files import ResultFile
     from modelstore.cli.session import choose_database
 
     out = current()
     form = chosen_format(output_format, as_json)
     choice = choose_database(db, database)
     if watch is not None:
-        if frames or transactions:
+        if frames or transactions or report is not None:
             raise UsageError("--watch shows only the state", hint="leave out the other option")
         from modelstore.cli.watching import watch_log
 
         return watch_log(out, choice, seconds(watch), form)
     if frames and transactions:
         raise UsageError("--frames and --transactions are two lists", hint="give one")
-    found, known = _look(choice, limit=_EVERY if every else _NAMED, deep=deep)
-    patience, fold = seconds(timeout), not no_checkpoint
-    if frames or transactions:
-        rows = _frames(found) if frames else _transactions(found)
-        _write_list(out, choice, rows, form)
+    with ExitStack() as stack:
+        page = None if report is None else stack.enter_context(ResultFile(report, "--report"))
+        found, known = _look(choice, limit=_EVERY if every else _NAMED, deep=deep)
+        rows = _frames(found) if frames else _transactions(found) if transactions else None
+        if rows is not None:
+            _write_list(out, choice, rows, form)
+        patience, fold = seconds(timeout), not no_checkpoint
         closed = _close(out, found, choice, patience, fold=fold, known=known)
+        if page is not None:
+            page.write(_page(found, choice, closed))
+    if rows is None:
+        _report(out, choice, found, closed, form)
+    else:
         if form == "json":
             code = int(_code(found, closed))
             out.stream(f', "exit_code": {code}, "exit_codes": [{code}]}}\n')
         if closed.checkpoint is not None:
             note_fold(out, closed.checkpoint)
-    else:
-        closed = _close(out, found, choice, patience, fold=fold, known=known)
-        _report(out, choice, found, closed, form)
     return _code(found, closed)
 
 
@@ -213,6 +233,15 @@ def _report(
     write_answer(out, Report(tuple(body), shared), form)
     if checkpoint is not None and not (form in (None, "table") and out.stdout_is_terminal):
         note_fold(out, checkpoint)
+
+
+def _page(found: Inspection, choice: DatabaseChoice, closed: _Closed) -> str:
+    """Return the HTML page of ``--report``."""
+    import time
+
+    from modelstore.render.log_page import log_page
+
+    return log_page(found, origin=choice.origin, seconds=time.time(), on_exit=_on_exit(closed))
 
 
 def _on_exit(closed: _Closed) -> str:

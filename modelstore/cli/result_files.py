@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _DATABASE = b"SQLite format 3\0"
+_BESIDE = ("-wal", "-shm", "-journal")  # files that belong to the database beside them
 
 
 class ResultFile:
@@ -45,6 +46,11 @@ class ResultFile:
 
     def _check(self) -> int:
         """Return the mode of the file that is there, else the mode of new files."""
+        for end in _BESIDE:
+            if self._path.endswith(end) and os.path.lexists(self._path.removesuffix(end)):
+                raise UsageError(
+                    f"{self._name} belongs to the database beside it", hint="give another path"
+                )
         try:
             status = os.lstat(self._path)
         except (OSError, ValueError):

@@ -9,7 +9,8 @@ The map:
 - `columns` describes the columns of a model for a person.
 - `findings`, `junit`, `html` and `github` show a verification; `inspection`, `inspection_json` and
   `log_picture` a WAL; `fold` a checkpoint; `preset` models as a presets file of llama-server.
-- `log_map` counts the frames of a log in bins, by table; `watch_view` draws it on a whole terminal.
+- `log_map` counts the frames of a log in bins, by table; `watch_view` draws it on a whole terminal,
+  `log_page` on a page. `page` has the frame and the look of every page.
 
 A renderer takes values and returns text, or a `Report`; it opens nothing and prints nothing. It may
 import values from everything below (`finding`, `database`, `wal`, `model`), and neither `verify`

@@ -272,6 +272,25 @@ def test_watching_waits_for_files_that_vanish(tmp_path: Path, form: str) -> None
     assert state_of(db) == before
 
 
+def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    db, page = tmp_path / "app.db", tmp_path / "wal.html"
+    killed_writer(db, 5)
+    before = state_of(db)
+    page.write_text("what was there")
+    broken = modelstore("inspect-wal", tmp_path / "gone.db", "--report", page)
+    assert (broken.code, page.read_text()) == (3, "what was there")
+    result = modelstore("inspect-wal", db, "--no-checkpoint", "--report", page, "--json")
+    assert (result.code, result.json["lost"]) == (0, 5)
+    assert ">5 rows</" in page.read_text().replace("<small>", "</")
+    assert "on exit: nothing was folded: --no-checkpoint" in page.read_text()
+    assert modelstore("inspect-wal", db, "--watch", "1s", "--report", page).code == 2
+    for victim in (db, Path(f"{db}-wal"), Path(f"{db}-shm")):
+        kept = victim.read_bytes()
+        refused = modelstore("inspect-wal", db, "--no-checkpoint", "--report", victim)
+        assert (refused.code, victim.read_bytes()) == (2, kept)
+    assert state_of(db) == before
+
+
 def test_watching_what_is_not_there_is_refused(tmp_path: Path) -> None:
     result = modelstore("inspect-wal", tmp_path / "gone.db", "--watch", "1s", "-f", "jsonl")
     assert (result.code, result.out) == (3, "")
