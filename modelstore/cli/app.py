@@ -310,12 +310,11 @@ def version_text() -> str:
     import platform
 
     from modelstore import __version__
-    from modelstore.database.sqlite import HAS_WAL_RESET_BUG, IS_BUNDLED, SQLITE_VERSION
+    from modelstore.database.sqlite import HAS_WAL_RESET_BUG, SQLITE_ORIGIN, SQLITE_VERSION
 
-    origin = "bundled with pysqlite3" if IS_BUNDLED else "Python's own"
     lines = [
         f"modelstore {__version__}",
-        f"SQLite {SQLITE_VERSION} ({origin}), Python {platform.python_version()}",
+        f"SQLite {SQLITE_VERSION} ({SQLITE_ORIGIN}), Python {platform.python_version()}",
     ]
     if HAS_WAL_RESET_BUG:
         lines.append(

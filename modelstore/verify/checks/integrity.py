@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from sqlite_utils.db import quote_identifier
+
 from modelstore.database.files import HeldFiles, private_copy
 from modelstore.database.handle import CACHE_SIZE, connect
 from modelstore.database.sqlite import sqlite3
@@ -43,6 +45,7 @@ _CACHE = 2000
 _SMALL = 64 << 20  # bytes of a database in rollback mode that are copied to check constraints
 _READ_ONLY = "SQLite checks them only on a connection that may write"
 _STORED = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
+_VIRTUAL = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage = 0"
 # A table with the word elsewhere in its SQL is checked in vain, which does no harm.
 _CONSTRAINED = f"{_STORED} AND sql LIKE '%check%'"
 _RESTORE = (
@@ -60,6 +63,7 @@ def check_integrity(opened: OpenDatabase, options: VerifyOptions) -> Iterator[Fi
         _small_cache(opened.db),
     ):
         yield _structure(opened, pragma)
+        yield from _virtual_tables(opened)
         yield from _references(opened)
 
 
@@ -154,6 +158,29 @@ def _by_table(db: Database, pragma: str) -> tuple[list[str], list[str]]:
                 raise
             unchecked.append(f"{name} ({error})")
     return said, unchecked
+
+
+def _virtual_tables(opened: OpenDatabase) -> Iterator[Finding]:
+    """Yield the virtual tables whose module this SQLite lacks, such as fts5: no check sees them."""
+    unusable = []
+    try:
+        for name in [row["name"] for row in opened.db.query(_VIRTUAL)]:
+            try:
+                next(opened.db.query(f"SELECT 1 FROM {quote_identifier(name)} LIMIT 0"), None)
+            except sqlite3.Error as error:
+                if primary_code(error) == SQLITE_ERROR:
+                    unusable.append(name)
+    except sqlite3.Error:
+        return  # damage: the whole check reported it
+    if unusable:
+        yield Finding(
+            "integrity.virtual-tables-unchecked",
+            "note",
+            f"{plural(len(unusable), 'virtual table')} not checked, because this SQLite lacks "
+            f"the module: {', '.join(unusable[:5])}; the tables that hold the rows were checked",
+            opened.path,
+            data={"tables": unusable},
+        )
 
 
 def _references(opened: OpenDatabase) -> Iterator[Finding]:
