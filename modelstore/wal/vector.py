@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from array import array
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from modelstore.wal.format import FRAME_HEADER_SIZE, frame_size, weights
 from modelstore.wal.frames import (
@@ -25,7 +25,10 @@ from modelstore.wal.frames import (
     Geometry,
 )
 
-Words = npt.NDArray[np.uint32]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Words = npt.NDArray[np.uint32]
 
 _HEADER_WORDS = FRAME_HEADER_SIZE // 4
 
