@@ -18,7 +18,8 @@ from modelstore.catalogue.schema import lay_view, single_value
 from modelstore.database.handle import quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, model_id
+from modelstore.locator import file_locator, model_id
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

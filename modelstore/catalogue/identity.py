@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore.catalogue.tags import tags_from_json, tags_json
 from modelstore.database.sqlite_text import from_sqlite_text
-from modelstore.model import MODEL_COLUMNS, model_id
+from modelstore.locator import model_id
+from modelstore.model import MODEL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -21,7 +21,7 @@ from modelstore.catalogue.schema import single_value
 from modelstore.catalogue.tags import delete_models
 from modelstore.database.sqlite_text import from_sqlite_text, signed, to_sqlite_text
 from modelstore.found import KnownFile
-from modelstore.model import file_locator
+from modelstore.locator import file_locator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,8 @@ from modelstore.catalogue.staging import Staging, model_row
 from modelstore.database.handle import Database
 from modelstore.database.sqlite import sqlite3
 from modelstore.found import Found, ModelFile, Place
-from modelstore.model import Model, file_locator, model_id
+from modelstore.locator import file_locator, model_id
+from modelstore.model import Model
 from modelstore.sources.kinds import RANKS
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from modelstore.catalogue.query import Query, count, json_lines, select
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import primary_code
 from modelstore.errors import UsageError
-from modelstore.model import MODEL_COLUMNS, file_locator, model_id
+from modelstore.locator import file_locator, model_id
+from modelstore.model import MODEL_COLUMNS
 from tests.catalogue.making import as_objects, handle
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from modelstore.catalogue import merge as merging
 from modelstore.catalogue.merge import count_present, merge
 from modelstore.found import Found, Place
-from modelstore.model import Model, file_locator, model_id
+from modelstore.locator import file_locator, model_id
+from modelstore.model import Model
 from tests.catalogue.making import (
     LATER,
     NOW,

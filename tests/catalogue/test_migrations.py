@@ -22,7 +22,8 @@ from modelstore import model
 from modelstore.catalogue import schema
 from modelstore.catalogue.schema import SCHEMA_VERSION
 from modelstore.database.handle import Database
-from modelstore.model import MODEL_COLUMNS, model_id
+from modelstore.locator import model_id
+from modelstore.model import MODEL_COLUMNS
 from tests.cli.program import Result, modelstore, started
 
 SCHEMAS = Path(__file__).parent / "schemas"

@@ -13,7 +13,7 @@ from modelstore.catalogue.identity import join_models
 from modelstore.catalogue.merge import count_present, merge
 from modelstore.catalogue.roots import settle_root, survey_root
 from modelstore.found import Found, Place
-from modelstore.model import file_locator, model_id
+from modelstore.locator import file_locator, model_id
 from tests.catalogue.making import (
     LATER,
     NOW,

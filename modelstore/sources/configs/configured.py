@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelstore.found import FileRole, Found, Place, Skipped
-from modelstore.model import Model, Status, file_locator, hub_locator, is_repository, model_id
+from modelstore.locator import file_locator, hub_locator, is_repository, model_id
+from modelstore.model import Model, Status
 from modelstore.sources.base import fill_unknown
 from modelstore.sources.files import naming
 from modelstore.sources.files.directory import read_file

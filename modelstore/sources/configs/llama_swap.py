@@ -16,7 +16,7 @@ import yaml
 from modelstore.catalogue.redact import scrub
 from modelstore.errors import SourceError
 from modelstore.found import Skipped
-from modelstore.model import is_repository
+from modelstore.locator import is_repository
 from modelstore.sources.base import Note
 from modelstore.sources.configs.command_line import MAX_COMMAND, parse_command
 from modelstore.sources.configs.configured import Configuration, Entry

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelstore.found import FileRole, Found, ModelFile, Place
-from modelstore.model import Model, Status, file_locator, model_id
+from modelstore.locator import file_locator, model_id
+from modelstore.model import Model, Status
 from modelstore.sources.base import Context, Unchanged
 from modelstore.sources.files import naming
 from modelstore.sources.values import iso_time, parameters_json

@@ -17,14 +17,8 @@ from modelstore.catalogue.redact import (
     without_user,
 )
 from modelstore.database.sqlite_text import MAX_INTEGER
-from modelstore.model import (
-    INTEGER_COLUMNS,
-    MODEL_COLUMNS,
-    STATUSES,
-    hub_locator,
-    is_locator,
-    is_repository,
-)
+from modelstore.locator import hub_locator, is_locator, is_repository
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, STATUSES
 from modelstore.text import visible
 
 if TYPE_CHECKING:

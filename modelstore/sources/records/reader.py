@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore.catalogue.redact import is_secret_name, scrub
 from modelstore.database.sqlite_text import MAX_INTEGER, to_sqlite_text
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, is_locator, model_id
+from modelstore.locator import file_locator, is_locator, model_id
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.sources.base import Note
 from modelstore.sources.paths import RealPaths
 from modelstore.sources.records.fields import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from modelstore.model import hub_locator, is_repository
+from modelstore.locator import hub_locator, is_repository
 from modelstore.sources.configs.command_line import parse_arguments
 from modelstore.sources.servers.http import ReplyError
 from modelstore.sources.servers.server import Server, ServerModel

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from modelstore.errors import SourceError
 from modelstore.found import Found, Place, Skipped
-from modelstore.model import Model, model_id
+from modelstore.locator import model_id
+from modelstore.model import Model
 from modelstore.sources.address import Address
 from modelstore.sources.base import Note, Unchanged, fill_unknown
 from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant

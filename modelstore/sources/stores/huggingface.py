@@ -12,14 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelstore.found import Found, Place, Skipped
-from modelstore.model import (
-    Model,
-    Status,
-    file_locator,
-    hub_locator,
-    is_repository,
-    model_id,
-)
+from modelstore.locator import file_locator, hub_locator, is_repository, model_id
+from modelstore.model import Model, Status
 from modelstore.sources.base import Unchanged, at_place
 from modelstore.sources.files import naming
 from modelstore.sources.files.grouping import MAIN_STEMS, describe, group_files, is_relevant

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore.errors import SourceError
 from modelstore.found import FileRole, Found, Place, Skipped
-from modelstore.model import Model, Status, file_locator, model_id
+from modelstore.locator import file_locator, model_id
+from modelstore.model import Model, Status
 from modelstore.sources.address import Address
 from modelstore.sources.base import Unchanged, at_place, fill_unknown
 from modelstore.sources.files.gguf_model import describe_gguf

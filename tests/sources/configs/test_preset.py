@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelstore.errors import SourceError
-from modelstore.model import model_id
+from modelstore.locator import model_id
 from modelstore.render.preset import PresetModel, write_preset
 from modelstore.sources.base import Target
 from modelstore.sources.configs.preset import parse, read

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelstore.found import Found, KnownFile, Place, Skipped
-from modelstore.model import INTEGER_COLUMNS, model_id
+from modelstore.locator import model_id
+from modelstore.model import INTEGER_COLUMNS
 from modelstore.sources.base import Context, Unchanged
 from modelstore.sources.files.gguf_model import describe_gguf
 from modelstore.sources.files.local_files import LocalFile, Origin, local_file

@@ -12,7 +12,8 @@ from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
 from modelstore.errors import SourceError
 from modelstore.found import Found, Place
-from modelstore.model import Model, file_locator, model_id
+from modelstore.locator import file_locator, model_id
+from modelstore.model import Model
 from modelstore.sources.base import Rows, Target
 from modelstore.sources.detect import detect
 from modelstore.sources.files.directory import read_tree

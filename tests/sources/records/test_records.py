@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelstore.errors import SourceError
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, file_locator, model_id
+from modelstore.locator import file_locator, model_id
+from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.sources import text_input
 from modelstore.sources.base import Rows, Target
 from modelstore.sources.records.fields import BadRecordError
