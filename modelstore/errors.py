@@ -49,7 +49,7 @@ _MEANINGS = {
     ExitCode.REFUSED: "the database, a source or a model is missing, unreadable, "
     "not a database, too new, or refused",
     ExitCode.BUSY: "busy: what was written is safe in database + WAL, but not all of it "
-    "is in the main file; try again",
+    "is in the main file, or in the replica; try again",
     ExitCode.FAILED: "a check failed: damage, loss, or an expectation not met",
     ExitCode.SKIPPED: "import finished, but some sources were skipped as bad, or held no "
     "model (each is named; `--allow-empty`)",

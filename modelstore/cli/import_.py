@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from modelstore.found import Skipped
     from modelstore.importing.changes import ModelChange
     from modelstore.importing.importer import Importer
+    from modelstore.importing.replicated import Replicated
     from modelstore.importing.result import ImportResult
     from modelstore.importing.targets import Chosen
     from modelstore.progress import Progress
+    from modelstore.replica.name import ReplicaName
     from modelstore.sources.base import Context
 
 
@@ -91,6 +93,14 @@ def command(
             about="Exit 0 also while a reader keeps rows in the WAL (Litestream).",
         ),
     ] = False,
+    replica: Annotated[
+        str | None,
+        option(
+            "--replica",
+            metavar="URL",
+            about="Exit 0 only when this Litestream replica, restored, has every row too.",
+        ),
+    ] = None,
     api_key_file: Annotated[
         str | None,
         option(
@@ -142,6 +152,7 @@ def command(
         prune=prune,
         allow_empty=allow_empty,
         allow_pending=allow_pending,
+        replica=_replica(replica, dry_run=dry_run),
         api_key_file=api_key_file,
         timeout=seconds(timeout),
         yes=yes,
@@ -164,11 +175,26 @@ class _Request:
     prune: bool
     allow_empty: bool
     allow_pending: bool
+    replica: ReplicaName | None
     api_key_file: str | None
     timeout: float  # seconds
     yes: bool
     quiet: bool
     verbose: bool
+
+
+def _replica(text: str | None, *, dry_run: bool) -> ReplicaName | None:
+    """Return the replica to wait for. Raises `RefusedError` where nothing can restore it."""
+    if text is None:
+        return None
+    if dry_run:
+        raise UsageError("a dry run replicates nothing", hint="leave out --replica, or --dry-run")
+    from modelstore.replica.engine import find_engine
+    from modelstore.replica.name import ReplicaName
+
+    name = ReplicaName.parse(text)
+    find_engine()
+    return name
 
 
 def _run(request: _Request, db: str | None, form: str | None) -> ExitCode:
@@ -190,7 +216,28 @@ def _run(request: _Request, db: str | None, form: str | None) -> ExitCode:
             result = replace(result, changes=_differences(copy.path))
     else:
         result = _import(out, request, choice, targets, context, shown=choice)
+        result = replace(result, replica=_replicated(out, request, choice))
     return _answer(out, result, form, quiet=request.quiet)
+
+
+def _replicated(out: Output, request: _Request, choice: DatabaseChoice) -> Replicated | None:
+    """Wait for the replica that was named; nobody of ours has the catalogue open any more."""
+    import os
+    from functools import partial
+
+    from modelstore.cli.progress import progress
+
+    if request.replica is None:
+        return None
+    from modelstore.importing.replicated import replicate
+
+    return replicate(
+        os.path.realpath(choice.path),
+        request.replica,
+        timeout=request.timeout,
+        named=choice.path,
+        watching=partial(progress, out),
+    )
 
 
 @contextmanager

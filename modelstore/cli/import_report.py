@@ -94,6 +94,7 @@ def _safety_parts(result: ImportResult) -> Iterator[Part]:
         return
     yield from fold_parts(result.checkpoint)
     yield _proof_line(result)
+    yield from _replica_lines(result)
     if result.is_pending:
         command = f"modelstore checkpoint {shlex.quote(result.database)}"
         yield f"fold the rest when no reader holds it up: {command}"
@@ -122,6 +123,28 @@ def _proof_line(result: ImportResult) -> Cell:
     return Cell(f"{plural(proof.counted, 'row')} counted in the main file alone", "good")
 
 
+def _replica_lines(result: ImportResult) -> Iterator[Part]:
+    """Yield the verdict on the replica, if one was named."""
+    from modelstore.errors import ExitCode
+    from modelstore.render.grid import Cell
+
+    if result.replica is None:
+        return
+    from modelstore.replica.words import verdict_words
+
+    code = result.replica.exit_code
+    words = f"{verdict_words(result.replica.examination)} ({result.replica.name})"
+    yield Cell(words, "warn" if code is ExitCode.BUSY else "bad" if code else "good")
+
+
+def _replica_data(result: ImportResult) -> dict[str, object] | None:
+    if result.replica is None:
+        return None
+    from modelstore.replica.words import verdict_data
+
+    return {"url": result.replica.name, **verdict_data(result.replica.examination)}
+
+
 def _payload(result: ImportResult) -> dict[str, object]:
     from modelstore.cli.reporting import payload
     from modelstore.cli.session import DatabaseChoice
@@ -135,6 +158,7 @@ def _payload(result: ImportResult) -> dict[str, object]:
         "proof": None
         if proof is None
         else {"kind": proof.kind, "expected": proof.expected, "counted": proof.counted},
+        "replica": _replica_data(result),
         "changes": None
         if result.changes is None
         else [{"change": one.kind, "id": one.id, "name": one.name} for one in result.changes],

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from modelstore.database.proof import Proof
     from modelstore.found import Skipped
     from modelstore.importing.changes import ModelChange
+    from modelstore.importing.replicated import Replicated
 
 COUNTS = ("found", "added", "updated", "unchanged", "missing", "pruned", "skipped")
 """The counts of a `Tally`, in the order in which they are shown."""
@@ -67,6 +68,7 @@ class ImportResult:
     allow_pending: bool
     lock_seconds: float  # the longest that one transaction held the write lock
     changes: tuple[ModelChange, ...] | None = None  # None if they are many
+    replica: Replicated | None = None  # None if no replica was named
 
     def total(self, name: str) -> int:
         """Return the sum of one of `COUNTS` over all sources."""
@@ -105,6 +107,8 @@ class ImportResult:
             found.add(self.checkpoint.exit_code("write", allow_pending=self.allow_pending))
             if self.proof is not None and not self.proof.holds:
                 found.add(ExitCode.FAILED)
+        if self.replica is not None:
+            found.add(self.replica.exit_code)
         ordered = []
         while found:
             ordered.append(worst(*found))

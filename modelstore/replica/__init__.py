@@ -7,7 +7,8 @@ The map:
 - `shadow` reads how far Litestream has copied the log, from the files that it keeps beside the
   database.
 - `comparison` compares two databases row by row, and keeps the rows that differ.
-- `examination` looks at a replica until it knows: same, behind, lost, or something else.
+- `examination` looks at a replica until it knows: same, behind, lost, or something else;
+  `words` says so.
 
 The engine's exit code and its own check of integrity prove nothing: rows are compared.
 """
