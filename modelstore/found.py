@@ -40,6 +40,18 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Naming:
+    """The words that a place has for a model, which may change while its files do not.
+
+    What is None stays as it is.
+    """
+
+    name: str | None = None
+    source_id: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A model that a source read, with its files and the place it was seen in."""
 

@@ -19,6 +19,9 @@ TYPES = (
 )
 """The types that our own sources tell; another program's records may bring more."""
 
+CAPABILITIES = ("audio", "embedding", "insert", "thinking", "tools", "vision")
+"""What a model can do beyond completing text; ``insert`` is text between a start and an end."""
+
 
 class Model(NamedTuple):
     """One model. The field order is the column order of table ``models`` and of every listing.
@@ -49,6 +52,8 @@ class Model(NamedTuple):
     file_size: int | None = None
     sha256: str | None = None
     license: str | None = None
+    capabilities: tuple[str, ...] | None = None  # of CAPABILITIES, sorted
+    revision: str | None = None  # of its repository or store: a commit, a manifest's SHA-256
     tags: tuple[str, ...] = ()
     host: str | None = None
     parameters: str | None = None  # a JSON object, as text
@@ -60,9 +65,23 @@ class Model(NamedTuple):
 
 MODEL_COLUMNS: tuple[str, ...] = Model._fields
 
+COMPUTED_COLUMNS = ("bpw", "accessed_at")
+"""Columns that are computed when they are asked for, and not stored: `modelstore.catalogue.query`.
+
+``bpw``: bits per weight, of the tensors. ``accessed_at``: the last time that a program read the
+file, as this machine's file system recorded it.
+"""
+
 INTEGER_COLUMNS: frozenset[str] = frozenset(
     column for column, kind in Model.__annotations__.items() if kind == int | None
 )
+
+ARRAY_COLUMNS: frozenset[str] = frozenset(
+    column
+    for column, kind in Model.__annotations__.items()
+    if tuple[str, ...] in (kind, *get_args(kind))
+)
+"""Columns that hold a JSON array of texts."""
 
 REQUIRED_COLUMNS: frozenset[str] = frozenset(
     column for column, kind in Model.__annotations__.items() if type(None) not in get_args(kind)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from modelstore.catalogue.query import ACCESSED
 from modelstore.database.handle import Database, quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_INTERRUPT, primary_code
@@ -40,6 +41,7 @@ _FUNCTIONS = frozenset(
         *("substring", "trim", "unicode", "upper"),
         *("json", "json_array_length", "json_extract", "json_type", "json_valid", "->", "->>"),
         *("date", "datetime", "julianday", "strftime", "time", "unixepoch"),
+        ACCESSED,
     )
 )
 
@@ -128,6 +130,7 @@ class _Reader:
         try:
             # plain SQL: the definitions are those of the catalogue, affinities included
             db.execute(f"CREATE TABLE models ({', '.join(columns)})")
+            db.register_function(lambda _path, _host: None, name=ACCESSED)
             db.conn.set_authorizer(self._authorize)
             # plain SQL: db.query would wrap it in a savepoint, which the authorizer refuses
             db.execute(f"EXPLAIN SELECT 1 FROM models WHERE (\n{expression}\n)")

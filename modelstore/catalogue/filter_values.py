@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.catalogue.query import FILTERS
 from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text
+from modelstore.model import ARRAY_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 _NEAR = 3  # values that a note suggests
 _COMPARED = 1000  # values of a column, the most common first
-_TAGS = (
+_ITEMS = (
     "(SELECT json_each.value AS value FROM models, json_each("
-    "CASE WHEN json_valid(models.tags) THEN models.tags ELSE '[]' END))"
+    "CASE WHEN json_valid(models.{0}) THEN models.{0} ELSE '[]' END))"
 )
 
 
@@ -41,11 +42,15 @@ def absent_values(db: Database, filters: Mapping[str, Sequence[str]]) -> Iterato
 
 
 def _rows(column: str) -> str:
-    return _TAGS if column == "tags" else f"(SELECT {column} AS value FROM models)"
+    return (
+        _ITEMS.format(column)
+        if column in ARRAY_COLUMNS
+        else f"(SELECT {column} AS value FROM models)"
+    )
 
 
 def _is_there(db: Database, column: str, value: str) -> bool:
-    fold = "" if column in ("host", "tags") else "COLLATE NOCASE"
+    fold = "" if column == "host" or column in ARRAY_COLUMNS else "COLLATE NOCASE"
     sql = f"SELECT 1 FROM {_rows(column)} WHERE value = ? {fold} LIMIT 1"
     return any(db.query(sql, [to_sqlite_text(value)]))
 

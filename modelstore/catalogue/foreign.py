@@ -183,7 +183,9 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "created_at": ("created_at", "created"),
     "updated_at": ("updated_at", "updated"),
 }
-_OURS_ALONE = frozenset({"id", "source", "locator", "type", "status", "tags", "host"})
+_OURS_ALONE = frozenset(
+    {"id", "source", "locator", "type", "status", "tags", "capabilities", "revision", "host"}
+)
 _FITTED = ("quantization_type", "parameter_count", "architecture", "context_window")
 """Columns that the old generation has in its table ``model_fit_params``."""
 

@@ -203,10 +203,13 @@ def upsert_sql(mode: Mode, selection: str) -> str:
         return _upsert(selection, sets)
     new = {column: _new_value(mode, column) for column in _VALUES}
     new["source"] = _new_source(mode)
-    new["tags"] = (
-        "CASE WHEN excluded.tags IN ('[]', models.tags) THEN models.tags "
-        f"ELSE {union_of_tags('models.tags', 'excluded.tags')} END"
-    )
+    new["tags"] = _union("tags")
+    if mode != "replace":  # a server may know capabilities that the file does not show
+        new["capabilities"] = (
+            "CASE WHEN models.capabilities IS NULL THEN excluded.capabilities "
+            f"WHEN excluded.capabilities IS NULL THEN models.capabilities ELSE "
+            f"{_union('capabilities')} END"
+        )
     if mode == "replace":
         # Another kind of source has another name for the same file: the first name stays.
         new["name"] = (
@@ -215,6 +218,12 @@ def upsert_sql(mode: Mode, selection: str) -> str:
     sets = ", ".join(f"{column} = {value}" for column, value in new.items())
     differs = " OR ".join(f"{value} IS NOT models.{column}" for column, value in new.items())
     return _upsert(selection, f"{sets}, updated_at = :now WHERE {differs}")
+
+
+def _union(column: str) -> str:
+    """Return the SQL of the union of two arrays, which costs nothing where it adds nothing."""
+    old, new = f"models.{column}", f"excluded.{column}"
+    return f"CASE WHEN {new} IN ('[]', {old}) THEN {old} ELSE {union_of_tags(old, new)} END"
 
 
 def _upsert(selection: str, sets: str) -> str:
@@ -352,8 +361,13 @@ def _mode(item: Mapping[str, Any], match: Match, staging: Staging) -> Mode:
     )
 
 
-_RENAME_SEEN = """UPDATE models SET name = s.name, updated_at = :now FROM staged.seen_names AS s
-WHERE models.locator = s.locator AND models.source = s.source AND models.name <> s.name
+_RENAME_SEEN = """UPDATE models SET name = ifnull(s.name, models.name),
+    source_id = ifnull(s.source_id, models.source_id),
+    revision = ifnull(s.revision, models.revision), updated_at = :now
+FROM staged.seen_names AS s
+WHERE models.locator = s.locator AND models.source = s.source
+    AND (models.name <> s.name OR models.source_id IS NOT ifnull(s.source_id, models.source_id)
+        OR models.revision IS NOT ifnull(s.revision, models.revision))
 RETURNING id"""
 
 _SEEN = "(SELECT locator FROM staged.seen)"

@@ -17,7 +17,7 @@ from modelstore.catalogue.schema import single_value
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import LEAD, from_sqlite_json, from_sqlite_text, to_sqlite_text
 from modelstore.errors import UsageError
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
+from modelstore.model import ARRAY_COLUMNS, COMPUTED_COLUMNS, INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ FILTERS: Mapping[str, str] = {
     "quant": "quantization",
     "type": "type",
     "status": "status",
+    "capability": "capabilities",
     "tag": "tags",
     "host": "host",
 }
@@ -52,9 +53,9 @@ class Query(NamedTuple):
 
     ``id`` is one whole id. ``text`` holds words, which must all be found: in a word, ``-``, ``_``
     and a space are alike, and ``* ? [ ]`` make a pattern for the whole text. ``filters`` maps a
-    name in `FILTERS` to its values; case counts for tags and hosts alone. ``sort`` holds columns,
-    each with an optional ``-`` before it, or ``:desc`` or ``:asc`` after it. ``where`` is an SQL
-    expression that a person wrote.
+    name in `FILTERS` to its values; case counts for tags, capabilities and hosts alone. ``sort``
+    holds columns, each with an optional ``-`` before it, or ``:desc`` or ``:asc`` after it.
+    ``where`` is an SQL expression that a person wrote.
     """
 
     id: str | None = None
@@ -75,7 +76,7 @@ def select(db: Database, query: Query) -> Generator[tuple[object, ...], None, No
     expression that cannot be used.
     """
     columns = check_columns(query.columns)
-    rows = _run(db, query, ", ".join(f"models.{column}" for column in columns))
+    rows = _run(db, query, ", ".join(map(column_sql, columns)))
     texts = [at for at, column in enumerate(columns) if column not in INTEGER_COLUMNS]
     return _decoded(rows, texts)
 
@@ -83,7 +84,7 @@ def select(db: Database, query: Query) -> Generator[tuple[object, ...], None, No
 def json_lines(db: Database, query: Query) -> Generator[str, None, None]:
     """Stream each row as one JSON object without a newline, written by SQLite's ``json_object``.
 
-    ``tags`` is an array and ``parameters`` an object; NULL is ``null``.
+    ``tags`` and ``capabilities`` are arrays, ``parameters`` is an object; NULL is ``null``.
     """
     for block in json_blocks(db, query, "\n"):
         yield from block.split("\n")
@@ -95,7 +96,9 @@ def json_blocks(db: Database, query: Query, between: str) -> Generator[str, None
     A million rows pass through here, so all work on a single row is done in C.
     """
     columns = check_columns(query.columns)
-    pairs = ", ".join(f"'{column}', {_JSON.get(column, 'models.' + column)}" for column in columns)
+    pairs = ", ".join(
+        f"'{column}', {_JSON.get(column) or column_sql(column)}" for column in columns
+    )
     for rows in _run(db, query, f"json_object({pairs})"):
         yield from_sqlite_json(between.join(map(_FIRST, rows)))
 
@@ -106,7 +109,9 @@ def cell_blocks(db: Database, query: Query) -> Generator[str, None, None]:
     Raises as `select` does, before the first block. NULL is an empty text. A cell in which SQLite
     escaped a character needs a closer look.
     """
-    cells = ", ".join(f"ifnull(models.{column}, '')" for column in check_columns(query.columns))
+    cells = ", ".join(
+        f"ifnull({column_sql(column)}, '')" for column in check_columns(query.columns)
+    )
     chunks = _run(db, query, f"json_array({cells})")
     return (from_sqlite_json(",\n".join(map(_FIRST, rows))) for rows in chunks)
 
@@ -155,17 +160,32 @@ def sort_keys(sort: Sequence[str]) -> list[tuple[str, bool]]:
 
 
 def _check_column(column: str) -> None:
-    if column not in MODEL_COLUMNS:
+    if column not in MODEL_COLUMNS and column not in COMPUTED_COLUMNS:
         from modelstore.catalogue.expression import near
 
         raise UsageError(f"there is no column '{visible(column, 80)}'", hint=near(column))
+
+
+ACCESSED = "modelstore_accessed_at"  # an SQL function of ours
+COMPUTED = {
+    "bpw": "nullif(round(8.0 * json_extract(CASE WHEN json_valid({0}parameters) "
+    "THEN {0}parameters END, '$.tensor_bytes') / {0}parameter_count, 2), 0)",
+    "accessed_at": ACCESSED + "({0}path, {0}host)",
+}
+"""The SQL of `COMPUTED_COLUMNS`, with a place for the table's name and a point."""
+
+
+def column_sql(column: str) -> str:
+    """Return the SQL of the value of a column, computed or not."""
+    computed = COMPUTED.get(column)
+    return f"models.{column}" if computed is None else computed.format("models.")
 
 
 # A text that is no JSON (another program's, or an edit by hand) is a JSON string.
 _JSON = {
     column: f"CASE WHEN json_valid(models.{column}) THEN json(models.{column}) "
     f"ELSE models.{column} END"
-    for column in ("tags", "parameters")
+    for column in (*ARRAY_COLUMNS, "parameters")
 }
 
 
@@ -181,6 +201,11 @@ def _run(db: Database, query: Query, result: str) -> Iterator[list[tuple[Any, ..
         conditions.append(f"(\n{query.where}\n)")
     keys = sort_keys(query.sort)
     condition = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    asked = {*query.columns, *(column for column, _ in keys)}
+    if "accessed_at" in asked or ACCESSED in (query.where or ""):
+        from modelstore.catalogue.access import register_accessed_at
+
+        register_accessed_at(db)
     sql = f"SELECT {result} FROM models{condition}{_order(keys)}"
     by_number = bool(keys) and keys[0][0] not in _INDEXED and not _is_view(db)
     if query.limit is not None or query.offset or by_number:
@@ -251,10 +276,10 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
             continue
         column = FILTERS[name]
         marks = ", ".join("?" * len(wanted))
-        if column == "tags":
+        if column in ARRAY_COLUMNS:
             conditions.append(
-                "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(models.tags) "
-                f"THEN models.tags ELSE '[]' END) WHERE value IN ({marks}))"
+                f"EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(models.{column}) "
+                f"THEN models.{column} ELSE '[]' END) WHERE value IN ({marks}))"
             )
         else:
             fold = "" if column == "host" else " COLLATE NOCASE"
@@ -292,9 +317,10 @@ def _order(keys: Sequence[tuple[str, bool]]) -> str:
         return ""
     terms = []
     for column, descending in keys:
-        fold = "" if column in _INDEXED or column in INTEGER_COLUMNS else " COLLATE NOCASE"
+        is_number = column in INTEGER_COLUMNS or column == "bpw"
+        fold = "" if column in _INDEXED or is_number else " COLLATE NOCASE"
         last = "" if column in _INDEXED else " NULLS LAST"
-        terms.append(f"models.{column}{fold}{' DESC' if descending else ''}{last}")
+        terms.append(f"{column_sql(column)}{fold}{' DESC' if descending else ''}{last}")
     if not any(column in _INDEXED for column, _ in keys):
         terms.append("models.id")
     return " ORDER BY " + ", ".join(terms)

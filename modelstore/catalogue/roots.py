@@ -38,7 +38,8 @@ _KNOWN = """SELECT f.path, f.size, f.mtime_ns, m.locator, f.sha256,
      WHERE g.model_id = f.model_id AND g.weights = f.weights) AS model_file_count
 FROM model_files AS f CROSS JOIN models AS m ON m.id = f.model_id
 WHERE f.size IS NOT NULL AND f.mtime_ns IS NOT NULL AND m.host IS :host
-    AND m.status <> 'missing' AND {} ORDER BY f.path = f.weights"""
+    AND m.status <> 'missing' AND (m.capabilities IS NOT NULL OR m.architecture IS NULL) AND {}
+ORDER BY f.path = f.weights"""
 _KNOWN_UNDER = _KNOWN.format(_UNDER.format("f.weights"))
 # Links lead out of the root: the files of a model that was seen in it count as well.
 _KNOWN_BY_PLACE = _KNOWN.format(
@@ -50,7 +51,8 @@ _KNOWN_BY_PLACE = _KNOWN.format(
 def known_files(db: Database, root: str, host: str | None) -> dict[str, KnownFile]:
     """Return the recorded files under a root, by real path: unchanged, they are not read again.
 
-    Files of a missing model are left out, so that one that came back is read anew.
+    Files of a missing model are left out, so that one that came back is read anew; and those of a
+    model that a program before schema 2 read, which told no capabilities.
     """
     known = {}
     for sql in (_KNOWN_BY_PLACE, _KNOWN_UNDER):

@@ -105,7 +105,13 @@ _STEP_1 = (
 ) STRICT, WITHOUT ROWID""",
 )
 
-_STEPS: tuple[tuple[str, ...], ...] = (_STEP_1,)
+# Both are unknown for the models that are there already: the next import reads their files again.
+_STEP_2 = (
+    "ALTER TABLE models ADD COLUMN capabilities TEXT",
+    "ALTER TABLE models ADD COLUMN revision TEXT",
+)
+
+_STEPS: tuple[tuple[str, ...], ...] = (_STEP_1, _STEP_2)
 
 SCHEMA_VERSION = len(_STEPS)
 

@@ -17,7 +17,7 @@ from modelstore.database.handle import Database
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import MAX_INTEGER, signed, to_sqlite_text
 from modelstore.errors import RefusedError
-from modelstore.found import Found, ModelFile, Place, Skipped
+from modelstore.found import Found, ModelFile, Naming, Place, Skipped
 from modelstore.model import MODEL_COLUMNS, Model, column_definition
 from modelstore.text import visible
 
@@ -55,8 +55,8 @@ _TABLES = (
     "PRIMARY KEY (item, path)) STRICT, WITHOUT ROWID",
     f"CREATE TABLE item_places (item TEXT NOT NULL, {_PLACE} TEXT, "
     "PRIMARY KEY (item, root, place)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE seen_names (locator TEXT PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL)"
-    " STRICT, WITHOUT ROWID",
+    "CREATE TABLE seen_names (locator TEXT PRIMARY KEY, name TEXT, source TEXT NOT NULL, "
+    "source_id TEXT, revision TEXT) STRICT, WITHOUT ROWID",
     f"CREATE TABLE seen (locator TEXT NOT NULL, {_PLACE} TEXT, "
     "PRIMARY KEY (locator, root, place)) STRICT, WITHOUT ROWID",
     # These two outlive `clear`: the places that the whole import saw, with the locator of the
@@ -116,7 +116,10 @@ _INSERT_ITEM = f"INSERT OR REPLACE INTO items VALUES ({'?, ' * _ROW_WIDTH}?, ?)"
 
 
 def model_row(model: Model) -> tuple[object, ...]:
-    """Return a model in the order of ``MODEL_COLUMNS``, `tags` as JSON text."""
+    """Return a model in the order of ``MODEL_COLUMNS``, arrays as JSON text."""
+    able = model.capabilities
+    if able is not None:
+        model = model._replace(capabilities=tags_json(able))  # type: ignore[arg-type]
     return (*model[:_TAGS], tags_json(model.tags), *model[_TAGS + 1 :])
 
 
@@ -229,15 +232,18 @@ class Staging:
         return rejected
 
     @explains_scratch_errors
-    def add_seen(self, locator: str, place: Place | None, name: str | None = None) -> None:
-        """Stage the place of a model whose files are unchanged, and its name if that may differ."""
+    def add_seen(self, locator: str, place: Place | None, naming: Naming | None = None) -> None:
+        """Stage the place of a model with unchanged files, and its naming if that may differ."""
         self._begin()
         if place is None:
             place = Place("", "", "", "")  # a mark that the merge passes over
-        if name:
-            row = _storable_row((locator, name, place.source))
+        if naming is not None:
+            named = (naming.name, place.source, naming.source_id, naming.revision)
             # plain SQL: as in `add`, once for each model of a scan
-            self._db.execute("INSERT OR REPLACE INTO seen_names VALUES (?, ?, ?)", row)
+            self._db.execute(
+                "INSERT OR REPLACE INTO seen_names VALUES (?, ?, ?, ?, ?)",
+                _storable_row((locator, *named)),
+            )
         self._add_place("seen", to_sqlite_text(locator), place)
         self.pending += 1
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from modelstore.cli.completion.values import (
+    complete_capability,
     complete_columns,
     complete_sort,
     complete_status,
@@ -27,7 +28,7 @@ from modelstore.cli.options import (
     split_commas,
 )
 from modelstore.errors import ExitCode, RefusedError, UsageError
-from modelstore.model import MODEL_COLUMNS, STATUSES, TYPES
+from modelstore.model import CAPABILITIES, COMPUTED_COLUMNS, MODEL_COLUMNS, STATUSES, TYPES
 from modelstore.render.formats import EXPORTS, Format
 from modelstore.text import visible
 
@@ -116,6 +117,16 @@ def command(
             metavar="NAME",
             about=f"{', '.join(STATUSES)}.",
             complete=complete_status,
+        ),
+    ] = None,
+    capability: Annotated[
+        list[str] | None,
+        option(
+            "--capability",
+            group=_FILTERS,
+            metavar="NAME",
+            about=f"{', '.join(CAPABILITIES)}.",
+            complete=complete_capability,
         ),
     ] = None,
     tag: Annotated[
@@ -214,6 +225,7 @@ def command(
         "quant": quant,
         "type": kind,
         "status": status,
+        "capability": capability,
         "tag": tag,
         "host": host,
     }
@@ -264,11 +276,12 @@ def _query(
     """Return the query of the command line. Raises `UsageError` for a name that is unknown."""
     from modelstore.catalogue.query import BY_NAME, Query
 
-    for value in filters.get("status", ()):
-        if value.lower() not in STATUSES:
-            raise UsageError(
-                f"there is no status '{visible(value, 40)}'", hint=f"one of {', '.join(STATUSES)}"
-            )
+    for name, known in (("status", STATUSES), ("capability", CAPABILITIES)):
+        for value in filters.get(name, ()):
+            if value.lower() not in known:
+                raise UsageError(
+                    f"there is no {name} '{visible(value, 40)}'", hint=f"one of {', '.join(known)}"
+                )
     conditions = [] if where is None else [where]
     if any(sign in word for word in words for sign in "<>="):
         from modelstore.cli.terms import comparison_sql, is_comparison
@@ -293,7 +306,7 @@ def _query(
 
 def _column(name: str) -> str:
     """Return the column of that name or alias."""
-    if name in MODEL_COLUMNS:
+    if name in MODEL_COLUMNS or name in COMPUTED_COLUMNS:
         return name
     from modelstore.cli.terms import column_named, near_columns
 
@@ -346,7 +359,7 @@ def _check_filters(listing: Listing, db: Database) -> None:
             known = dict.fromkeys((*TYPES, *known_values(db, "type")))
             names = ", ".join(visible(name, 40) for name in known)
             raise UsageError(f"there is no type '{value}'", hint=f"one of {names}")
-        name = "tag" if absent.column == "tags" else absent.column
+        name = {"tags": "tag", "capabilities": "capability"}.get(absent.column, absent.column)
         near = " or ".join(f"{visible(text, 80)} ({count:,})" for text, count in absent.near)
         listing.out.note(f"no {name} '{value}'" + (f"; did you mean {near}?" if near else ""))
 

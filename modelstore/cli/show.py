@@ -20,7 +20,7 @@ from modelstore.cli.options import (
     seconds,
 )
 from modelstore.errors import ExitCode, UsageError
-from modelstore.model import MODEL_COLUMNS
+from modelstore.model import ARRAY_COLUMNS, COMPUTED_COLUMNS, MODEL_COLUMNS
 
 if TYPE_CHECKING:
     from modelstore.catalogue.lookup import Companions
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from modelstore.render.grid import Cell, Grid
     from modelstore.render.report import Part, Report
 
-_FIELDS = (*MODEL_COLUMNS, "files")
+_FIELDS = (*MODEL_COLUMNS, *COMPUTED_COLUMNS, "files")
 _EXACT = ("parameter_count", "context_length", "file_size")  # shown with the exact number too
-_TIMES = ("modified_at", "created_at", "updated_at")
+_TIMES = ("modified_at", "created_at", "updated_at", "accessed_at")
 
 
 EXAMPLES = (
@@ -54,6 +54,9 @@ def command(
             complete=complete_column,
         ),
     ] = None,
+    template: Annotated[
+        bool, option("--template", about="Show only the chat template, whole.")
+    ] = False,
     db: DbOption = None,
     output_format: FormatOption = None,
     as_json: JsonOption = False,
@@ -73,11 +76,16 @@ def command(
     out = current()
     form = chosen_format(output_format, as_json)
     check_given("MODEL", models)
+    if template and field is not None:
+        raise UsageError("--template and --field show one thing each", hint="leave out one")
     choice = choose_database(db)
     with models_session(out, choice, timeout=seconds(timeout), fold=not no_checkpoint) as session:
         found = [find_model(session.opened.db, model) for model in models]
     found = list({one.values["id"]: one for one in found}.values())
-    if field is not None:
+    if template:
+        out.answer("".join(_template_text(out, one, form) for one in found))
+        write_fold(session, on_stdout=False)
+    elif field is not None:
         texts = [_field_text(out, one, _field(field, one), form) for one in found]
         out.answer("".join(texts))
         write_fold(session, on_stdout=False)
@@ -105,7 +113,7 @@ def find_model(db: Database, text: str) -> FoundModel:
     from modelstore.catalogue.query import Query, json_lines
 
     model = lookup_model(db, text)
-    (line,) = json_lines(db, Query(id=model))
+    (line,) = json_lines(db, Query(id=model, columns=(*MODEL_COLUMNS, *COMPUTED_COLUMNS)))
     return FoundModel(json.loads(line), companions(db, model))
 
 
@@ -146,6 +154,25 @@ def _field_text(out: Output, found: FoundModel, name: str, form: str | None) -> 
     return "".join(text + "\n" for text in texts)
 
 
+_TEMPLATES = ("template", "tokenizer.chat_template", "chat_template")
+"""The parameters that hold a chat template; Ollama uses its own in place of the file's."""
+
+
+def _template_text(out: Output, found: FoundModel, form: str | None) -> str:
+    """Return the chat template. Raises `UsageError` for a model without one."""
+    from modelstore.text import visible
+
+    parameters = found.values["parameters"]
+    known = parameters if isinstance(parameters, dict) else {}
+    name = next((name for name in _TEMPLATES if name in known), None)
+    if name is None:
+        raise UsageError(
+            f"{visible(str(found.values['name']), 80)} has no chat template that is known",
+            hint="it may be an embedding, or was imported before templates were kept: import again",
+        )
+    return _field_text(out, found, name, form)
+
+
 def _report(session: Session, found: list[FoundModel]) -> Report:
     from modelstore.cli.reporting import payload
     from modelstore.render.report import Report
@@ -171,8 +198,8 @@ def _report(session: Session, found: list[FoundModel]) -> Report:
     return Report(
         body=tuple(body),
         payload=payload("show", session.choice, report, session.exit_code("read")),
-        columns=tuple(found[0].values),
-        rows=[tuple(one.values.values()) for one in found],
+        columns=MODEL_COLUMNS,
+        rows=[tuple(one.values[name] for name in MODEL_COLUMNS) for one in found],
     )
 
 
@@ -192,7 +219,7 @@ def _body(found: FoundModel) -> list[Part]:
     from modelstore.render.grid import Cell, facts
 
     values = found.values
-    shown = [name for name in MODEL_COLUMNS if name not in ("name", "parameters")]
+    shown = [name for name in values if name not in ("name", "parameters")]
     known = [name for name in shown if values[name] not in (None, [])]
     unknown = [name for name in shown if values[name] is None]
     parts: list[Part] = [
@@ -224,12 +251,18 @@ def _parameters(values: dict[str, Any]) -> list[Part]:
     texts = {
         name: value if isinstance(value, str) else dump_json(value)
         for name, value in parameters.items()
+        if not name.startswith(_TEMPLATES)
     }
+    templates = [name for name in _TEMPLATES if name in parameters]
     long = next((name for name, text in texts.items() if len(text) > _LONG), None)
     parts: list[Part] = [
         Cell("parameters", "strong"),
         facts((name, _short(text)) for name, text in texts.items()),
     ]
+    if templates:
+        size = len(str(parameters[templates[0]]))
+        command = f"modelstore show {values['id'][:7]} --template"
+        parts.append(Cell(f"chat template of {size:,} characters: {command}", "dim"))
     if long is not None:
         command = f"modelstore show {values['id'][:7]} --field {long}"
         parts.append(Cell(f"a long value whole: {command}", "dim"))
@@ -247,7 +280,7 @@ def _fact(name: str, value: object) -> str | Cell:
     from modelstore.render.rows import dump_json
 
     if isinstance(value, (dict, list)):
-        return ", ".join(map(str, value)) if name == "tags" else dump_json(value)
+        return ", ".join(map(str, value)) if name in ARRAY_COLUMNS else dump_json(value)
     if name in _EXACT and isinstance(value, int):
         return f"{value:,} ({COLUMNS[name].human(value)})"
     if name in _TIMES:

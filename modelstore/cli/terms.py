@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
-from modelstore.model import MODEL_COLUMNS
+from modelstore.model import COMPUTED_COLUMNS, MODEL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ _THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12
 
 def column_named(name: str) -> str | None:
     """Return the column of this name or alias; None if there is none."""
-    if name in MODEL_COLUMNS:
+    if name in MODEL_COLUMNS or name in COMPUTED_COLUMNS:
         return name
     from modelstore.render.columns import HEADED
 
@@ -66,12 +66,13 @@ def comparison_sql(word: str) -> str:
     if match is None or column is None:
         raise UsageError(f"'{word}' compares no column", hint="write size>5GB or ctx>=32k")
     figure = _FIGURE.fullmatch(match["value"])
+    term = _term(column)
     if figure and _is_numeric(column):
-        return f"{column} {match['sign']} {figure_of(column, match['value'])}"
+        return f"{term} {match['sign']} {figure_of(column, match['value'])}"
     if _is_numeric(column):
         raise _no_figure(column, match["value"])
     text = match["value"].replace("'", "''")
-    return f"{column} {match['sign']} '{text}' COLLATE NOCASE"
+    return f"{term} {match['sign']} '{text}' COLLATE NOCASE"
 
 
 def expand_expression(expression: str) -> str:
@@ -84,21 +85,28 @@ def expand_expression(expression: str) -> str:
             column = column_named(match["name"])
             if column is None or not _is_numeric(column):
                 return match[0]
-            return f"{column}{match['sign']}{figure_of(column, match['figure'])}"
-        word = match["word"]
-        return (column_named(word) or word) if word.lower() in known else word
+            return f"{_term(column)}{match['sign']}{figure_of(column, match['figure'])}"
+        word = match["word"].lower()
+        return _term(column_named(word) or word) if word in known else match["word"]
 
-    known = aliases()
+    known = {*aliases(), *COMPUTED_COLUMNS}
     return _PIECE.sub(piece, expression)
+
+
+def _term(column: str) -> str:
+    """Return the SQL of a column: its name, or the expression that computes it."""
+    from modelstore.catalogue.query import COMPUTED
+
+    return f"({COMPUTED[column].format('')})" if column in COMPUTED else column
 
 
 def _is_numeric(column: str) -> bool:
     from modelstore.model import INTEGER_COLUMNS
 
-    return column in INTEGER_COLUMNS
+    return column in INTEGER_COLUMNS or column == "bpw"
 
 
-def figure_of(column: str, text: str) -> int:
+def figure_of(column: str, text: str) -> float:
     """Return the number of a figure with a unit: bytes, tokens of ``32k``, ``7B`` parameters.
 
     Sizes take ``5GB`` (10^9) and ``5GiB`` (2^30). In a context length, ``k`` is 1,024 as tables
@@ -109,8 +117,10 @@ def figure_of(column: str, text: str) -> int:
     if column == "file_size":
         return parse_size(text)
     match = _FIGURE.fullmatch(text)
+    if column == "bpw" and match is not None and not match[2]:
+        return float(text)
     unit = match[2].upper() if match else "?"
-    if match is None or unit not in _THOUSANDS:
+    if match is None or unit not in _THOUSANDS or column == "bpw":
         raise _no_figure(column, text)
     if column == "context_length":
         factor = {"": 1, "K": 1024, "M": 1024**2}.get(unit, _THOUSANDS[unit])

@@ -276,7 +276,7 @@ class Importer:
                 self._skip(tally, rejected)
                 return
         elif isinstance(item, Unchanged):
-            staging.add_seen(item.locator, item.place, item.name)
+            staging.add_seen(item.locator, item.place, item.naming)
         elif isinstance(item, Rows):
             refused = staging.add_rows(
                 item.rows, is_authoritative=kind_info(tally.kind).is_authoritative

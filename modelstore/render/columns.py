@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
+from modelstore.model import COMPUTED_COLUMNS, INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.render.grid import Cell, Heading, shown
 from modelstore.text import human_bytes, human_context, human_count
 
@@ -97,6 +97,10 @@ def _text(human: Callable[[str], str]) -> Callable[[Any], str]:
     return lambda value: human(value) if isinstance(value, str) else str(value)
 
 
+def _decimal(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
 # A column that is not here is shown under its own name, numbers to the right: `_plain`.
 _SPECIAL = (
     Column("id", "ID", shrink="end", least=_SHORT_ID),
@@ -117,12 +121,16 @@ _SPECIAL = (
     Column("vocab_size", "VOCAB", right=True),
     Column("file_size", "SIZE", _number(human_bytes), right=True),
     Column("sha256", "SHA256", shrink="end", least=12),
+    Column("capabilities", "CAPABILITIES", _text(human_tags), shrink="end", least=8),
+    Column("revision", "REVISION", shrink="end", least=9),
     Column("tags", "TAGS", _text(human_tags), shrink="end", least=8),
     Column("parameters", "PARAMETERS", shrink="end", least=12),
     Column("source_id", "SOURCE ID", shrink="middle", least=9),
     Column("modified_at", "MODIFIED", _text(human_time)),
     Column("created_at", "CREATED", _text(human_time)),
     Column("updated_at", "UPDATED", _text(human_time)),
+    Column("bpw", "BPW", _decimal, right=True),
+    Column("accessed_at", "USED", _text(human_time)),
 )
 
 
@@ -136,7 +144,9 @@ def _plain(name: str) -> Column:
 
 _BY_NAME = {column.name: column for column in _SPECIAL}
 
-COLUMNS: dict[str, Column] = {name: _BY_NAME.get(name) or _plain(name) for name in MODEL_COLUMNS}
+COLUMNS: dict[str, Column] = {
+    name: _BY_NAME.get(name) or _plain(name) for name in (*MODEL_COLUMNS, *COMPUTED_COLUMNS)
+}
 
 HEADED: dict[str, str] = {column.header: column.name for column in COLUMNS.values()}
 """The column of each heading of a table."""

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from modelstore.found import Found, KnownFile, Place, Skipped
+from modelstore.found import Found, KnownFile, Naming, Place, Skipped
 from modelstore.progress import Progress, silent
 from modelstore.text import DEFAULT_TIMEOUT
 
@@ -25,7 +25,7 @@ class Unchanged:
 
     locator: str
     place: Place | None = None
-    name: str | None = None  # of the model, where the place may have given it another one
+    naming: Naming | None = None  # where the place may have given it another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,12 @@ def at_place(item: Found | Unchanged | Skipped, place: Place) -> Found | Unchang
 
 
 def fill_unknown(found: Found, columns: Mapping[str, Any]) -> Found:
-    """Return the model with its unknown columns filled from a store's own notes."""
+    """Return the model with its unknown columns filled from a store's own notes.
+
+    Capabilities add up: a store may know some that the files do not show.
+    """
     known = {name: value for name, value in columns.items() if getattr(found.model, name) is None}
+    told = columns.get("capabilities")
+    if told and found.model.capabilities is not None:
+        known["capabilities"] = tuple(sorted({*found.model.capabilities, *told}))
     return replace(found, model=found.model._replace(**known))

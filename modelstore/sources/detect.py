@@ -16,6 +16,7 @@ from modelstore.errors import SourceError, UsageError
 from modelstore.sources.kinds import KINDS, load
 from modelstore.sources.text_input import UTF8_MARK, refuse_unreadable_text
 from modelstore.text import visible
+from modelstore.wal.files import open_to_look
 
 if TYPE_CHECKING:
     from modelstore.sources.base import Target
@@ -193,9 +194,9 @@ def peek(target: Target) -> bytes:
 
 
 def _read_head(target: Target) -> bytes:
-    # The file may have been replaced by a pipe, and opening that without O_NONBLOCK would hang.
+    # The file may have been replaced by a pipe.
     try:
-        descriptor = os.open(target.text, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = open_to_look(target.text)
     except OSError as error:
         raise unreadable(target, error) from None
     with open(descriptor, "rb", buffering=0) as file:

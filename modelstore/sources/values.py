@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_PARAMETERS = 64 << 10  # characters of the JSON object
-MAX_PARAMETER = 8 << 10  # of one value; chat templates are often longer
+MAX_PARAMETER = 8 << 10  # of one value
+WHOLE = ("tokenizer.chat_template", "chat_template", "template")
+"""The beginnings of the keys that hold a chat template: kept whole, and beside these limits."""
+MAX_TEMPLATE = 1 << 20  # bytes; the longest that are published have a tenth of this
 _MAX_TEXT = 256  # characters of a short text such as an architecture or a licence
 _INT64_MAX = (1 << 63) - 1
 _YEAR_10000 = 253_402_300_800  # seconds since 1970
@@ -71,7 +74,8 @@ def utc(value: object) -> str | None:
 def parameters_json(facts: Mapping[str, object]) -> str | None:
     """Return facts as the text of a JSON object of bounded size; None if no fact is left.
 
-    Values that are too long or None are left out. Infinity and NaN become null.
+    Values that are too long or None are left out, but a chat template is whole. Infinity and NaN
+    become null.
     """
     facts = {key: value for key, value in facts.items() if value is not None}
     text = to_json(facts)
@@ -80,7 +84,9 @@ def parameters_json(facts: Mapping[str, object]) -> str | None:
         parts = []
         for key, value in facts.items():
             part = f"{to_json(key)}:{to_json(value)}"
-            if len(part) <= min(MAX_PARAMETER, room):
+            if key.startswith(WHOLE):
+                parts.append(part)
+            elif len(part) <= min(MAX_PARAMETER, room):
                 parts.append(part)
                 room -= len(part) + 1
         text = "{" + ",".join(parts) + "}"

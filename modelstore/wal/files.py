@@ -21,6 +21,7 @@ _OPEN_FLAGS = (
     | getattr(os, "O_BINARY", 0)
 )
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NO_ATIME = getattr(os, "O_NOATIME", 0)
 
 
 class NotRegularError(ValueError):
@@ -32,13 +33,27 @@ def open_regular(path: str, *, follow_link: bool = True) -> int:
 
     Raises OSError if it cannot be opened, `NotRegularError` if it is a directory, a FIFO, a device.
     """
-    fd = os.open(path, _OPEN_FLAGS if follow_link else _OPEN_FLAGS | _NO_FOLLOW)
+    fd = open_to_look(path, follow_link=follow_link)
     try:
         _require_regular(fd)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def open_to_look(path: str, *, follow_link: bool = True) -> int:
+    """Open anything to read without waiting, and leave the time of its last access as it is.
+
+    Linux allows the latter for one's own files: our look at a model is no use of it.
+    """
+    flags = _OPEN_FLAGS if follow_link else _OPEN_FLAGS | _NO_FOLLOW
+    try:
+        return os.open(path, flags | _NO_ATIME)
+    except PermissionError:
+        if not _NO_ATIME:
+            raise
+    return os.open(path, flags)  # perhaps it belongs to another user
 
 
 def _require_regular(fd: int) -> None:

@@ -25,6 +25,7 @@ from modelstore.database.handle import Database
 from modelstore.locator import model_id
 from modelstore.model import MODEL_COLUMNS
 from tests.cli.program import Result, modelstore, started
+from tests.sources.stores.making import write_gguf
 
 SCHEMAS = Path(__file__).parent / "schemas"
 """The literal SQL of each schema, as released: ``1.sql``, ``2.sql`` and so on."""
@@ -114,7 +115,7 @@ def _following(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         ),
         (
             "catalogue/schema.py",
-            f"_STEP_{SCHEMA_VERSION},)\n",
+            f"_STEP_{SCHEMA_VERSION})\n",
             f"_STEP_{SCHEMA_VERSION}, ('ALTER TABLE models ADD COLUMN modality TEXT',))\n",
         ),
     ):
@@ -265,3 +266,23 @@ def test_a_catalogue_of_no_known_schema_is_damaged(tmp_path: Path) -> None:
         done = modelstore(*command, "--db", path)
         assert (done.code, "user_version is 0" in done.err) == (5, True)
     assert path.read_bytes() == before
+
+
+def test_models_of_an_older_catalogue_are_read_again_once(tmp_path: Path) -> None:
+    """They get the columns that they lack, and keep their tags and hashes."""
+    models, db = tmp_path / "models", tmp_path / "models.db"
+    write_gguf(models / "a.gguf")
+    assert modelstore("import", models, "--tag", "mine", "--db", db).code == 0
+    with closing(sqlite3.connect(db)) as conn:
+        conn.execute("UPDATE models SET parameters = json_remove(parameters, '$.tensor_bytes')")
+        conn.execute("UPDATE model_files SET sha256 = ?", ("ab" * 32,))
+        conn.execute("ALTER TABLE models DROP COLUMN capabilities")
+        conn.execute("ALTER TABLE models DROP COLUMN revision")
+        conn.execute("PRAGMA user_version = 1")
+        conn.commit()
+    first, again = (modelstore("import", models, "--db", db, "--json").json for _ in range(2))
+    assert (first["updated"], again["unchanged"]) == (1, 1)
+    [row] = rows(modelstore, db, "--columns", "tags,capabilities,bpw")
+    assert row == {"tags": ["mine"], "capabilities": [], "bpw": 32.0}
+    with closing(sqlite3.connect(db)) as conn:
+        assert conn.execute("SELECT sha256 FROM model_files").fetchall() == [("ab" * 32,)]

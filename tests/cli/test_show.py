@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from modelstore.model import MODEL_COLUMNS
+from modelstore.model import COMPUTED_COLUMNS, MODEL_COLUMNS
 from tests.cli.inside import inside
 from tests.cli.program import DATA, modelstore
 from tests.cli.shelf import MODELS, NAMES, fill
@@ -45,7 +46,7 @@ def test_everything_in_words(filled: Path) -> None:
 def test_an_object_for_programs(filled: Path) -> None:
     shown = modelstore("show", NAME, "--json", "--db", filled).json
     assert shown["format_version"] == 1
-    assert tuple(shown["model"]) == MODEL_COLUMNS
+    assert tuple(shown["model"]) == (*MODEL_COLUMNS, *COMPUTED_COLUMNS)
     assert {key: shown["model"][key] for key in EXPECTED} == EXPECTED
     assert shown["files"] == shown["places"] == []
     assert {"busy", "log", "checkpointed", "left"} <= set(shown["checkpoint"])
@@ -132,18 +133,37 @@ def test_several_models(filled: Path) -> None:
     assert sorted(lines) == sorted(NAMES)
 
 
-def test_a_long_parameter_is_shortened_with_the_way_to_see_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("general.description", "a long value whole: "),
+        ("tokenizer.chat_template", "chat template of 6,910 characters: "),
+        ("chat_template", "chat template of 6,910 characters: "),
+        ("template", "chat template of 6,910 characters: "),
+    ],
+)
+def test_a_long_parameter_is_shortened_with_the_way_to_see_it(
+    tmp_path: Path, key: str, line: str
+) -> None:
     template = "{% for m in messages %}" * 300 + "\n{{ end }}"
-    parameters = {"tokenizer.chat_template": template, "general.basename": "X"}
+    parameters = {key: template, "general.basename": "X"}
     models = [{"name": "x", "locator": "name:x", "parameters": parameters}]
     db = fill(tmp_path / "m.db", models)
     words = inside("show", "x", "--db", db).out
     assert len(words) < 2500
-    assert "general.basename         X" in words
-    assert f"({len(template):,} characters)" in words
-    command = next(line for line in words.splitlines() if line.startswith("a long value whole: "))
+    assert re.search(r"general.basename +X", words)
+    assert f"{len(template):,} characters" in words
+    assert "{% for" not in words or key == "general.description"
+    command = next(one for one in words.splitlines() if one.startswith(line))
     arguments = command.partition("modelstore ")[2].split()
     assert inside(*arguments, "--db", db).out == template + "\n"
+
+
+def test_a_model_without_a_chat_template(tmp_path: Path) -> None:
+    db = fill(tmp_path / "m.db", [{"name": "x", "locator": "name:x"}])
+    result = inside("show", "x", "--template", "--db", db)
+    assert (result.code, result.out) == (2, "")
+    assert "x has no chat template" in result.err
 
 
 def test_an_ambiguous_model_names_its_candidates(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
+from modelstore.model import COMPUTED_COLUMNS, INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.render.columns import (
     COLUMNS,
     PLAIN_COLUMNS,
@@ -22,14 +22,14 @@ NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
 def test_every_column_of_a_model_can_be_shown() -> None:
-    assert tuple(COLUMNS) == MODEL_COLUMNS
+    assert tuple(COLUMNS) == (*MODEL_COLUMNS, *COMPUTED_COLUMNS)
     assert set(TABLE_COLUMNS) <= set(PLAIN_COLUMNS) <= set(MODEL_COLUMNS)
     headers = [column.header for column in COLUMNS.values()]
     assert len(set(headers)) == len(headers)
-    assert {name for name, column in COLUMNS.items() if column.right} == INTEGER_COLUMNS
+    assert {name for name, column in COLUMNS.items() if column.right} == {*INTEGER_COLUMNS, "bpw"}
 
 
-@pytest.mark.parametrize("name", MODEL_COLUMNS)
+@pytest.mark.parametrize("name", COLUMNS)
 @pytest.mark.parametrize("value", ["text", 5, -1, 2**63 - 1, "", "\x00", "[1", "{}", 1.5])
 def test_no_value_of_another_program_makes_a_column_fail(name: str, value: object) -> None:
     shown = cell(name, value)

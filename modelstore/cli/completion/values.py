@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer  # noqa: TC002  # Typer reads the annotations
 
-from modelstore.model import MODEL_COLUMNS, STATUSES
+from modelstore.model import CAPABILITIES, COMPUTED_COLUMNS, MODEL_COLUMNS, STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,8 @@ def complete_nothing(incomplete: str) -> list[str]:
 
 def complete_column(incomplete: str) -> list[str]:
     """Offer the columns of a model."""
-    return [column for column in MODEL_COLUMNS if column.startswith(incomplete)]
+    known = (*MODEL_COLUMNS, *COMPUTED_COLUMNS)
+    return [column for column in known if column.startswith(incomplete)]
 
 
 def complete_columns(incomplete: str) -> list[str]:
@@ -105,6 +106,11 @@ def complete_sort(incomplete: str) -> list[str]:
 def complete_status(incomplete: str) -> list[str]:
     """Offer the statuses of a model."""
     return [status for status in STATUSES if status.startswith(incomplete)]
+
+
+def complete_capability(incomplete: str) -> list[str]:
+    """Offer the capabilities of a model."""
+    return [name for name in CAPABILITIES if name.startswith(incomplete)]
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:

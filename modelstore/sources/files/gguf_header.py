@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from modelstore.errors import SourceError
 from modelstore.sources.files.local_files import guess_format
 from modelstore.sources.files.quantization import GGML_TYPES
+from modelstore.sources.values import MAX_TEMPLATE
 from modelstore.text import visible
 from modelstore.wal.files import open_regular, read_at
 
@@ -177,6 +178,7 @@ MAX_STRING = 1 << 24
 MAX_ARRAY = 1 << 24  # elements
 MAX_ALIGNMENT = 1 << 20
 KEPT_STRING = 1 << 16  # a longer value is skipped and kept as `Elided`
+CHAT_TEMPLATE = "tokenizer.chat_template"  # with a name after it, one of several
 KEPT_NUMBERS = 1024  # elements: one a layer
 KEPT_STRINGS = 256  # elements: tags, languages
 _INT64_MAX = (1 << 63) - 1
@@ -302,7 +304,7 @@ def _metadata(file: HeaderBytes, count: int) -> dict[str, Value]:
 
 def _string(file: HeaderBytes, key: str) -> str | Elided:
     length = file.length(MAX_STRING, "a string", key)
-    if length <= KEPT_STRING:
+    if length <= (MAX_TEMPLATE if key.startswith(CHAT_TEMPLATE) else KEPT_STRING):
         return file.hold(length).decode("utf-8", "replace")
     file.step(length, key)
     return Elided(length)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.found import Found, Skipped
-from modelstore.sources.files import naming
+from modelstore.sources.files import capabilities, naming
 from modelstore.sources.files.gguf_header import Elided, GgufError, GgufHeader, Value, read_header
 from modelstore.sources.files.local_files import (
     WEIGHTS,
@@ -114,13 +114,17 @@ def describe_gguf(
         if shard is shards[0] and not shard.partial:
             return Skipped(shard.file.path, reason)
         faults.incomplete(f"{shard.file.shown}: {reason}")
+    senses: set[str] = set()
     for file in files:
         if file.role not in WEIGHTS:
-            reason = _Shard(file, None).read(faults)
+            companion = _Shard(file, None)
+            reason = companion.read(faults)
             if reason is not None:
                 faults.incomplete(f"{file.shown}: {reason}")
+            elif companion.header and file.role == "projector":
+                senses |= capabilities.of_projector(companion.header.metadata)
     shards.sort(key=_order)  # a store may keep shards under nameless hashes
-    return _found(files, shards, faults, origin, context)
+    return _found(files, shards, faults, origin, context, senses)
 
 
 def _order(shard: _Shard) -> tuple[int, str]:
@@ -247,7 +251,9 @@ def _found(
     faults: Faults,
     origin: Origin,
     context: Context,
+    senses: set[str],
 ) -> Found:
+    """Build the record; `senses` are the capabilities that its projectors give."""
     missing = _missing_shards(shards, faults)
     headers = [shard.header for shard in shards if shard.header]
     metadata = headers[0].metadata if headers else {}
@@ -260,10 +266,13 @@ def _found(
     unread = any(shard.header is None and not shard.raw_part for shard in shards)
     file_type = _small(metadata.get("general.file_type"))
     stem = shards[0].name.stem if shards[0].name else ""
+    kind = _type(metadata, architecture, headers, stem)
+    able = capabilities.of_metadata(metadata, architecture) | senses
     columns = {
         "source": origin.source or "gguf",
         "architecture": architecture,
-        "type": _type(metadata, architecture, headers, stem),
+        "type": kind,
+        "capabilities": capabilities.of_type(kind, able) if headers else None,
         "parameter_count": None if missing or unread else count_or_none(sum(types.values())),
         "size_label": text_or_none(metadata.get("general.size_label"))
         or naming.size_label(stem)

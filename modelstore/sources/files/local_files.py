@@ -66,7 +66,8 @@ class Origin:
     place: Place | None = None
     source_id: str | None = None
     license: str | None = None  # used if the files name none
-    revision: str | None = None  # of a repository, if another one begins with the same file
+    revision: str | None = None  # of the repository or the store's manifest
+    shares_file: bool = False  # with another revision, which begins with the same file
     extra: Mapping[str, object] = field(default_factory=dict)  # into `parameters`: JSON values
 
 
@@ -184,11 +185,11 @@ def build_found(
     # A link gets the name of its target, unless that is a nameless blob.
     named = first.real if naming.parse_name(os.path.basename(first.real)) else first.path
     locator = file_locator(context.host, _final_path(first.real))
-    if origin.revision:
+    if origin.shares_file:
         locator += f"#{origin.revision}"
     if faults.sentences:
         facts = {"faults": faults.sentences[:_MAX_FAULTS], **facts}
-    fields: dict[str, Any] = {"license": origin.license} | {
+    fields: dict[str, Any] = {"license": origin.license, "revision": origin.revision} | {
         name: value for name, value in columns.items() if value is not None
     }
     model = Model(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelstore.found import Found, Skipped
-from modelstore.sources.files import naming
+from modelstore.sources.files import capabilities, naming
 from modelstore.sources.files.local_files import (
     WEIGHTS,
     Faults,
@@ -26,11 +27,19 @@ from modelstore.sources.files.packing import (
     parameter_count,
 )
 from modelstore.sources.files.safetensors_header import (
+    DTYPE_BITS,
     SafetensorsError,
     SafetensorsHeader,
     read_safetensors_header,
 )
-from modelstore.sources.values import count_or_none, text_or_none
+from modelstore.sources.values import (
+    MAX_TEMPLATE,
+    array,
+    count_or_none,
+    mapping,
+    parse_json,
+    text_or_none,
+)
 from modelstore.text import visible
 from modelstore.wal.files import open_regular, read_at
 
@@ -44,6 +53,8 @@ Json = dict[str, object]
 _MAX_CONFIG = 1 << 20  # bytes
 _MAX_INDEX = 1 << 25
 _MAX_METADATA_VALUE = 256
+_MAX_TOKENIZER = 1 << 22  # bytes
+_MAX_TEMPLATES = 20
 _INDEX_ENTRY = re.compile(rb'"\s*+:\s*+"([^"\\/]{1,255}\.safetensors)"')
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
 _COLUMNS = {
@@ -133,7 +144,7 @@ def describe_safetensors(
     columns["size_label"] = naming.size_label(origin.name or naming.model_name(weights[0].path))
     columns["source"] = origin.source or "safetensors"
     if len(headers) < len(weights) or faults.status == "incomplete":
-        columns["parameter_count"] = None
+        columns["parameter_count"] = facts["tensor_bytes"] = None
     return build_found(files, weights, columns, facts, faults, origin, context)
 
 
@@ -152,9 +163,9 @@ def _header(file: LocalFile, faults: Faults, *, partial: bool) -> SafetensorsHea
     return header
 
 
-def _read_bounded(file: LocalFile, limit: int) -> bytes:
+def _read_bounded(path: str, limit: int) -> bytes:
     """Return a small file's bytes. Raises OSError, or ValueError if it is too large or no file."""
-    fd = open_regular(file.real)
+    fd = open_regular(path)
     try:
         size = os.fstat(fd).st_size
         if size > limit:
@@ -166,7 +177,7 @@ def _read_bounded(file: LocalFile, limit: int) -> bytes:
 
 def _config(file: LocalFile, faults: Faults) -> Json:
     try:
-        config = json.loads(_read_bounded(file, _MAX_CONFIG))
+        config = json.loads(_read_bounded(file.real, _MAX_CONFIG))
     except (OSError, ValueError, RecursionError):
         config = None
     if isinstance(config, dict):
@@ -178,7 +189,7 @@ def _config(file: LocalFile, faults: Faults) -> Json:
 def _check_index(file: LocalFile, weights: Sequence[LocalFile], faults: Faults) -> None:
     """Note the files in the index's ``weight_map`` that are missing."""
     try:
-        text = _read_bounded(file, _MAX_INDEX)
+        text = _read_bounded(file.real, _MAX_INDEX)
     except (OSError, ValueError):
         faults.note(f"{file.shown} cannot be read")
         return
@@ -238,6 +249,11 @@ def _describe(
     }
     facts: Json = {key: nested.get(key, config.get(key)) for key in _FACTS}
     facts["tensor_count"] = sum(header.tensor_count for header in headers) or None
+    facts["tensor_bytes"] = _tensor_bytes(elements)
+    templates = _chat_templates(os.path.dirname(first.path)) if config else {}
+    facts |= templates
+    found = capabilities.of_config(config).union(*map(capabilities.of_template, templates.values()))
+    columns["capabilities"] = capabilities.of_type(str(columns["type"]), found)
     if headers:
         facts["metadata"] = {
             key: value
@@ -245,6 +261,47 @@ def _describe(
             if len(value) <= _MAX_METADATA_VALUE
         } or None
     return columns, facts
+
+
+def _tensor_bytes(elements: Mapping[tuple[str, str], int]) -> int | None:
+    """Return the bytes of all tensors; None if a dtype is unknown."""
+    if any(dtype not in DTYPE_BITS for dtype, _ in elements):
+        return None
+    return sum(count * DTYPE_BITS[dtype] for (dtype, _), count in elements.items()) // 8 or None
+
+
+def _chat_templates(directory: str) -> dict[str, str]:
+    """Return the chat templates beside a model: ``chat_template``, and others with their name.
+
+    https://huggingface.co/docs/transformers/chat_templating_writing
+    """
+    path = os.path.join(directory, "chat_template.jinja")
+    with suppress(OSError, ValueError):
+        return _kept_templates({"": _read_bounded(path, MAX_TEMPLATE).decode()})
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        with suppress(OSError, ValueError):
+            value = mapping(
+                parse_json(_read_bounded(os.path.join(directory, name), _MAX_TOKENIZER))
+            )
+            template = value.get("chat_template")
+            if isinstance(template, str):
+                return _kept_templates({"": template})
+            named = map(mapping, array(template)[:_MAX_TEMPLATES])
+            if kept := _kept_templates(
+                {str(one.get("name")): one.get("template") for one in named}
+            ):
+                return kept
+    return {}
+
+
+def _kept_templates(templates: Mapping[str, object]) -> dict[str, str]:
+    """Return what is Jinja: a link may lead to a text that is none of a catalogue's business."""
+    return {
+        "chat_template"
+        + (f".{name[:_MAX_METADATA_VALUE]}" if name not in ("", "default") else ""): text
+        for name, text in templates.items()
+        if isinstance(text, str) and len(text) <= MAX_TEMPLATE and ("{{" in text or "{%" in text)
+    }
 
 
 def _dominant(elements: Mapping[tuple[str, str], int]) -> str | None:

@@ -9,7 +9,7 @@ from modelstore.catalogue.schema import ownership, show_current_schema
 from modelstore.catalogue.tags import tags_from_json
 from modelstore.errors import SourceError
 from modelstore.found import Found, ModelFile, Place
-from modelstore.model import MODEL_COLUMNS, Model
+from modelstore.model import ARRAY_COLUMNS, MODEL_COLUMNS, Model
 from modelstore.sources.base import Rows
 from modelstore.sources.records.foreign_file import log_notes, opened_source
 
@@ -70,7 +70,10 @@ class _Row:
 
     def model(self) -> Model:
         columns = dict(zip(MODEL_COLUMNS, self.values, strict=True))
-        return Model(tags=tags_from_json(columns.pop("tags")), **columns)
+        for column in ARRAY_COLUMNS:
+            if columns[column] is not None:
+                columns[column] = tags_from_json(columns[column])
+        return Model(**columns)
 
 
 def _with_companions(db: Database, row: _Row) -> Iterator[Found]:

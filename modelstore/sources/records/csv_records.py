@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 from modelstore.errors import SourceError
 from modelstore.found import Skipped
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
+from modelstore.model import ARRAY_COLUMNS, INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.sources.base import Rows
-from modelstore.sources.records.fields import BadRecordError, column_of, read_tags
+from modelstore.sources.records.fields import BadRecordError, column_of, read_array
 from modelstore.sources.records.reader import RecordReader
 from modelstore.sources.text_input import (
     MAX_RECORD,
@@ -189,9 +189,11 @@ class _Header:
             for name, column in zip(self._names, columns, strict=True)
             if column in INTEGER_COLUMNS
         )
-        self._tags = frozenset(
-            name for name, column in zip(self._names, columns, strict=True) if column == "tags"
-        )
+        self._arrays = {
+            name: column
+            for name, column in zip(self._names, columns, strict=True)
+            if column in ARRAY_COLUMNS
+        }
 
     def row(self, cells: list[str], records: RecordReader, *, plain: bool) -> Row:
         """Return the row of one line. Raises `BadRecordError`."""
@@ -208,8 +210,8 @@ class _Header:
     def _value(self, name: str, cell: str) -> object:
         if name in self._integers:
             return int(cell) if cell.isdecimal() and len(cell) < 19 else cell
-        if name in self._tags:
-            return read_tags(cell)
+        if name in self._arrays:
+            return read_array(self._arrays[name], cell)
         # Our CSV guards a cell that a spreadsheet would run as a formula with a quote: drop it.
         is_guarded = cell[0] == "'" and cell[1:].startswith(_FORMULA) and not self.is_escaped
         return cell[1:] if is_guarded else cell

@@ -18,7 +18,7 @@ from modelstore.catalogue.redact import (
 )
 from modelstore.database.sqlite_text import MAX_INTEGER
 from modelstore.locator import hub_locator, is_locator, is_repository
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS, STATUSES
+from modelstore.model import CAPABILITIES, INTEGER_COLUMNS, MODEL_COLUMNS, STATUSES
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _ALIASES = {
     "created_at": "created",
     # Fields that are not columns but identify the model.
     "hf_repo": "repo_id repo hf_repo_id huggingface_repo huggingface_id",
-    "hf_revision": "revision commit hf_commit",
+    "hf_revision": "commit hf_commit",
     "hf_file": "",
     "model": "",
     "favorite": "favourite starred",
@@ -228,17 +228,17 @@ def as_canonical(column: str, value: str) -> bool:
         return False
 
 
-def read_tags(value: object) -> list[str]:
-    """Return the tags in a list, a JSON array's text, or a comma-separated text."""
+def read_array(column: str, value: object) -> list[str]:
+    """Return the texts in a list, a JSON array's text, or a comma-separated text."""
     if isinstance(value, str) and value.startswith("["):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise BadRecordError("its tags are not a JSON array") from None
+            raise BadRecordError(f"its {column} are not a JSON array") from None
     elif isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
-        raise BadRecordError(f"its tags are {_shown(value)}, not a list of texts")
+        raise BadRecordError(f"its {column} are {_shown(value)}, not a list of texts")
     return sorted({tag for tag in value if tag})
 
 
@@ -305,6 +305,9 @@ class RecordBuilder:
             self.extras.update(self._reference)
             return None
         revision, file = self._reference.get("hf_revision"), self._reference.get("hf_file")
+        own = self.columns.get("revision")
+        if revision is None and isinstance(own, str) and own.isprintable() and len(own) <= 512:
+            revision = own
         return hub_locator(repository, revision=revision, file=file)
 
     def _file(self, column: str, key: str, value: object) -> None:
@@ -313,7 +316,10 @@ class RecordBuilder:
         elif column in CHECKED:
             self._put(column, CHECKED[column](value))
         elif column == "tags":
-            self.tags.update(read_tags(value))
+            self.tags.update(read_array(column, value))
+        elif column == "capabilities":
+            known = {*read_array(column, value)} & {*CAPABILITIES}
+            self._put(column, json.dumps(sorted(known), separators=(",", ":")))
         elif column == "favorite":
             self.tags.update(["favorite"] if is_true(value) else [])
         elif column == "parameters":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modelstore.catalogue.redact import is_secret_name, scrub
 from modelstore.database.sqlite_text import MAX_INTEGER, to_sqlite_text
 from modelstore.locator import file_locator, is_locator, model_id
-from modelstore.model import INTEGER_COLUMNS, MODEL_COLUMNS
+from modelstore.model import ARRAY_COLUMNS, CAPABILITIES, INTEGER_COLUMNS, MODEL_COLUMNS
 from modelstore.sources.base import Note
 from modelstore.sources.paths import RealPaths
 from modelstore.sources.records.fields import (
@@ -44,9 +44,9 @@ _MAX_TAGS = 1000  # characters of such a list
 
 _PLAIN_TEXT = frozenset(
     ("id", "name", "locator", "path", "architecture", "size_label", "quantization", "license")
-) | {"source_id"}
+) | {"source_id", "revision"}
 _ONLY_OWN = frozenset(("id", "host", "parameters"))
-_REMADE = frozenset(("id", "locator", "path", "tags", "parameters"))
+_REMADE = frozenset(("id", "locator", "path", "tags", "capabilities", "parameters"))
 _PLAIN_EXTRA = frozenset((str, int, bool))
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -61,6 +61,7 @@ class _Shape:
     locator: int | None
     id: int | None
     tags: int | None
+    capabilities: int | None
     parameters: int | None
     integers: Callable[[tuple[object, ...]], tuple[int, ...]] | None
     times: tuple[int, ...]
@@ -71,7 +72,9 @@ class _Shape:
 
 
 # The derived values of every record, in the order that `_Shape.pick` takes.
-_DERIVED = ("id", "locator", "source", "status", "tags", "host", "path", "parameters")
+_DERIVED = (
+    *("id", "locator", "source", "status", "tags", "capabilities", "host", "path", "parameters"),
+)
 _NOTHING = len(_DERIVED)  # then a None, for the columns that the record lacks
 
 
@@ -117,8 +120,9 @@ class RecordReader:
         if not _is_canonical(shape, values):
             return None
         tags = "[]" if shape.tags is None else self._tag_text(values[shape.tags])
-        if tags is None:
+        if tags is None or not _is_able(shape, values):
             return None
+        able = None if shape.capabilities is None else self._tag_text(values[shape.capabilities])
         path = None if shape.path is None else values[shape.path]
         if shape.locator is not None:
             locator = values[shape.locator]
@@ -135,7 +139,7 @@ class RecordReader:
             extras = self._extras_text(values[shape.parameters])
         elif shape.extras:
             extras = self._extras_text({name: values[at] for at, name in shape.extras})
-        derived = (self._kind, "available", tags, self._host, path, extras, None)
+        derived = (self._kind, "available", tags, able, self._host, path, extras, None)
         return shape.pick((identity, locator, *derived, *values))
 
     def notes(self) -> Iterator[Note]:
@@ -257,6 +261,7 @@ def _shape_of(keys: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:
         locator=at.get("locator"),
         id=at.get("id"),
         tags=at.get("tags"),
+        capabilities=at.get("capabilities"),
         parameters=at.get("parameters"),
         integers=_picker([index for name, index in at.items() if name in INTEGER_COLUMNS]),
         times=tuple(index for name, index in at.items() if name in TIMES),
@@ -265,6 +270,12 @@ def _shape_of(keys: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:
         canonical=set(),
         extras=tuple(extras),
     )
+
+
+def _is_able(shape: _Shape, values: tuple[Any, ...]) -> bool:
+    """Return True if a record's capabilities, if it has any, are ones that the catalogue knows."""
+    able = None if shape.capabilities is None else values[shape.capabilities]
+    return able is None or all(isinstance(one, str) and one in CAPABILITIES for one in able)
 
 
 def _is_canonical(shape: _Shape, values: tuple[Any, ...]) -> bool:
@@ -298,6 +309,8 @@ def _is_own(shape: _Shape, values: tuple[Any, ...], identity: str) -> bool:
 def _is_plain(column: str, kind: type) -> bool:
     if column in INTEGER_COLUMNS:
         return kind is int
-    if column in ("tags", "parameters"):
-        return kind is (list if column == "tags" else dict)
+    if column in ARRAY_COLUMNS:
+        return kind is list
+    if column == "parameters":
+        return kind is dict
     return kind is str and (column in _PLAIN_TEXT or column in CHECKED)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore.locator import hub_locator, is_repository
 from modelstore.sources.configs.command_line import parse_arguments
+from modelstore.sources.files.capabilities import known_capabilities, of_template
 from modelstore.sources.servers.http import ReplyError
 from modelstore.sources.servers.server import Server, ServerModel
 from modelstore.sources.stores.huggingface import cached_file
-from modelstore.sources.values import array, count_or_none, mapping, text, texts
+from modelstore.sources.values import MAX_TEMPLATE, array, count_or_none, mapping, text, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,9 +86,13 @@ def _of_router(name: str, model: dict[str, object], context: Context) -> ServerM
         state=state,
         path=path,
         locator=_hub_locator(repository, served.hf_file),
-        columns={**_columns(meta), "type": served.type},
+        columns={
+            **_columns(meta),
+            "type": served.type,
+            "capabilities": _capabilities(_input_modalities(model), served.type),
+        },
         facts={
-            **_facts(meta, model),
+            **_facts(meta),
             "hf_repo": served.hf_repo,
             "hf_file": served.hf_file,
             "ctx_size": served.context,
@@ -109,16 +114,21 @@ def _single(model: dict[str, object], props: dict[str, object]) -> ServerModel:
         state = "sleeping"
     generation = mapping(props.get("default_generation_settings"))
     seen = mapping(props.get("modalities"))
+    modalities = _input_modalities(model) or [
+        "text",
+        *(name for name in ("vision", "audio") if seen.get(name) is True),
+    ]
     return ServerModel(
         state=state,
         path=_real_path(props.get("model_path")),
-        columns=_columns(mapping(meta)),
+        columns=_columns(mapping(meta))
+        | {"capabilities": _capabilities(modalities, None, props) if props else None},
         facts={
-            **_facts(mapping(meta), model),
+            **_facts(mapping(meta)),
             "chat_template_caps": mapping(props.get("chat_template_caps")) or None,
             "ctx_size": count_or_none(generation.get("n_ctx")),
-            "input_modalities": _input_modalities(model)
-            or ["text", *(name for name in ("vision", "audio") if seen.get(name) is True)],
+            "input_modalities": modalities,
+            "chat_template": text(props.get("chat_template"), MAX_TEMPLATE),
         },
     )
 
@@ -130,6 +140,23 @@ def _real_path(value: object) -> str | None:
 
 def _input_modalities(model: dict[str, object]) -> list[str] | None:
     return texts(mapping(model.get("architecture")).get("input_modalities"), 40) or None
+
+
+def _capabilities(
+    modalities: list[str] | None, kind: str | None, props: dict[str, object] | None = None
+) -> tuple[str, ...] | None:
+    """Return what a model can do by its inputs, its type and a server's properties of it.
+
+    The server has tried its template with tools; None if nothing is known.
+    """
+    if not (modalities or kind or props):
+        return None
+    told = {"vision" if name == "image" else name for name in modalities or ()}
+    told |= of_template(text(mapping(props).get("chat_template"), MAX_TEMPLATE) or "")
+    tools = mapping(mapping(props).get("chat_template_caps")).get("supports_tools")
+    if isinstance(tools, bool):
+        told = (told - {"tools"}) | ({"tools"} if tools else set())
+    return known_capabilities(told | {kind})
 
 
 def _columns(meta: dict[str, object]) -> dict[str, Any]:
@@ -153,10 +180,9 @@ def _quantization(words: str | None) -> str | None:
     return match[1] + (f"_{match[2][0]}" if match[2] else "")
 
 
-def _facts(meta: dict[str, object], model: dict[str, object]) -> dict[str, object]:
+def _facts(meta: dict[str, object]) -> dict[str, object]:
     """Return the facts that no column holds. The size is that of the tensors, not of the file."""
     return {
         "tensor_bytes": count_or_none(meta.get("size")),
         "ftype": text(meta.get("ftype"), 80),
-        "capabilities": texts(model.get("capabilities"), 40) or None,
     }

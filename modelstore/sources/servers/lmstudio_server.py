@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelstore.sources.files.capabilities import known_capabilities
 from modelstore.sources.servers.server import Server, ServerModel
-from modelstore.sources.values import array, count_or_none, mapping, text
+from modelstore.sources.values import array, count_or_none, mapping, text, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 KIND = "lmstudio-server"
 
 _PATH = "/api/v0/models"
+_CAPABILITIES = {
+    "tool_use": "tools",
+    "vision": "vision",
+    "vlm": "vision",
+    "embeddings": "embedding",
+}
 _TYPES = {"llm": "model", "vlm": "model", "embeddings": "embedding"}
 
 
@@ -46,6 +53,13 @@ def items(server: Server) -> Iterator[Item]:
     yield from server.models(mapping(server.client.get(_PATH)).get("data", {}), "id", _model)
 
 
+def _capabilities(model: dict[str, object]) -> tuple[str, ...] | None:
+    """Return what a model can do; older versions tell its type alone."""
+    told = {_CAPABILITIES.get(word) for word in texts(model.get("capabilities"), 40)}
+    told.add(_CAPABILITIES.get(text(model.get("type")) or ""))
+    return known_capabilities(told) or (() if "capabilities" in model else None)
+
+
 def _model(_name: str, model: dict[str, object]) -> ServerModel:
     return ServerModel(
         state=text(model.get("state"), 40),
@@ -54,6 +68,7 @@ def _model(_name: str, model: dict[str, object]) -> ServerModel:
             "architecture": text(model.get("arch"), 100),
             "quantization": text(model.get("quantization"), 40),
             "context_length": count_or_none(model.get("max_context_length")),
+            "capabilities": _capabilities(model),
         },
         facts={
             "publisher": text(model.get("publisher"), 200),

@@ -9,11 +9,20 @@ import re
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from modelstore.sources.files.capabilities import known_capabilities
 from modelstore.sources.servers.http import ReplyError
 from modelstore.sources.servers.server import Server, ServerModel
 from modelstore.sources.stores.ollama import KIND as STORE
 from modelstore.sources.stores.ollama import quantization, remote_locator
-from modelstore.sources.values import array, count_or_none, mapping, text, texts, utc
+from modelstore.sources.values import (
+    MAX_TEMPLATE,
+    array,
+    count_or_none,
+    mapping,
+    text,
+    texts,
+    utc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,8 +94,11 @@ class _Reader:
         }
         weights = _FROM.search(text(show.get("modelfile"), _MAX_MODELFILE) or "")
         columns = _columns(mapping(show.get("model_info")), details)
-        if "embedding" in texts(show.get("capabilities")):
+        able = texts(show.get("capabilities"))
+        if "embedding" in able:
             columns["type"] = "embedding"
+        columns["capabilities"] = known_capabilities(able) if "capabilities" in show else None
+        columns["revision"] = (text(entry.get("digest"), 100) or "").removeprefix("sha256:") or None
         if not any(cloud.values()):
             columns["file_size"] = count_or_none(entry.get("size"))
         columns["modified_at"] = utc(entry.get("modified_at"))
@@ -98,8 +110,7 @@ class _Reader:
             columns=columns,
             facts={
                 "format": text(details.get("format"), 40),
-                "capabilities": texts(show.get("capabilities"), 40) or None,
-                "manifest_digest": text(entry.get("digest"), 100),
+                "template": text(show.get("template"), MAX_TEMPLATE),
                 **cloud,
             },
             locator=remote_locator(cloud, name) if any(cloud.values()) else None,

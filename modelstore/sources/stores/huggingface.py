@@ -11,15 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from modelstore.found import Found, Place, Skipped
+from modelstore.found import Found, Naming, Place, Skipped
 from modelstore.locator import file_locator, hub_locator, is_repository, model_id
 from modelstore.model import Model, Status
-from modelstore.sources.base import Unchanged, at_place
+from modelstore.sources.base import Unchanged, at_place, fill_unknown
 from modelstore.sources.files import naming
 from modelstore.sources.files.grouping import MAIN_STEMS, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged
 from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
+from modelstore.sources.stores.model_card import card_license
 from modelstore.sources.stores.store_files import (
     UnreadableError,
     contains,
@@ -221,6 +222,10 @@ def _apart(group: Group, taken: Collection[str]) -> Group:
     return replace(group, files=files)
 
 
+def _naming(origin: Origin, group: Group) -> Naming:
+    return Naming(origin.name or group.name, origin.source_id, origin.revision)
+
+
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of a cache, of the directory around it, or of one repository."""
     return read_cache(target.text, context, KIND)
@@ -293,6 +298,7 @@ class _Reader:
         self.root = root
         self.source = source
         self.context = context
+        self.licenses: dict[str, str | None] = {}  # by commit
 
     def items(self) -> Iterator[Item]:
         """Yield each model once for every revision that holds it."""
@@ -325,12 +331,12 @@ class _Reader:
                     if key not in seen:
                         own = _apart(group, set().union(*seen))
                         if own is not group:
-                            origin = replace(origin, revision=snapshot.commit)
-                        seen[key] = describe(own, origin, self.context)
+                            origin = replace(origin, shares_file=True)
+                        seen[key] = self._described(own, origin, snapshot)
                     item = at_place(seen[key], place)
                     is_first = place.locator == first_places.setdefault(key, place.locator)
                     if isinstance(item, Unchanged) and is_first:  # main may have moved on
-                        item = replace(item, name=origin.name or group.name)
+                        item = replace(item, naming=_naming(origin, group))
                     yield item
         except UnreadableError as error:
             yield Skipped(self.repo.path, str(error))
@@ -340,6 +346,20 @@ class _Reader:
             yield self._whole(first, "incomplete")
         elif not seen and first:
             yield self._of_other_format(first)
+
+    def _described(
+        self, group: Group, origin: Origin, snapshot: Snapshot
+    ) -> Found | Unchanged | Skipped:
+        """Describe a model, with the licence of its repository's card if its files name none."""
+        item = describe(group, origin, self.context)
+        if isinstance(item, Found) and item.model.license is None:
+            item = fill_unknown(item, {"license": self._license(snapshot)})
+        return item
+
+    def _license(self, snapshot: Snapshot) -> str | None:
+        if snapshot.commit not in self.licenses:
+            self.licenses[snapshot.commit] = card_license(os.path.join(snapshot.path, "README.md"))
+        return self.licenses[snapshot.commit]
 
     def _named(self, snapshot: Snapshot, parts: dict[str, LocalFile]) -> dict[str, LocalFile]:
         """Return the unfinished files of a snapshot under their final names."""
@@ -374,6 +394,7 @@ class _Reader:
             name=own_name,
             place=place,
             source_id=f"{self.repo.name}@{snapshot.commit}",
+            revision=snapshot.commit,
             extra=extra,
         )
 
@@ -412,6 +433,8 @@ class _Reader:
             status=status,
             host=self.context.host,
             source_id=source_id,
+            revision=snapshot.commit if snapshot else None,
+            license=self._license(snapshot) if snapshot else None,
             parameters=parameters_json({"hf_repo": name}),
             created_at=self.context.now,
             updated_at=self.context.now,

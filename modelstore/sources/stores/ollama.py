@@ -13,19 +13,22 @@ https://github.com/ollama/ollama/blob/main/manifest/manifest.go
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from modelstore.errors import SourceError
-from modelstore.found import FileRole, Found, Place, Skipped
+from modelstore.found import FileRole, Found, Naming, Place, Skipped
 from modelstore.locator import file_locator, model_id
 from modelstore.model import Model, Status
 from modelstore.sources.address import Address
 from modelstore.sources.base import Unchanged, at_place, fill_unknown
+from modelstore.sources.files.capabilities import known_capabilities, of_go_template, of_parser
 from modelstore.sources.files.gguf_model import describe_gguf
-from modelstore.sources.files.local_files import LocalFile, Origin, local_file
+from modelstore.sources.files.local_files import LocalFile, Origin, local_file, unchanged
 from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
 from modelstore.sources.stores.store_files import (
@@ -33,11 +36,21 @@ from modelstore.sources.stores.store_files import (
     contains,
     fault,
     is_litter,
+    json_object,
     open_store,
     read_object,
+    read_text,
     walk,
 )
-from modelstore.sources.values import array, count_or_none, mapping, text, texts
+from modelstore.sources.values import (
+    MAX_TEMPLATE,
+    array,
+    count_or_none,
+    mapping,
+    parameters_json,
+    text,
+    texts,
+)
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -88,6 +101,7 @@ class _Tag:
 
     name: str  # as `ollama list` shows it
     path: str  # of the manifest
+    revision: str  # SHA-256 of the manifest: the ID of `ollama list` is its beginning
     config: str | None  # digest
     layers: tuple[_Layer, ...]
 
@@ -159,7 +173,8 @@ class _Reader:
         parts = os.path.relpath(entry.path, os.path.join(self.store, "manifests")).split(os.sep)
         if len(parts) != 4:
             raise UnreadableError("is not at HOST/NAMESPACE/MODEL/TAG")
-        manifest = read_object(entry.path)
+        content = read_text(entry.path)
+        manifest = json_object(content)
         config = mapping(manifest.get("config")).get("digest")
         layers = [
             _Layer(
@@ -170,7 +185,11 @@ class _Reader:
             for layer in map(mapping, array(manifest.get("layers")))
         ]
         return _Tag(
-            tag_name(*parts), entry.path, _digest(config) if config else None, tuple(layers)
+            tag_name(*parts),
+            entry.path,
+            hashlib.sha256(content).hexdigest(),
+            _digest(config) if config else None,
+            tuple(layers),
         )
 
     def _item(self, tags: list[_Tag]) -> Found | Unchanged | Skipped:
@@ -202,15 +221,42 @@ class _Reader:
         companions = {layer: None for tag in tags for layer in tag.of(*_COMPANIONS)}
         files += [self._file(layer, _COMPANIONS[layer.media]) for layer in companions]
         place = Place(self.root, tags[0].path, KIND, name)
-        origin = Origin(source=KIND, name=name, place=place, source_id=name)
+        revision = tags[0].revision
+        known = unchanged(files, place, self.context)
+        if known is not None:
+            return replace(known, naming=Naming(revision=revision))
+        template = self._template(tags[0])
+        origin = Origin(
+            source=KIND,
+            name=name,
+            place=place,
+            source_id=name,
+            revision=revision,
+            extra={"template": template},
+        )
         item = describe_gguf(files, origin, self.context)
         if not isinstance(item, Found):
             return item
-        return fill_unknown(item, columns_of(self._config(tags[0])))
+        return fill_unknown(item, self._columns(tags[0], template))
+
+    def _columns(self, tag: _Tag, template: str | None) -> dict[str, Any]:
+        """Return the facts of the config, with the capabilities that the template gives too."""
+        columns = columns_of(self._config(tag))
+        able = {*columns["capabilities"], *of_go_template(template or "")}
+        return columns | {"capabilities": known_capabilities(able)}
+
+    def _template(self, tag: _Tag) -> str | None:
+        """Return the template of a tag, in Go's language; None if it has none."""
+        for layer in tag.of("template", "prompt"):
+            with suppress(FileNotFoundError, UnreadableError):
+                path = self._file(layer, "config").real
+                return read_text(path, MAX_TEMPLATE).decode("utf-8", "replace")
+        return None
 
     def _from_config(self, tag: _Tag, path: str | None, status: Status) -> Found:
         """Make a model from Ollama's config, for weights that are not one file here."""
         config = self._config(tag)
+        template = self._template(tag)
         layers = tag.of("model", "tensor")
         locator = (
             remote_locator(config, tag.name)
@@ -228,9 +274,11 @@ class _Reader:
             sha256=layers[0].digest if tag.of("model") else None,
             host=self.context.host,
             source_id=tag.name,
+            revision=tag.revision,
+            parameters=parameters_json({"template": template}),
             created_at=self.context.now,
             updated_at=self.context.now,
-            **columns_of(config),
+            **self._columns(tag, template),
         )
         return Found(model, place=Place(self.root, tag.path, KIND, tag.name))
 
@@ -276,10 +324,11 @@ def _digest(value: object) -> str:
 
 def columns_of(config: dict[str, object]) -> dict[str, Any]:
     """Return the facts of Ollama's config under the names of the catalogue's columns."""
-    embeds = "embedding" in texts(config.get("capabilities"))
+    able = {*texts(config.get("capabilities")), *of_parser(text(config.get("parser"), 40))}
     return {
         "architecture": text(config.get("model_family"), 100),
-        "type": "embedding" if embeds else None,
+        "type": "embedding" if "embedding" in able else None,
+        "capabilities": known_capabilities(able),
         "size_label": text(config.get("model_type"), 40),
         "quantization": quantization(config.get("file_type")),
         "context_length": count_or_none(config.get("context_length")),

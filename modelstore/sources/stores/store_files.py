@@ -144,7 +144,11 @@ def read_text(path: str, limit: int = MAX_TEXT) -> bytes:
 
 def read_object(path: str, limit: int = MAX_TEXT) -> dict[str, object]:
     """Return the JSON object in a small regular file. Raises `UnreadableError`."""
-    content = read_text(path, limit)
+    return json_object(read_text(path, limit))
+
+
+def json_object(content: bytes) -> dict[str, object]:
+    """Return the JSON object in the content of a file. Raises `UnreadableError`."""
     if not content:
         raise UnreadableError("is empty: 0 bytes")
     try:

@@ -151,7 +151,7 @@ def test_fields_of_other_names_and_forms(
         ({"params": {"temperature": 1}}, {"params": {"temperature": 1}}),
         ({"size": "many", "layers": True}, {"size": "many", "layers": True}),
         ({"tokens": 15}, {"tokens": 15}),
-        ({"revision": "main"}, {"hf_revision": "main"}),
+        ({"hf_commit": "main"}, {"hf_revision": "main"}),
     ],
 )
 def test_what_is_no_column_is_kept_beside_them(record: Fields, kept: object) -> None:

@@ -475,7 +475,7 @@ def test_ollama(server: FakeServer) -> None:
     assert model.file_size == 2019393189
     assert model.sha256 == HEX  # of the weights, not of the manifest
     assert model.modified_at == "2026-05-10T15:06:48Z"
-    assert json.loads(model.parameters or "")["capabilities"] == ["completion", "tools"]
+    assert model.capabilities == ("tools",)
     states = {name: item.place.state for name, item in items.items() if item.place}
     assert states == {"llama3.2:latest": "loaded", "other:7b": "unloaded"}
 

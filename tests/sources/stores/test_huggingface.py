@@ -171,7 +171,7 @@ def test_an_import_of_shared_shards_opens_no_model_again(
     known = known_files(opened.db, str(cache), "box")
     items = read_all(huggingface.read, cache, context(known=known))
     assert [type(item) for item in items] == [Unchanged, Unchanged]
-    names = [item.name for item in items if isinstance(item, Unchanged)]
+    names = [item.naming and item.naming.name for item in items if isinstance(item, Unchanged)]
     assert names == ["org/Tiny", f"org/Tiny@{B[:7]}"]
 
 
@@ -188,7 +188,7 @@ def test_the_revision_of_main_has_the_plain_name(
         with new_staging() as staging:
             for item in read_all(huggingface.read, cache, context(known=known)):
                 if isinstance(item, Unchanged):
-                    staging.add_seen(item.locator, item.place, item.name)
+                    staging.add_seen(item.locator, item.place, item.naming)
                 elif isinstance(item, Found):
                     staging.add(item)
             merge(opened, staging, now=LATER)
@@ -503,3 +503,24 @@ def test_usual_place_follows_the_variables_in_order(environ: dict[str, str], exp
 
 def test_git_hash_of_the_fake_hub_is_git_s() -> None:
     assert etag("README.md", b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+@needs_links
+def test_the_license_of_the_card_and_the_revision(
+    download: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Also where main moves on to a revision that has the same weights."""
+    content = write_gguf(tmp_path / "made.gguf")
+    card = b"---\nlicense: apache-2.0\n---\n"
+    cache = download(REPO, A, {"Tiny-F32.gguf": content, "README.md": card})
+    opened = catalogue(tmp_path)
+    take(opened, *found(read_all(huggingface.read, cache)))
+    assert table(opened, "license, revision") == [("apache-2.0", A)]
+    download(REPO, B, {"Tiny-F32.gguf": content})
+    known = known_files(opened.db, str(cache), "box")
+    with new_staging() as staging:
+        for item in read_all(huggingface.read, cache, context(known=known)):
+            assert isinstance(item, Unchanged)
+            staging.add_seen(item.locator, item.place, item.naming)
+        merge(opened, staging, now=LATER)
+    assert table(opened, "license, revision, source_id") == [("apache-2.0", B, f"{REPO}@{B}")]

@@ -13,11 +13,12 @@ import pytest
 
 from modelstore.errors import SourceError
 from modelstore.found import Found
-from modelstore.sources.base import Note
+from modelstore.sources.base import Note, Unchanged
 from modelstore.sources.stores import ollama
 from tests.sources.stores.making import (
     context,
     found,
+    knowing,
     opened_while,
     read_all,
     second_import,
@@ -463,3 +464,59 @@ def test_usual_places() -> None:
     ]
     first = ollama.usual_places(context(home="/home/me"))[0]
     assert first == os.path.join("/home/me", ".ollama", "models")
+
+
+QWEN = b"{{ if .Tools }}{{ .Tools }}{{ end }}{{ if .Think }}<think>{{ end }}{{ .Suffix }}"
+
+
+def test_capabilities_template_and_revision(store: Store, weights: bytes) -> None:
+    manifest = store.tag(
+        "registry.ollama.ai/library/qwen3/8b",
+        store.layer("model", weights),
+        store.layer("template", QWEN),
+    )
+    [item] = found(read_all(ollama.read, store.root))
+    assert item.model.capabilities == ("insert", "thinking", "tools")
+    assert item.model.revision == sha256(manifest.read_bytes())
+    assert json.loads(item.model.parameters or "")["template"] == QWEN.decode()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"parser": "qwen3-coder"}, ("tools",)),
+        ({"parser": "harmony"}, ("thinking", "tools")),
+        ({"parser": "passthrough"}, ()),
+        ({"parser": ["harmony"]}, ()),
+        ({"capabilities": ["completion", "vision", 5]}, ("vision",)),
+    ],
+)
+def test_a_config_tells_capabilities(
+    store: Store, weights: bytes, config: dict[str, object], expected: tuple[str, ...]
+) -> None:
+    name = "registry.ollama.ai/library/m/latest"
+    store.tag(name, store.layer("model", weights), config={**CONFIG, **config})
+    [item] = found(read_all(ollama.read, store.root))
+    assert item.model.capabilities == expected
+
+
+def test_a_projector_gives_vision(store: Store, weights: bytes, tmp_path: Path) -> None:
+    projector = write_projector(tmp_path / "mmproj.gguf")
+    name = "registry.ollama.ai/library/gemma3/4b"
+    store.tag(name, store.layer("model", weights), store.layer("projector", projector))
+    [item] = found(read_all(ollama.read, store.root))
+    assert item.model.capabilities == ("vision",)
+
+
+def test_a_pulled_tag_with_the_same_weights_has_the_new_revision(
+    store: Store, weights: bytes
+) -> None:
+    name = "registry.ollama.ai/library/m/latest"
+    layer = store.layer("model", weights)
+    store.tag(name, layer)
+    ctx = knowing(read_all(ollama.read, store.root))
+    manifest = store.tag(name, layer, config={**CONFIG, "model_type": "8B"})
+    [item] = read_all(ollama.read, store.root, ctx)
+    assert isinstance(item, Unchanged)
+    assert item.naming is not None
+    assert item.naming.revision == sha256(manifest.read_bytes())
