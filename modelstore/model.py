@@ -65,8 +65,13 @@ class Model(NamedTuple):
 
 MODEL_COLUMNS: tuple[str, ...] = Model._fields
 
-COMPUTED_COLUMNS = ("bpw", "accessed_at")
-"""Columns that are computed when they are asked for, and not stored: `modelstore.catalogue.query`.
+ACCESSED = "modelstore_accessed_at"  # an SQL function of ours: `modelstore.catalogue.access`
+COMPUTED_COLUMNS = {
+    "bpw": "nullif(round(8.0 * json_extract(CASE WHEN json_valid({0}parameters) "
+    "THEN {0}parameters END, '$.tensor_bytes') / {0}parameter_count, 2), 0)",
+    "accessed_at": ACCESSED + "({0}path, {0}host)",
+}
+"""Columns that are computed when they are asked for: their SQL, with a place for ``models.``.
 
 ``bpw``: bits per weight, of the tensors. ``accessed_at``: the last time that a program read the
 file, as this machine's file system recorded it.

@@ -14,8 +14,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from modelstore.catalogue.query import ACCESSED
 from modelstore.database.sqlite_text import from_sqlite_text
+from modelstore.model import ACCESSED
 from modelstore.text import utc_text
 
 if TYPE_CHECKING:

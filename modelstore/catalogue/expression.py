@@ -14,12 +14,11 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from modelstore.catalogue.query import ACCESSED
 from modelstore.database.handle import Database, quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_INTERRUPT, primary_code
 from modelstore.errors import UsageError
-from modelstore.model import MODEL_COLUMNS, column_definition
+from modelstore.model import ACCESSED, MODEL_COLUMNS, column_definition
 from modelstore.text import visible
 
 if TYPE_CHECKING:

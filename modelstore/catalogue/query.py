@@ -17,7 +17,13 @@ from modelstore.catalogue.schema import single_value
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import LEAD, from_sqlite_json, from_sqlite_text, to_sqlite_text
 from modelstore.errors import UsageError
-from modelstore.model import ARRAY_COLUMNS, COMPUTED_COLUMNS, INTEGER_COLUMNS, MODEL_COLUMNS
+from modelstore.model import (
+    ACCESSED,
+    ARRAY_COLUMNS,
+    COMPUTED_COLUMNS,
+    INTEGER_COLUMNS,
+    MODEL_COLUMNS,
+)
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -166,18 +172,9 @@ def _check_column(column: str) -> None:
         raise UsageError(f"there is no column '{visible(column, 80)}'", hint=near(column))
 
 
-ACCESSED = "modelstore_accessed_at"  # an SQL function of ours
-COMPUTED = {
-    "bpw": "nullif(round(8.0 * json_extract(CASE WHEN json_valid({0}parameters) "
-    "THEN {0}parameters END, '$.tensor_bytes') / {0}parameter_count, 2), 0)",
-    "accessed_at": ACCESSED + "({0}path, {0}host)",
-}
-"""The SQL of `COMPUTED_COLUMNS`, with a place for the table's name and a point."""
-
-
 def column_sql(column: str) -> str:
     """Return the SQL of the value of a column, computed or not."""
-    computed = COMPUTED.get(column)
+    computed = COMPUTED_COLUMNS.get(column)
     return f"models.{column}" if computed is None else computed.format("models.")
 
 

@@ -95,9 +95,8 @@ def expand_expression(expression: str) -> str:
 
 def _term(column: str) -> str:
     """Return the SQL of a column: its name, or the expression that computes it."""
-    from modelstore.catalogue.query import COMPUTED
-
-    return f"({COMPUTED[column].format('')})" if column in COMPUTED else column
+    computed = COMPUTED_COLUMNS.get(column)
+    return column if computed is None else f"({computed.format('')})"
 
 
 def _is_numeric(column: str) -> bool:

@@ -23,7 +23,7 @@ def test_names_ids_columns_and_tags(filled: Path) -> None:
     )
     first = modelstore("list", "-q", "--limit", "1", "--db", filled).out.strip()
     assert offered("show", "--db", filled, first[:6]) == [first]
-    assert offered("list", "--columns", "a") == ["all", "architecture"]
+    assert offered("list", "--columns", "a") == ["all", "architecture", "accessed_at"]
     assert offered("list", "--columns", "id,na") == ["id,name"]
     assert offered("list", "--sort", "name,file_s") == ["name,file_size"]
     assert offered("list", "--db", filled, "--tag", "fav") == ["favorite"]
