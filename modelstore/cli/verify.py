@@ -58,7 +58,7 @@ def command(
     ] = False,
     deep: Annotated[
         bool,
-        option("--deep", about="Compare every table, not only those with pages in the log."),
+        option("--deep", about="Compare every table, not only those in the log."),
     ] = False,
     hash_files: Annotated[
         bool,
@@ -68,7 +68,7 @@ def command(
         bool,
         option(
             "--drill",
-            about="Rehearse losses on a scratch copy beside the database, or in a directory.",
+            about="Rehearse losses on a scratch copy, or in a directory.",
         ),
     ] = False,
     replica: Annotated[
@@ -76,8 +76,7 @@ def command(
         option(
             "--replica",
             metavar="URL",
-            about="Restore this Litestream replica and compare every row. "
-            "A URL, or the litestream.yml that names it.",
+            about="Compare every row with this Litestream replica.",
         ),
     ] = None,
     expect_count: Annotated[
@@ -105,7 +104,7 @@ def command(
         option(
             "--max-wal-size",
             metavar="SIZE",
-            about="The -wal must not be larger than this when the run begins.",
+            about="The -wal must not be larger when the run begins.",
         ),
     ] = None,
     strict: Annotated[bool, option("--strict", about="Warnings fail too.")] = False,
