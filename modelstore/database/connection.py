@@ -125,6 +125,7 @@ class OpenDatabase:
         try:
             self._refuse_in_danger()
             yield self.db
+            self._refuse_without_log()
             self._commit()
         except BaseException as error:
             with suppress(sqlite3.Error):  # the error that led here is the one to report
@@ -144,6 +145,16 @@ class OpenDatabase:
             raise RefusedError(
                 f"nothing more is written to {visible(self.path, 200)}: {reason.text}",
                 hint=reason.hint,
+            )
+        self._refuse_without_log()
+
+    def _refuse_without_log(self) -> None:
+        """Commit nothing into a log without a name or without its frames: nobody could read it."""
+        gone = self.log.what_is_gone() if self.log is not None else None
+        if gone is not None:
+            raise RefusedError(
+                f"nothing more is written to {visible(self.path, 200)}: {gone}",
+                hint="see what cleans up there",
             )
 
     def wrote(self) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.database.checkpoint import Checkpoint, Mode
 from modelstore.database.ledger import CheckpointRow, Generation, Ledger
-from modelstore.database.live_log import DATABASE_REPLACED, LOG_DELETED, LiveLog
+from modelstore.database.live_log import DATABASE_REPLACED, LiveLog
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_FULL, primary_code
 from modelstore.text import human_bytes, visible
@@ -205,10 +205,11 @@ def add_blockers_and_sync(log: LiveLog, result: Checkpoint, *, wrote: bool) -> C
     """Complete a result: name who blocks it, and sync the log where part of it is left."""
     if result.busy or result.left:
         result = with_blockers(log, result)
-    if log.is_gone():
+    gone = log.why_gone()
+    if gone is not None:
         result = result._replace(log_deleted=True)
         if not result.in_main_file:
-            return result._replace(reason=LOG_DELETED)
+            return result._replace(reason=gone)
     if log.database_is_gone():
         return result._replace(in_main_file=False, reason=DATABASE_REPLACED)
     if wrote and not result.in_main_file:

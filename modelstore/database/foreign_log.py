@@ -19,11 +19,9 @@ from modelstore.wal.format import (
     PENDING_BYTE,
     WAL_HEADER_SIZE,
     DatabaseHeader,
-    WalHeader,
-    WalHeaderError,
     frame_size,
 )
-from modelstore.wal.index import read_index
+from modelstore.wal.index import contradicts, read_index
 from modelstore.wal.locks import attached_processes
 from modelstore.wal.page_owners import freelist
 from modelstore.wal.pages import (
@@ -268,20 +266,7 @@ def log_is_gone(held: HeldFiles, shm: int) -> bool:
 
 
 def _contradicts(held: HeldFiles, shm: int) -> bool:
-    if not os.path.lexists(held.path + "-wal"):
-        return True
-    index = read_index(shm)
-    if index is None or not index.is_settled or not index.max_frame:
-        return False
-    wal = held.open("-wal")
-    if wal is None:
-        return True
-    try:
-        salt = WalHeader.parse(read_at(wal, WAL_HEADER_SIZE, 0)).salt
-    except WalHeaderError:
-        salt = None
-    again = read_index(shm)  # restarted meanwhile?
-    return salt != index.salt and again is not None and again.salt == index.salt
+    return not os.path.lexists(held.path + "-wal") or contradicts(shm, held.open("-wal"))
 
 
 def why_overwritten(held: HeldFiles, shm: int) -> str | None:

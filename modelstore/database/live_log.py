@@ -17,7 +17,7 @@ from modelstore.database.files import (
 from modelstore.database.ledger import OTHER_CHECKPOINT, CheckpointRow
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG, sqlite3
 from modelstore.database.sqlite_errors import SQLITE_LOCKED, is_busy, primary_code
-from modelstore.wal.index import WalIndex, read_index
+from modelstore.wal.index import WalIndex, contradicts, read_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,10 @@ _GATE_TIMEOUT = 20  # milliseconds to wait for the write lock; others wait no lo
 LOG_DELETED = (
     "the log was deleted while in use; keep the processes that have it open running: "
     "they alone still see what is not in the main file"
+)
+LOG_EMPTIED = (
+    "the log was emptied or overwritten while in use; keep the processes that have it open "
+    "running: they may still see what is not in the main file"
 )
 DATABASE_REPLACED = "the database file was deleted or replaced while in use"
 
@@ -103,7 +107,18 @@ class LiveLog:
         found = read_index(self._shm) if self._shm is not None else None
         return found if found is not None and found.is_settled else None
 
-    def is_gone(self) -> bool:
+    def why_gone(self) -> str | None:
+        """Say what somebody did to the log that SQLite has open; None if nobody did anything."""
+        if self._is_deleted():
+            return LOG_DELETED
+        return LOG_EMPTIED if self._is_emptied() else None
+
+    def _is_emptied(self) -> bool:
+        if self._shm is None or self._wal is None:
+            return False
+        return contradicts(self._shm, self._wal)
+
+    def _is_deleted(self) -> bool:
         """Tell whether the path of the -wal no longer names the file that SQLite has open."""
         if self._wal is None:
             return self._was_replaced
@@ -121,10 +136,8 @@ class LiveLog:
             return True
 
     def what_is_gone(self) -> str | None:
-        """Say which of the two files was deleted or replaced; None where both are there."""
-        if self.database_is_gone():
-            return DATABASE_REPLACED
-        return LOG_DELETED if self.is_gone() else None
+        """Say which of the two files was deleted, replaced or emptied; None if neither was."""
+        return DATABASE_REPLACED if self.database_is_gone() else self.why_gone()
 
     def sizes(self) -> tuple[int, int]:
         """Return the bytes of the -wal (0 if it is absent) and of the database."""
@@ -207,7 +220,10 @@ class LiveLog:
         """Run one checkpoint in a mode of SQLite's, without waiting for any lock.
 
         An open cursor on a connection keeps it from checkpointing at all; another connection can.
+        A log that somebody emptied is not copied: SQLite would take holes for pages.
         """
+        if self._is_emptied():
+            return OTHER_CHECKPOINT
         try:
             return _run(self._db, mode)
         except sqlite3.OperationalError as error:

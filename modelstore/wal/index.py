@@ -19,6 +19,9 @@ from modelstore.wal.format import (
     INDEX_INFO,
     INDEX_SIZE,
     READ_MARK_UNUSED,
+    WAL_HEADER_SIZE,
+    WalHeader,
+    WalHeaderError,
     checksum,
 )
 
@@ -113,3 +116,22 @@ def read_index(fd: int) -> WalIndex | None:
         if attempt < _TRIES - 1:
             time.sleep(_PAUSE)
     return index
+
+
+def contradicts(fd: int, wal: int | None) -> bool:
+    """Tell whether the index open at `fd` counts frames that the log open at `wal` cannot have.
+
+    SQLite writes the header of a log before it enters the first frame in the index, and empties the
+    index before it changes the header, so somebody else has emptied or overwritten the log then.
+    """
+    index = read_index(fd)
+    if index is None or not index.is_settled or not index.max_frame:
+        return False
+    if wal is None:
+        return True
+    try:
+        salt = WalHeader.parse(read_at(wal, WAL_HEADER_SIZE, 0)).salt
+    except WalHeaderError:
+        salt = None
+    again = read_index(fd)  # restarted meanwhile?
+    return salt != index.salt and again is not None and again.salt == index.salt

@@ -14,10 +14,10 @@ import pytest
 from modelstore.database import fold
 from modelstore.database.checkpoint import Checkpoint
 from modelstore.database.connection import OpenDatabase
-from modelstore.database.live_log import LOG_DELETED
+from modelstore.database.live_log import LOG_DELETED, LOG_EMPTIED
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG
-from modelstore.errors import ExitCode
+from modelstore.errors import ExitCode, RefusedError
 from tests.database.outside import (
     IMPATIENT_WRITER,
     IS_ROOT,
@@ -331,6 +331,37 @@ def test_a_log_deleted_in_use_that_cannot_be_folded_is_a_loss(
     assert not result.wal_synced
     assert result.reason == LOG_DELETED
     assert result.exit_code("write", allow_pending=True) is ExitCode.FAILED
+
+
+def test_nothing_is_committed_into_a_log_that_was_emptied(tmp_path: Path) -> None:
+    """A frame beyond the end makes a hole, and a checkpoint would take its zeros for pages."""
+    path = crashed(tmp_path / "app.db")
+    main = path.read_bytes()
+    with reader(path), open_database(str(path), purpose=Purpose.WRITE) as opened:
+        with pytest.raises(RefusedError):
+            insert_and_empty_the_log(opened)
+        assert not opened.commits
+    assert path.read_bytes() == main
+
+
+def insert_and_empty_the_log(opened: OpenDatabase) -> None:
+    with opened.write() as db:
+        db.execute("insert into t (v) values ('new')")
+        os.truncate(f"{opened.path}-wal", 0)
+
+
+def test_a_log_that_was_emptied_in_use_is_not_folded(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+    main = path.read_bytes()
+    with reader(path):
+        opened = open_database(str(path), purpose=Purpose.READ)
+        size = os.path.getsize(f"{path}-wal")
+        os.truncate(f"{path}-wal", 0)
+        os.truncate(f"{path}-wal", size)  # as the next frame of another writer does
+        result = opened.close()
+    assert result.reason == LOG_EMPTIED
+    assert result.exit_code("read") is ExitCode.FAILED
+    assert path.read_bytes() == main
 
 
 def test_a_database_replaced_in_use_is_no_success(tmp_path: Path) -> None:

@@ -260,7 +260,8 @@ DANGERS = (
           libraries=LIBRARIES),
     _kind("moved away", Label.GONE, _move("", back=True), has_moment=False),
     _kind("overwritten", Label.OPEN, _overwrite, has_moment=False),
-    _kind("log truncated", Label.OPEN, _truncate_log),
+    # Not in the middle of a command that writes: whoever commits then makes the others read again.
+    _kind("log truncated", Label.OPEN, _truncate_log, has_moment=False),
 )  # fmt: skip
 HEALTHY = (
     _kind("at work", Label.WELL),
