@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.bench import against
 from tests.bench.__main__ import BENCHES
 from tests.bench.equality import json_rows, same_rows
 from tests.bench.growth import exponent
 from tests.bench.measure import FailedError, Pairs, Sample, alternate, in_turn, run
+from tests.bench.place import Place
 from tests.bench.row import Row, compared, missing, table
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the benchmarks use posix_spawn")
@@ -81,3 +86,43 @@ def test_an_exponent_is_fitted_whatever_the_start_costs(power: float) -> None:
 def test_every_benchmark_can_be_chosen() -> None:
     directory = Path(__file__).parent / "bench"
     assert all((directory / f"{name}.py").exists() for name in BENCHES)
+
+
+def test_another_commit_is_checked_out_and_put_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "repository"
+    monkeypatch.setattr(against, "ROOT", repository)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(repository)]
+    subprocess.run(["git", "init", "-q", str(repository)], check=True)
+    for text in ("before", "after"):
+        (repository / "file").write_text(text)
+        subprocess.run([*git, "add", "file"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", text], check=True)
+    with against.tree_of("HEAD~1", tmp_path) as tree:
+        assert (tree / "file").read_text() == "before"
+    assert not tree.exists()
+    with pytest.raises(FailedError), against.tree_of("nothing", tmp_path):
+        pass
+
+
+def test_a_slower_commit_is_measured_twice_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[Path] = []
+
+    def once(work: against.Work, tree: Path) -> Sample:
+        runs.append(tree)
+        return sample(3 if work.name == "slow" and tree == against.ROOT else 2)
+
+    @contextmanager
+    def no_tree(_commit: str, directory: Path) -> Iterator[Path]:
+        yield directory
+
+    monkeypatch.setattr(against, "_once", once)
+    monkeypatch.setattr(against, "tree_of", no_tree)
+    works = [against.Work("slow", ()), against.Work("same", ())]
+    monkeypatch.setattr(against, "works", lambda _place: iter(works))
+    slow, same = against.compare(Place(tmp_path, tmp_path, quick=True), "HEAD", 0.1)
+    assert (slow.measured, slow.met, same.met) == (1.5, False, True)
+    assert len(runs) == 2 * (6 + 10 + 6)  # each first pair only warms

@@ -41,8 +41,9 @@ def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
     count = place.size(1_000_000, 20_000)
     database = filled(place, count)
-    yield from _whole(place, database, count)
     sqlite = shell()
+    yield from _streams(place, database, count, sqlite)
+    yield from _whole(place, database, count)
     for name, arguments, sql in _QUERIES:
         what = f"list on {count:,} rows: {name}"
         if sqlite is None:
@@ -68,6 +69,31 @@ def filled(place: Place, count: int) -> Path:
     return database
 
 
+def _streams(place: Place, database: Path, count: int, sqlite: str | None) -> Iterator[Row]:
+    """Compare the plain formats, as the rows lie on disk, with the shell's own."""
+    for form, mode in (("tsv", "-tabs"), ("json", "-json")):
+        what = f"list -f {form} --sort none, {count:,} rows"
+        if sqlite is None:
+            yield missing("listing", what, f"sqlite3 {mode}")
+            continue
+        ours: Command = [
+            *program(),
+            "list",
+            "-f",
+            form,
+            "-c",
+            "all",
+            "--sort",
+            "none",
+            "--db",
+            database,
+        ]
+        theirs: Command = [sqlite, mode, database, "SELECT * FROM models"]
+        note = _same(place, ours, theirs) if form == "json" else ""
+        pairs = in_turn(ours, theirs, place.rounds)
+        yield compared("listing", what, f"sqlite3 {mode}", pairs, limit=place.limit(0.6), note=note)
+
+
 def _in_shell(sqlite: str, database: Path, sql: str) -> Command:
     return [sqlite, "-json", database, sql]
 
@@ -85,8 +111,8 @@ def _same(place: Place, ours: Command, theirs: Command) -> str:
 
 def _whole(place: Place, database: Path, count: int) -> Iterator[Row]:
     utils, sqlite = place.peer("sqlite-utils", "sqlite-utils"), shell()
-    ours: Command = [*program(), "list", "-f", "jsonl", "--db", database]
-    what = f"list -f jsonl, {count:,} rows"
+    ours: Command = [*program(), "list", "-f", "jsonl", "--sort", "none", "--db", database]
+    what = f"list -f jsonl --sort none, {count:,} rows"
     if sqlite is None:
         yield missing("listing", what, "sqlite3 -json")
     else:

@@ -11,7 +11,7 @@ from tests.bench.measure import Command, alternate, in_turn, output, run
 from tests.bench.place import Place, program
 from tests.bench.row import Row, compared, missing
 
-_COMPLETION = {
+COMPLETION = {
     "_MODELSTORE_COMPLETE": "complete_bash",
     "COMP_WORDS": "modelstore li",
     "COMP_CWORD": "1",
@@ -25,7 +25,7 @@ def bench(place: Place) -> Iterator[Row]:
     cases: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
         ("modelstore --version", ("--version",), {}),
         ("modelstore --help", ("--help",), {}),
-        ("shell completion", (), _COMPLETION),
+        ("shell completion", (), COMPLETION),
     )
     for what, arguments, extra in cases:
         peer = "sqlite-utils --version"
@@ -43,7 +43,7 @@ def bench(place: Place) -> Iterator[Row]:
         yield missing("startup", what, peer)
         return
     ours = [*program(), "list", "--json", "--db", database]
-    theirs: Command = [utils, "rows", database, "models"]
+    theirs: Command = [utils, "rows", database, "models", "--order", "name"]
     same_objects(output(ours), output(theirs))
     pairs = in_turn(ours, theirs, rounds)
-    yield compared("startup", what, peer, pairs, limit=1.0, note="same rows")
+    yield compared("startup", what, peer, pairs, limit=0.7, note="same rows")

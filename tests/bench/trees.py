@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.bench.data import write_gguf
 from tests.bench.measure import Command, FailedError, Sample, alternate, environment, output, run
-from tests.bench.place import CHILDREN, Place, program, remove_database
+from tests.bench.place import CHILDREN, Place, program, python, remove_database
 from tests.bench.row import Row, compared, missing
 
 _SIZES = (20_000, 4_000_000_000, 70_000, 40_000_000_000, 500_000)  # bytes; most of it holes
@@ -30,6 +30,10 @@ def bench(place: Place) -> Iterator[Row]:
 
         what = f"import {count:,} GGUF files, sparse ones of 40 GB among them"
         yield from _beside_official(place, tree, cold, database, what)
+        floor: Command = [python(), CHILDREN / "our_tree.py", tree]
+        bare = alternate(cold, lambda floor=floor: run(floor), place.size(5, 2))  # type: ignore[misc]
+        budget = place.limit(1.3) if count == 10_000 else None
+        yield compared("trees", what, "our header reader on each file", bare, limit=budget)
         first, again = cold(), run(command)
         yield Row(
             bench="trees",

@@ -1,4 +1,4 @@
-"""Verify a large database beside ``PRAGMA integrity_check`` in the shell."""
+"""Verify a database of 0.1 GB and of 2 GB beside ``PRAGMA integrity_check`` in the shell."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from tests.bench.measure import Command, FailedError, environment, in_turn, outp
 from tests.bench.place import CHILDREN, Place, program, python, remove_database, shell
 from tests.bench.row import Row, compared, missing
 
+_BUDGETS = {100_000_000: 1.5, 2_000_000_000: 1.0}  # bytes of the database
+
 
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
-    size = place.size(2_000_000_000, 100_000_000)
+    for size, budget in _BUDGETS.items():
+        yield from _one(place, place.size(size, size // 20), place.limit(budget))
+
+
+def _one(place: Place, size: int, budget: float | None) -> Iterator[Row]:
     what, peer = f"verify of {size / 1e9:.2g} GB", "sqlite3, integrity_check"
     sqlite = shell()
     if sqlite is None:
@@ -30,7 +36,7 @@ def bench(place: Place) -> Iterator[Row]:
     if output(theirs).strip() != "ok" or said.returncode or not json.loads(said.stdout):
         raise FailedError(f"{said.stdout[-500:]} {said.stderr[-500:]}")
     pairs = in_turn(ours, theirs, place.size(3, 2))
-    yield compared("verifying", what, peer, pairs, note="both find nothing wrong")
+    yield compared("verifying", what, peer, pairs, limit=budget, note="both find nothing wrong")
     quick: Command = [*ours, "--quick"]
     pairs = in_turn(quick, [sqlite, database, "PRAGMA quick_check"], place.size(3, 2))
     yield compared("verifying", f"{what} --quick", "sqlite3, quick_check", pairs)
