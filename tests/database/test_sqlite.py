@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,6 +28,16 @@ print(json.dumps([sqlite.SQLITE_ORIGIN, sqlite.SQLITE_VERSION, linked, sqlite.HA
 """
 
 
+def pythons_own(statement: str = "SELECT sqlite_version()", *arguments: str | Path) -> str:
+    """Run a statement by the SQLite of a new interpreter, and return the first value."""
+    code = (
+        "import sqlite3, sys; conn = sqlite3.connect((sys.argv + [':memory:'])[2]);"
+        "print((conn.execute(sys.argv[1]).fetchone() or [''])[0]); conn.commit()"
+    )
+    command = [sys.executable, "-c", code, statement, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def chosen(*how: str) -> tuple[str, str, str, bool]:
     """Return what a new interpreter without pysqlite3 chooses."""
     done = subprocess.run(
@@ -47,7 +55,7 @@ def test_apsws_library_takes_the_place_of_an_older_one() -> None:
     apsw = pytest.importorskip("apsw")
     origin, version, linked, has_bug = chosen()
     assert version == linked
-    if version != sqlite3.sqlite_version:  # this Python does not have SQLite linked in
+    if version != pythons_own():  # this Python does not have SQLite linked in
         assert version == apsw.sqlite_lib_version()
         assert origin == "from apsw's wheel"
         assert not has_bug
@@ -57,7 +65,7 @@ def test_apsws_library_takes_the_place_of_an_older_one() -> None:
 def test_without_it_pythons_own_is_used_and_named(how: str) -> None:
     origin, version, linked, _ = chosen(how)
     assert origin == "Python's own"
-    assert version == linked == sqlite3.sqlite_version
+    assert version == linked == pythons_own()
 
 
 VERIFY = """
@@ -71,12 +79,12 @@ sys.exit(run(sys.argv[1:]))
 @linux
 def test_a_table_of_a_module_that_is_missing_is_named_and_is_no_fault(tmp_path: Path) -> None:
     database = tmp_path / "full text.db"
-    with closing(sqlite3.connect(database)) as conn:
-        conn.execute("CREATE VIRTUAL TABLE notes USING fts5(text)")
-        conn.execute("INSERT INTO notes VALUES ('a word')")
-        conn.commit()
-        here = conn.execute("SELECT text FROM notes WHERE notes MATCH 'word'").fetchall()
-    assert here == [("a word",)]
+    for statement in (
+        "CREATE VIRTUAL TABLE notes USING fts5(text)",
+        "INSERT INTO notes VALUES ('a word')",
+    ):
+        pythons_own(statement, database)
+    assert pythons_own("SELECT text FROM notes WHERE notes MATCH 'word'", database) == "a word"
     done = subprocess.run(
         [sys.executable, "-c", VERIFY, "verify", str(database), "--json"],
         env=environment({"PYTHONPATH": str(ROOT)}),

@@ -151,10 +151,12 @@ def _fill(conn: sqlite3.Connection, chance: random.Random) -> None:
         conn.execute("COMMIT")
         if chance.random() < 0.4:
             conn.execute(f"DELETE FROM {quoted} WHERE id % 3 = 0")
-    if chance.random() < 0.3:
+    # A build of SQLite need not have either module.
+    modules = {row[0] for row in conn.execute("SELECT name FROM pragma_module_list")}
+    if chance.random() < 0.3 and "fts5" in modules:
         conn.execute("CREATE VIRTUAL TABLE words USING fts5 (body)")
         conn.execute("INSERT INTO words VALUES ('some words'), ('other words')")
-    if chance.random() < 0.2:
+    if chance.random() < 0.2 and "rtree" in modules:
         conn.execute("CREATE VIRTUAL TABLE boxes USING rtree (id, x0, x1)")
         conn.execute("INSERT INTO boxes VALUES (1, 0, 1)")
     if chance.random() < 0.3:
