@@ -13,7 +13,7 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.tables import Column, Table, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from modelstore.wal.record import Value
 
@@ -74,13 +74,18 @@ class Additions:
         ).fetchone()
         return None if found is None else list(found)
 
+    def rows(self, table: Table) -> Iterator[tuple[Value, ...]]:
+        """Yield the rows that the new file has of a table."""
+        names = ", ".join(quoted(column.name) for column in table.columns)
+        yield from self.conn.execute(f"SELECT {names} FROM {quoted(table.name)}")
+
     def fit(self, table: Table, row: Sequence[Value], rowid: int | None, source: Source) -> bool:
         """Insert a row where it fits; return False if a constraint of the table forbids it."""
         if not insert_row(self.conn, table, row, rowid):
             return False
         counts = self.count(table.name)
         counts.fitted += 1
-        self._note(table.name, table.name, _key_text(table, row, rowid), source)
+        self._note(table.name, table.name, key_text(table, row, rowid), source)
         return True
 
     def set_aside(
@@ -93,7 +98,7 @@ class Additions:
     ) -> None:
         """Insert a row into a table of its own, which has no constraints."""
         name, sql = self._place(table, prefix)
-        number = self._note(table.name, name, _key_text(table, row, rowid), source)
+        number = self._note(table.name, name, key_text(table, row, rowid), source)
         self.conn.execute(sql, (number, rowid, *map(bindable, row)))
         others = self.count(table.name).others
         others[name] = others.get(name, 0) + 1
@@ -220,7 +225,8 @@ def free_name(conn: sqlite3.Connection, name: str) -> str:
     return wanted
 
 
-def _key_text(table: Table, row: Sequence[Value], rowid: int | None) -> str:
+def key_text(table: Table, row: Sequence[Value], rowid: int | None) -> str:
+    """Return a row's key as `modelstore_recovered` shows it."""
     if table.has_rowid:
         return str(rowid)
     return repr(tuple(row[at] for at in table.keys))[:500]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from modelstore.recovery.free_space import (
@@ -24,6 +24,7 @@ from modelstore.recovery.free_space import (
     payloads,
 )
 from modelstore.recovery.record_forms import Forms, Header, encode_varint
+from modelstore.wal.pages import TREE_KINDS
 from modelstore.wal.record import read_varint
 
 if TYPE_CHECKING:
@@ -196,8 +197,10 @@ class Carver:
             return [self._by_name[image.owner]] if image.owner in self._by_name else []
         if image.is_index and not image.is_free:
             return []
-        tried = self._searches[:_MAX_TABLES]
-        return [forms for forms, _ in tried if forms.table.has_rowid is not image.is_index]
+        tried = [forms for forms, _ in self._searches[:_MAX_TABLES]]
+        if image.kind not in TREE_KINDS:  # a list of free pages was written over its type
+            return tried
+        return [forms for forms in tried if forms.table.has_rowid is not image.is_index]
 
     def _whole_cells(
         self, image: PageImage, start: int, end: int, borders: set[int]
@@ -228,8 +231,9 @@ class Carver:
         """
         found: list[_Cell] = []
         tried = self._tried_headless(image)
-        headers = freeblock_headers(image, start, end)
-        later = {at for at, _ in headers}
+        cut = [(at, 0) for at in image.cut_cells if start <= at < end]
+        headers = sorted({*freeblock_headers(image, start, end), *cut})
+        later = {at for at, _ in headers} | self._cut_cells(image, start, end)
         for at, size in headers[::-1]:
             best: list[_Cell] = []
             for forms in tried:
@@ -237,7 +241,7 @@ class Carver:
                     cell = self._cell(image, forms, header, at, None, end)
                     if cell is None:
                         continue
-                    in_chain = at in layout.freeblocks
+                    in_chain = at in layout.freeblocks or at in image.cut_cells
                     edge = _edge(cell.end, borders, at + size, later)
                     weight = cell.weight + edge + _own(forms, image)
                     is_exact = edge > 0
@@ -251,6 +255,17 @@ class Carver:
             if len(found) > _MAX_CANDIDATES:
                 break
         return found
+
+    def _cut_cells(self, image: PageImage, start: int, end: int) -> set[int]:
+        """Return the offsets of cells whose heads are whole, but whose ends are overwritten."""
+        return {
+            at
+            for forms, pattern in self._tried(image)
+            for match in islice(pattern.finditer(image.data, start, end), _MAX_CANDIDATES)
+            if (header := forms.whole_header(image.data, match.start())) is not None
+            and header.end <= end < header.end + header.values
+            for at, _ in _heads(image.data, start, match.start(), header, forms.table)
+        }
 
     def _cell(
         self,

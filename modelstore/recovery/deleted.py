@@ -14,8 +14,10 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.additions import Additions, Source
 from modelstore.recovery.carve import CarvedRow, carve
 from modelstore.recovery.free_space import PageImage, payloads
-from modelstore.recovery.salvage import free_pages, read_objects
+from modelstore.recovery.orphans import free_pages
+from modelstore.recovery.salvage import read_objects
 from modelstore.recovery.tables import Column, Table, tables_of
+from modelstore.recovery.trees import TreeReader
 from modelstore.wal.pages import TABLE_LEAF, CorruptPageError, PageSet
 from modelstore.wal.record import RecordError, decode_record
 from modelstore.wal.schema import SCHEMA_TABLE
@@ -62,16 +64,13 @@ class StatePages:
         names = list(dict.fromkeys(name for name in roots.values() if name is not None))
         pages = cls(state, view, [Table(name, 0, (), None, has_rowid=True) for name in names])
         pages.owners = array("I", bytes(4 * (view.page_count + 1)))
-        seen = PageSet()
+        reader = TreeReader(view)
         for root, name in roots.items():
             mark = 1 if name is None else names.index(name) + 2
-            try:
-                tree = view.tree(root, seen)
-            except CorruptPageError:
-                continue
-            for number in (*tree.interiors, *tree.leaves):
-                pages.owners[number] = mark
-        pages.free = free_pages(view)
+            for found in reader.pages(root):
+                if found.page is not None:
+                    pages.owners[found.number] = mark
+        pages.free, _ = free_pages(view)
         trunk = view.header.freelist_trunk
         while trunk in pages.free and pages.trunks.add(trunk):
             trunk = int.from_bytes(pages.read(trunk)[:4], "big")

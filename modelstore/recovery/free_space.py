@@ -27,7 +27,8 @@ class PageImage:
     """A b-tree page or a free page: `usable` bytes of `data` count.
 
     `owner` is the table whose tree has the page. A page with `is_free` belongs to no tree, so that
-    all rows in it are deleted. `origin` and `frame` say where the bytes come from.
+    all rows in it are deleted. `origin` and `frame` say where the bytes come from. `cut_cells` are
+    offsets of cells of which the first bytes are lost.
     """
 
     number: int
@@ -37,6 +38,7 @@ class PageImage:
     frame: int | None = None
     owner: str | None = None
     is_free: bool = False
+    cut_cells: tuple[int, ...] = ()
 
     @property
     def start(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ class Generation:
     """The frames of one generation, from frame `first` on, in columns.
 
     `sound` has 1 for a frame that follows from the frame before it, mended ones included.
+    `likely` frames cannot be proved, because the header of the frame before them is destroyed.
     `exact_end` is the last commit that no unsound frame comes before, `end` the last sound commit.
     """
 
@@ -56,6 +57,7 @@ class Generation:
     commit_sizes: array[int]
     sound: bytearray
     is_current: bool
+    likely: frozenset[int] = frozenset()
 
     def sizes_until(self, last: int) -> int:
         """Return the pages of the database after the commit in frame `last`; 0 without one."""
@@ -183,7 +185,21 @@ class _Reader:
         )
         if scan.damage_end > scan.valid or scan.fault is not None:
             self._mend(found)
+            return replace(found, likely=frozenset(self._likely(found)))
         return found
+
+    def _likely(self, found: Generation) -> Iterator[int]:
+        """Yield the frames with the right salt behind one whose header is destroyed."""
+        was_destroyed = False
+        for index, is_sound in enumerate(found.sound):
+            if is_sound:
+                was_destroyed = False
+                continue
+            fields = FRAME_HEADER.unpack_from(self.frame(index + 1).ljust(FRAME_HEADER_SIZE, b"\0"))
+            is_ours = fields[2:4] == found.salt and fields[0] > 0
+            if is_ours and was_destroyed:
+                yield index + 1
+            was_destroyed = not is_ours
 
     def _mend(self, found: Generation) -> None:
         """Mend the unsound frames that have one wrong byte, a wrong salt or a wrong checksum."""

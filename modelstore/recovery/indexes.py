@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelstore.recovery.additions import Source
-from modelstore.recovery.tables import TreeReader
+from modelstore.recovery.trees import TreeReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,8 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.additions import Additions, Source, bindable
 from modelstore.recovery.salvage import read_objects
 from modelstore.recovery.states import State, StateView, state_at
-from modelstore.recovery.tables import StoredRow, Table, TreeReader, tables_of
+from modelstore.recovery.tables import Table, tables_of
+from modelstore.recovery.trees import StoredRow, TreeReader
 from modelstore.wal.format import DATABASE_HEADER_SIZE, DatabaseHeaderError
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
@@ -113,6 +114,17 @@ class Leftovers:
                     commit = commits[at] if at < len(commits) else end
                     self._add_page(owners, number, frame, commit, live, is_beyond=is_beyond)
 
+        if generation.is_current:
+            self._add_unfinished(owners, frames, end)
+
+    def _add_unfinished(self, owners: _Owners, frames: Mapping[int, array[int]], end: int) -> None:
+        """Set aside the rows of frames behind the last commit: the log ends within a transaction."""
+        last = max((of_page[-1] for of_page in frames.values()), default=end)
+        for number, of_page in frames.items():
+            if of_page[-1] > end:
+                live = self._live_cells(number)
+                self._add_page(owners, number, of_page[-1], last, live, is_beyond=False)
+
     def _is_base(self, log: LogHistory, number: int, frame: int) -> bool:
         is_same = self.base.log is not None and self.base.log.fd == log.fd
         return is_same and self.base.frames.get(number) == frame
@@ -154,7 +166,7 @@ class Leftovers:
             if not is_beyond:
                 live.add(raw)
             try:
-                row = reader.row(view.cell(page, index), number)
+                row = reader.row(page, index)
             except (CorruptPageError, RecordError):
                 continue
             if table is None or not table.fits(row.rowid, row.stored):
@@ -187,16 +199,18 @@ class Leftovers:
             if current is not None
             else "deleted, or not part of the recovered state"
         )
-        self.additions.set_aside(table, values, row.rowid, replace(source, note=note))
+        self.additions.set_aside(
+            table, values, row.rowid, replace(source, note=source.note or note)
+        )
 
     def add_state(self, state: State, *, beyond: bool) -> None:
         """Add the rows of another state that the new file lacks: of another copy, for example."""
         view = state.view()
-        reader = TreeReader(view)
+        reader = TreeReader(view, mends=True)
         for table, root in historic_tables(read_objects(view)):
             known = self.tables.get(table.name.lower(), table)
             for row in reader.rows(root):
-                if not known.fits(row.rowid, row.stored):
+                if row.lost or row.is_doubtful or not known.fits(row.rowid, row.stored):
                     continue
                 file, frame = state.source(row.page)
                 source = Source(file, row.page, frame, state.commit or None)
@@ -227,13 +241,14 @@ def _raw_cells(view: StateView, page: BtreePage) -> Iterator[bytes]:
 
 
 def _by_page(generation: Generation) -> dict[int, array[int]]:
-    """Return the sound frames of each page, ascending.
+    """Return the sound frames of each page, and the likely ones, ascending.
 
     Nothing proves the first frame of an older generation; its bytes must do.
     """
     found: dict[int, array[int]] = {}
     for index, number in enumerate(generation.page_numbers):
-        if generation.sound[index] or (index == 0 and not generation.is_current):
+        is_likely = generation.first + index in generation.likely
+        if generation.sound[index] or is_likely or (index == 0 and not generation.is_current):
             found.setdefault(number, array("I")).append(generation.first + index)
     return found
 
@@ -286,6 +301,9 @@ class _Owners:
     def source(self, number: int, frame: int, commit: int) -> Source:
         """Return the provenance of a row in a frame."""
         name = "" if self._pair.log is None else self._pair.log.name
+        if frame > self._generation.end and self._generation.is_current:
+            note = "of a transaction whose end is not in the log: it may never have been committed"
+            return Source(name, number, frame, None, 0.5, note)
         is_proved = bool(self._generation.sound[frame - self._generation.first])
         return Source(name, number, frame, commit, 1.0 if is_proved else 0.8)
 
@@ -297,7 +315,8 @@ class _Owners:
         first = self._base_owners().get(page.number)
         if row.rowid is None:
             owner = first or self._last_owners().get(page.number)
-            return owner if owner is not None and not owner.has_rowid else None
+            has_owner = owner is not None and not owner.has_rowid
+            return owner if has_owner else self._by_shape(view, page)
         candidates = [first, *self._candidates] if first is not None else self._candidates
         for table in candidates:
             if table.root and table.fits(row.rowid, row.stored) and _leads_to(
@@ -308,7 +327,21 @@ class _Owners:
             self._learn()
             return self.table(page, commit, row)
         fits = first is not None and first.fits(row.rowid, row.stored)
-        return first if fits and not self._generation.is_current else None
+        if fits and not self._generation.is_current:
+            return first
+        return self._by_shape(view, page)
+
+    def _by_shape(self, view: StateView, page: BtreePage) -> Table | None:
+        """Return the only table that all rows of a page fit, if damage may hide its parent."""
+        if self._generation.exact_end >= self._generation.end:
+            return None
+        rows = list(TreeReader(view).rows_in(page))
+        fitting = {
+            table.name: table
+            for table in self._candidates
+            if rows and all(table.fits(row.rowid, row.stored) for row in rows)
+        }
+        return next(iter(fitting.values())) if len(fitting) == 1 else None
 
     def _learn(self) -> None:
         """Add the tables that older versions of the schema have."""

@@ -13,6 +13,7 @@ from modelstore.recovery.accounts import lost_frames, only_in_log, user_rows
 from modelstore.recovery.additions import Additions, Source
 from modelstore.recovery.choices import Choices
 from modelstore.recovery.deleted import add_deleted
+from modelstore.recovery.doubts import mark_doubtful_rows
 from modelstore.recovery.evidence import Evidence, Origin, gather
 from modelstore.recovery.leftovers import Leftovers
 from modelstore.recovery.result import RecoveredTable, Recovery
@@ -148,6 +149,11 @@ class _Work:
             additions = Additions(conn)
             if how == "rows":
                 self._salvage(base, states, conn, additions)
+            elif marked := mark_doubtful_rows(base, additions):
+                self.notes.append(
+                    f"{plural(marked, 'row')} lost bytes to sectors of zeros, which integrity_check "
+                    "does not see: modelstore_recovered names them"
+                )
             before = user_rows(conn)
             self._add_the_rest(base, additions)
             if self.request.deleted and has_page_one(base):
@@ -310,7 +316,6 @@ class _Work:
         found = []
         for name in dict.fromkeys((*before, *additions.counts)):
             counts = additions.count(name)
-            missing = self.salvaged.missing.get(name, []), self.salvaged.unreadable.get(name, [])
             found.append(
                 RecoveredTable(
                     name,
@@ -318,8 +323,8 @@ class _Work:
                     in_log.get(name) if base.commit else None,
                     counts.fitted,
                     dict(counts.others),
-                    len(missing[0]) + len(missing[1]),
-                    max(len(missing[0]) + len(missing[1]), self.salvaged.proven.get(name, 0)),
+                    self.salvaged.missing_pages(name),
+                    self.salvaged.missing_rows(name),
                     dict(counts.sources),
                 )
             )

@@ -13,9 +13,9 @@ class RecoveredTable:
 
     `only_in_log` counts rows whose key the main file lacks; None if that is unknown. `fitted` are
     rows beyond the recovered state that were put into the table, and marked. `set_aside` counts the
-    rows in tables of their own. `missing_pages` are pages of the table that no evidence holds;
-    `missing_rows` is the least number of rows that are gone: one for each page, or those that an
-    index names. `sources` counts the added rows by file.
+    rows in tables of their own. `missing_pages` are pages of the table that cannot be read;
+    `missing_rows` is the least number of rows that are gone: one for each page or cell whose rows
+    are found nowhere else, or those that an index names. `sources` counts the added rows by file.
     """
 
     name: str
@@ -77,12 +77,13 @@ class Recovery:
     @property
     def missing_rows(self) -> int:
         """The least number of rows that no evidence holds."""
-        return sum(table.missing_rows for table in self.tables) + self.bad_rows
+        return sum(table.missing_rows for table in self.tables)
 
     @property
     def is_complete(self) -> bool:
         """True if the new file has everything that the database is known to have had."""
-        return not (self.missing_rows or self.lost_frames or self.lost_pages) and self.is_whole
+        has_pages = not self.lost_pages and not any(table.missing_pages for table in self.tables)
+        return has_pages and not (self.missing_rows or self.lost_frames) and self.is_whole
 
     @property
     def exit_code(self) -> ExitCode:

@@ -6,32 +6,20 @@ their pages and have columns c0, c1 and so on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
-from modelstore.recovery.additions import (
-    Additions,
-    Source,
-    bindable,
-    insert_row,
-)
+from modelstore.recovery.additions import Additions, Source, bindable, insert_row, key_text
 from modelstore.recovery.indexes import add_from_indexes
-from modelstore.recovery.states import looks_like_tree
-from modelstore.recovery.tables import StoredRow, Table, TreeReader, quoted, tables_of
-from modelstore.recovery.unnamed import UnnamedTrees
-from modelstore.wal.pages import (
-    INDEX_INTERIOR,
-    INDEX_LEAF,
-    TABLE_LEAF,
-    BtreePage,
-    CorruptPageError,
-    PageSet,
-)
+from modelstore.recovery.orphans import Orphans
+from modelstore.recovery.remains import Remains
+from modelstore.recovery.tables import Table, tables_of
+from modelstore.recovery.trees import Gap, StoredRow, TreePage, TreeReader
 from modelstore.wal.schema import SchemaObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from modelstore.recovery.states import State, StateView
 
@@ -40,20 +28,28 @@ _MAX_OBJECTS = 20_000
 
 @dataclass(slots=True)
 class Salvage:
-    """The result: rows of each table, and what could not be read.
+    """The result: what could not be read of each table.
 
-    `missing` are pages of trees that no file holds, `unreadable` pages with other content; each
-    held one row at least. `proven` counts missing rows that an index names. `notes` say what
-    could not be made again.
+    `missing` are pages of trees that no file holds, `unreadable` pages with other content. `gaps`
+    are the ranges of rowids that they and the unreadable cells may have had. `proven` counts
+    missing rows that an index names. `notes` say what could not be made again.
     """
 
-    rows: dict[str, int] = field(default_factory=dict)
     missing: dict[str, list[int]] = field(default_factory=dict)
     unreadable: dict[str, list[int]] = field(default_factory=dict)
+    gaps: dict[str, list[Gap]] = field(default_factory=dict)
     proven: dict[str, int] = field(default_factory=dict)
     bad_rows: int = 0
     notes: list[str] = field(default_factory=list)
-    has_schema: bool = True
+
+    def missing_pages(self, table: str) -> int:
+        """Return how many pages of a table cannot be read."""
+        return len(self.missing.get(table, ())) + len(self.unreadable.get(table, ()))
+
+    def missing_rows(self, table: str) -> int:
+        """Return how many rows of a table are gone at least: one for each gap without a row."""
+        empty = sum(not gap.found for gap in self.gaps.get(table, ()))
+        return max(empty, self.proven.get(table, 0))
 
 
 def read_objects(view: StateView) -> list[SchemaObject]:
@@ -76,180 +72,125 @@ def salvage(
     state: State, conn: sqlite3.Connection, objects: Sequence[SchemaObject], additions: Additions
 ) -> Salvage:
     """Fill the empty database `conn` with the rows of `state`; `conn` has a transaction open."""
-    view = state.view()
-    result = Salvage(has_schema=bool(objects))
-    reader = TreeReader(view)
-    _create(conn, objects, result, kinds=("table",))
-    roots = {item.name.lower(): item.root for item in objects if item.type == "table"}
-    damaged: list[Table] = []
-    for table in tables_of(conn):
-        root = roots.get(table.name.lower(), 0)
-        if not root:
-            continue
-        if table.name.lower() == "sqlite_sequence":
-            conn.execute("DELETE FROM sqlite_sequence")
-        if _fill(conn, table, root, reader, state, additions, result):
-            damaged.append(table)
-    _skip_other_trees(reader, objects)
-    _orphans(conn, view, reader, state, damaged, additions, result)
-    _create(conn, objects, result, kinds=("index",))
-    for table in damaged:
-        result.proven[table.name] = add_from_indexes(view, state, table, objects, additions)
-    _create(conn, objects, result, kinds=("view", "trigger"))
-    return result
+    work = _Salvager(state, conn, additions)
+    work.create(objects, ("table",))
+    work.fill(objects)
+    work.add_lost_rows(objects)
+    work.create(objects, ("index",))
+    for table in work.damaged:
+        proven = add_from_indexes(work.view, state, table, objects, additions)
+        work.result.proven[table.name] = proven
+    work.create(objects, ("view", "trigger"))
+    return work.result
 
 
-def _create(
-    conn: sqlite3.Connection, objects: Sequence[SchemaObject], result: Salvage, kinds: Sequence[str]
-) -> None:
-    """Create what the schema has of these kinds; virtual tables come back by their text alone."""
-    for item in objects:
-        if item.type not in kinds or not item.sql or item.name.lower().startswith("sqlite_"):
-            continue
-        try:
-            if item.sql[:15].upper() == "CREATE VIRTUAL ":
-                conn.execute("PRAGMA writable_schema = ON")
-                conn.execute(
-                    "INSERT INTO sqlite_schema VALUES ('table', ?, ?, 0, ?)",
-                    (bindable(item.name), bindable(item.table), bindable(item.sql)),
+class _Salvager:
+    """Builds one database; `damaged` are the tables of which something cannot be read."""
+
+    def __init__(self, state: State, conn: sqlite3.Connection, additions: Additions) -> None:
+        self.state = state
+        self.conn = conn
+        self.additions = additions
+        self.view = state.view()
+        self.result = Salvage()
+        self.reader = TreeReader(self.view, mends=True)
+        self.damaged: list[Table] = []
+
+    def create(self, objects: Sequence[SchemaObject], kinds: Sequence[str]) -> None:
+        """Create what the schema has of these kinds; of virtual tables it has the text alone."""
+        for item in objects:
+            if item.type not in kinds or not item.sql or item.name.lower().startswith("sqlite_"):
+                continue
+            try:
+                self._create(item)
+            except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+                self.result.notes.append(
+                    f"{item.type} {item.name} could not be made again: {error}"
                 )
-                conn.execute("PRAGMA writable_schema = OFF")
-            elif item.sql[:7].upper() == "CREATE ":
-                conn.execute(item.sql)
-        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            result.notes.append(f"{item.type} {item.name} could not be made again: {error}")
 
+    def _create(self, item: SchemaObject) -> None:
+        if item.sql[:15].upper() == "CREATE VIRTUAL ":
+            self.conn.execute("PRAGMA writable_schema = ON")
+            self.conn.execute(
+                "INSERT INTO sqlite_schema VALUES ('table', ?, ?, 0, ?)",
+                (bindable(item.name), bindable(item.table), bindable(item.sql)),
+            )
+            self.conn.execute("PRAGMA writable_schema = OFF")
+        elif item.sql[:7].upper() == "CREATE ":
+            self.conn.execute(item.sql)
 
-def _fill(
-    conn: sqlite3.Connection,
-    table: Table,
-    root: int,
-    reader: TreeReader,
-    state: State,
-    additions: Additions,
-    result: Salvage,
-) -> bool:
-    """Insert the rows of one table; return True if pages of its tree are gone."""
-    count = 0
-    before = len(reader.missing), len(reader.unreadable), reader.bad_rows
-    for row in reader.rows(root):
+    def fill(self, objects: Sequence[SchemaObject]) -> None:
+        """Insert the rows that the trees of the tables lead to."""
+        roots = {item.name.lower(): item.root for item in objects if item.type == "table"}
+        for table in tables_of(self.conn):
+            root = roots.get(table.name.lower(), 0)
+            if not root:
+                continue
+            if table.name.lower() == "sqlite_sequence":
+                self.conn.execute("DELETE FROM sqlite_sequence")
+            self._fill(replace(table, root=root))
+        self._skip_other_trees(objects)
+
+    def _fill(self, table: Table) -> None:
+        """Insert the rows of one table."""
+        reader, result = self.reader, self.result
+        before = len(reader.missing), len(reader.unreadable), len(reader.gaps), reader.bad_rows
+        for found in reader.pages(table.root, has_rowid=table.has_rowid):
+            for row in reader.rows_in(found):
+                self._put(table, found, row)
+        missing, unreadable = reader.missing[before[0] :], reader.unreadable[before[1] :]
+        if missing:
+            result.missing[table.name] = missing
+        if unreadable:
+            result.unreadable[table.name] = unreadable
+        result.bad_rows += reader.bad_rows - before[3]
+        if reader.gaps[before[2] :]:
+            result.gaps[table.name] = reader.gaps[before[2] :]
+            self.damaged.append(table)
+
+    def _put(self, table: Table, found: TreePage, row: StoredRow) -> None:
+        """Insert a row; set it aside if it is not whole, or if a constraint forbids it."""
+        is_possible = (row.rowid is None) is not table.has_rowid
+        if not found.is_sound:
+            is_possible = table.fits(row.rowid, row.stored) and found.gap.has(row.rowid)
+        if not is_possible:
+            self.reader.bad_rows += 1
+            return
         values = table.values(row.rowid, row.stored)
-        if (row.rowid is None) == table.has_rowid:
-            reader.bad_rows += 1
-            continue
-        if insert_row(conn, table, values, row.rowid):
-            count += 1
-            continue
-        file, frame = state.source(row.page)
-        additions.set_aside(
-            table, values, row.rowid,
-            Source(file, row.page, frame, note="a constraint of the table forbids it"),
-        )  # fmt: skip
-    result.rows[table.name] = count
-    missing, unreadable = reader.missing[before[0] :], reader.unreadable[before[1] :]
-    if missing:
-        result.missing[table.name] = missing
-    if unreadable:
-        result.unreadable[table.name] = unreadable
-    result.bad_rows += reader.bad_rows - before[2]
-    return bool(missing or unreadable)
+        file, frame = self.state.source(row.page)
+        source = Source(file, row.page, frame)
+        if row.lost or row.is_doubtful:
+            note = row.doubt or f"bytes are lost: {table.names_at(row.lost)}"
+            self.additions.set_aside(
+                table, values, row.rowid, replace(source, confidence=0.5, note=note)
+            )
+        elif not insert_row(self.conn, table, values, row.rowid):
+            note = "a constraint of the table forbids it"
+            self.additions.set_aside(table, values, row.rowid, replace(source, note=note))
+        elif row.doubt:
+            self.additions.note(
+                table.name, table.name, key_text(table, values, row.rowid),
+                replace(source, confidence=0.7, note=row.doubt),
+            )  # fmt: skip
 
+    def _skip_other_trees(self, objects: Sequence[SchemaObject]) -> None:
+        """Mark the pages of the schema and of the indexes as seen."""
+        reader = self.reader
+        kept = reader.bad_rows, len(reader.missing), len(reader.unreadable), len(reader.gaps)
+        for root in (1, *(item.root for item in objects if item.type == "index" and item.root)):
+            for _ in reader.pages(root):
+                pass
+        reader.bad_rows = kept[0]
+        del reader.missing[kept[1] :], reader.unreadable[kept[2] :], reader.gaps[kept[3] :]
 
-def _skip_other_trees(reader: TreeReader, objects: Sequence[SchemaObject]) -> None:
-    """Mark the pages of the schema and of the indexes as seen."""
-    bad = reader.bad_rows, len(reader.missing), len(reader.unreadable)
-    for root in (1, *(item.root for item in objects if item.type == "index" and item.root)):
-        for _ in reader.rows(root):
-            pass
-    reader.bad_rows = bad[0]
-    del reader.missing[bad[1] :], reader.unreadable[bad[2] :]
-
-
-# -- pages whose tree is gone ----------------------------------------------------------------------
-
-
-def _orphans(
-    conn: sqlite3.Connection,
-    view: StateView,
-    reader: TreeReader,
-    state: State,
-    damaged: Sequence[Table],
-    additions: Additions,
-    result: Salvage,
-) -> None:
-    """Attribute pages that no tree leads to: to a damaged table that they fit, or to new tables."""
-    if result.has_schema and not damaged:
-        return
-    kinds = {TABLE_LEAF} if any(t.has_rowid for t in damaged) or not result.has_schema else set()
-    if any(not table.has_rowid for table in damaged):
-        kinds |= {INDEX_LEAF, INDEX_INTERIOR}
-    trees = None if result.has_schema else UnnamedTrees(conn, view)
-    for page in orphan_pages(view, reader.seen, free_pages(view), kinds):
-        rows = list(reader.rows_in(page))
-        owner = trees.table(page, rows) if trees and rows else _owner(damaged, rows)
-        if owner is not None:
-            for row in rows:
-                _add_orphan(owner, row, state, additions, result, is_made=trees is not None)
-    if trees is not None:
-        result.rows |= trees.add_tables_without_rowids(reader)
-
-
-def _owner(damaged: Sequence[Table], rows: Sequence[StoredRow]) -> Table | None:
-    """Return the only damaged table that all rows of a page fit."""
-    fitting = [t for t in damaged if all(t.fits(row.rowid, row.stored) for row in rows)]
-    return fitting[0] if rows and len(fitting) == 1 else None
-
-
-def _add_orphan(
-    table: Table,
-    row: StoredRow,
-    state: State,
-    additions: Additions,
-    result: Salvage,
-    *,
-    is_made: bool,
-) -> None:
-    values = table.values(row.rowid, row.stored)
-    file, frame = state.source(row.page)
-    if is_made:
-        marks = ", ".join("?" * (len(values) + 1))
-        additions.conn.execute(
-            f"INSERT INTO {quoted(table.name)} VALUES ({marks})",
-            (row.rowid, *map(bindable, values)),
-        )
-        result.rows[table.name] = result.rows.get(table.name, 0) + 1
-        return
-    source = Source(file, row.page, frame, confidence=0.9, note="told from its page alone")
-    if not additions.fit(table, values, row.rowid, source):
-        additions.set_aside(table, values, row.rowid, source)
-
-
-def free_pages(view: StateView) -> PageSet:
-    """Return the pages on the freelist, as far as its trunk pages can be read."""
-    free = PageSet()
-    trunk = view.header.freelist_trunk
-    while trunk and free.add(trunk):
-        try:
-            data = view.page(trunk)
-        except CorruptPageError:
-            break
-        count = min(int.from_bytes(data[4:8], "big"), view.usable // 4 - 2)
-        for n in range(count):
-            free.add(int.from_bytes(data[8 + 4 * n : 12 + 4 * n], "big"))
-        trunk = int.from_bytes(data[:4], "big")
-    return free
-
-
-def orphan_pages(
-    view: StateView, seen: PageSet, free: PageSet, kinds: set[int]
-) -> Iterator[BtreePage]:
-    """Yield the pages of these kinds that are part of no known tree, nor free, in their order."""
-    for number in range(1, view.page_count + 1):
-        if number in seen or number in free:
-            continue
-        try:
-            page = view.btree_page(number)
-        except CorruptPageError:
-            continue
-        if page.kind in kinds and (number == 1 or looks_like_tree(page.data)):
-            yield page
+    def add_lost_rows(self, objects: Sequence[SchemaObject]) -> None:
+        """Add rows of pages that no tree leads to, and of what is left of damaged pages."""
+        gaps = {table.name: self.result.gaps[table.name] for table in self.damaged}
+        if objects and not self.damaged:
+            return
+        orphans = Orphans(self.state, self.reader, self.additions, gaps)
+        if not objects:
+            orphans.add_unnamed()
+            return
+        orphans.add(self.damaged)
+        Remains(self.state, self.reader, self.additions, gaps, orphans.owners).add(self.damaged)

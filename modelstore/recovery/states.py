@@ -106,10 +106,14 @@ class State:
 
 
 class StateView(DatabaseView):
-    """A `DatabaseView` of a state."""
+    """A `DatabaseView` of a state.
+
+    `torn` has the pages that a file holds in part, and how many bytes; zeros stand for the rest.
+    """
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.torn: dict[int, int] = {}
         super().__init__(state.main_fd, state.page_size, state.page_count)
 
     def page(self, number: int) -> bytes:
@@ -118,8 +122,11 @@ class StateView(DatabaseView):
             raise self.corrupt(f"page {number} is not one of 1 to {self.page_count}")
         self.reads += 1
         data = self.state.read(number)
-        if len(data) < self.page_size:
+        if not data:
             raise self.corrupt(f"page {number} is missing from the file")
+        if len(data) < self.page_size:
+            self.torn[number] = len(data)
+            return data.ljust(self.page_size, b"\0")
         return data
 
     def _exists(self, number: int) -> bool:

@@ -1,33 +1,17 @@
-"""Tables as records hold them: which value belongs to which column, and rows out of pages.
-
-A damaged tree is read as far as its pages go: a page that cannot be read costs its own rows alone.
-"""
+"""Tables as records hold them: which value belongs to which column."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.wal.format import DATABASE_HEADER_SIZE
-from modelstore.wal.pages import (
-    INDEX_LEAF,
-    TABLE_INTERIOR,
-    TABLE_LEAF,
-    BtreePage,
-    CorruptPageError,
-    PageSet,
-)
-from modelstore.wal.record import RecordError, Value, decode_record
 from modelstore.wal.schema import parse_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from modelstore.database.sqlite import sqlite3
-    from modelstore.wal.pages import Cell, DatabaseView
-
-_MAX_ROW = 1 << 30  # bytes: SQLite's own bound on a row
-_MAX_DEPTH = 20
+    from modelstore.wal.record import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +55,11 @@ class Table:
         if self.alias is not None and rowid is not None:
             row[self.alias] = rowid
         return tuple(row)
+
+    def names_at(self, places: Sequence[int]) -> str:
+        """Return the names of the columns that hold the values at these places of a record."""
+        order = self.order or range(len(self.columns))
+        return ", ".join(self.columns[order[at]].name for at in places if at < len(order))
 
     def fits(self, rowid: int | None, stored: list[Value]) -> bool:
         """Return True if a record may be a row of this table, by its values' types."""
@@ -184,119 +173,3 @@ def _constant(conn: sqlite3.Connection, expression: str | None) -> Value:
     except (sqlite3.Error, sqlite3.Warning, TypeError):
         return None
     return value
-
-
-# -- rows out of pages -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """A row as its page holds it."""
-
-    rowid: int | None
-    stored: list[Value]
-    page: int
-
-
-@dataclass(slots=True)
-class TreeReader:
-    """Reads what is left of b-trees in a damaged state, and notes what is not.
-
-    `missing` are pages that no file holds, `unreadable` pages with other content; `seen` are the
-    pages that belong to a tree. `bad_rows` counts rows that cannot be read whole.
-    """
-
-    view: DatabaseView
-    seen: PageSet = field(default_factory=PageSet)
-    missing: list[int] = field(default_factory=list)
-    unreadable: list[int] = field(default_factory=list)
-    bad_rows: int = 0
-    chains: PageSet = field(default_factory=PageSet)
-
-    def rows(self, root: int) -> Iterator[StoredRow]:
-        """Yield the rows of the tree at `root`, as far as its pages can be read."""
-        levels: list[list[int]] = [[root]]
-        while levels:
-            if not levels[-1]:
-                levels.pop()
-                continue
-            number = levels[-1].pop()
-            if not self.seen.add(number):
-                continue
-            page = self._page(number)
-            if page is None:
-                continue
-            if page.kind != TABLE_INTERIOR:
-                yield from self.rows_in(page)
-            if not page.is_leaf and len(levels) <= _MAX_DEPTH:
-                levels.append(page.children()[::-1])
-
-    def _page(self, number: int) -> BtreePage | None:
-        try:
-            return self.view.btree_page(number)
-        except CorruptPageError:
-            is_there = 1 <= number <= self.view.page_count and self._has_bytes(number)
-            (self.unreadable if is_there else self.missing).append(number)
-            return self._partly(number) if is_there else None
-
-    def _partly(self, number: int) -> BtreePage | None:
-        """Return a damaged page with those of its cell pointers that can be true.
-
-        If the page counts more cells than can be, its pointers end at the first that is not true.
-        """
-        data, usable = self.view.page(number), self.view.usable
-        start = DATABASE_HEADER_SIZE if number == 1 else 0
-        kind = data[start]
-        if kind not in (TABLE_LEAF, INDEX_LEAF):
-            return None
-        begin = start + 8
-        count = int.from_bytes(data[start + 3 : start + 5], "big")
-        is_possible = count <= (usable - 8) // 6
-        cells: list[int] = []
-        for place in range(begin, min(begin + 2 * count, usable - 2), 2):
-            at = int.from_bytes(data[place : place + 2], "big")
-            if place + 2 <= at <= usable - 4 and at not in cells:
-                cells.append(at)
-            elif not is_possible:
-                break
-        return BtreePage(number, kind, data, tuple(cells), 0)
-
-    def _has_bytes(self, number: int) -> bool:
-        try:
-            return any(self.view.page(number))
-        except CorruptPageError:
-            return False
-
-    def rows_in(self, page: BtreePage) -> Iterator[StoredRow]:
-        """Yield the rows of one page that can be read whole."""
-        for index in range(len(page.cells)):
-            try:
-                cell = self.view.cell(page, index)
-                row = self.row(cell, page.number)
-            except (CorruptPageError, RecordError):
-                self.bad_rows += 1
-                continue
-            yield row
-
-    def row(self, cell: Cell, page: int) -> StoredRow:
-        """Return a cell as a row. Raises `CorruptPageError` or `RecordError`."""
-        if cell.size > _MAX_ROW:
-            raise CorruptPageError(f"page {page} has a row larger than any that SQLite stores")
-        payload = whole_payload(self.view, cell)
-        stored = decode_record(payload, self.view.header.text_encoding)
-        return StoredRow(cell.rowid, stored, page)
-
-
-def whole_payload(view: DatabaseView, cell: Cell, seen: PageSet | None = None) -> bytes:
-    """Return the payload of a cell; its last overflow page must say that it is the last.
-
-    Raises `CorruptPageError`: a page that was overwritten rarely begins with four zero bytes.
-    """
-    content = bytearray(cell.local)
-    last = 0
-    for number, part in view.chain(cell, PageSet() if seen is None else seen):
-        content += part
-        last = number
-    if last and any(view.page(last)[:4]):
-        raise CorruptPageError(f"page {last} ends an overflow chain and names another page")
-    return bytes(content)

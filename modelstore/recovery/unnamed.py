@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from modelstore.database.sqlite import sqlite3
     from modelstore.recovery.states import StateView
-    from modelstore.recovery.tables import StoredRow, TreeReader
+    from modelstore.recovery.trees import StoredRow, TreeReader
     from modelstore.wal.pages import BtreePage
 
 _MAX_COLUMNS = 2000

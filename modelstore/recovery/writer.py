@@ -18,10 +18,10 @@ from modelstore.database.handle import uri
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import primary_code
 from modelstore.errors import RefusedError
-from modelstore.recovery.tables import whole_payload
+from modelstore.recovery.trees import TreeReader
 from modelstore.text import human_bytes, visible
 from modelstore.wal.files import read_at
-from modelstore.wal.pages import CorruptPageError, PageSet
+from modelstore.wal.pages import CorruptPageError
 from modelstore.wal.schema import read_schema
 
 if TYPE_CHECKING:
@@ -211,16 +211,14 @@ def check(path: str, state: State) -> Verdict:
 
 
 def _can_be_walked(state: State) -> bool:
-    """Return True if each b-tree of the schema is whole and none shares a page with another."""
+    """Return True if each row of the schema's b-trees is whole and none shares a page."""
     try:
         view = state.view()
-        seen = PageSet()
+        reader = TreeReader(view, mends=True)
         for item in read_schema(view).values():
-            if item.root:
-                tree = view.tree(item.root, seen)
-                for number in (*tree.leaves, *tree.interiors):
-                    for cell in view.cells(view.btree_page(number)):
-                        whole_payload(view, cell, seen)
+            for row in reader.rows(item.root) if item.root else ():
+                if row.lost or row.is_doubtful:
+                    return False
     except (CorruptPageError, RefusedError):
         return False
-    return True
+    return not reader.gaps

@@ -324,6 +324,10 @@ class DatabaseView:
         """Return the cell at `index` of a page, in the order of the keys."""
         return self._cell(page, page.cells[index])[0]
 
+    def cell_and_end(self, page: BtreePage, index: int) -> tuple[Cell, int]:
+        """Return the cell at `index` of a page, and the offset in the page behind it."""
+        return self._cell(page, page.cells[index])
+
     def rowid(self, page: BtreePage, index: int) -> int:
         """Return the rowid of the cell at `index` of a table leaf."""
         try:

@@ -1,12 +1,13 @@
 """Databases with a known history: each row that was ever committed is known, and can be found.
 
-Every row has a mark at its beginning and at its end, different for each version of it: if both are
-still in the files, then the bytes of the row exist.
+Every row has a mark at its beginning and at its end, different for each version of it, and long rows
+have marks all along: if all are still in the files, then the bytes of the row exist.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from typing import Any
 Row = tuple[Any, ...]
 DATABASE = "app.db"
 COMMIT = 20  # rows
+_WORD = re.compile(rb"w[0-9a-f]{10}\d{4} ")  # the words of a long text
+_WORD_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ def _pair(n: int, first: str, last: str, maker: random.Random) -> Row:
 
 def _letter(n: int, first: str, last: str, maker: random.Random) -> Row:
     size = maker.choice([40, 300, 2500, 9000])
-    return (n, f"{first}{'word ' * (size // 5)}", maker.randrange(100), last)
+    words = "".join(f"w{first}{at:04d} " for at in range(size // 16))
+    return (n, f"{first}{words}", maker.randrange(100), last)
 
 
 def _note(n: int, first: str, last: str, maker: random.Random) -> Row:
@@ -124,11 +128,44 @@ class Victim:
         """Return the rows, of all that were ever committed, whose bytes are still in the files."""
         content = b"\0".join(file.read_bytes() for file in sorted(self.directory.iterdir()))
         code = self.schema.encoding
+        words = set(_WORD.findall(content))
         return {
             row
             for row, marks in self.versions.items()
-            if all(mark.encode(code) in content for mark in marks)
+            if _has_marks(content, *(mark.encode(code) for mark in marks), row)
+            and all(_has_words(value, words, content) for value in row)
         }
+
+
+def _has_marks(content: bytes, first: bytes, last: bytes, row: Row) -> bool:
+    """Return True if both marks exist; those of a short row must be near each other."""
+    if any(isinstance(value, str) and len(value) > 200 for value in row):
+        return first in content and last in content
+    at = content.find(first)
+    while at >= 0:
+        if content.find(last, at, at + 400) >= 0:
+            return True
+        at = content.find(first, at + 1)
+    return False
+
+
+def _has_words(value: object, words: set[bytes], content: bytes) -> bool:
+    """Return True if each word of a long text exists; a page may end within one."""
+    if not isinstance(value, str) or len(value) < 100:
+        return True
+    own = value.encode()
+    return all(
+        match[0] in words or _is_split(own, match.start(), content) for match in _WORD.finditer(own)
+    )
+
+
+def _is_split(text: bytes, start: int, content: bytes) -> bool:
+    """Return True if the word at `start` lies in two pages, each part beside its neighbour."""
+    near = 2 * _WORD_SIZE  # each part with the whole word beside it
+    return any(
+        text[max(0, cut - near) : cut] in content and text[cut : cut + near] in content
+        for cut in range(start + 1, start + _WORD_SIZE)
+    )
 
 
 class Author:

@@ -204,6 +204,14 @@ def _some_page(victim: Victim) -> int:
     return victim.maker.randrange(min(2, count - 1), count) * size
 
 
+def _tree_page(victim: Victim) -> int:
+    """Return the offset of a b-tree page behind the first two, or of any behind the first."""
+    size = page_size(victim)
+    content = victim.path.read_bytes()
+    pages = [at for at in range(size, len(content), size) if content[at] in (2, 5, 10, 13)]
+    return victim.maker.choice([at for at in pages if at > size] or pages)
+
+
 def _zero_leaf(victim: Victim) -> None:
     _patch(victim.path, _some_page(victim), bytes(page_size(victim)))
 
@@ -227,11 +235,11 @@ def _root(victim: Victim) -> int:
 
 
 def _wrong_cell_pointer(victim: Victim) -> None:
-    _patch(victim.path, _some_page(victim) + 8, b"\xff\xff")
+    _patch(victim.path, _tree_page(victim) + 8, b"\xff\xff")
 
 
 def _wrong_cell_count(victim: Victim) -> None:
-    _patch(victim.path, _some_page(victim) + 3, b"\xff\xff")
+    _patch(victim.path, _tree_page(victim) + 3, b"\xff\xff")
 
 
 def _wrong_page_type(victim: Victim) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ class Score:
     """Counts of one tool: `wanted` rows exist and must come back, `shown` rows came back.
 
     `returned` are deleted or changed rows in the table itself, as if they had not been. `keyless`
-    rows came back without their rowid, because a freeblock's header overwrote it.
+    rows came back without their rowid, because a freeblock's header overwrote it. `partial` rows
+    are marked, because bytes of them are lost; what they have must be true.
     """
 
     wanted: int = 0
@@ -28,6 +29,7 @@ class Score:
     true: int = 0
     returned: int = 0
     keyless: int = 0
+    partial: int = 0
 
     @property
     def recall(self) -> float:
@@ -47,6 +49,7 @@ class Score:
         self.true += other.true
         self.returned += other.returned
         self.keyless += other.keyless
+        self.partial += other.partial
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ def score(found: Found, victim: Victim, wanted: set[Row]) -> Score:
         len(found.all) - len(false_rows(found, victim)),
         len((found.table & ever) - set(victim.live.values())),
         len(keyless),
+        len(found.partial),
     )
 
 
@@ -88,8 +92,17 @@ def false_rows(found: Found, victim: Victim) -> set[Row]:
     return {
         row
         for row in found.all - victim.versions.keys()
-        if row[key] is not None or _without_key(row, victim) not in keyless
+        if (row[key] is not None or _without_key(row, victim) not in keyless)
+        and not any(
+            _is_part(row, found.partial.get(row, range(len(row))), of) for of in victim.versions
+        )
     }
+
+
+def _is_part(partial: Row, lost: Collection[int], row: Row) -> bool:
+    """Return True if a row that lost values agrees with `row` in all others."""
+    kept = [place for place in range(len(row)) if place not in lost]
+    return bool(kept) and all(partial[place] == row[place] for place in kept)
 
 
 def run_case(

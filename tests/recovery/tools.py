@@ -17,14 +17,19 @@ from typing import Any
 from tests.recovery.histories import DATABASE, Row, Schema
 
 _SECONDS = 120
+_LOSSY = "bytes are lost: "  # begins the note of a row, before its columns
 
 
 @dataclass(slots=True)
 class Found:
-    """The rows that a tool brought back: those in the table itself, and those beside it."""
+    """The rows that a tool brought back: those in the table itself, and those beside it.
+
+    `partial` are those of which it says that bytes are lost, with the places of these columns.
+    """
 
     table: set[Row] = field(default_factory=set)
     beside: set[Row] = field(default_factory=set)
+    partial: dict[Row, frozenset[int]] = field(default_factory=dict)
     failure: str = ""
 
     @property
@@ -60,6 +65,15 @@ def read_result(path: Path, schema: Schema) -> Found:
     with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as conn:
         conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         names = [r[0] for r in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        columns = [row[1] for row in conn.execute("PRAGMA table_info(t)")]
+        lossy = "SELECT id, into_table, row_key, note FROM modelstore_recovered"
+        lost = {
+            key: frozenset(at for at, column in enumerate(columns) if column in names)
+            for number, into, row_key, note in _rows(conn, lossy)
+            if note.startswith(_LOSSY)
+            for names in (note.removeprefix(_LOSSY).split(", "),)
+            for key in (number, (into, row_key))
+        }
         for name in names:
             skip = 2 if name.startswith(("lost_and_found_", "deleted_")) else 0
             skip = 1 if name.startswith("recovered_") else skip
@@ -68,6 +82,9 @@ def read_result(path: Path, schema: Schema) -> Found:
                 whole = shaped(row[skip:], rowid, schema)
                 if whole is not None and name != "modelstore_recovered":
                     (found.table if name == "t" else found.beside).add(whole)
+                    mark = row[0] if skip == 2 else (name, str(whole[schema.key]))
+                    if mark in lost:
+                        found.partial[whole] = lost[mark]
     return found
 
 
