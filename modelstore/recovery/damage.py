@@ -8,6 +8,7 @@ https://www.sqlite.org/fileformat2.html#pointer_map_or_ptrmap_pages
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from modelstore.wal.format import DATABASE_HEADER_SIZE, PENDING_BYTE
@@ -50,7 +51,7 @@ def lost_stretches(data: bytes, held: int, start: int, end: int) -> Iterator[tup
 # -- the type of a page ----------------------------------------------------------------------------
 
 
-def mistyped(view: StateView, page: BtreePage, has_rowid: bool | None) -> bool:
+def mistyped(view: StateView, page: BtreePage, *, has_rowid: bool | None) -> bool:
     """Return True if a page that can be parsed is of another type than its byte says."""
     if has_rowid is not None and page.kind not in _KINDS[has_rowid]:
         return True
@@ -62,14 +63,15 @@ def mistyped(view: StateView, page: BtreePage, has_rowid: bool | None) -> bool:
 
 
 def mend_page(
-    view: StateView, number: int, has_rowid: bool | None
+    view: StateView, number: int, *, has_rowid: bool | None
 ) -> tuple[BtreePage | None, bool]:
     """Return what a damaged page is likely to be, and if all of its cells agree with that.
 
     Takes the type in the page if it is possible, and the cell pointers that can be true.
     """
-    kinds = (TABLE_LEAF, INDEX_LEAF, TABLE_INTERIOR, INDEX_INTERIOR)
-    kinds = kinds if has_rowid is None else _KINDS[has_rowid]
+    kinds: tuple[int, ...] = (*_LEAVES, *_INTERIORS)
+    if has_rowid is not None:
+        kinds = _KINDS[has_rowid]
     data = view.page(number)
     for kind in kinds:
         page, is_all = _as_kind(view, number, kind)
@@ -153,7 +155,7 @@ def _ascends(page: BtreePage) -> bool:
     except IndexError:
         return False
     signed = [key - (1 << 64) if key >> 63 else key for key in keys]
-    return all(a < b for a, b in zip(signed, signed[1:], strict=False))
+    return all(a < b for a, b in pairwise(signed))
 
 
 def _is_record(view: StateView, page: BtreePage, index: int) -> bool:

@@ -47,7 +47,8 @@ class Generation:
     """The frames of one generation, from frame `first` on, in columns.
 
     `sound` has 1 for a frame that follows from the frame before it, mended ones included.
-    `likely` frames cannot be proved, because the header of the frame before them is destroyed.
+    `likely` frames cannot be proved: the header of the frame before them is destroyed, or the file
+    ends within them.
     `exact_end` is the last commit that no unsound frame comes before, `end` the last sound commit.
     """
 
@@ -171,7 +172,7 @@ class _Reader:
 
     def current_generation(self) -> Generation | None:
         scan = self.scan
-        count = max(scan.valid, scan.damage_end)
+        count = max(scan.valid, scan.damage_end, scan.torn_end)
         if not count:
             return None
         sound = bytearray(mark in GOOD for mark in scan.marks[:count])
@@ -183,10 +184,26 @@ class _Reader:
             sound,
             is_current=True,
         )
+        likely: set[int] = set()
         if scan.damage_end > scan.valid or scan.fault is not None:
             self._mend(found)
-            return replace(found, likely=frozenset(self._likely(found)))
-        return found
+            likely.update(self._likely(found))
+        if self._add_torn_frame(found):
+            likely.add(len(found.sound))
+        return replace(found, likely=frozenset(likely)) if likely else found
+
+    def _add_torn_frame(self, found: Generation) -> bool:
+        """Add the frame in which the file ends, if it has the header of one; no commit is in it."""
+        raw = self.frame(len(found.sound) + 1)
+        if not FRAME_HEADER_SIZE < len(raw) < self.stride:
+            return False
+        number, _, *salt = FRAME_HEADER.unpack_from(raw)[:4]
+        if tuple(salt) != found.salt or not number:
+            return False
+        found.page_numbers.append(number)
+        found.commit_sizes.append(0)
+        found.sound.append(0)
+        return True
 
     def _likely(self, found: Generation) -> Iterator[int]:
         """Yield the frames with the right salt behind one whose header is destroyed."""

@@ -118,7 +118,7 @@ class Leftovers:
             self._add_unfinished(owners, frames, end)
 
     def _add_unfinished(self, owners: _Owners, frames: Mapping[int, array[int]], end: int) -> None:
-        """Set aside the rows of frames behind the last commit: the log ends within a transaction."""
+        """Set aside the rows behind the last commit: the log ends within a transaction."""
         last = max((of_page[-1] for of_page in frames.values()), default=end)
         for number, of_page in frames.items():
             if of_page[-1] > end:
@@ -158,7 +158,7 @@ class Leftovers:
             return
         if page.kind not in _ROW_KINDS:
             return
-        reader = TreeReader(view)
+        reader = TreeReader(view, mends=not owners.is_proved(frame))
         table: Table | None = None
         for index, raw in enumerate(_raw_cells(view, page)):
             if raw in live:
@@ -168,6 +168,8 @@ class Leftovers:
             try:
                 row = reader.row(page, index)
             except (CorruptPageError, RecordError):
+                continue
+            if row.lost or row.is_doubtful:
                 continue
             if table is None or not table.fits(row.rowid, row.stored):
                 table = owners.table(page, commit, row)  # rows may be older than a new column
@@ -304,8 +306,11 @@ class _Owners:
         if frame > self._generation.end and self._generation.is_current:
             note = "of a transaction whose end is not in the log: it may never have been committed"
             return Source(name, number, frame, None, 0.5, note)
-        is_proved = bool(self._generation.sound[frame - self._generation.first])
-        return Source(name, number, frame, commit, 1.0 if is_proved else 0.8)
+        return Source(name, number, frame, commit, 1.0 if self.is_proved(frame) else 0.8)
+
+    def is_proved(self, frame: int) -> bool:
+        """Return True if its checksum proves a frame."""
+        return bool(self._generation.sound[frame - self._generation.first])
 
     def table(self, page: BtreePage, commit: int, row: StoredRow) -> Table | None:
         """Return the table of a page as of a commit: a descent by the row's key leads to it."""
@@ -316,7 +321,7 @@ class _Owners:
         if row.rowid is None:
             owner = first or self._last_owners().get(page.number)
             has_owner = owner is not None and not owner.has_rowid
-            return owner if has_owner else self._by_shape(view, page)
+            return owner if has_owner else self._by_shape(view, page, commit)
         candidates = [first, *self._candidates] if first is not None else self._candidates
         for table in candidates:
             if table.root and table.fits(row.rowid, row.stored) and _leads_to(
@@ -329,13 +334,13 @@ class _Owners:
         fits = first is not None and first.fits(row.rowid, row.stored)
         if fits and not self._generation.is_current:
             return first
-        return self._by_shape(view, page)
+        return self._by_shape(view, page, commit)
 
-    def _by_shape(self, view: StateView, page: BtreePage) -> Table | None:
+    def _by_shape(self, view: StateView, page: BtreePage, commit: int) -> Table | None:
         """Return the only table that all rows of a page fit, if damage may hide its parent."""
-        if self._generation.exact_end >= self._generation.end:
+        if commit <= self._generation.exact_end:
             return None
-        rows = list(TreeReader(view).rows_in(page))
+        rows = [row for row in TreeReader(view, mends=True).rows_in(page) if not row.lost]
         fitting = {
             table.name: table
             for table in self._candidates

@@ -1,11 +1,13 @@
 """Leaves that no tree leads to, because a page above them is gone.
 
 The pointer map of a database with auto_vacuum names the tree of each page. Without one, a leaf
-belongs to the only damaged table that all of its rows fit, by their types and by their rowids.
+belongs to the only damaged table that all of its rows fit, by their types and by their rowids. If
+they fit several tables, they are set aside.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelstore.recovery.additions import Source, bindable
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from modelstore.recovery.tables import Table
     from modelstore.recovery.trees import Gap, StoredRow, TreeReader
 
+_MAX_NAME = 100
+_ENOUGH = 3  # rows with NULL in the place of a rowid
 _ENTRIES = {TABLE_LEAF}, {INDEX_LEAF, INDEX_INTERIOR}
 
 
@@ -56,27 +60,33 @@ class Orphans:
         self.owners: dict[int, str] = {}
 
     def add(self, damaged: Sequence[Table]) -> None:
-        """Add the rows of each leaf that belongs to one damaged table for certain."""
+        """Add the rows of each leaf to its table; set them aside if that is not certain."""
         kinds: set[int] = set().union(*(_ENTRIES[not table.has_rowid] for table in damaged))
         for page in self._pages(kinds):
             rows = list(self.reader.rows_in(page))
-            owner = self._owner(damaged, page.number, rows)
-            if owner is None:
+            owners = self._owners(damaged, page.number, rows)
+            if not owners:
                 continue
             self.reader.seen.add(page.number)
-            self.owners[page.number] = owner.name
+            if len(owners) == 1:
+                self.owners[page.number] = owners[0].name
             for row in rows:
-                self._add(owner, row)
+                if len(owners) == 1:
+                    self._add(owners[0], row)
+                else:
+                    self._set_aside(owners, row)
 
-    def _owner(
+    def _owners(
         self, damaged: Sequence[Table], number: int, rows: Sequence[StoredRow]
-    ) -> Table | None:
-        """Return the only damaged table that a page may belong to."""
+    ) -> list[Table]:
+        """Return the damaged tables that a page may belong to; the pointer map knows the one."""
         root = self.pointers.root(number)
         if root:
-            return next((table for table in damaged if table.root == root and rows), None)
-        fitting = [t for t in damaged if all(self._fits(t, row) for row in rows)]
-        return fitting[0] if rows and len(fitting) == 1 else None
+            return [table for table in damaged if table.root == root and rows]
+        fitting = [t for t in damaged if rows and all(self._fits(t, row) for row in rows)]
+        # A record holds NULL for the rowid. Another column is seldom NULL in each row of a page.
+        with_alias = [table for table in fitting if table.alias is not None]
+        return with_alias if len(rows) >= _ENOUGH and len(with_alias) == 1 else fitting
 
     def _fits(self, table: Table, row: StoredRow) -> bool:
         return table.fits(row.rowid, row.stored) and any(
@@ -94,6 +104,17 @@ class Orphans:
         if self.additions.current(table, values, row.rowid) != list(values):
             self.additions.set_aside(table, values, row.rowid, source)
             count_found(self.gaps[table.name], row.rowid)
+
+    def _set_aside(self, owners: Sequence[Table], row: StoredRow) -> None:
+        """Set a row aside that may be of several tables."""
+        first = owners[0]
+        name = "_or_".join(table.name for table in owners)[:_MAX_NAME]
+        table = replace(first, name=name)
+        file, frame = self.state.source(row.page)
+        source = Source(file, row.page, frame, confidence=0.5, note="its table is not certain")
+        self.additions.set_aside(table, table.values(row.rowid, row.stored), row.rowid, source)
+        for owner in owners:
+            count_found(self.gaps[owner.name], row.rowid)
 
     def add_unnamed(self) -> None:
         """Add the rows of all leaves to tables that are made for them: the schema is gone."""

@@ -151,8 +151,8 @@ class _Work:
                 self._salvage(base, states, conn, additions)
             elif marked := mark_doubtful_rows(base, additions):
                 self.notes.append(
-                    f"{plural(marked, 'row')} lost bytes to sectors of zeros, which integrity_check "
-                    "does not see: modelstore_recovered names them"
+                    f"{plural(marked, 'row')} lost bytes to sectors of zeros, unseen by "
+                    "integrity_check: modelstore_recovered names them"
                 )
             before = user_rows(conn)
             self._add_the_rest(base, additions)

@@ -84,7 +84,7 @@ class Remains:
             yield PageImage(number, data, file, self.view.usable, frame, owner, is_stray, cut)
 
     def _is_stray(self, number: int) -> bool:
-        """Return True if a page is damaged, free, or part of no tree: each row may be a lost one."""
+        """Return True if a page is damaged, free or part of no tree: its rows may be lost ones."""
         return number in self.damaged or number in self.free or number not in self.reader.seen
 
     def _read_unused(self, number: int) -> bytes:

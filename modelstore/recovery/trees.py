@@ -89,8 +89,8 @@ class TreeReader:
     `missing` are pages that no file holds, `unreadable` pages with other content, `mended` those
     whose type was told from their cells. `seen` are the pages that belong to a tree, `chains` the
     overflow pages of rows that were read. `gaps` has one gap for each page and each cell that
-    cannot be read; `bad_rows` counts the cells, `bad_cells` has their offsets by page. If `mends` is true, the pages may be damaged: rows
-    are looked at more closely, and what is left of a row is a row too.
+    cannot be read; `bad_rows` counts the cells, `bad_cells` has their offsets by page. With `mends`
+    the pages may be damaged: rows are looked at more closely, and what is left of one is a row too.
     """
 
     view: StateView
@@ -124,7 +124,7 @@ class TreeReader:
             if not self.seen.add(number):
                 self.add_gap(gap)
                 continue
-            page, is_sound = self._page(number, has_rowid)
+            page, is_sound = self._page(number, has_rowid=has_rowid)
             if not is_sound:
                 self.add_gap(gap)
             yield TreePage(number, page, gap, is_sound)
@@ -152,19 +152,19 @@ class TreeReader:
         if len(self.gaps) < _MAX_GAPS:
             self.gaps.append(gap)
 
-    def _page(self, number: int, has_rowid: bool | None) -> tuple[BtreePage | None, bool]:
+    def _page(self, number: int, *, has_rowid: bool | None) -> tuple[BtreePage | None, bool]:
         """Return a page and if it is sound; what is left of a damaged page has its good cells."""
         try:
             page: BtreePage | None = self.view.btree_page(number)
         except CorruptPageError:
             page = None
-        if page is not None and not (self.mends and mistyped(self.view, page, has_rowid)):
+        if page is not None and not (self.mends and mistyped(self.view, page, has_rowid=has_rowid)):
             return page, True
         is_there = 1 <= number <= self.view.page_count and self._has_bytes(number)
         if not is_there:
             self.missing.append(number)
             return None, False
-        mended, is_convincing = mend_page(self.view, number, has_rowid)
+        mended, is_convincing = mend_page(self.view, number, has_rowid=has_rowid)
         (self.mended if is_convincing else self.unreadable).append(number)
         return mended, is_convincing
 

@@ -221,4 +221,4 @@ def _can_be_walked(state: State) -> bool:
                     return False
     except (CorruptPageError, RefusedError):
         return False
-    return not reader.gaps
+    return not (reader.gaps or reader.mended)

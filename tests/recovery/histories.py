@@ -1,7 +1,7 @@
 """Databases with a known history: each row that was ever committed is known, and can be found.
 
-Every row has a mark at its beginning and at its end, different for each version of it, and long rows
-have marks all along: if all are still in the files, then the bytes of the row exist.
+Every row has a mark at its beginning and at its end, different for each version of it, and long
+rows have marks all along: if all are still in the files, then the bytes of the row exist.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Victim:
         return {
             row
             for row, marks in self.versions.items()
-            if _has_marks(content, *(mark.encode(code) for mark in marks), row)
+            if _has_marks(content, marks[0].encode(code), marks[1].encode(code), row)
             and all(_has_words(value, words, content) for value in row)
         }
 

@@ -11,9 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from modelstore.errors import ModelstoreError
+from modelstore.recovery.recover import Request
+from modelstore.recovery.recover import recover as modelstore_recover
 from tests.recovery.histories import DATABASE, Row, Schema
 
 _SECONDS = 120
@@ -55,6 +59,24 @@ def recover(files: Path, schema: Schema, arguments: Sequence[str], work: Path) -
     found = read_result(new, schema)
     found.failure = done.stderr.strip().splitlines()[0] if failed and done.stderr else ""
     return found
+
+
+def recover_here(files: Path, schema: Schema, arguments: Sequence[str], work: Path) -> Found:
+    """Call what the command calls, in this process."""
+    new = work / "new.db"
+    pairs = list(pairwise(arguments))
+    request = Request(
+        str(files / DATABASE),
+        str(new),
+        tuple(value for name, value in pairs if name == "--wal"),
+        tuple(value for name, value in pairs if name == "--also"),
+        deleted="--deleted" in arguments,
+    )
+    try:
+        modelstore_recover(request)
+    except ModelstoreError as error:
+        return Found(failure=error.message)
+    return read_result(new, schema)
 
 
 def read_result(path: Path, schema: Schema) -> Found:
