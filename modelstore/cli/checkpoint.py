@@ -158,14 +158,15 @@ def _effect(choice: DatabaseChoice) -> tuple[str, dict[str, int] | None]:
 
 
 def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> Checkpoint:
-    from modelstore.cli.progress import waiting_line
+    from modelstore.cli.progress import progress, waiting_line
     from modelstore.cli.session import Session
     from modelstore.database.checkpoint_modes import run_checkpoint
     from modelstore.database.open import Purpose
 
+    on_wait = waiting_line(out, patience)
     with (
+        progress(out, "", "reading the log"),
         Session(out, choice, Purpose.FOLD, timeout=patience) as session,
-        waiting_line(out, patience) as on_wait,
     ):
         checkpoint = run_checkpoint(session.opened, mode.value, patience, on_wait)
         session.opened.may_fold = False  # later commits of other processes are not ours to count

@@ -198,14 +198,36 @@ def _replica(text: str | None, *, dry_run: bool) -> ReplicaName | None:
 
 
 def _run(request: _Request, db: str | None, form: str | None) -> ExitCode:
-    import os
-
     from modelstore.cli.output import current
+    from modelstore.cli.progress import progress
     from modelstore.cli.session import choose_database
-    from modelstore.importing.targets import choose_targets, make_context
 
     out = current()
+    out.wants_progress = not request.quiet
     choice = choose_database(db)
+    if "-" in request.sources:
+        _note_stdin(out)
+    with progress(out, "models", "looking at the sources"):
+        result = _read(out, request, choice)
+    return _answer(out, result, form, quiet=request.quiet)
+
+
+def _note_stdin(out: Output) -> None:
+    """Say on a terminal that the program waits for a person, not for the machine."""
+    import sys
+
+    from modelstore.cli.output import is_terminal
+
+    if out.stderr_is_terminal and is_terminal(sys.stdin):
+        out.note("reading models from this terminal, a JSON object a line; Ctrl-D ends them")
+
+
+def _read(out: Output, request: _Request, choice: DatabaseChoice) -> ImportResult:
+    """Find out what the sources are, and import them, or a copy with ``--dry-run``."""
+    import os
+
+    from modelstore.importing.targets import choose_targets, make_context
+
     context = make_context(request.host, request.timeout, request.api_key_file)
     targets = choose_targets(request.sources, request.kind, context, discover=request.discover)
     if any(os.path.realpath(choice.path) == chosen.root for chosen in targets):
@@ -213,11 +235,9 @@ def _run(request: _Request, db: str | None, form: str | None) -> ExitCode:
     if request.dry_run:
         with _private_copy(out, choice, request.timeout) as copy:
             result = _import(out, request, copy, targets, context, shown=choice)
-            result = replace(result, changes=_differences(copy.path))
-    else:
-        result = _import(out, request, choice, targets, context, shown=choice)
-        result = replace(result, replica=_replicated(out, request, choice))
-    return _answer(out, result, form, quiet=request.quiet)
+            return replace(result, changes=_differences(copy.path))
+    result = _import(out, request, choice, targets, context, shown=choice)
+    return replace(result, replica=_replicated(out, request, choice))
 
 
 def _replicated(out: Output, request: _Request, choice: DatabaseChoice) -> Replicated | None:
@@ -301,9 +321,10 @@ def _import(
 
     with ExitStack() as stack:
         staging = stack.enter_context(Staging(RANKS))
+        show = stack.enter_context(progress(out, "models", "opening the catalogue"))
         session = stack.enter_context(Session(out, choice, Purpose.CREATE, timeout=request.timeout))
         create_or_migrate(session.opened, choice.path)
-        listener = _Listener(out, request, stack.enter_context(progress(out, "models")))
+        listener = _Listener(out, request, show)
         importer = Importer(
             session.opened,
             staging,
@@ -354,8 +375,8 @@ class _Listener:
 
         self.out.message(f"skipped: {visible(skipped.what, 300)}: {visible(skipped.reason, 300)}")
 
-    def progress(self, what: str, done: int) -> None:
-        self.show(what, done)
+    def progress(self, what: str, done: int, total: int | None = None, unit: str = "") -> None:
+        self.show("stdin" if what == "-" else what, done, total, unit)
 
     def may_prune(self, prune: Prune, named: Sequence[ModelChange]) -> bool:
         """Name what a prune would forget, and ask."""

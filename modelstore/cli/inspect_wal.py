@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from modelstore.cli.session import DatabaseChoice
     from modelstore.database.checkpoint import Checkpoint
     from modelstore.database.holders import Holders
+    from modelstore.progress import Progress
     from modelstore.wal.inspection import Contradiction, Inspection
 
 _EVERY = 1_000_000  # names that --all keeps in memory
@@ -84,6 +85,7 @@ def command(
     from contextlib import ExitStack
 
     from modelstore.cli.output import current
+    from modelstore.cli.progress import progress
     from modelstore.cli.reporting import note_fold
     from modelstore.cli.result_files import ResultFile
     from modelstore.cli.session import choose_database
@@ -101,7 +103,8 @@ def command(
         raise UsageError("--frames and --transactions are two lists", hint="give one")
     with ExitStack() as stack:
         page = None if report is None else stack.enter_context(ResultFile(report, "--report"))
-        found, known = _look(choice, limit=_EVERY if every else _NAMED, deep=deep)
+        with progress(out, "", "reading the log") as show:
+            found, known = _look(choice, limit=_EVERY if every else _NAMED, deep=deep, show=show)
         rows = _frames(found) if frames else _transactions(found) if transactions else None
         if rows is not None:
             _write_list(out, choice, rows, form)
@@ -120,7 +123,9 @@ def command(
     return _code(found, closed)
 
 
-def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> tuple[Inspection, Holders | None]:
+def _look(
+    choice: DatabaseChoice, *, limit: int, deep: bool, show: Progress
+) -> tuple[Inspection, Holders | None]:
     """Read the raw files, and look at the processes that have them open.
 
     Raises `RefusedError` for a file that is no database and no log.
@@ -137,7 +142,9 @@ def _look(choice: DatabaseChoice, *, limit: int, deep: bool) -> tuple[Inspection
     if not os.path.lexists(log):
         refuse_absent(choice)
         known = probe(database).holders  # and says what the file is
-    found = inspect_log(choice.path, names=("models", "name"), limit=limit, deep=deep)
+    found = inspect_log(
+        choice.path, names=("models", "name"), limit=limit, deep=deep, progress=show
+    )
     if found.loss.main.state is MainState.FOREIGN and found.scan.header is None:
         probe(database, known=known)
     contradictions, known = _contradictions(found, known)

@@ -219,6 +219,7 @@ def command(
     if where is not None and not where.strip():
         raise UsageError("--where is empty", hint="an unset variable in a script?")
     out = current()
+    out.wants_progress = not quiet
     form = chosen_format(output_format, as_json)
     filters = {
         "arch": arch,

@@ -21,8 +21,10 @@ from modelstore.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from modelstore.errors import ModelstoreError
+    from modelstore.progress import Progress
 
 _HELD = 4_000_000  # characters of an answer that waits for the pager; a longer one streams
 _STYLES = {"good": "32", "warn": "33", "bad": "1;31", "dim": "2", "strong": "1", "name": "36"}
@@ -60,6 +62,9 @@ class Output:
         self.stderr_is_terminal = is_terminal(sys.stderr)
         self.stdout_closed = sys.stdout is None
         self._above: Callable[[str], None] | None = None
+        self.line: Progress | None = None  # the line of progress at the foot of the terminal
+        self.hide_line: Callable[[], AbstractContextManager[None]] | None = None
+        self.wants_progress = True  # False with -q
         # GitHub's runner obeys lines that look like its commands: those of others are defused.
         self.under_github_actions = os.environ.get("GITHUB_ACTIONS") == "true"
         self._begins_line = True  # the next text on stdout begins a line
@@ -74,9 +79,14 @@ class Output:
         return max(20, shutil.get_terminal_size((80, 24)).columns)
 
     @property
+    def shows_progress(self) -> bool:
+        """True if a line of progress may come and go on stderr."""
+        return self.stderr_is_terminal and self.wants_progress and not _is_dumb()
+
+    @property
     def has_screen(self) -> bool:
         """True if stdout is a terminal whose whole screen may be drawn on."""
-        return self.stdout_is_terminal and os.environ.get("TERM", "") not in ("dumb", "unknown")
+        return self.stdout_is_terminal and not _is_dumb()
 
     @property
     def color(self) -> bool:
@@ -90,7 +100,7 @@ class Output:
             return False
         if os.environ.get("FORCE_COLOR"):
             return True
-        return is_terminal and os.environ.get("TERM", "") not in ("dumb", "unknown")
+        return is_terminal and not _is_dumb()
 
     def style(self, text: str, tone: str) -> str:
         """Return `text` in the style of `tone`, if stdout takes styles."""
@@ -113,7 +123,7 @@ class Output:
         self._write(text)
 
     def _is_long(self, text: str) -> bool:
-        if os.environ.get("TERM", "") == "dumb":
+        if _is_dumb():
             return False
         rows = shutil.get_terminal_size((80, 24)).lines
         return text.count("\n") >= rows
@@ -145,6 +155,13 @@ class Output:
         self._write(text)
 
     def _write(self, text: str) -> None:
+        if self.hide_line is not None and self.stdout_is_terminal:
+            with self.hide_line():
+                self._write_now(text)
+        else:
+            self._write_now(text)
+
+    def _write_now(self, text: str) -> None:
         try:
             if self.stdout_is_terminal:
                 sys.stdout.write(
@@ -229,6 +246,12 @@ class Output:
 
     def ask(self, question: str) -> bool:
         """Ask on the terminal; return True for yes."""
+        if self.hide_line is None:
+            return self._ask(question)
+        with self.hide_line():
+            return self._ask(question)
+
+    def _ask(self, question: str) -> bool:
         self.flush()
         sys.stderr.write(visible(question, _LINE_LIMIT) + " [y/N] ")
         sys.stderr.flush()
@@ -244,6 +267,11 @@ class Output:
         if not self.can_ask:
             raise UsageError(refusal, hint="add --yes to do it without a question")
         return self.ask(question)
+
+
+def _is_dumb() -> bool:
+    """Tell whether the terminal takes plain lines alone."""
+    return os.environ.get("TERM", "") in ("dumb", "unknown")
 
 
 def styled(text: str, tone: str) -> str:

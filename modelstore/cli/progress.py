@@ -1,108 +1,222 @@
-"""A line of progress at the foot of a terminal, once there is something to wait for."""
+"""A line of progress at the foot of a terminal, once there is something to wait for.
+
+It names the phase, the share that is done, and the time that is left if that can be known. It
+appears by itself in the middle of work that tells nothing, and is gone when the work ends.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.progress import Progress, silent
-from modelstore.text import human_seconds, process_name, visible
+from modelstore.text import human_bytes, human_seconds, process_name, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from rich.live import Live
+    from rich.text import Text
 
     from modelstore.cli.output import Output
     from modelstore.wal.locks import Blocker
 
 _DELAY = 0.4  # seconds before the line appears: quick work needs none
-_INTERVAL = 0.1  # seconds between two updates of the line
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_FRAMES = 8  # a second
+_FORETOLD = 50  # the time left is foretold once a fiftieth is done
+_SPEED_AFTER = 0.5  # seconds before a speed says anything
 
 
 @contextmanager
-def progress(out: Output, unit: str) -> Iterator[Progress]:
-    """Yield a progress line that counts `unit`s; it stays silent if stderr is no terminal."""
-    with ExitStack() as stack:
-        line = _Line(out, unit, stack)
-        yield line if out.stderr_is_terminal else silent
+def progress(out: Output, unit: str, what: str = "") -> Iterator[Progress]:
+    """Yield a progress line that counts `unit`s, and shows `what` until it is told more.
 
-
-class _Line:
-    """The progress line; it imports Rich when it first appears."""
-
-    def __init__(self, out: Output, unit: str, stack: ExitStack) -> None:
-        self._out = out
-        self._unit = unit
-        self._stack = stack
-        self._started = time.monotonic()
-        self._last = self._started + _DELAY - _INTERVAL
-        self._show: Callable[[str], None] | None = None
-
-    def __call__(self, what: str, done: int, total: int | None = None) -> None:
-        now = time.monotonic()
-        if now - self._last < _INTERVAL:
-            return
-        self._last = now
-        if self._show is None:
-            self._show = _appear(self._out, self._stack)
-        count = f"{done:,}" + (f" of {total:,}" if total else "")
-        rate = done / max(now - self._started, 0.001)
-        tail = f"  {count} {self._unit}, {rate:,.0f}/s"
-        self._show(visible(what, max(10, self._out.width - len(tail) - 4)) + tail)
-
-
-@contextmanager
-def waiting_line(
-    out: Output, patience: float
-) -> Iterator[Callable[[tuple[Blocker, ...], float], None]]:
-    """Yield a function that shows which processes a fold waits for, and how long already.
-
-    `patience` is in seconds. Without a terminal, the first call writes one note.
+    It is silent if stderr is no terminal, or progress is not wanted. Within the block of another
+    line the work is shown on that one.
     """
+    if not out.shows_progress:
+        yield silent
+        return
+    if isinstance(out.line, _Line):
+        with out.line.counting(unit, what):
+            yield out.line
+        return
+    line = _Line(out, unit, what)
+    out.line, out.hide_line = line, line.hidden
+    try:
+        yield line
+    finally:
+        out.line = out.hide_line = None
+        line.end()
+
+
+def relay(out: Output) -> Progress:
+    """Return a progress that shows work on the line that is there at the time, if any."""
+
+    def tell(what: str, done: int, total: int | None = None, unit: str = "") -> None:
+        if out.line is not None:
+            out.line(what, done, total, unit)
+
+    return tell
+
+
+def waiting_line(out: Output, patience: float) -> Callable[[tuple[Blocker, ...], float], None]:
+    """Return a function that shows which processes a fold waits for, and how long already.
+
+    `patience` is in seconds. It writes to the line that is there; without a terminal, the first
+    call writes one note.
+    """
+    is_said = False
 
     def show(blockers: tuple[Blocker, ...], waited: float) -> None:
+        nonlocal is_said
         names = ", ".join(
             process_name(blocker.pid, blocker.command, *blocker.facts) for blocker in blockers
         )
-        line = (
+        words = (
             f"{human_seconds(waited)} of {human_seconds(patience)}: "
             f"waiting for {names or 'another checkpoint'}"
         )
-        if not shown:
-            shown.append(_appear(out, stack) if out.stderr_is_terminal else _once(out))
-        shown[0](visible(line, max(10, out.width - 4) if out.stderr_is_terminal else None))
+        if out.shows_progress:
+            relay(out)(words, 0)
+        elif not is_said:
+            is_said = True
+            out.note(words)
 
-    shown: list[Callable[[str], None]] = []
-    with ExitStack() as stack:
-        yield show
-
-
-def _once(out: Output) -> Callable[[str], None]:
-    said = False
-
-    def say(line: str) -> None:
-        nonlocal said
-        if not said:
-            out.note(line)
-        said = True
-
-    return say
+    return show
 
 
-def _appear(out: Output, stack: ExitStack) -> Callable[[str], None]:
-    """Start the live display; return the function that changes its text."""
-    from rich.console import Console
-    from rich.live import Live
-    from rich.spinner import Spinner
-    from rich.text import Text
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The work at hand; it is `since` this moment that `done` grows."""
 
-    console = Console(stderr=True)
-    spinner = Spinner("dots")
-    live = stack.enter_context(Live(spinner, console=console, transient=True))
+    what: str
+    done: int
+    total: int | None
+    unit: str
+    since: float  # seconds of the monotonic clock
 
-    def above(line: str) -> None:
-        live.console.print(Text.from_ansi(line), soft_wrap=True)
 
-    out.write_above(above)
-    stack.callback(out.write_above, None)
-    return lambda line: spinner.update(text=Text(line))
+class _Line:
+    """The progress line. A timer lets it appear, so that no work is silent for long."""
+
+    def __init__(self, out: Output, unit: str, what: str) -> None:
+        self._out = out
+        self._unit = unit
+        self._work = _Work(what, 0, None, unit, time.monotonic())
+        self._guard = threading.RLock()
+        self._live: Live | None = None
+        self._has_ended = False
+        self._timer = threading.Timer(_DELAY, self._appear)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __call__(self, what: str, done: int, total: int | None = None, unit: str = "") -> None:
+        before = self._work
+        unit = unit or self._unit
+        goes_on = (before.unit, before.total) == (unit, total) and 0 < before.done <= done
+        since = before.since if goes_on else time.monotonic()
+        self._work = _Work(what, done, total, unit, since)
+
+    @contextmanager
+    def counting(self, unit: str, what: str) -> Iterator[None]:
+        """Show the work of a part; afterwards, that of the whole again."""
+        before = self._work, self._unit
+        self._unit = unit
+        if what:
+            self(what, 0)
+        try:
+            yield
+        finally:
+            self._work, self._unit = before
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take the line away for a block that writes to the terminal."""
+        with self._guard:
+            live, self._live = self._live, None
+            if live is not None:
+                live.stop()
+            try:
+                yield
+            finally:
+                if live is not None:
+                    self._appear()
+
+    def end(self) -> None:
+        """Take the line away for good."""
+        self._timer.cancel()
+        with self._guard:
+            self._has_ended = True
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+            self._out.write_above(None)
+
+    def _appear(self) -> None:
+        """Start the live display; it redraws itself in a thread of its own."""
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        with self._guard:
+            if self._has_ended or self._live is not None:
+                return
+            console = Console(stderr=True)
+            live = Live(
+                get_renderable=self._drawn,
+                console=console,
+                transient=True,
+                refresh_per_second=_FRAMES,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+
+            def above(line: str) -> None:
+                console.print(Text.from_ansi(line), soft_wrap=True)
+
+            live.start()
+            self._live = live
+            self._out.write_above(above)
+
+    def _drawn(self) -> Text:
+        from rich.text import Text
+
+        work, now = self._work, time.monotonic()
+        tail = _figures(work, now - work.since)
+        room = max(10, self._out.width - len(tail) - 4)
+        spinner = _SPINNER[int(now * _FRAMES) % len(_SPINNER)]
+        words = f"{visible(work.what or 'working', room)}{tail}"
+        return Text.assemble((spinner, "cyan"), f" {words}", no_wrap=True, overflow="crop")
+
+
+def _figures(work: _Work, seconds: float) -> str:
+    """Return the share that is done, the counts, the speed and the time left, as far as known."""
+    amount = _amount_of(work.unit)
+    if not work.done and not work.total:
+        return f"  {_duration(seconds)}" if seconds >= 1 else ""
+    speed = work.done / seconds if work.done and seconds >= _SPEED_AFTER else 0.0
+    words = amount(work.done)
+    if work.total:
+        percent = min(100, 100 * work.done // work.total)
+        words = f"{percent} %  {words} of {amount(work.total)}"
+    if work.unit != "bytes" and work.unit:
+        words += f" {work.unit}"
+    if speed >= 1:
+        words += f", {amount(int(speed))}/s"
+        if work.total and work.total // _FORETOLD <= work.done < work.total:
+            words += f", {_duration((work.total - work.done) / speed)} left"
+    return f"  {words}"
+
+
+def _duration(seconds: float) -> str:
+    """Return whole seconds in words, one at least."""
+    return f"{max(1, int(seconds))} s" if seconds < 60 else human_seconds(seconds)
+
+
+def _amount_of(unit: str) -> Callable[[int], str]:
+    return human_bytes if unit == "bytes" else "{:,}".format

@@ -86,7 +86,7 @@ def command(
     request = Request(choice.path, into, tuple(wal or ()), tuple(also or ()), deleted)
     with ExitStack() as stack:
         file = stack.enter_context(ResultFile(report, "--report")) if report else None
-        show = stack.enter_context(progress(out, "pages"))
+        show = stack.enter_context(progress(out, "pages", "looking for evidence"))
         done = recover(request, show)
         if file is not None:
             from modelstore.render.rows import dump_json

@@ -9,6 +9,7 @@ from modelstore.errors import ExitCode, RefusedError, UsageError
 from modelstore.text import visible
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from modelstore.cli.output import Output
@@ -108,14 +109,15 @@ class Session:
         if self._purpose is not Purpose.CREATE:
             refuse_absent(self.choice)
         try:
-            self.opened = open_database(
-                self.choice.path,
-                purpose=self._purpose,
-                timeout=self._timeout,
-                fold=self._fold,
-                check=is_catalogue,
-                known=self._known,
-            )
+            with self._progress("reading the log"):
+                self.opened = open_database(
+                    self.choice.path,
+                    purpose=self._purpose,
+                    timeout=self._timeout,
+                    fold=self._fold,
+                    check=is_catalogue,
+                    known=self._known,
+                )
         except RefusedError as error:
             if self.choice.origin != ENVIRONMENT_VARIABLE:
                 raise
@@ -124,7 +126,21 @@ class Session:
             ) from error
         for warning in self.opened.warnings:
             self.out.warn(warning)
+        if self.out.shows_progress and self.opened.totals is not None:
+            from modelstore.cli.progress import relay
+
+            self.opened.totals.progress = relay(self.out)
         return self
+
+    def _progress(self, what: str) -> AbstractContextManager[object]:
+        """Return a block whose work is shown on a terminal, if it takes long."""
+        if not self.out.shows_progress:
+            from contextlib import nullcontext
+
+            return nullcontext()
+        from modelstore.cli.progress import progress
+
+        return progress(self.out, "", what)
 
     def __exit__(
         self,
@@ -138,7 +154,10 @@ class Session:
         meaning = self.opened.meaning(error)
         is_whole = False
         try:
-            self.opened.close(interrupted=error is not None and not isinstance(error, Exception))
+            with self._progress("folding the log"):
+                self.opened.close(
+                    interrupted=error is not None and not isinstance(error, Exception)
+                )
             is_whole = error is None
         finally:
             self.checkpoint = self.opened.checkpoint

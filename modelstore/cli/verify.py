@@ -193,9 +193,10 @@ def command(
             expected=expected,
             replica=replica_name,
             watching=partial(progress, out),
-            on_wait=stack.enter_context(waiting_line(out, seconds(timeout))),
+            on_wait=waiting_line(out, seconds(timeout)),
             tell=out.message,
         )
+        stack.enter_context(progress(out, "", "reading the files"))
         try:
             verification = _verify(choice, options)
         except ModelstoreError as error:

@@ -22,6 +22,8 @@ From the ground up; each module imports only from those above it:
 - ``checkpoint_modes``: the checkpoint that a person asks for; ``proof``: rows counted in the main
   file alone; ``discard``: a damaged log given up after it was saved.
 
+`copying` measures the progress of a checkpoint from outside.
+
 Imports ``wal``, ``text`` and ``errors``. Begin with `open.open_database`: it probes the files,
 lets the caller's `Check` look, and returns a `connection.OpenDatabase`. A new reason that forbids
 a fold goes into `Probe.reasons`; a new fact about the open log into `LiveLog`.

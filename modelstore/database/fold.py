@@ -31,6 +31,7 @@ from modelstore.text import human_bytes, visible
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from modelstore.progress import Progress
     from modelstore.wal.index import WalIndex
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.025  # seconds between attempts
@@ -43,6 +44,7 @@ class FoldTotals:
         self.log = log
         self.ledger = Ledger()
         self.seconds = 0.0
+        self.progress: Progress | None = None  # is told how much is copied
         self.wal_size: int | None = None  # bytes, before the first attempt
         self.db_size: int | None = None
 
@@ -108,6 +110,8 @@ def fold(
             whole = copy_whole(totals, generation)
             if whole:
                 if wrote or totals.ledger.moved:
+                    if totals.progress is not None:
+                        totals.progress("syncing the main file", 0)
                     log.sync_database()
                 busy, whole = _truncate_whole(totals)
             remaining = deadline - time.monotonic()
@@ -166,7 +170,13 @@ def backfill(totals: FoldTotals) -> tuple[CheckpointRow, WalIndex | None]:
     before = totals.log.index()
     if before is not None:
         totals.ledger.see(before)  # should the copy fail, as on a full disk, these are left
-    row = totals.log.backfill()
+    if totals.progress is None:
+        row = totals.log.backfill()
+    else:
+        from modelstore.database.copying import copying_told
+
+        with copying_told(totals.log, totals.progress):
+            row = totals.log.backfill()
     after = totals.log.index()
     totals.ledger.backfilled(before, row, after)
     return row, after

@@ -17,7 +17,7 @@ from modelstore.database.files import (
 from modelstore.database.ledger import OTHER_CHECKPOINT, CheckpointRow
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG, sqlite3
 from modelstore.database.sqlite_errors import SQLITE_LOCKED, is_busy, primary_code
-from modelstore.wal.index import WalIndex, contradicts, read_index
+from modelstore.wal.index import WalIndex, contradicts, pages_to_copy, read_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,6 +106,11 @@ class LiveLog:
         """Return the wal-index as it is now; None where it cannot be read."""
         found = read_index(self._shm) if self._shm is not None else None
         return found if found is not None and found.is_settled else None
+
+    def pages_to_copy(self) -> int:
+        """Return how many pages a checkpoint has to copy now; 0 where that cannot be read."""
+        index = self.index()
+        return 0 if index is None or self._shm is None else pages_to_copy(self._shm, index)
 
     def why_gone(self) -> str | None:
         """Say what somebody did to the log that SQLite has open; None if nobody did anything."""

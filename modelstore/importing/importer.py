@@ -64,8 +64,11 @@ class Listener(Protocol):
         """Receive a thing that was skipped, with its reason."""
         ...
 
-    def progress(self, what: str, done: int) -> None:
-        """Receive what is read now, and the number of models so far; called for each item."""
+    def progress(self, what: str, done: int, total: int | None = None, unit: str = "") -> None:
+        """Receive the work at hand, as `modelstore.progress.Progress` does; for each item.
+
+        Without a `unit`, `done` counts the models so far.
+        """
         ...
 
     def may_prune(self, prune: Prune, named: Sequence[ModelChange]) -> bool:
@@ -110,6 +113,7 @@ class Importer:
         self._tags = tags
         self._prune = prune
         self._done = 0
+        self._tells_bytes = False  # the source tells how many of its bytes are read
         self._roots: dict[str, str] = {}  # of the places of the source that is read, with its kind
         self.committed = 0  # models, added or updated
         self.pruned: list[ModelChange] = []
@@ -149,13 +153,15 @@ class Importer:
             self._finish(chosen, tally)
             return tally
         self._roots = {}
+        self._tells_bytes = False
         in_batches = kind_info(chosen.kind).staged == "batches"
         context = replace(
             self._context,
             known=self._known(chosen.root) if has_places(chosen) else {},
             known_below=self._known,
-            progress=lambda what, _done, _total=None: self._listener.progress(what, self._done),
+            progress=self._tell,
         )
+        self._listener.progress(tally.source, self._done)
         try:
             self._stage(_items(chosen, context), tally, in_batches=in_batches)
         except SourceError as error:
@@ -163,6 +169,14 @@ class Importer:
             tally.error = error
         self._finish(chosen, tally)
         return tally
+
+    def _tell(self, what: str, done: int, total: int | None = None, unit: str = "") -> None:
+        """Tell how far a source has been read: in bytes where it says so, else in models."""
+        self._tells_bytes = unit == "bytes" and total is not None
+        if self._tells_bytes:
+            self._listener.progress(f"{plural(self._done, 'model')} from {what}", done, total, unit)
+        else:
+            self._listener.progress(what, self._done)
 
     def _finish(self, chosen: Chosen, tally: Tally) -> None:
         """Commit the last batch of a source together with the record of its root."""
@@ -242,6 +256,7 @@ class Importer:
 
     def prove(self) -> Proof:
         """Count every row of this import in the main file alone, if that can be had now."""
+        self._listener.progress("counting the rows in the main file alone", 0)
         return prove(
             self._opened,
             lambda db: count_present(db, self._staging),
@@ -291,7 +306,8 @@ class Importer:
             self._skip(tally, item)
             return
         self._done += count
-        self._listener.progress(tally.source, self._done)
+        if not self._tells_bytes:
+            self._listener.progress(tally.source, self._done)
 
     def _skip(self, tally: Tally, skipped: Skipped) -> None:
         tally.skipped += 1
@@ -304,6 +320,7 @@ class Importer:
         if not self._staging.pending:
             return
         before = self._opened.commits
+        self._listener.progress(f"merging {plural(self._staging.pending, 'model')}", 0)
         try:
             merged = merge(
                 self._opened, self._staging, now=self._context.now, tags=self._tags, then=then

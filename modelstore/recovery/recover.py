@@ -114,8 +114,14 @@ class _Work:
         self.notes: list[str] = []
         self.salvaged = Salvage()
 
+    def _tell(self, what: str) -> None:
+        if self.progress is not None:
+            self.progress(what, 0)
+
     def run(self) -> Recovery:
+        self._tell("reading the logs")
         self.choices.read_logs()
+        self._tell("looking for states that were commits")
         states = self.choices.states()
         if not states:
             raise RefusedError(
@@ -148,12 +154,14 @@ class _Work:
         with self._open_draft(how) as conn:
             additions = Additions(conn)
             if how == "rows":
+                self._tell("gathering rows")
                 self._salvage(base, states, conn, additions)
             elif marked := mark_doubtful_rows(base, additions):
                 self.notes.append(
                     f"{plural(marked, 'row')} lost bytes to sectors of zeros, unseen by "
                     "integrity_check: modelstore_recovered names them"
                 )
+            self._tell("counting rows")
             before = user_rows(conn)
             self._add_the_rest(base, additions)
             if self.request.deleted and has_page_one(base):
@@ -170,6 +178,7 @@ class _Work:
             if not has_page_one(state) or state.missing_pages():
                 continue
             write_pages(state, self.draft, self.progress)
+            self._tell("checking the new file")
             verdict = check(self.draft, state)
             if verdict.is_whole:
                 return state, verdict, "pages"

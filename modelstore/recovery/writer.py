@@ -157,7 +157,7 @@ def _copy_start(state: State, target: int, size: int, progress: Progress | None)
             copied = len(data)
         done += copied
         if progress is not None:
-            progress("copying", done // state.page_size, size // state.page_size)
+            progress("copying the main file", done, size, "bytes")
 
 
 # -- checks --------------------------------------------------------------------------------------

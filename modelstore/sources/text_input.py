@@ -6,6 +6,7 @@ import os
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from typing import TYPE_CHECKING, BinaryIO
 
 from modelstore.errors import SourceError
@@ -15,7 +16,7 @@ from modelstore.wal.files import open_regular
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.sources.base import Target
+    from modelstore.sources.base import Context, Target
 
 BLOCK_SIZE = 1 << 20  # bytes
 MAX_RECORD = 16 << 20  # bytes of one line or value
@@ -89,6 +90,15 @@ def opened(target: Target) -> Iterator[BinaryIO]:
         yield file
 
 
+def tell_read(context: Context, target: Target, stream: BinaryIO, count: int) -> None:
+    """Tell how far a text is read: in bytes of a file, in models of a pipe."""
+    if target.stream is None:
+        size = os.fstat(stream.fileno()).st_size
+        context.progress(target.text, stream.tell(), size, "bytes")
+    else:
+        context.progress(target.text, count)
+
+
 def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
     """Yield the bytes in blocks, without a byte order mark.
 
@@ -105,11 +115,16 @@ def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
             ) from None
         if not data:
             return
+        # A buffered stream gives less than was asked for only at its end. A terminal has no other
+        # sign of that: one more read would wait for a second Ctrl-D.
+        has_ended = isinstance(stream, BufferedReader) and len(data) < BLOCK_SIZE
         if first:
             refuse_unreadable_text(data[:4096], f"'{visible(target_name(target), 200)}'")
             data = data.removeprefix(UTF8_MARK)
             first = False
         yield data
+        if has_ended:
+            return
 
 
 def _is_whisper(head: bytes) -> bool:

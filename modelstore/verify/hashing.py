@@ -60,7 +60,7 @@ def hash_files(paths: Iterable[str], total: int, tick: Progress) -> dict[str, Ha
                 finished, pending = wait(pending, timeout=_LOOK, return_when=FIRST_COMPLETED)
                 for future in finished:
                     found.update(dict.fromkeys(waiting[future], future.result()))
-                tick(f"{len(found):,} files hashed", done[0] >> 20, total >> 20)
+                tick(f"{len(found):,} files hashed", done[0], total)
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)

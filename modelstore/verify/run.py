@@ -19,6 +19,7 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 from modelstore.errors import DamageError, RefusedError
 from modelstore.finding import Finding, Verification
+from modelstore.progress import silent
 from modelstore.text import utc_now
 from modelstore.verify.check import MainFile, Run, VerifyOptions, not_checked, nothing
 from modelstore.verify.checks import all_checks
@@ -75,7 +76,8 @@ def _chosen(options: VerifyOptions) -> tuple[Check, ...]:
 
 def _run(given: str, options: VerifyOptions, checks: tuple[Check, ...]) -> Run:
     begun = time.monotonic()
-    subject = look(given, deep=options.deep)
+    with options.watching("bytes") as tick:
+        subject = look(given, deep=options.deep, progress=tick)
     run = Run(options, subject, checks, unfoldable=why_not_fold(subject))
     run.timings["log"] = time.monotonic() - begun
     _make(run, "raw")
@@ -151,7 +153,9 @@ def _fold(run: Run, reader: OpenDatabase) -> None:
         known=run.subject.holders,
     )
     with opened, reader:  # `opened` is closed last, which removes a log that is empty
-        with run.timed("checkpoint"):
+        with run.timed("checkpoint"), options.watching("bytes") as tick:
+            if opened.totals is not None and tick is not silent:
+                opened.totals.progress = tick
             run.checkpoint, run.is_stuck = fold(opened, options)
         _make(run, "folded", opened)
         _look_at_main_file(run, opened)

@@ -17,6 +17,7 @@ from modelstore.wal.inspection import inspect_log
 if TYPE_CHECKING:
     from modelstore.database.evidence import Reason
     from modelstore.database.holders import Holders
+    from modelstore.progress import Progress
     from modelstore.wal.inspection import Inspection
     from modelstore.wal.journal import Journal
 
@@ -67,7 +68,7 @@ class Subject:
         return self.probe is not None and self.probe.is_wal
 
 
-def look(given: str, *, deep: bool = False) -> Subject:
+def look(given: str, *, deep: bool = False, progress: Progress | None = None) -> Subject:
     """Read the raw files. Raises `RefusedError` for a file that is absent or must not be opened."""
     path = real_path(given)
     found, gone = None, None
@@ -77,10 +78,11 @@ def look(given: str, *, deep: bool = False) -> Subject:
         if not os.path.lexists(path + "-wal"):
             raise  # database and log are gone, and only a process still has them
         gone = error
-    log = look_at_log(path, deep=deep)
+    log = look_at_log(path, deep=deep, progress=progress)
     return Subject(given=given, path=path, probe=found, log=log, gone=gone)
 
 
-def look_at_log(path: str, *, deep: bool = False) -> Inspection:
+def look_at_log(path: str, *, deep: bool = False, progress: Progress | None = None) -> Inspection:
     """Return the content of the log, with the names of models in it."""
-    return inspect_log(path, names=("models", "name"), limit=_NAMES_KEPT, deep=deep)
+    names = ("models", "name")
+    return inspect_log(path, names=names, limit=_NAMES_KEPT, deep=deep, progress=progress)

@@ -7,6 +7,7 @@ https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_sep
 
 from __future__ import annotations
 
+import struct
 import sys
 import time
 from typing import NamedTuple
@@ -26,6 +27,11 @@ from modelstore.wal.format import (
 )
 
 _TRIES = 50
+_PAGE_NUMBER = struct.Struct("=I")
+_BLOCK_SIZE = 32_768  # bytes of a block of the wal-index
+_FRAMES_PER_BLOCK = 4_096
+_FRAMES_IN_FIRST = _FRAMES_PER_BLOCK - INDEX_SIZE // 4
+_MANY_FRAMES = 500_000
 _PAUSE = 0.001  # seconds; a writer replaces both copies in microseconds
 
 
@@ -97,6 +103,26 @@ class WalIndex(NamedTuple):
     def pending(self) -> int:
         """Committed frames that no checkpoint has copied into the database file."""
         return max(0, self.max_frame - self.backfill)
+
+
+def pages_to_copy(fd: int, index: WalIndex) -> int:
+    """Count the distinct pages of the frames that no checkpoint has copied yet.
+
+    The wal-index has the page number of each frame: 4,062 of them behind the header, then 4,096 at
+    the start of each further block of 32 KiB. Counts frames instead of pages beyond half a million.
+    https://www.sqlite.org/walformat.html#the_wal_index_file_format
+    """
+    if index.pending > _MANY_FRAMES:
+        return index.pending
+    pages: set[int] = set()
+    number = index.backfill  # of frames that are done with
+    while number < index.max_frame:
+        block, place = divmod(number + _FRAMES_PER_BLOCK - _FRAMES_IN_FIRST, _FRAMES_PER_BLOCK)
+        count = min(_FRAMES_PER_BLOCK - place, index.max_frame - number)
+        raw = read_at(fd, 4 * count, block * _BLOCK_SIZE + 4 * place)
+        pages.update(value for (value,) in _PAGE_NUMBER.iter_unpack(raw[: len(raw) // 4 * 4]))
+        number += count
+    return len(pages)
 
 
 def read_index(fd: int) -> WalIndex | None:

@@ -20,6 +20,7 @@ from modelstore.wal.loss import analyse_loss
 from modelstore.wal.main_file import MainState
 
 if TYPE_CHECKING:
+    from modelstore.progress import Progress
     from modelstore.wal.frames import WalScan
     from modelstore.wal.loss_report import LossReport
 
@@ -145,14 +146,21 @@ def _is_log(path: str) -> bool:
 
 
 def inspect_log(
-    path: str, *, names: tuple[str, str] | None = None, limit: int = 10, deep: bool = False
+    path: str,
+    *,
+    names: tuple[str, str] | None = None,
+    limit: int = 10,
+    deep: bool = False,
+    progress: Progress | None = None,
 ) -> Inspection:
     """Inspect the log of a database, or a log alone; the options are those of `loss.analyse_loss`.
 
     Raises `RefusedError` if both the database and the log are missing, or cannot be read.
     """
     database, log = split_path(path)
-    loss = analyse_loss(database, wal_path=log, names=names, limit=limit, deep=deep)
+    loss = analyse_loss(
+        database, wal_path=log, names=names, limit=limit, deep=deep, progress=progress
+    )
     report, index = read_users(database)
     return Inspection(
         database,

@@ -46,6 +46,7 @@ from modelstore.wal.schema import Schema, read_schema
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modelstore.progress import Progress
     from modelstore.wal.frames import WalScan
     from modelstore.wal.index import WalIndex
 
@@ -63,6 +64,7 @@ def analyse_loss(
     deep: bool = False,
     names: tuple[str, str] | None = None,
     limit: int = 10,
+    progress: Progress | None = None,
 ) -> LossReport:
     """Report the loss if the ``-wal`` of the database at `db_path` vanished now.
 
@@ -83,8 +85,8 @@ def analyse_loss(
         with ExitStack() as stack:
             files = _Files.open(path, log_path, stack)
             before = files.stamp()
-            scan = scan_wal(log_path if files.log is None else files.log)
-            analysis = _Analysis(files.main, files.log, scan, before)
+            scan = scan_wal(log_path if files.log is None else files.log, progress)
+            analysis = _Analysis(files.main, files.log, scan, before, progress)
             report = analysis.report(attempt, deep=deep, names=names, limit=limit)
             settled = before.settles(files.stamp()) and not scan.changed_while_reading
         if settled or attempt == _ATTEMPTS or time.monotonic() > deadline:
@@ -194,14 +196,22 @@ def _salt(header: bytes) -> tuple[int, int]:
 class _Analysis:
     """The database with its log (live) and without it (main), and the difference."""
 
-    def __init__(self, main: int | None, log: int | None, scan: WalScan, stamp: _Stamp) -> None:
+    def __init__(
+        self,
+        main: int | None,
+        log: int | None,
+        scan: WalScan,
+        stamp: _Stamp,
+        progress: Progress | None,
+    ) -> None:
         self._main = main
         self._log = log
         self._scan = scan
         self._index = stamp.index
         self._leftover_index = stamp.leftover_index
+        self._progress = progress
         self._pages = PageVersions(scan.page_numbers[: scan.max_frame], scan.page_size)
-        self._comparison = compare_main_file(main, log, scan, self._pages)
+        self._comparison = compare_main_file(main, log, scan, self._pages, progress)
         self._main_view: DatabaseView | None = None
         self._main_schema: Schema = {}
         self._main_header: DatabaseHeader | None = None
@@ -249,6 +259,8 @@ class _Analysis:
         """Return `report` with the owners of the pages, and the tables that change."""
         main_file = report.main
         budget = ReadBudget(None if deep else _BUDGET)
+        if self._progress is not None:
+            self._progress("comparing the rows with and without the log", 0)
         owners = self._find_owners(live, schema, budget)
         objects = tuple(self._objects(owners))
         if main_file.readable or main_file.is_no_database:

@@ -20,7 +20,10 @@ from modelstore.wal.pages import TREE_KINDS, PageSet, PageVersions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from modelstore.progress import Progress
     from modelstore.wal.frames import WalScan
+
+_TELL_EVERY = 256  # pages
 
 
 class MainState(Enum):
@@ -156,7 +159,11 @@ class _Longest:
 
 
 def compare_main_file(
-    main: int | None, log: int | None, scan: WalScan, pages: PageVersions
+    main: int | None,
+    log: int | None,
+    scan: WalScan,
+    pages: PageVersions,
+    progress: Progress | None = None,
 ) -> MainComparison:
     """Compare every committed frame in `log` with its page in `main` (descriptors)."""
     size = pages.page_size
@@ -165,6 +172,8 @@ def compare_main_file(
     count = held_pages = reads = 0
     timeline = _Timeline(scan)
     for index, number in enumerate(pages):
+        if progress is not None and index % _TELL_EVERY == 0:
+            progress("comparing the log with the main file", index, len(pages), "pages")
         frames = pages.frames(index)
         page = b"" if main is None else read_at(main, size, (number - 1) * size)
         reads += 1 + len(frames)

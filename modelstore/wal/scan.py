@@ -44,6 +44,8 @@ from modelstore.wal.frames import (
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from modelstore.progress import Progress
+
 
 _PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy takes to load
 _CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones cost more calls
@@ -57,7 +59,7 @@ FrameCheck = Callable[[bytearray, int, Geometry, Checksum], Chunk]
 """The signature of `frames.check_frames` and `vector.check_frames`."""
 
 
-def scan_wal(source: str | int) -> WalScan:
+def scan_wal(source: str | int, progress: Progress | None = None) -> WalScan:
     """Scan the ``-wal`` at a path, or open at a descriptor.
 
     Takes a few megabytes of memory, and 9 bytes for each frame. Reads again while the file changes,
@@ -69,7 +71,7 @@ def scan_wal(source: str | int) -> WalScan:
     attempt = 0
     while True:
         attempt += 1
-        found = _look(source)
+        found = _look(source, progress)
         before, evidence = evidence, (found.header, found.valid, found.later_commits)
         is_doubtful = found.is_damaged or (found.fault is not None and found.fault.is_damage)
         if not found.changed_while_reading and (not is_doubtful or evidence == before):
@@ -79,17 +81,17 @@ def scan_wal(source: str | int) -> WalScan:
         del found  # free a million frames before the next look allocates as many
 
 
-def _look(source: str | int) -> WalScan:
+def _look(source: str | int, progress: Progress | None) -> WalScan:
     """Scan the log once; note if it changed meanwhile."""
     if isinstance(source, int):
         require_regular(source, "the -wal file")
-        return _read(source)
+        return _read(source, progress)
     try:
         fd = open_or_refuse(source)
     except FileNotFoundError:
         return WalScan(size=0, fault=WalFault.ABSENT)
     try:
-        found = _read(fd)
+        found = _read(fd, progress)
         if not _is_still(source, fd):
             return replace(found, changed_while_reading=True)
         return found
@@ -105,7 +107,7 @@ def _is_still(path: str, fd: int) -> bool:
         return False
 
 
-def _read(fd: int) -> WalScan:
+def _read(fd: int, progress: Progress | None) -> WalScan:
     size = os.fstat(fd).st_size
     raw = read_at(fd, WAL_HEADER_SIZE, 0)
     try:
@@ -120,7 +122,7 @@ def _read(fd: int) -> WalScan:
             return WalScan(size=size, fault=header.fault, header=header)
         geometry, start = guessed
     slots, tail = divmod(max(0, size - WAL_HEADER_SIZE), frame_size(geometry.page_size))
-    columns = _read_frames(fd, geometry, slots, start, size)
+    columns = _read_frames(fd, geometry, slots, start, size, progress)
     columns.join_padding(fd)
     found = columns.classify(is_header_sound=header.fault is None)
     if found.max_frame:
@@ -259,7 +261,12 @@ def _count(marks: bytes, wanted: bytes, start: int, end: int) -> int:
 
 
 def _read_frames(
-    fd: int, geometry: Geometry, slots: int, last: Checksum, size: int
+    fd: int,
+    geometry: Geometry,
+    slots: int,
+    last: Checksum,
+    size: int,
+    progress: Progress | None,
 ) -> FrameColumns:
     """Read the first `slots` frames of a log of `size` bytes; `last` is the header's checksum."""
     stride = frame_size(geometry.page_size)
@@ -269,6 +276,8 @@ def _read_frames(
     done = 0
     with closing(_Reader(fd, per_chunk * stride, slots * stride)) as reader:
         while done < slots and not columns.was_cut:
+            if progress is not None:
+                progress("checking the log", done * stride, size, "bytes")
             count = min(per_chunk, slots - done)
             buffer, filled = reader.read(WAL_HEADER_SIZE + done * stride)
             whole = min(count, filled // stride)

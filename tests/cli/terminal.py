@@ -72,14 +72,19 @@ def on_terminal(
 
 @contextmanager
 def stderr_on_terminal(
-    *arguments: str | Path,
+    *arguments: str | Path, stdin: Path | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], bool]]]:
-    """Run the program with stderr on a pty, and yield it with what waits until a text is shown."""
+    """Run the program with stderr on a pty, and yield it with what waits until a text is shown.
+
+    `stdin` is a file or a FIFO that it reads; both ends of a FIFO are opened by then.
+    """
     pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     ours, theirs = pty.openpty()
+    source = os.open(stdin or os.devnull, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(source, True)
     process = subprocess.Popen(
         [sys.executable, "-m", "modelstore", *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
+        stdin=source,
         stdout=subprocess.PIPE,
         stderr=theirs,
         env=environment({"TERM": "xterm-256color"}),
@@ -104,6 +109,7 @@ def stderr_on_terminal(
         process.kill()
         process.communicate()
         os.close(ours)
+        os.close(source)
 
 
 def _drain(descriptor: int, process: subprocess.Popen[bytes]) -> bytes:
@@ -134,7 +140,12 @@ class Watched:
     """
 
     def __init__(
-        self, *arguments: str | Path, columns: int, rows: int, env: Mapping[str, str] | None = None
+        self,
+        *arguments: str | Path,
+        columns: int,
+        rows: int,
+        env: Mapping[str, str] | None,
+        on_stderr: bool,
     ) -> None:
         pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
         self._termios = pytest.importorskip("termios")
@@ -147,7 +158,7 @@ class Watched:
             [sys.executable, "-m", "modelstore", *map(str, arguments)],
             stdin=self._theirs,
             stdout=self._theirs,
-            stderr=subprocess.PIPE,
+            stderr=self._theirs if on_stderr else subprocess.PIPE,
             env=environment({"TERM": "xterm-256color", **(env or {})}),
             process_group=0,
         )
@@ -186,9 +197,10 @@ def watched(
     columns: int = 80,
     rows: int = 24,
     env: Mapping[str, str] | None = None,
+    on_stderr: bool = False,
 ) -> Iterator[Watched]:
-    """Run the program on a whole terminal until the block ends."""
-    terminal = Watched(*arguments, columns=columns, rows=rows, env=env)
+    """Run the program on a whole terminal until the block ends; with stderr, or without."""
+    terminal = Watched(*arguments, columns=columns, rows=rows, env=env, on_stderr=on_stderr)
     try:
         yield terminal
     finally:

@@ -227,7 +227,7 @@ def test_hashing_reads_two_names_of_one_file_once_and_survives_what_is_no_file(
 def test_an_interruption_ends_all_hashing(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 1000)
 
-    def interrupted(what: str, done: int, total: int | None = None) -> None:
+    def interrupted(what: str, done: int, total: int | None = None, unit: str = "") -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -178,3 +178,30 @@ def test_a_live_log_is_never_damaged_for_its_processes(tmp_path: Path) -> None:
             found = scan_wal(f"{path}-wal")
             assert index is not None
             assert found.changed_while_reading or not found.is_damaged_for(index)
+
+
+@pytest.mark.parametrize("rows", [1, 4061, 4062, 4063, 9000])
+def test_the_pages_that_a_checkpoint_copies_are_counted_over_all_blocks(
+    tmp_path: Path, rows: int
+) -> None:
+    path = tmp_path / "a.db"
+    with contextlib.closing(sqlite_log(path, 512)) as connection:
+        connection.execute("CREATE TABLE t(x)")
+        connection.execute("BEGIN")
+        for n in range(rows):  # a page each, and the frame of a change to it now and then
+            connection.execute("INSERT INTO t VALUES (zeroblob(400))")
+            if n % 50 == 0:
+                connection.execute("COMMIT")
+                connection.execute("BEGIN")
+        connection.execute("COMMIT")
+        scan = scan_wal(f"{path}-wal")
+        copy = tmp_path / "copied"  # closing the -shm itself would drop the connection's locks
+        copy.write_bytes(Path(f"{path}-shm").read_bytes())
+    with open(copy, "rb") as file:
+        index = read_index(file.fileno())
+        assert index is not None
+        assert index.max_frame == scan.max_frame >= rows
+        for backfill in (0, 1, 4062, scan.max_frame):
+            part = index._replace(backfill=min(backfill, scan.max_frame))
+            wanted = len(set(scan.page_numbers[part.backfill : scan.max_frame]))
+            assert index_module.pages_to_copy(file.fileno(), part) == wanted

@@ -20,6 +20,7 @@ from modelstore.sources.text_input import (
     line_blocks,
     opened,
     target_name,
+    tell_read,
 )
 from modelstore.text import visible
 
@@ -145,7 +146,7 @@ def _read(kind: str, target: Target, context: Context) -> Iterator[Item]:
                 count += len(rows)
                 yield Rows(rows)
                 rows = []
-                context.progress(target.text, count)
+                tell_read(context, target, stream, count)
     if header is None:
         raise SourceError(
             f"'{visible(name, 200)}' is empty: it has no header",

@@ -23,6 +23,7 @@ from modelstore.sources.text_input import (
     raw_blocks,
     suspects,
     target_name,
+    tell_read,
 )
 from modelstore.text import visible
 
@@ -226,7 +227,7 @@ def read_lines(target: Target, context: Context) -> Iterator[Item]:
             if rows:
                 yield Rows(rows)
             count += len(rows)
-            context.progress(target.text, count)
+            tell_read(context, target, stream, count)
     yield from records.notes()
 
 
@@ -309,7 +310,7 @@ def read_document(target: Target, context: Context) -> Iterator[Item]:
             if len(rows) >= _BATCH:
                 yield Rows(rows)
                 rows = []
-                context.progress(target.text, count)
+                tell_read(context, target, stream, count)
     if rows:
         yield Rows(rows)
     yield from records.notes()

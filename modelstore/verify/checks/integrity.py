@@ -21,7 +21,7 @@ from modelstore.database.sqlite_errors import (
 )
 from modelstore.errors import RefusedError
 from modelstore.finding import Finding
-from modelstore.text import human_bytes, plural
+from modelstore.text import plural
 from modelstore.verify.check import DAMAGED, Check, Run
 from modelstore.verify.signals import signals_held
 
@@ -58,7 +58,7 @@ def check_integrity(opened: OpenDatabase, options: VerifyOptions) -> Iterator[Fi
     """Yield SQLite's verdict on every page, index and row, then on the foreign keys."""
     pragma = "quick_check" if options.quick else "integrity_check"
     with (
-        options.watching("pages read") as tick,
+        options.watching("bytes") as tick,
         _ticking(opened.conn, _pages(opened, pragma, tick)),
         _small_cache(opened.db),
     ):
@@ -81,9 +81,8 @@ def _small_cache(db: Database) -> Iterator[None]:
 
 
 def _pages(opened: OpenDatabase, what: str, tick: Progress) -> Callable[[], None]:
-    """Return a function that shows how many pages were read so far."""
+    """Return a function that shows how many bytes of the database were read so far."""
     size = opened.probe.size + (opened.probe.wal_size or 0)
-    page_size = int(next(opened.db.query("PRAGMA page_size"))["page_size"])
     before, told = _bytes_read(), 0.0
 
     def tell() -> None:
@@ -92,7 +91,8 @@ def _pages(opened: OpenDatabase, what: str, tick: Progress) -> Callable[[], None
         if now - told < _TELL_EVERY:
             return
         told = now
-        tick(f"{what} of {human_bytes(size)}", (_bytes_read() - before) // page_size)
+        done = _bytes_read() - before
+        tick(what, done, size if done < size else None)  # it reads some pages twice
 
     return tell
 

@@ -233,7 +233,7 @@ def _check_hashes(
 ) -> tuple[list[NewHash], int]:
     """Hash the files and compare them; return the digests to record, and the bytes read."""
     sizes = {record.path: status.st_size for record, status in files}
-    with options.watching("MiB") as tick:
+    with options.watching("bytes") as tick:
         hashes = hash_files(sizes, sum(sizes.values()), tick)
     new = []
     for record, _ in files:

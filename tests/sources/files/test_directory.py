@@ -535,7 +535,7 @@ def test_an_unchanged_model_keeps_its_place(tmp_path: Path) -> None:
 def test_progress_tells_what_is_read(tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
     context = Context(
-        host="box", now="now", progress=lambda what, count, _total=None: told.append((what, count))
+        host="box", now="now", progress=lambda what, count, *_rest: told.append((what, count))
     )
     first, second = put(tmp_path / "a.gguf"), put(tmp_path / "b.gguf")
     read(tmp_path, context)
