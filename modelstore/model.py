@@ -66,15 +66,18 @@ class Model(NamedTuple):
 MODEL_COLUMNS: tuple[str, ...] = Model._fields
 
 ACCESSED = "modelstore_accessed_at"  # an SQL function of ours: `modelstore.catalogue.access`
+MEMORY = "modelstore_memory"  # an SQL function of ours: `modelstore.catalogue.memory`
 COMPUTED_COLUMNS = {
     "bpw": "nullif(round(8.0 * json_extract(CASE WHEN json_valid({0}parameters) "
     "THEN {0}parameters END, '$.tensor_bytes') / {0}parameter_count, 2), 0)",
     "accessed_at": ACCESSED + "({0}path, {0}host)",
+    "memory": MEMORY + "({0}architecture, {0}block_count, {0}embedding_length, {0}head_count, "
+    "{0}head_count_kv, {0}feed_forward_length, {0}context_length, {0}parameters)",
 }
 """Columns that are computed when they are asked for: their SQL, with a place for ``models.``.
 
 ``bpw``: bits per weight, of the tensors. ``accessed_at``: the last time that a program read the
-file, as this machine's file system recorded it.
+file, as this machine's file system recorded it. ``memory``: bytes that llama.cpp takes for it.
 """
 
 INTEGER_COLUMNS: frozenset[str] = frozenset(

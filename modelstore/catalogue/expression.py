@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from modelstore.catalogue.memory import COLUMNS as MEMORY_COLUMNS
 from modelstore.database.handle import Database, quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_INTERRUPT, primary_code
 from modelstore.errors import UsageError
-from modelstore.model import ACCESSED, MODEL_COLUMNS, column_definition
+from modelstore.model import ACCESSED, MEMORY, MODEL_COLUMNS, column_definition
 from modelstore.text import visible
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _FUNCTIONS = frozenset(
         *("substring", "trim", "unicode", "upper"),
         *("json", "json_array_length", "json_extract", "json_type", "json_valid", "->", "->>"),
         *("date", "datetime", "julianday", "strftime", "time", "unixepoch"),
-        ACCESSED,
+        *(ACCESSED, MEMORY),
     )
 )
 
@@ -130,6 +131,8 @@ class _Reader:
             # plain SQL: the definitions are those of the catalogue, affinities included
             db.execute(f"CREATE TABLE models ({', '.join(columns)})")
             db.register_function(lambda _path, _host: None, name=ACCESSED)
+            # register_function would count the parameters of the signature: one.
+            db.conn.create_function(MEMORY, len(MEMORY_COLUMNS), lambda *_values: None)
             db.conn.set_authorizer(self._authorize)
             # plain SQL: db.query would wrap it in a savepoint, which the authorizer refuses
             db.execute(f"EXPLAIN SELECT 1 FROM models WHERE (\n{expression}\n)")

@@ -22,6 +22,7 @@ from modelstore.model import (
     ARRAY_COLUMNS,
     COMPUTED_COLUMNS,
     INTEGER_COLUMNS,
+    MEMORY,
     MODEL_COLUMNS,
 )
 from modelstore.text import visible
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from modelstore.catalogue.expression import TimeBudget
+    from modelstore.catalogue.memory import CacheOptions
     from modelstore.database.handle import Database
 
 _SEARCHED = ("name", "path", "architecture")
@@ -61,7 +63,8 @@ class Query(NamedTuple):
     and a space are alike, and ``* ? [ ]`` make a pattern for the whole text. ``filters`` maps a
     name in `FILTERS` to its values; case counts for tags, capabilities and hosts alone. ``sort``
     holds columns, each with an optional ``-`` before it, or ``:desc`` or ``:asc`` after it.
-    ``where`` is an SQL expression that a person wrote.
+    ``where`` is an SQL expression that a person wrote. ``cache`` is the context that the column
+    ``memory`` is for.
     """
 
     id: str | None = None
@@ -72,6 +75,7 @@ class Query(NamedTuple):
     limit: int | None = None
     offset: int = 0
     columns: tuple[str, ...] = MODEL_COLUMNS
+    cache: CacheOptions | None = None
 
 
 def select(db: Database, query: Query) -> Generator[tuple[object, ...], None, None]:
@@ -124,7 +128,7 @@ def cell_blocks(db: Database, query: Query) -> Generator[str, None, None]:
 
 def count(db: Database, query: Query) -> int:
     """Return how many rows fit the query without its limit and offset."""
-    plain = Query(id=query.id, text=query.text, filters=query.filters, where=query.where)
+    plain = query._replace(columns=("id",), sort=(), limit=None, offset=0)
     ((total,),) = next(_run(db, plain, "count(*)"))
     return int(total)
 
@@ -134,7 +138,7 @@ def totals(db: Database, query: Query) -> tuple[int, int]:
 
     The bytes of missing models do not count.
     """
-    plain = Query(id=query.id, text=query.text, filters=query.filters, where=query.where)
+    plain = query._replace(columns=("id",), sort=(), limit=None, offset=0)
     there = "total(models.file_size) FILTER (WHERE models.status <> 'missing')"
     ((rows, size),) = next(_run(db, plain, f"count(*), {there}"))
     return int(rows), int(size)
@@ -203,6 +207,10 @@ def _run(db: Database, query: Query, result: str) -> Iterator[list[tuple[Any, ..
         from modelstore.catalogue.access import register_accessed_at
 
         register_accessed_at(db)
+    if "memory" in asked or MEMORY in (query.where or ""):
+        from modelstore.catalogue.memory import register_memory
+
+        register_memory(db, query.cache)
     sql = f"SELECT {result} FROM models{condition}{_order(keys)}"
     by_number = bool(keys) and keys[0][0] not in _INDEXED and not _is_view(db)
     if query.limit is not None or query.offset or by_number:

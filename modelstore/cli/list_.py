@@ -17,22 +17,27 @@ from modelstore.cli.completion.values import (
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     OUTPUT,
+    CacheTypeKOption,
+    CacheTypeVOption,
+    CtxOption,
     DbOption,
     JsonOption,
     NoCheckpointOption,
     TimeoutOption,
     argument,
+    cache_options,
     chosen_format,
     option,
     seconds,
     split_commas,
 )
 from modelstore.errors import ExitCode, RefusedError, UsageError
-from modelstore.model import CAPABILITIES, COMPUTED_COLUMNS, MODEL_COLUMNS, STATUSES, TYPES
+from modelstore.model import CAPABILITIES, COMPUTED_COLUMNS, MEMORY, MODEL_COLUMNS, STATUSES, TYPES
 from modelstore.render.formats import EXPORTS, Format
 from modelstore.text import visible
 
 if TYPE_CHECKING:
+    from modelstore.catalogue.memory import CacheOptions
     from modelstore.catalogue.query import Query
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
@@ -190,6 +195,9 @@ def command(
             group=OUTPUT,
         ),
     ] = False,
+    ctx: CtxOption = None,
+    cache_type_k: CacheTypeKOption = None,
+    cache_type_v: CacheTypeVOption = None,
     db: DbOption = None,
     output_format: Annotated[
         str | None,
@@ -240,6 +248,7 @@ def command(
             columns=("id",) if quiet else ("path",) if print0 else split_commas(columns),
             limit=limit,
             offset=offset,
+            cache=cache_options(ctx, cache_type_k, cache_type_v),
         ),
         form="print0"
         if print0
@@ -249,6 +258,7 @@ def command(
         only_count=count,
         truncate=not no_truncate,
     )
+    listing = _with_memory(listing)
     return _run(listing, tuple(text or ()), db, timeout=seconds(timeout), fold=not no_checkpoint)
 
 
@@ -262,6 +272,25 @@ class Listing(NamedTuple):
     formulas: bool
     only_count: bool
     truncate: bool
+    further: tuple[str, ...] = ()  # columns that the default ones are followed by
+
+
+def _with_memory(listing: Listing) -> Listing:
+    """Return the listing with the column ``memory``, if a cache is given that nothing else uses."""
+    query = listing.query
+    sorted_by = {key.lstrip("-").partition(":")[0] for key in query.sort}
+    if (
+        query.cache is None
+        or "memory" in {*query.columns, *sorted_by}
+        or MEMORY in (query.where or "")
+    ):
+        return listing
+    if query.columns or listing.only_count or listing.form in (*EXPORTS, "print0"):
+        raise UsageError(
+            "--ctx and --cache-type are for the column memory",
+            hint="name memory in --columns, --sort or --where",
+        )
+    return listing._replace(further=("memory",))
 
 
 def _query(
@@ -273,6 +302,7 @@ def _query(
     columns: tuple[str, ...],
     limit: int | None,
     offset: int,
+    cache: CacheOptions | None,
 ) -> Query:
     """Return the query of the command line. Raises `UsageError` for a name that is unknown."""
     from modelstore.catalogue.query import BY_NAME, Query
@@ -302,6 +332,7 @@ def _query(
         limit=limit,
         offset=offset,
         columns=MODEL_COLUMNS if "all" in columns else tuple(map(_column, columns)),
+        cache=cache,
     )
 
 
@@ -340,6 +371,8 @@ def _run(
                 )
             if listing.query.filters:
                 _check_filters(listing, session.opened.db)
+            if listing.query.cache is not None:
+                _note_long_context(listing, session.opened.db)
             _write(listing, session.opened.db, choice)
     except RefusedError as error:
         if file is None:
@@ -365,6 +398,24 @@ def _check_filters(listing: Listing, db: Database) -> None:
         listing.out.note(f"no {name} '{value}'" + (f"; did you mean {near}?" if near else ""))
 
 
+def _note_long_context(listing: Listing, db: Database) -> None:
+    """Note how many of the models are trained for a shorter context than is asked for."""
+    from modelstore.catalogue.query import count
+    from modelstore.text import plural
+
+    query = listing.query
+    if query.cache is None or query.cache.context is None:
+        return
+    shorter = f"context_length < {query.cache.context}"
+    where = f"{shorter} AND ({query.where}\n)" if query.where else shorter
+    number = count(db, query._replace(where=where))
+    if number:
+        trained = "is trained" if number == 1 else "are trained"
+        listing.out.note(
+            f"{plural(number, 'model')} {trained} for fewer tokens than {query.cache.context:,}"
+        )
+
+
 def _write(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
     out, query, form = listing.out, listing.query, listing.form
     if listing.only_count:
@@ -386,7 +437,7 @@ def _write(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
         from modelstore.catalogue.query import json_blocks
         from modelstore.render.rows import BETWEEN, write_json_blocks
 
-        query = query._replace(columns=query.columns or MODEL_COLUMNS)
+        query = query._replace(columns=query.columns or (*MODEL_COLUMNS, *listing.further))
         with closing(json_blocks(db, query, BETWEEN[form])) as blocks:
             write_json_blocks(out.stream, form, blocks)
     else:
@@ -394,7 +445,7 @@ def _write(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
         from modelstore.render.columns import PLAIN_COLUMNS
         from modelstore.render.rows import write_cell_blocks
 
-        query = query._replace(columns=query.columns or PLAIN_COLUMNS)
+        query = query._replace(columns=query.columns or (*PLAIN_COLUMNS, *listing.further))
         with closing(cell_blocks(db, query)) as blocks:
             write_cell_blocks(
                 out.stream,

@@ -56,7 +56,7 @@ def write_table(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
     out.page()
     tally = _Tally()
     is_default = not query.columns
-    names = TABLE_COLUMNS if is_default else query.columns
+    names = (*TABLE_COLUMNS, *listing.further) if is_default else query.columns
     extras = _EXTRAS if is_default and out.stdout_is_terminal else ()
     asked = query._replace(columns=(*names, *extras, *_HIDDEN))
     with closing(select(db, asked)) as rows:

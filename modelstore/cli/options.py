@@ -8,12 +8,19 @@ import typer
 
 from modelstore import text
 from modelstore.cli.app import COMMON
-from modelstore.cli.completion.values import complete_database, complete_model, complete_nothing
+from modelstore.cli.completion.values import (
+    complete_cache_type,
+    complete_database,
+    complete_model,
+    complete_nothing,
+)
 from modelstore.errors import UsageError
 from modelstore.render.formats import Format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from modelstore.catalogue.memory import CacheOptions
 
 OUTPUT = "Output"
 """A heading of the help."""
@@ -136,6 +143,35 @@ NoCheckpointOption = Annotated[
         group=COMMON,
     ),
 ]
+CtxOption = Annotated[
+    str | None,
+    option(
+        "--ctx",
+        group=OUTPUT,
+        metavar="TOKENS",
+        about="Show what memory a context of 32k, or another, takes.",
+    ),
+]
+CacheTypeKOption = Annotated[
+    str | None,
+    option(
+        "--cache-type-k",
+        group=OUTPUT,
+        metavar="T",
+        about="The type of the keys in its cache: q8_0. Default: f16.",
+        complete=complete_cache_type,
+    ),
+]
+CacheTypeVOption = Annotated[
+    str | None,
+    option(
+        "--cache-type-v",
+        group=OUTPUT,
+        metavar="T",
+        about="The type of the values. Default: f16.",
+        complete=complete_cache_type,
+    ),
+]
 YesOption = Annotated[bool, option("--yes", "-y", about="Do it without asking.", group=COMMON)]
 
 
@@ -160,3 +196,26 @@ def check_given(name: str, values: Sequence[str]) -> None:
     """Raise `UsageError` if one of the values of the argument `name` is empty."""
     if "" in values:
         raise UsageError(f"{name} is empty", hint="an unset variable in a script?")
+
+
+def cache_options(
+    context: str | None, type_k: str | None, type_v: str | None
+) -> CacheOptions | None:
+    """Return the cache that the options ask for; None if none is given. Raises `UsageError`."""
+    if context is None and type_k is None and type_v is None:
+        return None
+    from modelstore.catalogue.memory import CACHE_TYPES, MAX_CONTEXT, CacheOptions
+    from modelstore.cli.terms import figure_of
+
+    tokens = None if context is None else int(figure_of("context_length", context))
+    if tokens is not None and not 0 < tokens <= MAX_CONTEXT:
+        raise UsageError(
+            f"--ctx {text.visible(str(context), 40)} is no context", hint="write 4096, 32k or 1M"
+        )
+    for name, value in (("k", type_k), ("v", type_v)):
+        if value is not None and value not in CACHE_TYPES:
+            raise UsageError(
+                f"--cache-type-{name} '{text.visible(value, 40)}' is no type of a cache",
+                hint=f"one of {', '.join(CACHE_TYPES)}",
+            )
+    return CacheOptions(context=tokens, type_k=type_k or "f16", type_v=type_v or "f16")

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from modelstore.cli.completion.values import complete_column
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
+    CacheTypeKOption,
+    CacheTypeVOption,
+    CtxOption,
     DbOption,
     FormatOption,
     JsonOption,
     ModelsArgument,
     NoCheckpointOption,
     TimeoutOption,
+    cache_options,
     check_given,
     chosen_format,
     option,
@@ -24,6 +28,7 @@ from modelstore.model import ARRAY_COLUMNS, COMPUTED_COLUMNS, MODEL_COLUMNS
 
 if TYPE_CHECKING:
     from modelstore.catalogue.lookup import Companions
+    from modelstore.catalogue.memory import CacheOptions, Memory
     from modelstore.cli.output import Output
     from modelstore.cli.session import Session
     from modelstore.database.handle import Database
@@ -57,6 +62,9 @@ def command(
     template: Annotated[
         bool, option("--template", about="Show only the chat template, whole.")
     ] = False,
+    ctx: CtxOption = None,
+    cache_type_k: CacheTypeKOption = None,
+    cache_type_v: CacheTypeVOption = None,
     db: DbOption = None,
     output_format: FormatOption = None,
     as_json: JsonOption = False,
@@ -78,10 +86,17 @@ def command(
     check_given("MODEL", models)
     if template and field is not None:
         raise UsageError("--template and --field show one thing each", hint="leave out one")
+    cache = cache_options(ctx, cache_type_k, cache_type_v)
+    if cache is not None and (template or field not in (None, "memory")):
+        raise UsageError(
+            "--ctx and --cache-type are for the memory of a model", hint="write --field memory"
+        )
     choice = choose_database(db)
     with models_session(out, choice, timeout=seconds(timeout), fold=not no_checkpoint) as session:
-        found = [find_model(session.opened.db, model) for model in models]
+        found = [find_model(session.opened.db, model, cache) for model in models]
     found = list({one.values["id"]: one for one in found}.values())
+    if cache is not None and cache.context is not None:
+        _note_long_context(out, found, cache.context)
     if template:
         out.answer("".join(_template_text(out, one, form) for one in found))
         write_fold(session, on_stdout=False)
@@ -96,13 +111,14 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A model of the catalogue: its JSON values by column, its files and its places."""
+    """A model of the catalogue: its JSON values by column, its files, places and memory."""
 
     values: dict[str, Any]
     companions: Companions
+    memory: Memory | None
 
 
-def find_model(db: Database, text: str) -> FoundModel:
+def find_model(db: Database, text: str, cache: CacheOptions | None = None) -> FoundModel:
     """Return the model with this id, beginning of an id, name or path.
 
     Raises `ModelNotFoundError` for none, `AmbiguousModelError` for several.
@@ -110,11 +126,26 @@ def find_model(db: Database, text: str) -> FoundModel:
     import json
 
     from modelstore.catalogue.lookup import companions, lookup_model
+    from modelstore.catalogue.memory import CacheOptions, context_memory
     from modelstore.catalogue.query import Query, json_lines
 
     model = lookup_model(db, text)
-    (line,) = json_lines(db, Query(id=model, columns=(*MODEL_COLUMNS, *COMPUTED_COLUMNS)))
-    return FoundModel(json.loads(line), companions(db, model))
+    columns = (*MODEL_COLUMNS, *COMPUTED_COLUMNS)
+    (line,) = json_lines(db, Query(id=model, columns=columns, cache=cache))
+    values = json.loads(line)
+    memory = context_memory(values, cache or CacheOptions())
+    return FoundModel(values, companions(db, model), memory)
+
+
+def _note_long_context(out: Output, found: list[FoundModel], tokens: int) -> None:
+    """Note the models that are trained for a shorter context than is asked for."""
+    from modelstore.text import visible
+
+    for one in found:
+        trained = one.values["context_length"]
+        if isinstance(trained, int) and trained < tokens:
+            name = visible(str(one.values["name"]), 80)
+            out.note(f"{name} is trained for {trained:,} tokens, fewer than {tokens:,}")
 
 
 def _field(name: str, found: FoundModel) -> str:
@@ -181,6 +212,7 @@ def _report(session: Session, found: list[FoundModel]) -> Report:
     objects = [
         {
             "model": one.values,
+            "memory": _memory_json(one.memory),
             "files": _json(one.companions.files, "path", "role", "size", "mtime_ns", "sha256"),
             "places": _json(one.companions.places, "root", "locator", "source", "name", "state"),
         }
@@ -215,6 +247,31 @@ def _json(things: tuple[Any, ...], *names: str) -> list[dict[str, object]]:
     return [{name: getattr(thing, name) for name in names} for thing in things]
 
 
+def _memory_json(memory: Memory | None) -> dict[str, int] | None:
+    if memory is None:
+        return None
+    return {
+        "weights": memory.weights,
+        "kv_cache": memory.kv_cache,
+        "recurrent_state": memory.recurrent_state,
+        "context_length": memory.context_length,
+        "total": memory.total,
+    }
+
+
+def _memory_fact(memory: Memory) -> str:
+    """Return what llama-server takes, in sum and in parts."""
+    from modelstore.text import human_bytes
+
+    parts = {
+        "weights": memory.weights,
+        "KV cache": memory.kv_cache,
+        "recurrent state": memory.recurrent_state,
+    }
+    told = ", ".join(f"{name} {human_bytes(size)}" for name, size in parts.items() if size)
+    return f"{human_bytes(memory.total)} at {memory.context_length:,} tokens: {told}"
+
+
 def _body(found: FoundModel) -> list[Part]:
     from modelstore.render.grid import Cell, facts
 
@@ -222,10 +279,10 @@ def _body(found: FoundModel) -> list[Part]:
     shown = [name for name in values if name not in ("name", "parameters")]
     known = [name for name in shown if values[name] not in (None, [])]
     unknown = [name for name in shown if values[name] is None]
-    parts: list[Part] = [
-        Cell(str(values["name"]), "strong"),
-        facts((name, _fact(name, values[name])) for name in known),
-    ]
+    told = {name: _fact(name, values[name]) for name in known}
+    if found.memory is not None:
+        told["memory"] = _memory_fact(found.memory)
+    parts: list[Part] = [Cell(str(values["name"]), "strong"), facts(told.items())]
     if unknown:
         parts.append(Cell(f"unknown: {', '.join(unknown)}", "dim"))
     if found.companions.files:

@@ -102,7 +102,7 @@ def _term(column: str) -> str:
 def _is_numeric(column: str) -> bool:
     from modelstore.model import INTEGER_COLUMNS
 
-    return column in INTEGER_COLUMNS or column == "bpw"
+    return column in INTEGER_COLUMNS or column in ("bpw", "memory")
 
 
 def figure_of(column: str, text: str) -> float:
@@ -113,7 +113,7 @@ def figure_of(column: str, text: str) -> float:
     """
     from modelstore.text import parse_size
 
-    if column == "file_size":
+    if column in ("file_size", "memory"):
         return parse_size(text)
     match = _FIGURE.fullmatch(text)
     if column == "bpw" and match is not None and not match[2]:

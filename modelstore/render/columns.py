@@ -120,6 +120,7 @@ _SPECIAL = (
     Column("feed_forward_length", "FFN", right=True),
     Column("vocab_size", "VOCAB", right=True),
     Column("file_size", "SIZE", _number(human_bytes), right=True),
+    Column("memory", "MEMORY", _number(human_bytes), right=True),
     Column("sha256", "SHA256", shrink="end", least=12),
     Column("capabilities", "CAPABILITIES", _text(human_tags), shrink="end", least=8),
     Column("revision", "REVISION", shrink="end", least=9),

@@ -15,7 +15,7 @@ import pytest
 
 from modelstore.model import MODEL_COLUMNS
 from tests.cli.inside import inside
-from tests.cli.program import environment, modelstore, python, records
+from tests.cli.program import DATA, environment, modelstore, python, records
 from tests.cli.shelf import KILLED_WRITER, MODELS, NAMES, fill
 from tests.cli.terminal import STYLES, on_terminal
 from tests.waiting import PATIENCE
@@ -625,3 +625,62 @@ def test_a_closed_stdout_is_never_a_databases_descriptor(shelf: Path) -> None:
     assert done.returncode == 0
     assert len(inside("list", "--tag", "x", "-q", "--db", shelf).out.split()) == 1
     assert modelstore("verify", shelf, "--strict", "--skip", "environment").code == 0
+
+
+@pytest.fixture(name="memories", scope="module")
+def _memories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue of the models in the repository."""
+    db = tmp_path_factory.mktemp("memory") / "m.db"
+    assert modelstore("import", DATA, "--db", db).code == 0
+    return db
+
+
+GEMMA = 2848 + 2 * 2560 * 64  # weights; two layers, each with a window of 2,560 cells of 64 bytes
+
+
+def test_a_context_adds_the_memory_for_it(memories: Path) -> None:
+    result = inside("list", "--ctx", "32k", "--json", "--db", memories)
+    memory = {model["name"]: model["memory"] for model in result.json}
+    assert memory["tiny-gemma-3-it-Q4_0"] == GEMMA
+    assert memory["tiny-mistral"] is None  # safetensors
+    assert tuple(result.json[0]) == (*MODEL_COLUMNS, "memory")
+    assert "4 models are trained for fewer tokens than 32,768" in result.err
+    tsv = inside("list", "--ctx", "32k", "--db", memories).out.splitlines()
+    assert tsv[0].split("\t")[-1] == "memory"
+    screen = on_terminal("list", "--ctx", "32k", "--db", memories)
+    assert "MEMORY" in screen.lines[0]
+
+
+def test_memory_is_a_column_like_any_other(memories: Path) -> None:
+    rows = inside("list", "-c", "name,memory", "--sort", "-memory", "--json", "--db", memories).json
+    known = [row["memory"] for row in rows if row["memory"] is not None]
+    assert len(known) > 2
+    assert known == sorted(known, reverse=True)
+    assert rows[-1]["memory"] is None
+    small = ["tiny-gemma-3-it-Q4_0", "Tiny-Llama-7K-Instruct-Q8_0"]
+    assert names("memory<1MiB", "--type", "model", "--db", memories) == small
+    large = names("--where", "memory > 1MiB AND memory < 4GB", "--db", memories)
+    assert large == ["Tiny-Qwen3-7K-F16"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--ctx", "0"),
+        ("--ctx", "many"),
+        ("--ctx", "-1"),
+        ("--ctx", "2000M"),
+        ("--cache-type-k", "q9"),
+        ("--cache-type-v", ""),
+        ("--ctx", "32k", "-c", "name"),
+        ("--ctx", "32k", "-q"),
+        ("--ctx", "32k", "--count"),
+        ("--ctx", "32k", "--print0"),
+        ("--ctx", "32k", "-f", "preset"),
+    ],
+)
+def test_a_context_that_means_nothing_is_refused(options: tuple[str, ...], memories: Path) -> None:
+    result = inside("list", *options, "--db", memories)
+    assert result.code == 2
+    assert result.out == ""
+    assert "hint: " in result.err

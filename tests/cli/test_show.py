@@ -196,3 +196,27 @@ def test_a_name_is_never_sql(filled: Path, text: str) -> None:
     assert (result.code, result.out) == (3, "")
     assert len(result.err) < 2000
     assert inside("list", "--count", "--db", filled).out == "8\n"
+
+
+def test_memory_in_parts(imported: Path) -> None:
+    shown = inside("show", "tiny-gemma-3-it-Q4_0", "--ctx", "1M", "--json", "--db", imported)
+    cache = 2 * 2560 * 64  # two layers, each with a window of 2,560 cells of 64 bytes
+    assert shown.json["memory"] == {
+        "weights": 2848,
+        "kv_cache": cache,
+        "recurrent_state": 0,
+        "context_length": 1024 * 1024,
+        "total": 2848 + cache,
+    }
+    assert "is trained for 131,072 tokens, fewer than 1,048,576" in shown.err
+    words = inside("show", "tiny-gemma-3-it-Q4_0", "--ctx", "1M", "--db", imported).out
+    assert "323 KiB at 1,048,576 tokens: weights 2.8 KiB, KV cache 320 KiB" in words
+    field = ("--field", "memory", "--db", imported)
+    assert inside("show", "tiny-gemma-3-it-Q4_0", *field).out == f"{2848 + cache}\n"
+    assert inside("show", "tiny-mistral", "--json", "--db", imported).json["memory"] is None
+    assert "memory" in inside("show", "tiny-mistral", "--db", imported).out.split("unknown: ")[1]
+
+
+def test_a_context_is_for_memory_alone(imported: Path) -> None:
+    result = inside("show", "tiny-mistral", "--ctx", "4k", "--field", "name", "--db", imported)
+    assert (result.code, result.out) == (2, "")

@@ -26,7 +26,10 @@ def test_every_column_of_a_model_can_be_shown() -> None:
     assert set(TABLE_COLUMNS) <= set(PLAIN_COLUMNS) <= set(MODEL_COLUMNS)
     headers = [column.header for column in COLUMNS.values()]
     assert len(set(headers)) == len(headers)
-    assert {name for name, column in COLUMNS.items() if column.right} == {*INTEGER_COLUMNS, "bpw"}
+    assert {name for name, column in COLUMNS.items() if column.right} == {
+        *INTEGER_COLUMNS,
+        *("bpw", "memory"),
+    }
 
 
 @pytest.mark.parametrize("name", COLUMNS)

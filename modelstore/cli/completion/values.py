@@ -91,6 +91,13 @@ def complete_column(incomplete: str) -> list[str]:
     return [column for column in known if column.startswith(incomplete)]
 
 
+def complete_cache_type(incomplete: str) -> list[str]:
+    """Offer the types of a cache."""
+    from modelstore.catalogue.memory import CACHE_TYPES
+
+    return [name for name in CACHE_TYPES if name.startswith(incomplete)]
+
+
 def complete_columns(incomplete: str) -> list[str]:
     """Offer the next column of a list with commas, or ``all``."""
     every = ["all"] if "all".startswith(incomplete) else []
