@@ -183,11 +183,11 @@ class OpenDatabase:
         for holder in report.of("WRITE") if report is not None else ():
             if not holder.is_own:
                 facts = ("stopped: waiting will not help",) if holder.is_stopped else ()
-                return f", {visible(process_name(holder.pid, holder.command, *facts), 140)}"
+                return f", {process_name(holder.pid, visible(holder.command, 100), *facts)}"
         if self.log is None:
             for owner in look_at_holders(self.path, known=self.holders, certain=False).holders:
                 if owner.locks_database(exclusively=True):
-                    return f", {visible(process_name(owner.pid, owner.command), 100)}"
+                    return f", {process_name(owner.pid, visible(owner.command, 100))}"
         return ""
 
     def _commit(self) -> None:
@@ -375,7 +375,7 @@ class OpenDatabase:
         the instant before would lose its log. So whoever has the files open keeps it.
         """
         index = self.log.index() if self.log is not None else None
-        if self.log is None or index is None or index.pending:
+        if self.log is None or index is None or index.pending or self.log.sync_error:
             return False
         self.look_again()
         has_users = self.holders is not None and bool(self.holders.users)

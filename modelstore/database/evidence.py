@@ -85,7 +85,9 @@ def holder_reasons(holders: Holders) -> tuple[Reason, ...]:
 
 def _of(holder: Holder, path: str) -> Iterator[Reason]:
     problem = holder.problems[0]
-    who = process_name(holder.pid, holder.command) + (", stopped," if holder.is_stopped else "")
+    who = process_name(holder.pid, visible(holder.command, 200)) + (
+        ", stopped," if holder.is_stopped else ""
+    )
     text, hint = _SENTENCES[problem](holder, visible(path, 200))
     yield Reason(problem, f"{who} {text}", hint, holder.pid)
 

@@ -53,6 +53,7 @@ class LiveLog:
         shm: int | None,
     ) -> None:
         self.page_size = page_size  # bytes
+        self.sync_error: OSError | None = None  # of the main file; the log must be kept then
         self._db = db
         self._held = held
         self._connect = connect
@@ -160,8 +161,18 @@ class LiveLog:
         return needed, shutil.disk_usage(os.path.dirname(self._held.path)).free
 
     def sync_database(self) -> None:
-        """Sync the main file. Raises OSError."""
-        sync_file(self._held.db, self._held.path)
+        """Sync the main file. Raises OSError, and so does every later call.
+
+        The kernel tells of a page that it could not write once, and forgets the page: a second
+        sync that succeeds proves nothing (lwn.net/Articles/752063).
+        """
+        if self.sync_error is not None:
+            raise self.sync_error
+        try:
+            sync_file(self._held.db, self._held.path)
+        except OSError as error:
+            self.sync_error = error
+            raise
 
     def sync(self) -> None:
         """Sync the -wal and its directory. Raises OSError."""

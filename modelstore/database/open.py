@@ -212,7 +212,7 @@ def _locked(found: Probe, error: sqlite3.Error) -> LockedError | None:
     ]
     if not owners:
         return None
-    names = ", ".join(process_name(owner.pid, owner.command) for owner in owners)
+    names = ", ".join(process_name(owner.pid, visible(owner.command, 200)) for owner in owners)
     if any(owner.is_stopped for owner in owners):
         return LockedError(
             f"{found.name} is locked by {names}, which is stopped: waiting will not help",

@@ -20,7 +20,7 @@ from modelstore.database.filesystem import ownership_warning, placement_warnings
 from modelstore.database.holders import look_at_holders
 from modelstore.errors import DamageError, RefusedError
 from modelstore.text import listed, plural, process_name, visible
-from modelstore.wal.files import read_at
+from modelstore.wal.files import read_at, refusing_to_read
 from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeader
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Probe(NamedTuple):
 
     def _users(self) -> str:
         users = self.holders.users if self.holders is not None else ()
-        names = [process_name(user.pid, user.command) for user in users]
+        names = [process_name(user.pid, visible(user.command, 200)) for user in users]
         return f" (in use by {listed(names, _NAMED)})" if names else ""
 
     def _put_aside(self) -> str:
@@ -208,14 +208,9 @@ def probe(
             held = stack.enter_context(HeldFiles.hold(real))
         except FileNotFoundError:
             return _absent(real, name, holders, create=create)
-        try:
+        with refusing_to_read(real):
             found = _look(held, name, holders)
             return _with_main_checked(held, found) if check_main else found
-        except OSError as error:
-            raise RefusedError(
-                f"{name} cannot be read: {_reason(error)}",
-                hint="check the disk and the kernel's log; keep copies of what can be read",
-            ) from error
 
 
 def _with_main_checked(held: HeldFiles, found: Probe) -> Probe:
@@ -265,7 +260,7 @@ def _deleted_in_use(name: str, holders: Holders) -> DamageError:
         return DamageError(f"{name} is missing: {reasons[0].text}", hint=reasons[0].hint)
     user = holders.users[0]
     return DamageError(
-        f"{name} is missing: {process_name(user.pid, user.command)} has its log open",
+        f"{name} is missing: {process_name(user.pid, visible(user.command, 200))} has its log open",
         hint=f"keep pid {user.pid} running; `modelstore recover {name}` saves what it has",
     )
 

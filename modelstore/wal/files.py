@@ -9,9 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
 from modelstore.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _OPEN_FLAGS = (
     os.O_RDONLY
@@ -106,6 +111,18 @@ def require_regular(fd: int, name: str) -> None:
         _require_regular(fd)
     except NotRegularError as error:
         raise RefusedError(f"{name} {error}", hint="give the path of a file") from error
+
+
+@contextmanager
+def refusing_to_read(path: str) -> Iterator[None]:
+    """Raise `RefusedError`, which names the database at `path`, for an error of reading."""
+    try:
+        yield
+    except OSError as error:
+        raise RefusedError(
+            f"{visible(path, 200)} cannot be read: {error.strerror or error}",
+            hint="check the disk and the kernel's log; keep copies of what can be read",
+        ) from error
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
-from modelstore.wal.files import open_or_refuse, read_at
+from modelstore.wal.files import open_or_refuse, read_at, refusing_to_read
 from modelstore.wal.format import WAL_MAGIC
 from modelstore.wal.index import WalIndex, read_index
 from modelstore.wal.journal import Journal, read_journal
@@ -141,6 +141,8 @@ def _is_log(path: str) -> bool:
         return False
     try:
         return int.from_bytes(read_at(fd, 4, 0), "big") | 1 == WAL_MAGIC | 1
+    except OSError:
+        return False  # whoever reads more says so
     finally:
         os.close(fd)
 
@@ -158,19 +160,14 @@ def inspect_log(
     Raises `RefusedError` if both the database and the log are missing, or cannot be read.
     """
     database, log = split_path(path)
-    loss = analyse_loss(
-        database, wal_path=log, names=names, limit=limit, deep=deep, progress=progress
-    )
-    report, index = read_users(database)
-    return Inspection(
-        database,
-        log,
-        os.path.exists(database),
-        loss,
-        report,
-        blockers(index, report),
-        read_journal(os.path.realpath(database)),
-    )
+    with refusing_to_read(path):
+        loss = analyse_loss(
+            database, wal_path=log, names=names, limit=limit, deep=deep, progress=progress
+        )
+        report, index = read_users(database)
+        journal = read_journal(os.path.realpath(database))
+    who = blockers(index, report)
+    return Inspection(database, log, os.path.exists(database), loss, report, who, journal)
 
 
 def read_users(database: str) -> tuple[LockReport, WalIndex | None]:

@@ -1,13 +1,14 @@
 """Live applications, thousands of them: each a process of its own that does as it is told.
 
 A nursery has SQLite loaded, in three libraries, and forks an application for each request: a start
-costs two milliseconds. The `sqlite3` shell is an application in another language. A killed
+costs two milliseconds. The `sqlite3` shell and Node are applications in other languages. A killed
 application has ended, with its locks, when `end` returns.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import select
@@ -28,6 +29,7 @@ from tests.waiting import PATIENCE
 
 LIBRARIES = ("sqlite3", "pysqlite3", "apsw")
 SHELL = "shell"
+NODE = "node"
 COUNT = "SELECT count(*) FROM t"
 _NEW_NAMESPACE = 0x20000  # CLONE_NEWNS of unshare(2)
 _PRIVATE, _RECURSIVE, _BIND = 1 << 18, 1 << 14, 1 << 12  # flags of mount(2)
@@ -179,6 +181,82 @@ class Shell:
             self._process.communicate(timeout=PATIENCE)
 
 
+class Node:
+    """An application in Node, with the SQLite of better-sqlite3."""
+
+    def __init__(self, path: Path, setup: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            ["node", "-e", _NODE, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.pid = self._process.pid
+        if self.run(*setup) < len(setup):
+            self.end("crash")
+            raise OSError("node did not start")
+
+    def _ask(self, statement: str) -> list[Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(statement) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return [False]
+        answer: list[Any] = json.loads(self._process.stdout.readline() or "[false]")
+        return answer
+
+    def run(self, *statements: str) -> int:
+        return sum(bool(self._ask(one)[0]) for one in statements)
+
+    def count(self) -> int | None:
+        ok, *values = self._ask(COUNT)
+        return int(values[0]) if ok else None
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def end(self, how: str) -> None:
+        if how == "crash":
+            self._process.kill()
+        else:
+            self._process.send_signal(signal.SIGCONT)
+        with suppress(BrokenPipeError):
+            self._process.communicate(timeout=PATIENCE)
+
+
+_NODE = """
+const Database = require("better-sqlite3");
+const db = new Database(process.argv[1], { timeout: 60 });
+const run = (sql) => {
+  const statement = db.prepare(sql);
+  if (!statement.reader) { statement.run(); return null; }
+  const rows = statement.raw().all();
+  return rows.length ? rows[rows.length - 1][0] : null;
+};
+const lines = require("readline").createInterface({ input: process.stdin });
+lines.on("line", (line) => {
+  let answer;
+  try { answer = [true, run(JSON.parse(line))]; } catch (error) { answer = [false, String(error)]; }
+  console.log(JSON.stringify(answer));
+});
+lines.on("close", () => db.close());
+"""
+
+
+@functools.cache
+def has_node() -> bool:
+    """Tell whether Node finds better-sqlite3; NODE_PATH names where that is installed."""
+    if shutil.which("node") is None:
+        return False
+    tried = subprocess.run(
+        ["node", "-e", "require('better-sqlite3')"], capture_output=True, check=False
+    )
+    return tried.returncode == 0
+
+
 def uri(path: Path, parameters: str) -> str:
     """Return the URI of a database."""
     return f"file:{quote(str(path))}" + (f"?{parameters}" if parameters else "")
@@ -202,10 +280,12 @@ class Nursery:
 
     def start(
         self, library: str, path: Path, setup: Sequence[str], parameters: str = ""
-    ) -> Python | Shell:
+    ) -> Python | Shell | Node:
         """Start an application that has a database open. Raises `OSError` if it cannot."""
         if library == SHELL:
             return Shell(path, parameters, setup)
+        if library == NODE:
+            return Node(path, setup)
         app = self.start_idle()
         try:
             app.tell("open", "main", library, uri(path, parameters), list(setup))

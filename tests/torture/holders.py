@@ -14,7 +14,7 @@ from contextlib import closing
 from itertools import combinations
 from pathlib import Path
 
-from tests.torture.applications import COUNT, LIBRARIES, SHELL, Python
+from tests.torture.applications import COUNT, LIBRARIES, NODE, SHELL, Python
 from tests.torture.attack import Plan, Result, SimpleAttack
 from tests.torture.live import (
     INSERT,
@@ -37,7 +37,7 @@ def _kind(
     spoil: Callable[[Stage], Path] = leave_alone,
     start: Callable[[Stage], App] = start_plainly,
     *,
-    libraries: tuple[str, ...] = (*LIBRARIES, SHELL),
+    libraries: tuple[str, ...] = (*LIBRARIES, SHELL, NODE),
     setup: tuple[str, ...] = (),
     has_company: bool = True,
     has_moment: bool = True,

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from tests.torture.applications import LIBRARIES, SHELL, Nursery, Python, Shell
+from tests.torture.applications import LIBRARIES, NODE, SHELL, Node, Nursery, Python, Shell
 
-App = Python | Shell
+App = Python | Shell | Node
 
 INSERT = "INSERT INTO t (x) VALUES ('later')"
 TABLE = "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, x)"
@@ -57,7 +57,7 @@ class Kind:
     label: Label
     start: Callable[[Stage], App]
     spoil: Callable[[Stage], Path]
-    libraries: tuple[str, ...] = (*LIBRARIES, SHELL)
+    libraries: tuple[str, ...] = (*LIBRARIES, SHELL, NODE)
     setup: tuple[str, ...] = ()  # before anything else
     parameters: str = ""  # of the URI
     has_company: bool = True

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.torture.applications import COUNT, LIBRARIES, SHELL, Python
+from tests.torture.applications import COUNT, LIBRARIES, NODE, SHELL, Python
 from tests.torture.attack import Plan, Result, SimpleAttack
 from tests.torture.live import (
     App,
@@ -37,7 +37,7 @@ def _kind(
     start: Callable[[Stage], App] = start_plainly,
     *,
     label: Label = Label.DANGER,
-    libraries: tuple[str, ...] = (*LIBRARIES, SHELL),
+    libraries: tuple[str, ...] | None = None,
     setup: tuple[str, ...] = (),
     parameters: str = "",
     has_company: bool = False,
@@ -48,7 +48,8 @@ def _kind(
         label=label,
         start=start,
         spoil=spoil,
-        libraries=libraries,
+        # Node's SQLite knows no URI
+        libraries=libraries or (*LIBRARIES, SHELL, *([] if parameters else [NODE])),
         setup=setup,
         parameters=parameters,
         has_company=has_company,

@@ -15,7 +15,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -290,6 +290,8 @@ def attack_with(
     if not applications.can_mount():
         kinds = [kind for kind in kinds if "mounted" not in kind.name]
     kinds = [kind for kind in kinds if only in (None, kind.label)]
+    if not applications.has_node():
+        kinds = [replace(kind, libraries=_without_node(kind)) for kind in kinds]
     failures: list[Failure] = []
     figures: Counter[str] = Counter()
     cases = 0
@@ -303,6 +305,10 @@ def attack_with(
             if any(word in failure.what for failure in failures for word in until):
                 break
     return Result(cases, tuple(failures), figures)
+
+
+def _without_node(kind: Kind) -> tuple[str, ...]:
+    return tuple(library for library in kind.libraries if library != applications.NODE)
 
 
 def _judged(theater: Theater, scene: Scene) -> Iterator[str]:
