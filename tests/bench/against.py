@@ -64,7 +64,8 @@ def compare(place: Place, commit: str, tolerance: float) -> Iterator[Row]:
             pairs = _paired(work, other, place.size(15, 5))
             if pairs.ratio > 1 + tolerance:  # once may be the machine's doing
                 pairs = _paired(work, other, place.size(25, 9))
-            yield compared("against", work.name, commit, pairs, limit=1 + tolerance)
+            note = f"{pairs.cpu_ratio:.2f} × the processor time"
+            yield compared("against", work.name, commit, pairs, limit=1 + tolerance, note=note)
 
 
 def _paired(work: Work, other: Path, rounds: int) -> Pairs:

@@ -1,21 +1,23 @@
 """Models in a directory tree of any depth and layout.
 
 Files are read one after the other: a header takes a tenth of a millisecond, most of it in Python,
-so threads take twice as long if the files are in memory.
+so threads take twice as long if the files are in memory. On a cold disk the wait is longer than
+that, so the system is asked early for the headers that come next.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from modelstore.errors import SourceError
-from modelstore.found import Place
-from modelstore.sources.base import Target
+from modelstore.found import Place, Skipped
+from modelstore.sources.base import Note, Target
 from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
-from modelstore.sources.files.local_files import Origin, local_file
+from modelstore.sources.files.local_files import Origin, ask_for_header, local_file, unchanged
 from modelstore.sources.files.usual_places import program_directories
 from modelstore.sources.files.walk import Listing, list_directory, note_outside, walk
 from modelstore.sources.kinds import KINDS, load
@@ -23,10 +25,12 @@ from modelstore.text import visible
 from modelstore.wal.files import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from modelstore.sources.base import Context, Item, Source
     from modelstore.sources.files.naming import Extension
+
+_AHEAD = 8  # models; more of them gain nothing
 
 
 def read_tree(
@@ -55,29 +59,66 @@ def read_tree(
             hint="name a directory that holds models",
         ) from None
     count = 0
-    stores: list[tuple[str, str]] = []
+    has_stores = source is None and only is None
+    for step in _read_ahead(_steps(real, only, beside, has_stores=has_stores), context):
+        if isinstance(step, _Store):
+            known = context.known_below(os.path.realpath(step.path))
+            yield from load(step.kind).read(Target(step.path), replace(context, known=known))
+        elif isinstance(step, Group):
+            yield _describe(step, real, context, source)
+            count += 1
+            context.progress(step.files[0].path, count)
+        else:
+            yield step
+
+
+class _Store(NamedTuple):
+    """A program's store within a tree."""
+
+    kind: str
+    path: str
+
+
+_Step = Group | _Store | Skipped | Note
+
+
+def _steps(
+    real: str, only: Extension | None, beside: str | None, *, has_stores: bool
+) -> Iterator[_Step]:
+    """Yield what a tree holds, directory by directory, before any model is read."""
+    stores: list[_Store] = []
     outside: list[tuple[str, str]] = []
 
     def leave_stores_out(listing: Listing) -> None:
         kind, names = _store_at(listing)
         listing.without(names)
         if kind and not (kind == beside and _is_at(listing.path, real)):
-            stores.append((kind, listing.path))
+            stores.append(_Store(kind, listing.path))
 
-    look = leave_stores_out if source is None and only is None else lambda _listing: None
-    for listing in walk(real, look):
+    for listing in walk(real, leave_stores_out if has_stores else lambda _listing: None):
         outside += listing.outside
         yield from listing.skipped
         while stores:
-            kind, path = stores.pop()
-            known = context.known_below(os.path.realpath(path))
-            yield from load(kind).read(Target(path), replace(context, known=known))
+            yield stores.pop()
         for group in group_files(listing.files):
             if only in (None, group.format):
-                yield _describe(group, real, context, source)
-                count += 1
-                context.progress(group.files[0].path, count)
+                yield group
     yield from note_outside(real, outside)
+
+
+def _read_ahead(steps: Iterable[_Step], context: Context) -> Iterator[_Step]:
+    """Yield the steps; ask the system for the headers of the next few models that are not known.
+
+    Files on a cold disk are read in half the time so.
+    """
+    coming: deque[_Step] = deque()
+    for step in steps:
+        if isinstance(step, Group) and unchanged(step.files, None, context) is None:
+            ask_for_header(step.files[0].real)
+        coming.append(step)
+        if len(coming) > _AHEAD:
+            yield coming.popleft()
+    yield from coming
 
 
 def _store_at(listing: Listing) -> tuple[str | None, set[str]]:

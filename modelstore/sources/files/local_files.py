@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from modelstore.sources.base import Context, Unchanged
 from modelstore.sources.files import naming
 from modelstore.sources.values import iso_time, parameters_json
 from modelstore.text import visible
+from modelstore.wal.files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,6 +108,21 @@ def unchanged(
     if locator is None or count != len(files):
         return None
     return Unchanged(locator, place)
+
+
+_FIRST_READ = 1 << 16  # bytes that the readers of headers begin with
+
+
+def ask_for_header(path: str) -> None:
+    """Let the system read the first bytes of a file in the background, where it can do so."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with suppress(OSError, ValueError):  # whoever reads the file reports it
+        fd = open_regular(path)
+        try:
+            os.posix_fadvise(fd, 0, _FIRST_READ, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(fd)
 
 
 _MAGICS = (

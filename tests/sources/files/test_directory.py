@@ -19,7 +19,7 @@ from modelstore.found import Found, KnownFile, Skipped
 from modelstore.sources.base import Context, Item, Note, Target, Unchanged
 from modelstore.sources.files import directory, walk
 from modelstore.sources.files.grouping import group_files, is_relevant
-from modelstore.sources.files.local_files import LocalFile
+from modelstore.sources.files.local_files import LocalFile, ask_for_header
 from tests.sources.files import hostile
 from tests.sources.files.oracle import TINY
 
@@ -407,13 +407,33 @@ def test_a_bad_file_is_skipped_and_the_rest_is_read(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_goes_away_meanwhile_is_skipped(tmp_path: Path) -> None:
-    put(tmp_path / "a" / "x.gguf")
+    for number in range(20):  # more than are read ahead
+        put(tmp_path / "a" / f"x{number}y.gguf")
     put(tmp_path / "b" / "y.gguf")
     stream = directory.SOURCES["directory"].read(Target(str(tmp_path)), CONTEXT)
     first = next(stream)
     assert isinstance(first, Found)
     shutil.rmtree(tmp_path / "b")
-    assert list(stream) == [Skipped(str(tmp_path / "b"), os.strerror(errno.ENOENT))]
+    assert list(stream)[19:] == [Skipped(str(tmp_path / "b"), os.strerror(errno.ENOENT))]
+
+
+def test_headers_are_asked_for_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        put(tmp_path / f"{number:02d}" / "x.gguf")
+    asked: list[str] = []
+    monkeypatch.setattr(directory, "ask_for_header", asked.append)
+    at_each = [
+        len(asked) for _ in directory.SOURCES["directory"].read(Target(str(tmp_path)), CONTEXT)
+    ]
+    assert at_each == [min(number + 9, 20) for number in range(20)]
+    assert asked == sorted(str(path) for path in tmp_path.rglob("*.gguf"))
+
+
+def test_a_file_that_cannot_be_asked_for_is_reported_by_its_reader(tmp_path: Path) -> None:
+    ask_for_header(str(tmp_path / "gone"))
+    ask_for_header(str(tmp_path))
 
 
 def test_a_root_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
@@ -518,7 +538,7 @@ def test_an_unchanged_tree_is_known_without_opening_any_file(tmp_path: Path) -> 
     os.utime(changed, ns=(1, 1))
     items, opened, _ = read_watched(root, known)
     assert sorted(items) == ["Found"] + ["Unchanged"] * 7
-    assert opened == [str(changed)]
+    assert set(opened) == {str(changed)}
 
 
 def test_an_unchanged_model_keeps_its_place(tmp_path: Path) -> None:
