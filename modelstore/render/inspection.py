@@ -138,7 +138,7 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str | Cell]]:
         f"{'big' if header.big_endian else 'little'}-endian checksums",
     )
     if scan.unexamined:
-        yield "not looked at", f"{plural(scan.unexamined, 'frame')} beyond a long run of zeros"
+        yield "not looked at", f"{plural(scan.unexamined, 'frame')} behind the last commit"
     if scan.commit_count:
         yield "commits", _commits(found)
     if found.has_database:

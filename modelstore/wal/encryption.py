@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from modelstore.wal.files import read_at
 from modelstore.wal.format import DATABASE_HEADER_SIZE, page_offset
+from modelstore.wal.pages import read_main_page
 
 if TYPE_CHECKING:
-    from modelstore.wal.pages import PageVersions
+    from modelstore.wal.pages import MainSource, PageVersions
 
 _SAMPLE = 16  # pages of the log
 _RANDOM = 7.2  # bits a byte; 512 random bytes have about 7.6, a page of text below 6
 
 
-def is_encrypted(main: int | None, log: int | None, pages: PageVersions) -> bool:
+def is_encrypted(main: MainSource | None, log: int | None, pages: PageVersions) -> bool:
     """Return True if page 1 and a sample of the pages in the log look like random bytes.
 
     Some relatives leave the database header readable, so page 1 counts from behind it. Ask only
@@ -35,7 +36,7 @@ def is_encrypted(main: int | None, log: int | None, pages: PageVersions) -> bool
     if offset is not None:
         first = read_at(log, size, offset)
     elif main is not None:
-        first = read_at(main, size, 0)
+        first = read_main_page(main, size, 1)
     step = max(1, len(pages) // _SAMPLE)
     sample = (
         read_at(log, size, page_offset(pages.last_frame(index), size))

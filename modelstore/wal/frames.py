@@ -120,7 +120,7 @@ class WalScan:
     tail_bytes: int = 0
     """Bytes after the last whole frame."""
     unexamined: int = 0
-    """Frames after a run of zeros that is longer than SQLite ever leaves; nothing read them."""
+    """Frames behind the last commit that nothing read: after a long run of zeros, or in a race."""
     valid: int = 0
     max_frame: int = 0
     page_count: int = 0

@@ -17,44 +17,41 @@ import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelstore.errors import ModelstoreError, RefusedError
-from modelstore.text import visible
+from modelstore.errors import ModelstoreError
+from modelstore.wal.capture import Capture
 from modelstore.wal.difference import TableComparison, schema_changes
 from modelstore.wal.encryption import is_encrypted
 from modelstore.wal.file_difference import file_differences
-from modelstore.wal.files import open_or_refuse, read_at
 from modelstore.wal.format import (
     DATABASE_HEADER_SIZE,
     PENDING_BYTE,
-    WAL_HEADER_SIZE,
     DatabaseFault,
     DatabaseHeader,
     DatabaseHeaderError,
 )
-from modelstore.wal.index import read_index
-from modelstore.wal.locks import attached_processes
 from modelstore.wal.loss_report import LossReport, ObjectPages
 from modelstore.wal.main_file import MainFile, MainState, compare_main_file
 from modelstore.wal.page_owners import PageOwners, PageRole, ReadBudget
-from modelstore.wal.pages import DatabaseView, PageSet, PageVersions
+from modelstore.wal.pages import DatabaseView, PageSet, PageVersions, main_size, read_main_page
 from modelstore.wal.scan import scan_wal
 from modelstore.wal.schema import Schema, read_schema
+from modelstore.wal.stillness import OpenFiles, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.progress import Progress
     from modelstore.wal.frames import WalScan
-    from modelstore.wal.index import WalIndex
+    from modelstore.wal.pages import MainSource
 
 _BUDGET = 65_536  # pages to read beyond the log and the interior pages, unless `deep`
+_LEARNED = 8_192  # pages of the main file that the next look copies too
 _ATTEMPTS = 12
 _PATIENCE = 5.0  # seconds; no further attempt begins after them
 _PAUSE = 0.002  # seconds before the second attempt; grows with each one
-_CLOCK_TICK = 0.02  # seconds; file times are no finer than the kernel's clock tick
 
 
 def analyse_loss(
@@ -79,115 +76,42 @@ def analyse_loss(
     path = os.path.realpath(db_path)
     log_path = wal_path or path + "-wal"
     deadline = time.monotonic() + _PATIENCE
+    wanted: set[int] = set()  # pages of the main file that the looks before this one needed
+    doubt: object = None  # damage that the copy before this one showed
     attempt = 0
     while True:
         attempt += 1
         with ExitStack() as stack:
-            files = _Files.open(path, log_path, stack)
-            before = files.stamp()
-            scan = scan_wal(log_path if files.log is None else files.log, progress)
-            analysis = _Analysis(files.main, files.log, scan, before, progress)
+            files = OpenFiles.open(path, log_path, stack)
+            # A quick copy of the pages that a look needed can be looked at in peace.
+            copy = Capture.take(files, wanted, stack) if attempt > 1 else None
+            if copy is not None:
+                before, scan = copy.stamp, copy.scan()
+                analysis = _Analysis(copy.main, copy.log, scan, before, progress)
+            else:
+                before = files.stamp()
+                scan = scan_wal(log_path if files.log is None else files.log, progress)
+                analysis = _Analysis(files.main, files.log, scan, before, progress)
             report = analysis.report(attempt, deep=deep, names=names, limit=limit)
-            settled = before.settles(files.stamp()) and not scan.changed_while_reading
+            needed = analysis.pages_of_main()
+            if copy is None:
+                settled = before.settles(files.stamp(before)) and not scan.changed_while_reading
+            else:
+                # Only what two copies show is damage: one may have caught a restart of the log.
+                is_damaged = scan.is_damaged_for(before.index)
+                seen = (scan.header, scan.valid) if is_damaged else None
+                is_whole = not copy.lacks(needed) or before.settles(files.stamp(before))
+                settled = is_whole and seen in (None, doubt)
+                doubt = seen
         if settled or attempt == _ATTEMPTS or time.monotonic() > deadline:
             return replace(report, raced=not settled)
+        if len(needed) <= _LEARNED:  # more is the nonsense of a look in a race
+            wanted |= needed
         time.sleep(_PAUSE * attempt)
 
 
-# -- the files, and changes to them --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """The facts that change when a checkpoint writes the main file or the log restarts.
-
-    New commits change none of them, and do no harm: committed frames stay as they are.
-    https://www.sqlite.org/walformat.html#the_checkpoint_algorithm
-    """
-
-    index: WalIndex | None
-    leftover_index: WalIndex | None
-    header: bytes
-    main: tuple[int, int, int, int] | None
-    log: tuple[int, int] | None
-    age: float  # seconds since the last write to the main file
-
-    def settles(self, after: _Stamp) -> bool:
-        """Return True if nothing that matters happened between this stamp and `after`."""
-        if self._key() != after._key():
-            return False
-        if self.index is not None and self.index.backfill == self.index.backfill_attempted:
-            return True  # a checkpoint notes its attempt before it writes the main file
-        return self.age > _CLOCK_TICK  # otherwise a later write may have the same time
-
-    def _key(self) -> object:
-        index = self.index
-        return (
-            self.header,
-            self.main,
-            self.log,
-            index and (index.salt, index.backfill, index.backfill_attempted),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Descriptors of the main file, the log and the wal-index; None for a missing file."""
-
-    paths: tuple[str, str]
-    main: int | None
-    log: int | None
-    index: int | None
-
-    @classmethod
-    def open(cls, path: str, log_path: str, stack: ExitStack) -> _Files:
-        """Open the files until `stack` ends."""
-
-        def opened(name: str) -> int | None:
-            try:
-                fd = open_or_refuse(name)
-            except FileNotFoundError:
-                return None
-            stack.callback(os.close, fd)
-            return fd
-
-        main, log = opened(path), opened(log_path)
-        if main is None and log is None:
-            raise RefusedError(
-                f"there is neither a database {visible(path, 200)} nor a log of it",
-                hint="check the path",
-            )
-        return cls((path, log_path), main, log, opened(path + "-shm"))
-
-    def stamp(self) -> _Stamp:
-        """Return the state of the files now."""
-        header = b"" if self.log is None else read_at(self.log, WAL_HEADER_SIZE, 0)
-        main, log = (_stat(path) for path in self.paths)
-        index = None if self.index is None else read_index(self.index)
-        if index and (not index.is_settled or index.salt != _salt(header)):
-            index = None
-        # SQLite discards an index that no process holds: after a crash it may say anything.
-        is_held = index is not None and self.index is not None and attached_processes(self.index)
-        age = float("inf") if main is None else time.time() - main.st_mtime
-        return _Stamp(
-            index=index if is_held else None,
-            leftover_index=None if is_held else index,
-            header=header,
-            main=main and (main.st_dev, main.st_ino, main.st_mtime_ns, main.st_size),
-            log=log and (log.st_dev, log.st_ino),
-            age=age,
-        )
-
-
-def _stat(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except OSError:
-        return None
-
-
-def _salt(header: bytes) -> tuple[int, int]:
-    return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+def _header_bytes(main: MainSource) -> bytes:
+    return read_main_page(main, DATABASE_HEADER_SIZE, 1)[:DATABASE_HEADER_SIZE]
 
 
 # -- one look ------------------------------------------------------------------------------------
@@ -198,10 +122,10 @@ class _Analysis:
 
     def __init__(
         self,
-        main: int | None,
+        main: MainSource | None,
         log: int | None,
         scan: WalScan,
-        stamp: _Stamp,
+        stamp: Stamp,
         progress: Progress | None,
     ) -> None:
         self._main = main
@@ -212,6 +136,7 @@ class _Analysis:
         self._progress = progress
         self._pages = PageVersions(scan.page_numbers[: scan.max_frame], scan.page_size)
         self._comparison = compare_main_file(main, log, scan, self._pages, progress)
+        self._live: DatabaseView | None = None
         self._main_view: DatabaseView | None = None
         self._main_schema: Schema = {}
         self._main_header: DatabaseHeader | None = None
@@ -238,13 +163,18 @@ class _Analysis:
         if not self._pages:
             return report
         try:
-            live = self._live_view(main_file)
+            live = self._live = self._live_view(main_file)
             schema = read_schema(live)
         except ModelstoreError as error:
             if is_encrypted(self._main, self._log, self._pages):
                 return replace(report, unattributed=len(self._pages), encrypted=True)
             return replace(report, unattributed=len(self._pages), live_problem=error.message)
         return self._compared(report, live, schema, deep=deep, names=names, limit=limit)
+
+    def pages_of_main(self) -> set[int]:
+        """Return the pages that the views read from the main file."""
+        views = (self._live, self._main_view)
+        return {number for view in views if view is not None for number in view.from_main}
 
     def _compared(
         self,
@@ -341,12 +271,12 @@ class _Analysis:
         """Describe the main file as if there were no log, and read its schema."""
         if self._main is None:
             return MainFile(MainState.ABSENT, readable=False, problem="there is no such file")
-        size = os.fstat(self._main).st_size
+        size = main_size(self._main)
         found = MainFile(MainState.EMPTY, size=size, held_pages=self._comparison.held_pages)
         if size <= 1:  # SQLite treats a file of one byte as empty too
             return found
         try:
-            header = DatabaseHeader.parse(read_at(self._main, DATABASE_HEADER_SIZE, 0))
+            header = DatabaseHeader.parse(_header_bytes(self._main))
         except DatabaseHeaderError as error:
             state = MainState.TORN if error.fault is DatabaseFault.SHORT else MainState.FOREIGN
             return replace(found, state=state, readable=False, problem=error.fault.value)
@@ -376,7 +306,9 @@ class _Analysis:
             return None
         return index.backfill if index.backfill <= self._scan.max_frame else None
 
-    def _open_main_view(self, main: int, header: DatabaseHeader, found: MainFile) -> MainFile:
+    def _open_main_view(
+        self, main: MainSource, header: DatabaseHeader, found: MainFile
+    ) -> MainFile:
         """Read the schema; count the pages as SQLite does."""
         in_file = -(-found.size // header.page_size)
         count = header.page_count if header.has_valid_page_count else in_file

@@ -15,13 +15,14 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from modelstore.wal.files import read_at
-from modelstore.wal.pages import TREE_KINDS, PageSet, PageVersions
+from modelstore.wal.pages import TREE_KINDS, PageSet, PageVersions, read_main_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from modelstore.progress import Progress
     from modelstore.wal.frames import WalScan
+    from modelstore.wal.pages import MainSource
 
 _TELL_EVERY = 256  # pages
 
@@ -159,13 +160,13 @@ class _Longest:
 
 
 def compare_main_file(
-    main: int | None,
+    main: MainSource | None,
     log: int | None,
     scan: WalScan,
     pages: PageVersions,
     progress: Progress | None = None,
 ) -> MainComparison:
-    """Compare every committed frame in `log` with its page in `main` (descriptors)."""
+    """Compare every committed frame in `log`, a descriptor, with its page in the main file."""
     size = pages.page_size
     held = bytearray(scan.max_frame)
     differing, unlike_trees = PageSet(), PageSet()
@@ -175,7 +176,7 @@ def compare_main_file(
         if progress is not None and index % _TELL_EVERY == 0:
             progress("comparing the log with the main file", index, len(pages), "pages")
         frames = pages.frames(index)
-        page = b"" if main is None else read_at(main, size, (number - 1) * size)
+        page = b"" if main is None else read_main_page(main, size, number)
         reads += 1 + len(frames)
         image = b""
         for frame in frames:

@@ -20,7 +20,7 @@ from modelstore.wal.format import DATABASE_HEADER_SIZE, DatabaseHeader, page_off
 from modelstore.wal.record import read_varint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _CHUNK_BITS = 13  # one chunk of 1 KiB holds 2^13 pages
 _FEW = 1 << 17  # page numbers in a Python set: some 10 MB
@@ -128,8 +128,8 @@ class PageVersions:
 
 
 INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
-_INTERIORS = (INDEX_INTERIOR, TABLE_INTERIOR)
-TREE_KINDS = bytes((*_INTERIORS, INDEX_LEAF, TABLE_LEAF))
+INTERIORS = (INDEX_INTERIOR, TABLE_INTERIOR)
+TREE_KINDS = bytes((*INTERIORS, INDEX_LEAF, TABLE_LEAF))
 _MAX_DEPTH = 20  # SQLite's own bound, BTCURSOR_MAX_DEPTH
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
@@ -167,7 +167,7 @@ class BtreePage:
     @property
     def is_leaf(self) -> bool:
         """True if it has no children."""
-        return self.kind not in _INTERIORS
+        return self.kind not in INTERIORS
 
     def children(self) -> list[int]:
         """Return the children of an interior page, from left to right, unchecked."""
@@ -188,18 +188,49 @@ class Tree:
     leaves: array[int]
 
 
+@dataclass(frozen=True, slots=True)
+class CopiedMain:
+    """A main file with its `size` in bytes, and the pages that were copied from it at one moment.
+
+    Other pages are read from the `descriptor` when they are needed: later than the copies.
+    """
+
+    descriptor: int
+    size: int
+    pages: Mapping[int, bytes]
+
+
+MainSource = int | CopiedMain
+"""A descriptor of the main file, or copies of its pages."""
+
+
+def main_size(main: MainSource) -> int:
+    """Return the size of a main file in bytes."""
+    return main.size if isinstance(main, CopiedMain) else os.fstat(main).st_size
+
+
+def read_main_page(main: MainSource, page_size: int, number: int) -> bytes:
+    """Return a page of a main file; fewer bytes only at its end."""
+    if isinstance(main, CopiedMain):
+        copied = main.pages.get(number)
+        if copied is not None:
+            return copied
+        main = main.descriptor
+    return read_at(main, page_size, (number - 1) * page_size)
+
+
 class DatabaseView:
     """A database as of one moment: the main file, with a log's pages laid over it.
 
-    `main` and `log` are descriptors. Without `log_pages` the view is the main file alone; without
-    `main` only the log is read. `reads` counts the pages read; `problem` keeps the first fault
-    found in them. Raises `CorruptPageError`; the constructor raises `DatabaseHeaderError` if page 1
-    does not begin with a database header.
+    `log` is a descriptor. Without `log_pages` the view is the main file alone; without
+    `main` only the log is read. `reads` counts the pages read, `from_main` has the numbers of those
+    from the main file; `problem` keeps the first fault found in them. Raises `CorruptPageError`;
+    the constructor raises `DatabaseHeaderError` if page 1 does not begin with a database header.
     """
 
     def __init__(
         self,
-        main: int | None,
+        main: MainSource | None,
         page_size: int,
         page_count: int,
         log: int | None = None,
@@ -208,11 +239,12 @@ class DatabaseView:
         self.page_size = page_size
         self.page_count = page_count
         self.reads = 0
+        self.from_main = array("I")
         self.problem: str | None = None
         self._main = main
         self._log = log
         self._log_pages = log_pages
-        self._main_pages = 0 if main is None else os.fstat(main).st_size // page_size
+        self._main_pages = 0 if main is None else main_size(main) // page_size
         self.header = DatabaseHeader.parse(self.page(1)[:DATABASE_HEADER_SIZE])
         if self.header.page_size != page_size:
             raise self.corrupt(
@@ -239,7 +271,8 @@ class DatabaseView:
         if offset is not None and self._log is not None:
             data = read_at(self._log, self.page_size, offset)
         elif self._main is not None:
-            data = read_at(self._main, self.page_size, (number - 1) * self.page_size)
+            self.from_main.append(number)
+            data = read_main_page(self._main, self.page_size, number)
         if len(data) < self.page_size:
             raise self.corrupt(f"page {number} is missing from the file")
         return data
@@ -251,7 +284,7 @@ class DatabaseView:
         kind = data[start]
         if kind not in TREE_KINDS:
             raise self.corrupt(f"page {number} is no b-tree page (type {kind})")
-        interior = kind in _INTERIORS
+        interior = kind in INTERIORS
         (count,) = _U16.unpack_from(data, start + 3)
         array_start = start + (12 if interior else 8)
         array_end = array_start + 2 * count

@@ -15,7 +15,7 @@ from tests.truth.shrink import shrink
 from tests.truth.trial import Bench, Failure, Outcome
 
 _QUICK, _FULL = 30, 20_000
-_BATCH = 200  # histories that one job makes before it reports
+_BATCH = 100  # histories that one job makes before it reports
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

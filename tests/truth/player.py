@@ -52,12 +52,18 @@ class Stdlib:
     def restore(self, on: int, text: str) -> None:
         source = sqlite3.connect(":memory:", isolation_level=None)
         source.executescript(text)
-        source.backup(self._conns[on])
+        source.backup(self._conns[on], progress=_end_if_locked)
         source.close()
 
     def reserve(self, on: int, count: int) -> None: ...
 
     def reset(self, on: int) -> None: ...
+
+
+def _end_if_locked(code: int, _left: int, _total: int) -> None:
+    """End a backup that would wait for this process's own reader for ever."""
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        raise sqlite3.OperationalError(code)
 
 
 class Apsw:
