@@ -11,7 +11,8 @@ From the file up:
 - `page_owners` finds the table or index of each page in the log; `main_file` compares the log with
   the main file; `rows` reads the rows of a table; `difference` compares tables, `row_difference`
   their rows, `file_difference` everything else; `encryption` recognises pages that nobody can read
-  without a key; `loss` puts it together and `loss_report` holds the answer.
+  without a key; `loss` puts it together and `loss_report` holds the answer. `stillness` proves that
+  nobody wrote meanwhile; `capture` copies the pages of a busy database within such a moment.
 - `journal` reads a rollback journal.
 - `processes` describes a process, `locks` lists lock holders and what each of them blocks.
 - `inspection` combines the loss report, the locks and the blockers for one database; `glance` does

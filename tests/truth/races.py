@@ -1,7 +1,7 @@
 """Looks beside two writers that checkpoint by themselves: what is read in a race is no damage.
 
-``python -m tests.truth --races LOOKS``: the library looks in this process, and every hundredth look
-is one of the program too. A raced look says that it knows nothing; that is no alarm, and is counted.
+``python -m tests.truth --races LOOKS``: the library looks in this process, and at every hundredth
+look the program looks too. A raced look says that it knows nothing: no alarm, but it is counted.
 """
 
 from __future__ import annotations

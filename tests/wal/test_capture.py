@@ -38,8 +38,7 @@ def path(tmp_path: Path) -> str:
 
 def same(one: LossReport, two: LossReport) -> bool:
     """Compare all but the account of the reading itself."""
-    empty = {"attempts": 0, "pages_read": 0, "owners": None}
-    left, right = replace(one, **empty), replace(two, **empty)
+    left, right = (replace(r, attempts=0, pages_read=0, owners=None) for r in (one, two))
     hidden = ("page_numbers", "commit_sizes", "marks")
     scans = [replace(report.scan, unexamined=0, stale=0) for report in (left, right)]
     assert [getattr(scans[0], n)[: one.scan.max_frame] for n in hidden] == [
