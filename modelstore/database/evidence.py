@@ -119,7 +119,8 @@ def _only_there(others: list[OpenFile], path: str) -> str:
     what = " and ".join(
         f"{names.get(file.role, 'journal')} of {human_bytes(file.size)}" for file in lost
     )
-    return f"its {what} is deleted but still open; `modelstore recover {path}` saves it"
+    verb = "is" if len(lost) == 1 else "are"
+    return f"its {what} {verb} deleted but still open; `modelstore recover {path}` saves it"
 
 
 def _other_index(holder: Holder, path: str) -> tuple[str, str]:

@@ -194,6 +194,10 @@ def _new_holders(path: str, hidden: int, seen: frozenset[int], now: float) -> Ho
     if hidden:
         processes = plural(hidden, "process", "processes")
         notes.append(f"the open files of {processes} may not be seen by this user")
+    # A mount of /proc with hidepid=2 leaves the processes of other users out, the first one too;
+    # without any /proc, or with another namespace's, this process itself is not there.
+    if not {1, os.getpid()} <= seen:
+        notes.append("this system does not show the processes of other users")
     if not sees_all_processes():
         notes.append("processes outside this container may have it open")
     note = "; ".join(notes) or None

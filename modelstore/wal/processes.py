@@ -129,8 +129,11 @@ def sees_all_processes() -> bool:
 
 
 def process_ids() -> list[int]:
-    """Return the processes that are visible here."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    """Return the processes that are visible here; none where /proc is not mounted."""
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
 
 
 def open_files(

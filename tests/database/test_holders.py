@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from modelstore.cli.main import run
 from modelstore.database import holders
 from modelstore.database.holders import HolderProblem, Role, look_at_holders
 from modelstore.wal.processes import open_files, process_ids
+from tests.cli.program import ROOT, environment
 from tests.database.situations import HARMFUL, INSERT, SETUP, WAL, LiveApp, Situation
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
@@ -94,6 +96,37 @@ def test_other_databases_of_the_same_name_are_not_ours(tmp_path: Path) -> None:
         found = look_at_holders(str(tmp_path / "two" / "app.db"))
         assert not found.troubled
         assert [holder.pid for holder in found.users] == [two.pid]
+
+
+HIDING = """
+import os, sys
+from modelstore.database.holders import look_at_holders
+os.setuid(int(sys.argv[2]))
+found = look_at_holders(sys.argv[1])
+print(len(found.holders), found.complete)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "user"),
+    [("proc -o hidepid=2", 65534), ("tmpfs", 0)],
+    ids=["hidepid", "no /proc"],
+)
+def test_what_the_system_hides_is_unknown(mount: str, user: int, tmp_path: Path) -> None:
+    if shutil.which("unshare") is None or os.geteuid():
+        pytest.skip("needs unshare, and root")
+    path = tmp_path / "app.db"
+    script = f'mount -t {mount} none /proc && exec "$@"'
+    look = (sys.executable, "-c", HIDING, str(path), str(user))
+    with LiveApp.start(path):
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script, "sh", *look],
+            env=environment({"PYTHONPATH": str(ROOT)}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.stdout == "0 False\n", done.stderr
 
 
 def test_stopped_process_is_called_stopped(tmp_path: Path) -> None:
