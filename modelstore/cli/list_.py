@@ -32,7 +32,7 @@ from modelstore.cli.options import (
     split_commas,
 )
 from modelstore.errors import ExitCode, RefusedError, UsageError
-from modelstore.model import CAPABILITIES, COMPUTED_COLUMNS, MEMORY, MODEL_COLUMNS, STATUSES, TYPES
+from modelstore.model import CAPABILITIES, COMPUTED_COLUMNS, MEMORY, MODEL_COLUMNS, STATUSES
 from modelstore.render.formats import EXPORTS, Format
 from modelstore.text import visible
 
@@ -177,6 +177,17 @@ def command(
     quiet: Annotated[
         bool, option("--quiet", "-q", group=OUTPUT, about="Show only the ids, one a line.")
     ] = False,
+    duplicates: Annotated[
+        bool, option("--duplicates", group=OUTPUT, about="Show what is on the disk twice.")
+    ] = False,
+    reclaim: Annotated[
+        bool,
+        option(
+            "--reclaim",
+            group=OUTPUT,
+            about="Show what could be freed, and the commands; nothing is deleted.",
+        ),
+    ] = False,
     print0: Annotated[
         bool,
         option("--print0", group=OUTPUT, about="Show only paths, each ended by a NUL: xargs -0."),
@@ -238,6 +249,14 @@ def command(
         "tag": tag,
         "host": host,
     }
+    if duplicates or reclaim:
+        from modelstore.cli.list_checks import refuse_beside_reclaim
+
+        refuse_beside_reclaim(
+            columns or sort or limit is not None or offset or count or quiet or print0 or ctx,
+            form,
+            filtered=reclaim and bool(text or where or any(filters.values())),
+        )
     listing = Listing(
         out=out,
         query=_query(
@@ -257,6 +276,7 @@ def command(
         formulas=formulas,
         only_count=count,
         truncate=not no_truncate,
+        reclaim="reclaim" if reclaim else "duplicates" if duplicates else None,
     )
     listing = _with_memory(listing)
     return _run(listing, tuple(text or ()), db, timeout=seconds(timeout), fold=not no_checkpoint)
@@ -272,6 +292,7 @@ class Listing(NamedTuple):
     formulas: bool
     only_count: bool
     truncate: bool
+    reclaim: str | None  # "duplicates" alone, or the whole report
     further: tuple[str, ...] = ()  # columns that the default ones are followed by
 
 
@@ -370,50 +391,32 @@ def _run(
                     f"TEXT searches names, paths and architectures; did you mean --db {file}?"
                 )
             if listing.query.filters:
-                _check_filters(listing, session.opened.db)
+                from modelstore.cli.list_checks import check_filters
+
+                check_filters(listing, session.opened.db)
             if listing.query.cache is not None:
-                _note_long_context(listing, session.opened.db)
-            _write(listing, session.opened.db, choice)
+                from modelstore.cli.list_checks import note_long_context
+
+                note_long_context(listing, session.opened.db)
+            if listing.reclaim:
+                from modelstore.cli.reclaim_report import read_known
+
+                known = read_known(session.opened.db, choice, listing.query)
+            else:
+                _write(listing, session.opened.db, choice)
     except RefusedError as error:
         if file is None:
             raise
         hint = f"did you mean --db {visible(file, 200)}?"
         raise RefusedError(error.message, hint=hint) from error
+    if listing.reclaim:
+        from modelstore.cli.reclaim_report import write_reclaim
+
+        whole = listing.reclaim == "reclaim"
+        write_reclaim(session, known, listing.form, whole=whole, header=listing.header)
+        return session.exit_code("read")
     write_fold(session, on_stdout=listing.form == "table" and not listing.only_count)
     return session.exit_code("read")
-
-
-def _check_filters(listing: Listing, db: Database) -> None:
-    """Note a value that no model has. Raises `UsageError` for a type that nothing knows."""
-    from modelstore.catalogue.filter_values import absent_values, known_values
-
-    for absent in absent_values(db, listing.query.filters):
-        value = visible(absent.value, 80)
-        if absent.column == "type" and absent.value.lower() not in TYPES:
-            known = dict.fromkeys((*TYPES, *known_values(db, "type")))
-            names = ", ".join(visible(name, 40) for name in known)
-            raise UsageError(f"there is no type '{value}'", hint=f"one of {names}")
-        name = {"tags": "tag", "capabilities": "capability"}.get(absent.column, absent.column)
-        near = " or ".join(f"{visible(text, 80)} ({count:,})" for text, count in absent.near)
-        listing.out.note(f"no {name} '{value}'" + (f"; did you mean {near}?" if near else ""))
-
-
-def _note_long_context(listing: Listing, db: Database) -> None:
-    """Note how many of the models are trained for a shorter context than is asked for."""
-    from modelstore.catalogue.query import count
-    from modelstore.text import plural
-
-    query = listing.query
-    if query.cache is None or query.cache.context is None:
-        return
-    shorter = f"context_length < {query.cache.context}"
-    where = f"{shorter} AND ({query.where}\n)" if query.where else shorter
-    number = count(db, query._replace(where=where))
-    if number:
-        trained = "is trained" if number == 1 else "are trained"
-        listing.out.note(
-            f"{plural(number, 'model')} {trained} for fewer tokens than {query.cache.context:,}"
-        )
 
 
 def _write(listing: Listing, db: Database, choice: DatabaseChoice) -> None:

@@ -90,7 +90,7 @@ def _steps(
     outside: list[tuple[str, str]] = []
 
     def leave_stores_out(listing: Listing) -> None:
-        kind, names = _store_at(listing)
+        kind, names = store_at(listing)
         listing.without(names)
         if kind and not (kind == beside and _is_at(listing.path, real)):
             stores.append(_Store(kind, listing.path))
@@ -121,7 +121,7 @@ def _read_ahead(steps: Iterable[_Step], context: Context) -> Iterator[_Step]:
     yield from coming
 
 
-def _store_at(listing: Listing) -> tuple[str | None, set[str]]:
+def store_at(listing: Listing) -> tuple[str | None, set[str]]:
     """Return the kind of the store in a directory, and its entries there."""
     for kind, info in KINDS.items():
         if info.is_store and (names := getattr(load(kind), "claims")(listing.path, listing.names)):  # noqa: B009

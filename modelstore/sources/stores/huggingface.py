@@ -78,7 +78,7 @@ class Repo:
 
         Raises `UnreadableError` if the directory of revisions cannot be listed.
         """
-        refs = self._refs()
+        refs = self.refs()
         found: list[Snapshot] = []
         for entry in entries(os.path.join(self.path, "snapshots")):
             if entry.is_dir(follow_symlinks=False):
@@ -110,7 +110,8 @@ class Repo:
                     names[etag] = path
         return names
 
-    def _refs(self) -> dict[str, tuple[str, ...]]:
+    def refs(self) -> dict[str, tuple[str, ...]]:
+        """Return the branches and tags of each commit that has any."""
         refs: dict[str, tuple[str, ...]] = {}
         folder = os.path.join(self.path, "refs")
         for entry in walk(folder, depth=3):
@@ -173,14 +174,15 @@ def recognises(path: str, names: set[str]) -> bool:
     """Return True for a cache, the directory that holds it, or one repository of it."""
     if any(name.startswith(PREFIX) for name in names):
         return True
-    if "hub" in names and _has_repository(os.path.join(path, "hub")):
+    if "hub" in names and has_repository(os.path.join(path, "hub")):
         return True
     return os.path.basename(path).startswith(PREFIX) and not names.isdisjoint(
         ("blobs", "snapshots")
     )
 
 
-def _has_repository(hub: str) -> bool:
+def has_repository(hub: str) -> bool:
+    """Return True if a directory holds a repository of models."""
     try:
         with os.scandir(hub) as listed:
             first = (entry.name for entry, _ in zip(listed, range(_MAX_LOOKED_AT), strict=False))

@@ -89,23 +89,25 @@ def usual_places(context: Context) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class Layer:
+    """One file of a model, by its content."""
+
     media: str  # after the common prefix: model, projector, tensor, …
     digest: str  # hex
     size: int | None  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class _Tag:
+class Tag:
     """One name in the store, and its layers."""
 
     name: str  # as `ollama list` shows it
     path: str  # of the manifest
     revision: str  # SHA-256 of the manifest: the ID of `ollama list` is its beginning
     config: str | None  # digest
-    layers: tuple[_Layer, ...]
+    layers: tuple[Layer, ...]
 
-    def of(self, *media: str) -> tuple[_Layer, ...]:
+    def of(self, *media: str) -> tuple[Layer, ...]:
         """Return the layers of some media types."""
         return tuple(layer for layer in self.layers if layer.media in media)
 
@@ -136,6 +138,40 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     yield from _Reader(root, store, context).items()
 
 
+def manifest_entries(store: str) -> Iterator[os.DirEntry[str] | Skipped]:
+    """Yield the manifests of a store, without what file managers leave there."""
+    for entry in walk(os.path.join(store, "manifests")):
+        if isinstance(entry, Skipped) or not is_litter(entry.name):
+            yield entry
+
+
+def read_tag(store: str, entry: os.DirEntry[str]) -> Tag:
+    """Read one manifest of a store. Raises `UnreadableError`."""
+    if not entry.is_file(follow_symlinks=False):
+        raise UnreadableError("is not a file, and links are not followed")
+    parts = os.path.relpath(entry.path, os.path.join(store, "manifests")).split(os.sep)
+    if len(parts) != 4:
+        raise UnreadableError("is not at HOST/NAMESPACE/MODEL/TAG")
+    content = read_text(entry.path)
+    manifest = json_object(content)
+    config = mapping(manifest.get("config")).get("digest")
+    layers = [
+        Layer(
+            (text(layer.get("mediaType")) or "").removeprefix(_MEDIA),
+            _digest(layer.get("digest")),
+            count_or_none(layer.get("size")),
+        )
+        for layer in map(mapping, array(manifest.get("layers")))
+    ]
+    return Tag(
+        tag_name(*parts),
+        entry.path,
+        hashlib.sha256(content).hexdigest(),
+        _digest(config) if config else None,
+        tuple(layers),
+    )
+
+
 class _Reader:
     """The reader of one store."""
 
@@ -147,15 +183,13 @@ class _Reader:
 
     def items(self) -> Iterator[Item]:
         """Yield each model once for every tag on its weights."""
-        sharing: dict[tuple[str, ...], list[_Tag]] = {}
-        for entry in walk(os.path.join(self.store, "manifests")):
+        sharing: dict[tuple[str, ...], list[Tag]] = {}
+        for entry in manifest_entries(self.store):
             if isinstance(entry, Skipped):
                 yield entry
                 continue
-            if is_litter(entry.name):
-                continue
             try:
-                tag = self._tag(entry)
+                tag = read_tag(self.store, entry)
             except UnreadableError as error:
                 yield Skipped(entry.path, str(error))
                 continue
@@ -167,32 +201,7 @@ class _Reader:
                 yield at_place(item, Place(self.root, tag.path, KIND, tag.name))
         yield from note_outside(self.store, self.outside)
 
-    def _tag(self, entry: os.DirEntry[str]) -> _Tag:
-        if not entry.is_file(follow_symlinks=False):
-            raise UnreadableError("is not a file, and links are not followed")
-        parts = os.path.relpath(entry.path, os.path.join(self.store, "manifests")).split(os.sep)
-        if len(parts) != 4:
-            raise UnreadableError("is not at HOST/NAMESPACE/MODEL/TAG")
-        content = read_text(entry.path)
-        manifest = json_object(content)
-        config = mapping(manifest.get("config")).get("digest")
-        layers = [
-            _Layer(
-                (text(layer.get("mediaType")) or "").removeprefix(_MEDIA),
-                _digest(layer.get("digest")),
-                count_or_none(layer.get("size")),
-            )
-            for layer in map(mapping, array(manifest.get("layers")))
-        ]
-        return _Tag(
-            tag_name(*parts),
-            entry.path,
-            hashlib.sha256(content).hexdigest(),
-            _digest(config) if config else None,
-            tuple(layers),
-        )
-
-    def _item(self, tags: list[_Tag]) -> Found | Unchanged | Skipped:
+    def _item(self, tags: list[Tag]) -> Found | Unchanged | Skipped:
         tag = tags[0]
         weights = tag.of("model")
         if weights:
@@ -213,7 +222,7 @@ class _Reader:
         return Skipped(tag.name, "its manifest names no weights")
 
     def _described(
-        self, tags: list[_Tag], weights: tuple[_Layer, ...]
+        self, tags: list[Tag], weights: tuple[Layer, ...]
     ) -> Found | Unchanged | Skipped:
         """Describe the GGUF weights that several tags share, with the companions of all of them."""
         name = tags[0].name
@@ -239,13 +248,13 @@ class _Reader:
             return item
         return fill_unknown(item, self._columns(tags[0], template))
 
-    def _columns(self, tag: _Tag, template: str | None) -> dict[str, Any]:
+    def _columns(self, tag: Tag, template: str | None) -> dict[str, Any]:
         """Return the facts of the config, with the capabilities that the template gives too."""
         columns = columns_of(self._config(tag))
         able = {*columns["capabilities"], *of_go_template(template or "")}
         return columns | {"capabilities": known_capabilities(able)}
 
-    def _template(self, tag: _Tag) -> str | None:
+    def _template(self, tag: Tag) -> str | None:
         """Return the template of a tag, in Go's language; None if it has none."""
         for layer in tag.of("template", "prompt"):
             with suppress(FileNotFoundError, UnreadableError):
@@ -253,7 +262,7 @@ class _Reader:
                 return read_text(path, MAX_TEMPLATE).decode("utf-8", "replace")
         return None
 
-    def _from_config(self, tag: _Tag, path: str | None, status: Status) -> Found:
+    def _from_config(self, tag: Tag, path: str | None, status: Status) -> Found:
         """Make a model from Ollama's config, for weights that are not one file here."""
         config = self._config(tag)
         template = self._template(tag)
@@ -282,11 +291,11 @@ class _Reader:
         )
         return Found(model, place=Place(self.root, tag.path, KIND, tag.name))
 
-    def _config(self, tag: _Tag) -> dict[str, object]:
+    def _config(self, tag: Tag) -> dict[str, object]:
         if tag.config is None:
             return {}
         try:
-            return read_object(self._file(_Layer("config", tag.config, None), "config").real)
+            return read_object(self._file(Layer("config", tag.config, None), "config").real)
         except (FileNotFoundError, UnreadableError):
             return {}
 
@@ -295,7 +304,7 @@ class _Reader:
         old = os.path.join(self.store, "blobs", f"sha256:{digest}")
         return old if os.path.lexists(old) and not os.path.lexists(path) else path
 
-    def _file(self, layer: _Layer, role: FileRole) -> LocalFile:
+    def _file(self, layer: Layer, role: FileRole) -> LocalFile:
         """Look at the blob of a layer. Raises FileNotFoundError, or `UnreadableError`."""
         try:
             file = local_file(self._blob(layer.digest), role, sha256=layer.digest)
