@@ -14,6 +14,7 @@ from modelstore.reclaim.downloads import in_docker, in_tree
 from modelstore.reclaim.duplicates import Owner, Recorded, find_duplicates, recorded_files
 from modelstore.reclaim.result import Inode, Leftover, Reclaim
 from modelstore.reclaim.stores import HubCache, Notes, in_ollama, inode_of
+from modelstore.sources.kinds import KINDS
 from modelstore.sources.stores.huggingface import PREFIX, has_repository
 from modelstore.sources.stores.store_files import contains
 
@@ -136,8 +137,8 @@ class _Look:
                 return Owner("docker-models", commands.docker_remove(names))
             if (targets := self._targets(paths)) is not None:
                 return Owner("huggingface", targets)
-            if place.source == "lmstudio":
-                return Owner("lmstudio", commands.remove(paths))
+            if place.source in KINDS and KINDS[place.source].is_store:
+                return Owner(place.source, commands.remove(paths))
         return Owner("directory", commands.remove(paths))
 
     def _targets(self, paths: Sequence[str]) -> str | None:
