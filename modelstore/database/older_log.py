@@ -5,7 +5,8 @@ are the signs:
 
 - the main file holds the newest version of no page of the log, so no checkpoint copied any; and
 - the first commit shrinks the database and takes rows away. VACUUM shrinks and takes none, DELETE
-  takes rows and shrinks nothing unless auto_vacuum is on, and a reset leaves a sign of its own; or
+  takes rows and shrinks nothing unless auto_vacuum is on, and a reset or a restore through
+  SQLite leaves a sign of its own; or
 - the main file was written after the last frame of the log, and most rows on the pages of the log
   would vanish or go back. In WAL mode only a checkpoint writes the main file.
 """
@@ -46,8 +47,9 @@ class OlderLog:
         """Say what the fold would do."""
         signs = []
         if self.rows_before is not None and self.rows_after is not None:
+            of = "of" if self.rows_after <= self.rows_before else "instead of"
             signs.append(
-                f"a fold would leave {self.rows_after:,} of {plural(self.rows_before, 'row')}"
+                f"a fold would leave {self.rows_after:,} {of} {plural(self.rows_before, 'row')}"
             )
         if self.pages_after < self.pages_before:
             signs.append(f"{self.pages_after:,} of {plural(self.pages_before, 'page')}")
@@ -67,7 +69,7 @@ def find_older_log(header: DatabaseHeader, main: int, log: WalScan, wal: int) ->
     is_later = os.fstat(main).st_mtime_ns > os.fstat(wal).st_mtime_ns + _CLOCK
     if not first or not (shrinks or is_later) or _holds_any(main, log, wal):
         return None
-    if not is_later and _is_reset(header, log, wal, first):
+    if not is_later and _rewrites_all(header, log, wal, first):
         return None
     before = _count_rows(main, log, None, pages_before, wal)
     at_first = _count_rows(main, log, first, log.commit_sizes[first - 1], wal)
@@ -79,21 +81,27 @@ def find_older_log(header: DatabaseHeader, main: int, log: WalScan, wal: int) ->
     return OlderLog(before, after, pages_before, log.page_count, is_later)
 
 
-def _is_reset(header: DatabaseHeader, log: WalScan, wal: int, first: int) -> bool:
-    """Tell whether the log begins with a reset of this very database.
+def _rewrites_all(header: DatabaseHeader, log: WalScan, wal: int, first: int) -> bool:
+    """Tell whether the log begins with a reset of this very database, or a restore into it.
 
     SQLITE_DBCONFIG_RESET_DATABASE and VACUUM leave one page, whose header has seen one change of
-    the schema but has no schema format yet (sqlite.org/c3ref/c_dbconfig_defensive.html).
+    the schema but has no schema format yet (sqlite.org/c3ref/c_dbconfig_defensive.html). SQLite's
+    backup interface writes every page of the new content, and counts the schema on from the old
+    one (sqlite.org/c3ref/backup_finish.html).
     """
-    if first != 1 or log.commit_sizes[0] != 1:
+    size = log.commit_sizes[first - 1]
+    pages = set(log.page_numbers[:first])
+    if not pages.issuperset(range(1, size + 1)):
         return False
+    frame = max(at for at, page in enumerate(log.page_numbers[:first], 1) if page == 1)
     try:
-        new = DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(1)))
+        new = DatabaseHeader.parse(read_at(wal, DATABASE_HEADER_SIZE, log.offset(frame)))
     except ModelstoreError:
         return False
     is_next = (new.change_counter - header.change_counter) % (1 << 32) <= 1
     is_empty = (new.schema_format, new.text_encoding, new.schema_cookie) == (0, 0, 1)
-    return is_next and is_empty
+    is_reset = size == 1 and is_empty
+    return is_next and (is_reset or new.schema_cookie == (header.schema_cookie + 1) % (1 << 32))
 
 
 def _holds_any(main: int, log: WalScan, wal: int) -> bool:

@@ -142,7 +142,7 @@ def _ways_to_read(found: Probe, *, fold: bool) -> tuple[Access, ...]:
     if blocked == found.path:
         # A -wal or -shm that we made would be ours, and shut its owner out of the database.
         return ("ro", last) if found.wal_size is not None and found.shm_size else (last,)
-    if not fold and found.is_wal and found.attached is False:
+    if not fold and (found.is_wal or found.wal_size) and found.attached is False:
         return (last,)  # SQLite would make a -wal and a -shm, or rebuild the -shm
     if not fold or blocked == found.path + "-wal":
         return ("ro", last)

@@ -24,7 +24,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         "nothing_lost": found.nothing_lost,
         "damaged": found.is_damaged or found.main_problem is not None,
         "raced": loss.raced,
-        "exact": loss.is_exact,
+        "exact": found.is_exact,
         "log": _log(found),
         "checkpointed": found.checkpointed,
         "left": found.pending,

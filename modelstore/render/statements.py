@@ -212,7 +212,7 @@ def _loss(found: Inspection) -> Iterator[Statement]:
         yield Statement(Claim.UNKNOWN, "What would be lost without the WAL is unknown.", "warn")
     elif loss.has_row_changes or loss.has_schema_changes:
         claim = Claim.ROWS_DIFFER if loss.has_row_changes else Claim.SCHEMA_DIFFERS
-        yield Statement(claim, f"{_only_in_log(found)} {_losses(loss)}".strip(), "bad")
+        yield Statement(claim, f"{_only_in_log(found)} {_losses(found)}".strip(), "bad")
     else:
         yield from _no_row_differs(found)
     if loss.main.state is MainState.MIXED and not loss.raced:
@@ -245,7 +245,7 @@ def _no_row_differs(found: Inspection) -> Iterator[Statement]:
     """Yield the differences of a main file in which every row that was compared is the same."""
     loss = found.loss
     differences = [difference.words for difference in loss.file_differences]
-    if not loss.is_exact:
+    if not found.is_exact:
         yield Statement(
             Claim.UNKNOWN,
             f"{_lacking(loss)} What would be lost without the WAL is not known for certain.",
@@ -284,7 +284,8 @@ def _only_in_log(found: Inspection) -> str:
     return f"{words} {verb} only in the WAL."
 
 
-def _losses(loss: LossReport) -> str:
+def _losses(found: Inspection) -> str:
+    loss = found.loss
     parts = [part for table in loss.tables for part in _table_losses(table)]
     named = {table.name for table in loss.tables if table.fate is not Fate.STAYS}
     named |= {table.former_name for table in loss.tables if table.former_name}
@@ -297,7 +298,7 @@ def _losses(loss: LossReport) -> str:
         difference.words for difference in loss.file_differences if difference.kind.is_setting
     ]
     if not parts:
-        return "" if loss.is_exact else "What would be lost without it is not known for certain."
+        return "" if found.is_exact else "What would be lost without it is not known for certain."
     return f"Without it, {_listed(parts)}."
 
 

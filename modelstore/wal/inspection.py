@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from modelstore.wal.frames import WalScan
     from modelstore.wal.loss_report import LossReport
 
+_NO_DATABASE_TOGETHER = frozenset(("foreign-log", "malformed"))
+"""Codes of contradictions."""
 _NOBODY = LockReport((), complete=True)
 
 
@@ -80,6 +82,12 @@ class Inspection:
     def is_busy(self) -> bool:
         """True if a process keeps frames from being copied into the main file."""
         return any(blocker.holds_up_folding for blocker in self.blockers)
+
+    @property
+    def is_exact(self) -> bool:
+        """True if every figure is certain: none is if log and main file do not fit together."""
+        is_chimera = any(c.code in _NO_DATABASE_TOGETHER for c in self.contradictions)
+        return self.loss.is_exact and not is_chimera
 
     @property
     def is_damaged(self) -> bool:

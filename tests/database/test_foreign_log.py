@@ -163,6 +163,30 @@ def test_a_log_that_resets_its_database_is_its_own_unless_the_database_is_newer(
     assert (found.older is not None) == is_later
 
 
+RESTORE = """
+import os, signal, sqlite3, sys
+source = sqlite3.connect(":memory:")
+source.execute("create table restored (v)")
+conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+conn.execute("pragma journal_mode = wal")
+conn.execute("create table t (v)")
+conn.execute("with n(i) as (select 1 union all select i + 1 from n limit 500) "
+             "insert into t select hex(zeroblob(200)) from n")
+conn.execute("pragma wal_checkpoint(truncate)")
+source.backup(conn)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_log_that_restores_other_content_is_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    subprocess.run([sys.executable, "-c", RESTORE, path], check=False)
+    found = probe(str(path))
+    assert found.log is not None
+    assert found.log.page_count < found.size // 4096
+    assert found.older is None
+
+
 def test_the_log_of_a_database_of_another_size_is_foreign(tmp_path: Path) -> None:
     path, other = crashed(tmp_path / "app.db", rows=3), tmp_path / "other.db"
     crashed(other, rows=500, width=100)

@@ -284,6 +284,18 @@ def test_reading_anothers_database_leaves_no_files_of_ours(open_dir: Path) -> No
     assert os.listdir(open_dir) == ["app.db"]
 
 
+def test_a_log_beside_a_database_in_rollback_mode_gets_no_index(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+    log = Path(f"{path}-wal").read_bytes()[: 32 + 24 + 4096]  # one frame, and no commit
+    Path(f"{path}-shm").unlink(missing_ok=True)
+    run("c = connect(); c.execute('pragma journal_mode = delete')", path)
+    Path(f"{path}-wal").write_bytes(log)
+    before = contents(path)
+    with open_database(str(path), purpose=Purpose.READ, fold=False) as opened:
+        assert count(opened) == 5
+    assert contents(path) == before
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_what_cannot_be_written_is_named(open_dir: Path, suffix: str) -> None:
     path = crashed(open_dir / "app.db")

@@ -41,8 +41,7 @@ def _has_version(facts: Facts) -> bool:
 
 
 def _rows_differ(facts: Facts) -> bool:
-    is_known = facts.is_agreed and not facts.is_partial
-    return not is_known or facts.both.digest != facts.alone.digest
+    return not facts.can_figure or facts.both.digest != facts.alone.digest
 
 
 def _no_row_differs(facts: Facts) -> bool:

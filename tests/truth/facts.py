@@ -136,6 +136,14 @@ class Facts:
         return self.state.is_own and self.both.is_sound and not self.log.later_commits
 
     @property
+    def may_be_left_over(self) -> bool:
+        """True if the last frame alone may be a commit that nobody saw: its writer was killed
+        before it was told, or the power went before it was synced."""
+        frames = self.log.frames
+        is_last = bool(frames) and frames[-1].has_salt and bool(frames[-1].commit)
+        return self.state.is_own and self.log.later_commits == 1 and is_last
+
+    @property
     def can_figure(self) -> bool:
         """True if the figures of rows are known for certain."""
         is_sound = self.both.is_sound and self.alone.is_sound
