@@ -57,7 +57,9 @@ class PresetModel:
 
 _COLUMNS = (
     *("id", "name", "locator", "path", "type", "status", "file_type", "quantization", "tags"),
+    "parameters",
 )
+_GGUF_KEY = '"tokenizer.ggml.model"'  # every GGUF file that llama.cpp loads has it
 _NAMED = 20  # models left out that get a note each
 
 
@@ -98,7 +100,9 @@ def _preset_model(db: Database, row: tuple[object, ...]) -> PresetModel:
         name=str(values["name"]),
         locator=str(values["locator"]),
         path=path if isinstance(path, str) else None,
-        is_gguf=values["file_type"] is not None or str(path).lower().endswith(".gguf"),
+        is_gguf=values["file_type"] is not None
+        or str(path).lower().endswith(".gguf")
+        or _GGUF_KEY in str(values["parameters"]),
         type=str(values["type"]) if values["type"] else None,
         status=str(values["status"]),
         file_type=file_type if isinstance(file_type := values["file_type"], int) else None,

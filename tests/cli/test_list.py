@@ -544,6 +544,18 @@ def test_a_preset_file(filled: Path) -> None:
     }
 
 
+def test_a_blob_of_a_store_is_served_without_a_name_or_a_file_type(tmp_path: Path) -> None:
+    blob = "/srv/blobs/sha256-" + "ab" * 32
+    told = {"tokenizer.ggml.model": "gpt2", "llama.rope.dimension_count": 128}
+    models = [
+        {"name": "tiny:1b", "path": blob, "parameters": told},
+        {"name": "tiny:mlx", "path": "/srv/blobs/sha256-" + "cd" * 32, "parameters": {}},
+    ]
+    db = fill(tmp_path / "m.db", models)
+    result = modelstore("list", "-f", "preset", "--db", db)
+    assert re.findall("^model = (.*)$", result.out, re.MULTILINE) == [blob]
+
+
 def test_a_preset_file_imports_again_as_the_same_models(filled: Path, tmp_path: Path) -> None:
     preset = tmp_path / "models.ini"
     preset.write_text(modelstore("list", "-f", "preset", "--db", filled).out)

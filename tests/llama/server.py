@@ -58,13 +58,15 @@ def ask(url: str, body: dict[str, object] | None = None) -> Any:
 
 
 @contextmanager
-def running(server: str, *options: str, folder: Path | None = None) -> Iterator[Server]:
-    """Run llama-server in `folder`, until it is ready or has ended."""
+def running(
+    server: str, *options: str, folder: Path | None = None, cache: Path | None = None
+) -> Iterator[Server]:
+    """Run llama-server in `folder` with a hub cache, until it is ready or has ended."""
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch, "log")
         port = _free_port()
         command = [server, "--host", "127.0.0.1", "--port", str(port), "--offline", *options]
-        environment = {**os.environ, "LLAMA_CACHE": scratch, "HF_HUB_CACHE": scratch}
+        environment = {**os.environ, "HF_HUB_CACHE": str(cache or scratch)}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command, stdout=output, stderr=output, cwd=folder, env=environment

@@ -68,6 +68,8 @@ def _window(size: int, **further: Any) -> Metadata:
 MODELS: dict[str, Metadata] = {
     "llama": {},
     "llama moe": {"architecture": "llama", **_EXPERTS},
+    "llama embedding": {"architecture": "llama", "pooling_type": 1},
+    "llama reranker": {"architecture": "llama", "pooling_type": 4},
     "qwen2": {},
     "qwen3": {
         "attention.head_count_kv": 1,
