@@ -24,7 +24,6 @@ from modelstore.text import utc_now
 from modelstore.verify.check import MainFile, Run, VerifyOptions, not_checked, nothing
 from modelstore.verify.checks import all_checks
 from modelstore.verify.checks.checkpoint import fold
-from modelstore.verify.checks.drill import run_drill
 from modelstore.verify.preconditions import nothing_folded, why_not_fold, why_not_open
 from modelstore.verify.subject import look
 
@@ -46,6 +45,8 @@ def verify(given: str, *, origin: str, options: VerifyOptions) -> Verification:
     checks = _chosen(options)
     run = None
     if os.path.isdir(given) and any(check.name == "drill" for check in checks):
+        from modelstore.verify.drill.run import run_drill
+
         findings = run_drill(given, tell=lambda step: options.tell(str(step)))
         timings = {"drill": time.monotonic() - begun}
     else:

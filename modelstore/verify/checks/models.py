@@ -13,10 +13,8 @@ from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite_text import from_sqlite_text, to_sqlite_text, whole_or_none
 from modelstore.errors import ExitCode, ModelstoreError
 from modelstore.finding import Finding, Severity
-from modelstore.sources.files.naming import parse_name
 from modelstore.text import human_bytes, plural
 from modelstore.verify.check import Check, Run, not_checked
-from modelstore.verify.hashing import Hashed, hash_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from modelstore.database.connection import OpenDatabase
     from modelstore.database.handle import Database
     from modelstore.verify.check import VerifyOptions
+    from modelstore.verify.hashing import Hashed
 
 _TOLD = 50  # findings of one kind; the rest are counted
 _DIGEST = re.compile(r"(?:sha256[-:])?([0-9a-f]{64})")
@@ -201,6 +200,8 @@ class _Present:
 
     def judge_shards(self, records: list[FileRecord]) -> None:
         """Report each set of shards that lacks a number."""
+        from modelstore.sources.files.naming import parse_name
+
         shards: dict[tuple[str, str], dict[tuple[str, int], set[int]]] = {}
         some: dict[tuple[str, str], FileRecord] = {}
         for record in records:
@@ -232,6 +233,8 @@ def _check_hashes(
     files: list[tuple[FileRecord, os.stat_result]], options: VerifyOptions, tally: _Tally
 ) -> tuple[list[NewHash], int]:
     """Hash the files and compare them; return the digests to record, and the bytes read."""
+    from modelstore.verify.hashing import hash_files  # late: it loads threads and their log
+
     sizes = {record.path: status.st_size for record, status in files}
     with options.watching("bytes") as tick:
         hashes = hash_files(sizes, sum(sizes.values()), tick)

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import pytest
 
 from modelstore.finding import Finding
-from modelstore.verify.checks.drill import run_drill, scratch_directory
 from modelstore.verify.drill.acts import Step
+from modelstore.verify.drill.run import run_drill, scratch_directory
 from modelstore.verify.signals import one_interruption, signals_held
 from tests.cli.program import modelstore, records
 from tests.waiting import PATIENCE
@@ -259,7 +259,7 @@ def test_settings_and_files_of_the_caller_do_not_reach_the_children(tmp_path: Pa
     for name in ("modelstore/__init__.py", "json.py", "sqlite3.py"):
         (trap / name).write_text("raise SystemExit('trapped')")
     code = (
-        "import os, sys; from modelstore.verify.checks.drill import run_drill; "
+        "import os, sys; from modelstore.verify.drill.run import run_drill; "
         f"os.environ.update({HOSTILE_SETTINGS!r}); os.chdir({str(trap)!r}); "
         f"result = run_drill({str(place)!r}, tell=lambda step: print(step)); "
         "sys.exit(sum(finding.severity != 'pass' for finding in result))"
