@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +55,14 @@ def test_a_call_without_a_reason_is_found() -> None:
     explained = bare.replace("    return", "    # plain SQL: a reason\n    return")
     assert list(unexplained(explained)) == []
     assert list(unexplained(explained + bare.replace("read", "read_on"))) == [5]
+
+
+def test_sqlite_utils_is_imported_in_one_place() -> None:
+    """Elsewhere it would bring numpy, click and dateutil, whichever module comes first."""
+    importing = re.compile(r"^(?:from|import) sqlite_utils", re.MULTILINE)
+    sources = {
+        path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8")
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert [name for name, source in sources.items() if importing.search(source)] == []
+    assert "from sqlite_utils import Database" in sources["database/handle.py"]

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlite_utils.db import quote_identifier
-
+from modelstore.database.handle import quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_ERROR, primary_code
 

@@ -8,9 +8,7 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from sqlite_utils.db import quote_identifier
-
-from modelstore.database.handle import connect
+from modelstore.database.handle import connect, quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy
 from modelstore.database.sqlite_text import from_sqlite_text

@@ -7,10 +7,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sqlite_utils.db import quote_identifier
-
 from modelstore.database.files import HeldFiles, private_copy
-from modelstore.database.handle import CACHE_SIZE, connect
+from modelstore.database.handle import CACHE_SIZE, connect, quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import (
     SQLITE_ERROR,
