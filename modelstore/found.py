@@ -61,6 +61,22 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine of a fleet, as an import found it. `host` and `root` are outside text.
+
+    `root` is the name of its replica, `position` the last transaction in it, and `changed_at` the
+    time of that, in seconds since the epoch; None if the replica is gone.
+    """
+
+    host: str
+    root: str
+    position: str
+    changed_at: float | None
+    is_silent: bool  # no new position for a long time
+    is_read: bool  # its catalogue was read by this import
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """Something that could not become a model, and why. Both are outside text: not escaped."""
 

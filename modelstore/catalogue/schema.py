@@ -111,7 +111,10 @@ _STEP_2 = (
     "ALTER TABLE models ADD COLUMN revision TEXT",
 )
 
-_STEPS: tuple[tuple[str, ...], ...] = (_STEP_1, _STEP_2)
+# `position` is the last transaction that was read of a machine's replica, for a fleet.
+_STEP_3 = ("ALTER TABLE roots ADD COLUMN position TEXT",)
+
+_STEPS: tuple[tuple[str, ...], ...] = (_STEP_1, _STEP_2, _STEP_3)
 
 SCHEMA_VERSION = len(_STEPS)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.importing.result import ImportResult
+    from modelstore.importing.result import ImportResult, Tally
     from modelstore.render.grid import Cell
     from modelstore.render.report import Part, Report
 
@@ -63,9 +63,46 @@ def _source_parts(result: ImportResult) -> Iterator[Part]:
     elif absent:
         nothing = Heading("NOTHING AT", shrink="middle"), Heading("KIND")
         yield Grid((*nothing, Heading("WHY", shrink="wrap")), absent)
+    yield from _machine_lines(result)
     for tally in result.tallies:
         if tally.offline:
             yield Cell(f"{tally.source} is offline: {tally.offline}", "warn")
+
+
+def _machine_lines(result: ImportResult) -> Iterator[Part]:
+    """Yield a line for each fleet: how many machines it has, were read, and are silent."""
+    from modelstore.render.grid import Cell
+    from modelstore.text import listed, plural
+
+    for tally in result.tallies:
+        silent = [machine.host for machine in tally.machines if machine.is_silent]
+        read = sum(machine.is_read for machine in tally.machines)
+        if tally.machines:
+            yield f"{plural(len(tally.machines), 'machine')}, {read:,} read because they had moved"
+        if silent:
+            names = listed(silent, _SILENT_NAMED)
+            yield Cell(
+                f"{plural(len(silent), 'machine')} offline for a day or longer: {names}", "warn"
+            )
+
+
+_SILENT_NAMED = 10  # machines that a line names
+
+
+def _machines(tally: Tally) -> list[dict[str, object]]:
+    from modelstore.text import utc_text
+
+    return [
+        {
+            "host": machine.host,
+            "replica": machine.root,
+            "position": machine.position,
+            "changed_at": None if machine.changed_at is None else utc_text(machine.changed_at),
+            "status": "offline" if machine.is_silent else "online",
+            "read": machine.is_read,
+        }
+        for machine in tally.machines
+    ]
 
 
 def _change_parts(result: ImportResult) -> Iterator[Part]:
@@ -171,6 +208,7 @@ def _payload(result: ImportResult) -> dict[str, object]:
                 "absent": tally.absent,
                 "offline": tally.offline,
                 "error": tally.error.message if tally.error else None,
+                **({"machines": _machines(tally)} if tally.kind == "fleet" else {}),
                 "skips": [{"what": s.what, "reason": s.reason} for s in tally.skips],
             }
             for tally in result.tallies

@@ -99,6 +99,10 @@ def command(
             about="Models that must be there: names, or JSON lines compared field by field.",
         ),
     ] = None,
+    host: Annotated[
+        str | None,
+        option("--host", metavar="NAME", about="Count only the models of this machine."),
+    ] = None,
     max_wal_size: Annotated[
         str | None,
         option(
@@ -166,7 +170,7 @@ def command(
     checks = _checks(only, skip, {name for name, chosen in on_request.items() if chosen})
     if replica_name is None and "replica" in checks:
         raise UsageError("the check 'replica' has no replica", hint="name it with --replica URL")
-    expected = _expected(expect_count or [], min_count or [], expect, max_wal_size)
+    expected = _expected(expect_count or [], min_count or [], expect, max_wal_size, host)
     form = chosen_format(output_format, as_json)
     out = current()
     choice = choose_database(db, database)
@@ -272,9 +276,15 @@ def _checks(only: list[str] | None, skip: list[str] | None, requested: set[str])
 
 
 def _expected(
-    counts: list[str], least: list[str], file: str | None, max_wal_size: str | None
+    counts: list[str],
+    least: list[str],
+    file: str | None,
+    max_wal_size: str | None,
+    host: str | None,
 ) -> Expected | None:
-    if not (counts or least or file is not None or max_wal_size is not None):
+    if host == "":
+        raise UsageError("--host is empty", hint="an unset variable in a script?")
+    if not (counts or least or file is not None or max_wal_size is not None or host):
         return None
     from modelstore.text import parse_size
     from modelstore.verify.expected import Expected, parse_count, read_models
@@ -284,6 +294,7 @@ def _expected(
         + tuple(parse_count(text, "--min-count", at_least=True) for text in least),
         read_models(file) if file is not None else (),
         parse_size(max_wal_size) if max_wal_size is not None else None,
+        host,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from modelstore.catalogue.identity import join_models
+from modelstore.catalogue.machines import known_positions, news_of_machines, record_machines
 from modelstore.catalogue.merge import attached_staging, count_present, merge
 from modelstore.catalogue.roots import (
     Prune,
@@ -25,7 +26,7 @@ from modelstore.catalogue.roots import (
 )
 from modelstore.database.proof import Proof, prove
 from modelstore.errors import LockedError, PartlyWrittenError, SourceError
-from modelstore.found import Found
+from modelstore.found import Found, Machine
 from modelstore.importing.changes import changes_since, last_row, named_models
 from modelstore.importing.result import Tally
 from modelstore.sources.base import Note, Rows, Unchanged
@@ -148,7 +149,7 @@ class Importer:
         A source that fails as a whole leaves its error in the tally; a batch of it that was
         committed before stays.
         """
-        tally = Tally(chosen.target.text, chosen.kind, chosen.optional, chosen.absent)
+        tally = Tally(chosen.shown, chosen.kind, chosen.optional, chosen.absent)
         if chosen.absent is not None:
             self._finish(chosen, tally)
             return tally
@@ -159,6 +160,7 @@ class Importer:
             self._context,
             known=self._known(chosen.root) if has_places(chosen) else {},
             known_below=self._known,
+            positions=lambda fleet: known_positions(self._opened.db, fleet),
             progress=self._tell,
         )
         self._listener.progress(tally.source, self._done)
@@ -166,6 +168,7 @@ class Importer:
             self._stage(_items(chosen, context), tally, in_batches=in_batches)
         except SourceError as error:
             self._staging.clear()
+            tally.machines.clear()
             tally.error = error
         self._finish(chosen, tally)
         return tally
@@ -181,7 +184,11 @@ class Importer:
     def _finish(self, chosen: Chosen, tally: Tally) -> None:
         """Commit the last batch of a source together with the record of its root."""
         if not has_places(chosen):
-            self._merge(tally)
+            machines, now = tally.machines, self._context.now
+            self._merge(tally, then=lambda db: record_machines(db, machines, now))
+            if news_of_machines(self._opened.db, machines):  # there was nothing to merge
+                with self._opened.write() as db:
+                    record_machines(db, machines, now)
             return
         reached = tally.error is None and tally.absent is None
         offline = self._settle(chosen.root, chosen.kind, tally, reached=reached)
@@ -301,6 +308,9 @@ class Importer:
             count = len(item.rows) - len(refused)
         elif isinstance(item, Note):
             self._listener.note(item.text)
+            return
+        elif isinstance(item, Machine):
+            tally.machines.append(item)
             return
         else:
             self._skip(tally, item)

@@ -16,7 +16,7 @@ from modelstore.database.holders import look_at_holders
 from modelstore.database.probe import probe
 from modelstore.errors import ExitCode
 from modelstore.progress import unwatched
-from modelstore.replica.engine import PROGRAM, Engine
+from modelstore.replica.engine import PROGRAM, Engine, Listed
 from modelstore.replica.examination import Examination, Verdict, examine
 from modelstore.wal.processes import runs_program
 
@@ -68,7 +68,8 @@ def replicate(
     with _alone(path, timeout):
         if not may_have_daemon(path):
             with Engine.ready(replica, named, need=0, watching=watching) as engine:
-                engine.replicate_once()
+                if isinstance(engine.newest(timeout), Listed):  # else nothing answers
+                    engine.replicate_once()
     found = examine(path, replica, timeout=timeout, named=named, watching=watching)
     return Replicated(found, replica.shown)
 

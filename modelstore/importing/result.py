@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from modelstore.catalogue.merge import Merged
     from modelstore.database.checkpoint import Checkpoint
     from modelstore.database.proof import Proof
-    from modelstore.found import Skipped
+    from modelstore.found import Machine, Skipped
     from modelstore.importing.changes import ModelChange
     from modelstore.importing.replicated import Replicated
 
@@ -36,6 +36,7 @@ class Tally:
     skips: list[Skipped] = field(default_factory=list)
     offline: str | None = None  # why no model of this source counts as gone
     error: ModelstoreError | None = None
+    machines: list[Machine] = field(default_factory=list)  # of a fleet
 
     @property
     def found(self) -> int:
@@ -44,8 +45,8 @@ class Tally:
 
     @property
     def is_empty(self) -> bool:
-        """True for a source without a model."""
-        return self.found == 0
+        """True for a source without a model; a fleet in which nobody moved has some."""
+        return self.found == 0 and not self.machines
 
     def count(self, merged: Merged) -> None:
         """Add the counts of one merge."""

@@ -29,9 +29,15 @@ class Chosen:
     absent: str | None = None  # why there is nothing to read
 
     @property
+    def shown(self) -> str:
+        """The name for people: a URL without the query, which holds settings."""
+        text = self.target.text
+        return text.partition("?")[0] if "://" in text else text
+
+    @property
     def root(self) -> str:
         """The canonical name under which the catalogue keeps the places of its models."""
-        return self.target.text if self.target.is_url else self.target.real_path
+        return self.target.text if "://" in self.target.text else self.target.real_path
 
 
 def make_context(host: str | None, timeout: float, api_key_file: str | None) -> Context:
@@ -116,6 +122,14 @@ def _named(source: str, kind: str | None) -> Chosen:
         if sys.stdin is None:
             raise UsageError("stdin is closed", hint="name a file instead of -")
         target = Target("-", sys.stdin.buffer)
+    elif kind == "fleet":
+        from modelstore.replica.engine import find_engine
+        from modelstore.replica.name import ReplicaName
+
+        if ReplicaName.parse(source).url is None:
+            raise UsageError("a fleet is a URL", hint="such as s3://bucket/fleet")
+        find_engine()
+        target = Target(source)
     elif Target(source).is_url:
         from modelstore.sources.address import Address
 

@@ -39,7 +39,7 @@ PROGRAM = "litestream"
 _ANSWER = 64 << 20  # bytes of an answer that are read
 _WORDS = 1 << 16  # bytes of its messages that are kept, the last ones
 _RESTORE_LIMIT = 3600.0  # seconds; a restore of a terabyte takes longer than anybody waits
-_LIST_LIMIT = 60.0  # seconds
+_LEAST_PATIENCE = 5.0  # seconds for a listing
 _SPARE = 64 << 20  # bytes that must stay free on the disk of the scratch directory
 _BLOCK = 1 << 16
 _SECRET_LENGTH = 4  # a shorter value says nothing and is in every text
@@ -146,10 +146,13 @@ class Engine:
             return ended
         return Restored(out, txid)
 
-    def newest(self) -> Listed | Outcome:
-        """Return the replica's newest position; its time is unknown if it has none at all."""
+    def newest(self, patience: float) -> Listed | Outcome:
+        """Return the replica's newest position; its time is unknown if it has none at all.
+
+        `patience` is in seconds; Litestream itself tries a dead server for half a minute.
+        """
         command = ["ltx", *self._config(), "-level", "all", "-json", self._database]
-        ended = self._run(command, _LIST_LIMIT)
+        ended = self._run(command, max(patience, _LEAST_PATIENCE))
         if ended.code:
             return ended
         newest = Listed(0, None)
@@ -180,6 +183,7 @@ class Engine:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                env=_environment(),
             )
         except OSError as error:
             raise RefusedError(
@@ -213,6 +217,18 @@ def _wait(process: subprocess.Popen[bytes], limit: float, watched: str, tick: Pr
         reader.join(5.0)
     said = [_without_secrets(part.decode("utf-8", "replace")) for part in (answer, words)]
     return Outcome(process.wait(), said[0], said[1], is_overdue)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment with AWS_CA_BUNDLE under the name that Litestream can use.
+
+    Litestream 0.5.17 ends at once where it is set; Go's own name for it is SSL_CERT_FILE.
+    """
+    environment = dict(os.environ)
+    bundle = environment.pop("AWS_CA_BUNDLE", None)
+    if bundle:
+        environment.setdefault("SSL_CERT_FILE", bundle)
+    return environment
 
 
 @contextmanager

@@ -123,6 +123,7 @@ class _Course:
     looks: int = 0
     failures: int = 0
     passes: int = 0
+    is_reached: bool = False  # the replica was listed
     passed: int = -1  # the transaction of the replica at the last look that counted
     moved: float = field(default_factory=time.monotonic)
     reading: float = 0.0
@@ -198,6 +199,12 @@ class _Examiner:
         """Restore and compare once; return None if nothing is decided yet."""
         course = self._course
         course.looks += 1
+        if not course.is_reached:
+            listed = self._engine.newest(course.timeout)
+            if isinstance(listed, Outcome):
+                course.trouble = listed.reason
+                return Verdict.UNREACHABLE if course.is_over else None
+            course.is_reached = True
         restored = self._engine.restore()
         if isinstance(restored, Outcome):
             return self._failed(restored.reason)
@@ -220,7 +227,7 @@ class _Examiner:
         course.trouble = reason
         if course.failures < 2 or time.monotonic() - course.begun < course.timeout:
             return None
-        listed = self._engine.newest()
+        listed = self._engine.newest(course.timeout)
         if isinstance(listed, Outcome):
             return Verdict.UNREACHABLE
         return Verdict.DAMAGED if listed.txid else Verdict.ABSENT
@@ -280,7 +287,7 @@ class _Examiner:
         losses = () if verdict is Verdict.SAME else tuple(self._losses())
         age = None
         if verdict is Verdict.BEHIND:
-            listed = self._engine.newest()
+            listed = self._engine.newest(course.timeout)
             if isinstance(listed, Listed) and listed.at is not None:
                 age = max(0.0, time.time() - listed.at)
         return Examination(

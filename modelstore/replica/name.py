@@ -65,9 +65,10 @@ class ReplicaName:
         return parts.netloc + parts.path
 
     def below(self, name: str) -> ReplicaName:
-        """Return the replica called `name` under this URL."""
+        """Return the replica called `name` under this URL; over NATS, the bucket ``URL-name``."""
         parts = urlsplit(self.url or "")
-        path = f"{parts.path.rstrip('/')}/{name}"
+        between = "-" if parts.scheme == "nats" else "/"
+        path = f"{parts.path.rstrip('/')}{between}{name}"
         query = f"?{parts.query}" if parts.query else ""
         return ReplicaName(f"{parts.scheme}://{parts.netloc}{path}{query}")
 

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from modelstore.found import Found, KnownFile, Naming, Place, Skipped
+from modelstore.found import Found, KnownFile, Machine, Naming, Place, Skipped
 from modelstore.progress import Progress, silent
 from modelstore.text import DEFAULT_TIMEOUT
 
@@ -42,7 +42,7 @@ class Note:
     text: str
 
 
-Item = Found | Unchanged | Skipped | Rows | Note
+Item = Found | Unchanged | Skipped | Rows | Note | Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class Context:
     known: Mapping[str, KnownFile] = field(default_factory=dict)  # by real path
     known_below: Callable[[str], Mapping[str, KnownFile]] = lambda _root: {}
     """Returns `known` of another root: of a store within the one that is read."""
+    positions: Callable[[str], Mapping[str, str]] = lambda _fleet: {}
+    """Returns the position of each machine of a fleet at the last import, by host."""
     environ: Mapping[str, str] = field(default_factory=dict)
     home: str = ""
     timeout: float = DEFAULT_TIMEOUT  # seconds of patience with a server

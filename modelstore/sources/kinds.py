@@ -121,6 +121,9 @@ KINDS: dict[str, KindInfo] = {
             "the database of the llama proxy dashboard",
             has_usual_place=True,
         ),
+        _database(
+            "fleet", "records.fleet", "the catalogues of many machines, as Litestream replicas"
+        ),
         _store("huggingface", "stores.huggingface", "the Hugging Face hub cache"),
         _store("llama-cache", "stores.llama_cache", "llama.cpp's older download cache"),
         _store("docker-models", "stores.docker_models", "Docker Model Runner's store"),

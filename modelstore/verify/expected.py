@@ -38,6 +38,7 @@ class Expected:
     counts: tuple[RowCount, ...] = ()
     models: tuple[Mapping[str, object], ...] = ()
     max_wal_size: int | None = None  # bytes
+    host: str | None = None  # the machine whose models count
 
 
 def parse_count(text: str, option: str, *, at_least: bool) -> RowCount:

@@ -278,6 +278,7 @@ def test_models_of_an_older_catalogue_are_read_again_once(tmp_path: Path) -> Non
         conn.execute("UPDATE model_files SET sha256 = ?", ("ab" * 32,))
         conn.execute("ALTER TABLE models DROP COLUMN capabilities")
         conn.execute("ALTER TABLE models DROP COLUMN revision")
+        conn.execute("ALTER TABLE roots DROP COLUMN position")
         conn.execute("PRAGMA user_version = 1")
         conn.commit()
     first, again = (modelstore("import", models, "--db", db, "--json").json for _ in range(2))

@@ -67,7 +67,7 @@ def test_secrets_are_cut_out_of_what_it_says(
         monkeypatch, tmp_path, "print('Error: hush-hush of AKHUSH', file=sys.stderr); sys.exit(1)"
     )
     with Engine.ready(_NAME, "app.db", need=0) as ready:
-        ended = ready.newest()
+        ended = ready.newest(9)
     assert isinstance(ended, Outcome)
     assert ended.reason == "… of …"
 
@@ -76,7 +76,7 @@ def test_endless_output_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     code = "for _ in range(5000): sys.stderr.write('x' * 10_000)\nsys.exit(3)"
     _play(monkeypatch, tmp_path, code)
     with Engine.ready(_NAME, "app.db", need=0) as ready:
-        ended = ready.newest()
+        ended = ready.newest(9)
     assert isinstance(ended, Outcome)
     assert ended.code == 3
     assert len(ended.words) <= 1 << 16
@@ -85,9 +85,9 @@ def test_endless_output_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_a_program_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _play(monkeypatch, tmp_path, "import time; time.sleep(1000)")
-    monkeypatch.setattr(engine, "_LIST_LIMIT", 0.2)
+    monkeypatch.setattr(engine, "_LEAST_PATIENCE", 0.2)
     with Engine.ready(_NAME, "app.db", need=0) as ready:
-        ended = ready.newest()
+        ended = ready.newest(0)
     assert isinstance(ended, Outcome)
     assert ended.is_overdue
     assert ended.code != 0
@@ -115,7 +115,7 @@ def test_a_listing_gives_the_newest_position(
     ]
     _play(monkeypatch, tmp_path, f"print({json.dumps(files)!r})")
     with Engine.ready(_NAME, "app.db", need=0) as ready:
-        assert ready.newest() == Listed(16, 1795845600.0)
+        assert ready.newest(9) == Listed(16, 1795845600.0)
 
 
 @given(st.text(max_size=60))

@@ -42,7 +42,9 @@ def check_expectations(
     log.
     """
     for wanted in expected.counts:
-        yield _count(wanted, alone, view, seen)
+        yield _count(wanted, alone, view, seen, expected.host)
+    if expected.host is not None:
+        yield _host(expected.host, alone, seen)
     if expected.models:
         yield _models(expected.models, alone, view, seen)
 
@@ -67,19 +69,23 @@ _ADVICE = {
 }
 
 
-def _count(wanted: RowCount, alone: Database, view: Database | None, seen: str) -> Finding:
-    found = _rows(alone, wanted.table)
+def _count(
+    wanted: RowCount, alone: Database, view: Database | None, seen: str, host: str | None
+) -> Finding:
+    host = host if wanted.table == DEFAULT_TABLE else None
+    found = _rows(alone, wanted.table, host)
     is_met = isinstance(found, int) and (
         found >= wanted.number if wanted.at_least else found == wanted.number
     )
     words = "at least " if wanted.at_least else ""
     if isinstance(found, int):
-        measured = f"{wanted.table}: {plural(found, 'row')} {seen}"
+        of_host = f" of {host}" if host is not None else ""
+        measured = f"{wanted.table}: {plural(found, 'row')}{of_host} {seen}"
         measured += ", as expected" if is_met else f", not {words}{wanted.number:,}"
     else:
         problem = "there is no such table" if found is None else found
         measured = f"{wanted.table}: {problem}; {words}{plural(wanted.number, 'row')} expected"
-    with_log = _rows(view, wanted.table) if view is not None and not is_met else None
+    with_log = _rows(view, wanted.table, host) if view is not None and not is_met else None
     shortfall = None if is_met else _shortfall(wanted, found, with_log)
     if isinstance(with_log, int) and with_log != found:
         measured += f" ({with_log:,} together with its -wal)"
@@ -134,8 +140,47 @@ def _advice(shortfall: Shortfall, table: str, alone: Database) -> str:
     return f"its tables are {listed(sorted(names), NAMED)}"
 
 
-def _rows(db: Database, table: str) -> int | str | None:
+def _host(host: str, db: Database, seen: str) -> Finding:
+    """Tell how many models a machine has, and whether its replica in a fleet has gone silent."""
+    found = _rows(db, DEFAULT_TABLE, host)
+    if not isinstance(found, int) or not found:
+        return Finding(
+            "expectations.host",
+            "fail",
+            f"no model of the machine {host} {seen}",
+            host,
+            "`modelstore list --columns host` shows the machines that there are",
+            {"host": host, "models": found if isinstance(found, int) else None, "status": None},
+        )
+    noted = db.query(_MACHINE, {"host": host}) if db.table("roots").exists() else iter(())
+    machine = next(iter(noted), None)
+    is_silent = machine is not None and machine["status"] == "offline"
+    measured = f"{host}: {plural(found, 'model')} {seen}"
+    if machine is not None:
+        measured += f", read at {machine['imported_at']}"
+    return Finding(
+        "expectations.host",
+        "warn" if is_silent else "pass",
+        measured + ("; its replica has not moved for a day" if is_silent else ""),
+        host,
+        "see whether the machine and its Litestream run" if is_silent else None,
+        {
+            "host": host,
+            "models": found,
+            "status": machine["status"] if machine is not None else None,
+            "read_at": machine["imported_at"] if machine is not None else None,
+        },
+    )
+
+
+_MACHINE = """SELECT status, imported_at FROM roots WHERE host = :host AND source = 'fleet'
+ORDER BY imported_at DESC LIMIT 1"""
+
+
+def _rows(db: Database, table: str, host: str | None = None) -> int | str | None:
     """Return the number of rows of a table: None without that table, or why it is unknown.
+
+    With `host`, only the rows of that machine count.
 
     Counts the table itself: SQLite may count the entries of an index, which may be damaged.
     """
@@ -144,8 +189,9 @@ def _rows(db: Database, table: str) -> int | str | None:
         if not kinds:
             return None
         where = " NOT INDEXED" if kinds[0] == "table" else ""
-        select = f"SELECT count(*) AS rows FROM {quote_identifier(table)}{where}"
-        return int(next(iter(db.query(select)))["rows"])
+        only = "" if host is None else " WHERE host = :host"
+        select = f"SELECT count(*) AS rows FROM {quote_identifier(table)}{where}{only}"
+        return int(next(iter(db.query(select, {"host": host})))["rows"])
     except (sqlite3.Error, UnicodeEncodeError) as error:
         if isinstance(error, sqlite3.Error) and is_busy(error):
             raise

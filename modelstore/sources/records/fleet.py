@@ -1,0 +1,102 @@
+"""A fleet: the catalogues of many machines, each replicated by Litestream under one URL.
+
+Only a machine whose position has moved since the last import is restored and read. A machine that
+is silent is noted as offline; its models stay.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from modelstore.errors import SourceError
+from modelstore.found import Machine, Skipped
+from modelstore.replica.engine import Engine, Restored
+from modelstore.replica.fleet import members_of
+from modelstore.replica.name import ReplicaName
+from modelstore.sources.base import Target
+from modelstore.sources.records import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from modelstore.replica.engine import Outcome
+    from modelstore.replica.fleet import Member
+    from modelstore.sources.base import Context, Item
+
+KIND = "fleet"
+
+SILENT = 24 * 3600.0
+"""Seconds without a new position after which a machine counts as offline."""
+
+_AT_ONCE = 4  # restores: most of their time they wait for the store
+
+
+def read(target: Target, context: Context) -> Iterator[Item]:
+    """Yield the models of each machine that has moved, and every machine.
+
+    A machine that cannot be restored or read is skipped, and is tried again next time. Raises
+    `SourceError` if the fleet cannot be listed.
+    """
+    fleet = ReplicaName.parse(target.text)
+    before = context.positions(fleet.shown)
+    members = members_of(fleet, timeout=max(context.timeout, 1.0))
+    good = [member for member in members if member.has_good_name]
+    for member in members:
+        if not member.has_good_name:
+            yield Skipped(member.name, "this is no host's name")
+    now = datetime.fromisoformat(context.now).timestamp()
+    moved = [member for member in good if before.get(member.name) != member.position]
+    for member, restored in _restored(fleet, moved):
+        context.progress(member.name, 0)
+        if not isinstance(restored, Restored):
+            yield Skipped(member.name, f"its replica cannot be restored: {restored.reason}")
+            continue
+        try:
+            yield from catalogue.read(Target(restored.path), context)
+        except SourceError as error:
+            yield Skipped(member.name, error.message)
+            continue
+        yield _machine(fleet, member, now, is_read=True)
+    for member in good:
+        if before.get(member.name) == member.position:
+            yield _machine(fleet, member, now, is_read=False)
+    for name in sorted(before.keys() - {member.name for member in members}):
+        root = fleet.below(name).shown
+        yield Machine(name, root, before[name], None, is_silent=True, is_read=False)
+
+
+def _machine(fleet: ReplicaName, member: Member, now: float, *, is_read: bool) -> Machine:
+    is_silent = member.at is not None and now - member.at >= SILENT
+    root = fleet.below(member.name).shown
+    return Machine(
+        member.name, root, member.position, member.at, is_silent=is_silent, is_read=is_read
+    )
+
+
+def _restored(
+    fleet: ReplicaName, members: Sequence[Member]
+) -> Iterator[tuple[Member, Restored | Outcome]]:
+    """Restore some replicas, a few at once; each is deleted when the next one is asked for."""
+    rest = iter(members)
+    waiting: deque[tuple[Member, ExitStack, Future[Restored | Outcome]]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE) as pool, ExitStack() as every:
+
+        def begin() -> None:
+            member = next(rest, None)
+            if member is not None:
+                stack = every.enter_context(ExitStack())
+                replica = fleet.below(member.name)
+                engine = stack.enter_context(Engine.ready(replica, member.name, need=0))
+                waiting.append((member, stack, pool.submit(engine.restore)))
+
+        for _ in range(_AT_ONCE):
+            begin()
+        while waiting:
+            member, stack, future = waiting.popleft()
+            with stack:
+                yield member, future.result()
+            begin()
