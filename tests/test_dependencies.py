@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"^([\w-]+)==([\d.]+)$", re.MULTILINE)
-RANGE = re.compile(r"^([\w-]+)>=([\d.]+)(?:,<[\d.]+)?(?:;.*)?$")
+RANGE = re.compile(r"^([\w-]+)(?:\[[\w,-]+\])?>=([\d.]+)(?:,<[\d.]+)?(?:;.*)?$")
 
 
 def _release(version: str) -> list[int]:

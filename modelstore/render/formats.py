@@ -25,7 +25,7 @@ class Format(StrEnum):
     TSV = "tsv"
 
 
-EXPORTS: dict[str, str] = {"preset": "preset"}
+EXPORTS: dict[str, str] = {"preset": "preset", "cyclonedx": "cyclonedx"}
 """More formats of ``list``, each with its module in this package.
 
 The module has ``export_models(db, query, write, note)``: it writes the models of a query, and
