@@ -110,7 +110,7 @@ def command(
             "--type",
             group=_FILTERS,
             metavar="NAME",
-            about="Only this type: model, embedding, projector, adapter ...",
+            about="Only this type: model, embedding, adapter ...",
             complete=complete_values("type"),
         ),
     ] = None,
@@ -185,7 +185,7 @@ def command(
         option(
             "--reclaim",
             group=OUTPUT,
-            about="Show what could be freed, and the commands; nothing is deleted.",
+            about="Show what could be freed, and the commands for it.",
         ),
     ] = False,
     print0: Annotated[
