@@ -13,7 +13,9 @@ _modelstore() {
             _MODELSTORE_BREAKS="$COMP_WORDBREAKS" \
             "${1/#\~\//$HOME/}" 2>/dev/null </dev/null
     )
-    if [[ $kind == files ]] && ! compopt -o filenames 2>/dev/null; then
+    if [[ $kind == none ]]; then
+        compopt +o default 2>/dev/null
+    elif [[ $kind == files ]] && ! compopt -o filenames 2>/dev/null; then
         # bash 3 cannot switch its quoting on: quote here
         local number
         for number in "${!COMPREPLY[@]}"; do

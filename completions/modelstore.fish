@@ -4,10 +4,12 @@ function __modelstore_complete
     set -lx _MODELSTORE_COMPLETE fish
     set -lx _MODELSTORE_LINE (commandline -cp | string collect)
     set -l found ($program 2>/dev/null </dev/null)
-    if test (count $found) -gt 0
+    if test "$found" = none
+        return
+    else if test (count $found) -gt 0
         printf '%s\n' $found
     else
-        __fish_complete_path (commandline -ct)
+        complete -C "'' "(commandline -ct)
     end
 end
 complete --command modelstore --no-files --arguments '(__modelstore_complete)'

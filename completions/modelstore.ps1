@@ -8,7 +8,7 @@ Register-ArgumentCompleter -Native -CommandName modelstore -ScriptBlock {
     try {
         $Env:_MODELSTORE_COMPLETE = 'powershell'
         $Env:_MODELSTORE_LINE = $words -join "`n"
-        & $commandAst.GetCommandName() 2>$null | ForEach-Object {
+        & $commandAst.GetCommandName() 2>$null | Where-Object { $_ -ne 'none' } | ForEach-Object {
             $text, $name, $help = $_ -split "`t", 3
             [System.Management.Automation.CompletionResult]::new(
                 $text, $name, 'ParameterValue', $help)

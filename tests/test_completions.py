@@ -309,6 +309,57 @@ def test_a_sort_key_may_begin_with_a_minus() -> None:
     assert modelstore(env=env).out.split() == ["-parameter_count", "-parameters"]
 
 
+@pytest.mark.parametrize("shell", TYPED)
+def test_tab_fits_the_option(shell: Shell, shelf: Path) -> None:
+    calls = type_into(
+        shell,
+        [
+            "modelstore list --timeout not\t",  # notes.txt is no duration
+            "modelstore list -s -file_s\t",
+            "modelstore tag --db shelf.db qwen3:8b --add fav\t",
+            "modelstore import weig\t",
+            "modelstore import ~/weig\t",
+        ],
+        shelf,
+    )
+    assert calls[0] == ["list", "--timeout", "not"]
+    assert calls[1] == ["list", "-s", "-file_size"]
+    assert calls[2][-2:] == ["--add", "favorite"]
+    assert calls[3][1] in ("weights", "weights/")
+    assert calls[4][1] in (f"{shelf}/weights", f"{shelf}/weights/")
+
+
+def test_what_a_model_is_stands_beside_its_name_and_its_id(shelf: Path) -> None:
+    by_name = ask(
+        "fish", f"modelstore show --db {shelf}/shelf.db Qwen3-30B-A3B-Instruct-2507-UD-Q8"
+    )
+    assert by_name == "Qwen3-30B-A3B-Instruct-2507-UD-Q8_0\tqwen3moe UD-Q8_0\n"
+    listed = modelstore("list", "--db", shelf / "shelf.db", "-q", "qwen3:8b").out.strip()
+    by_id = ask("zsh", f"modelstore show --db {shelf}/shelf.db {listed[:6]}")
+    assert by_id == f"words\n{listed}:qwen3:8b\n"
+
+
+@pytest.mark.parametrize("shell", TYPED)
+def test_the_shell_that_calls_is_known(shell: Shell) -> None:
+    if shutil.which(shell.value) is None:
+        pytest.skip(f"{shell.value} is not installed")
+    command = f"'{sys.executable}' -m modelstore --show-completion; true"
+    done = subprocess.run(
+        [shell.value, "-c", command],
+        capture_output=True,
+        cwd=ROOT,
+        env=environment({"SHELL": "/bin/other"}),
+        check=True,
+    )
+    assert done.stdout.decode() == SCRIPTS[shell]
+
+
+def test_no_shell_at_all_is_a_usage_error() -> None:
+    result = modelstore("--show-completion", env={"SHELL": ""})
+    if result.code == 2:  # else the tests themselves were started by a shell, and it was found
+        assert "bash, zsh, fish, powershell" in result.err
+
+
 def test_bash_puts_the_slash_behind_a_directory_itself(tmp_path: Path) -> None:
     (tmp_path / "subdirectory").mkdir()
     env = {"_MODELSTORE_COMPLETE": "bash", "_MODELSTORE_LINE": "modelstore import sub"}

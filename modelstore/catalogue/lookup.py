@@ -8,7 +8,7 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelstore.catalogue.schema import ownership, single_value
 from modelstore.database.sqlite import sqlite3
@@ -50,11 +50,12 @@ def lookup_model(db: Database, text: str) -> str:
         with _our_tables():
             found = _models(db, _BY_PLACE, values)
     if len(found) == 1:
-        return found[0][0]
+        return found[0].id
     shown = visible(text, 80)
     if found:
         names = "; ".join(
-            f"{model[:_SHORTEST]} {visible(name, 60)}" for model, name in found[:_NAMED]
+            f"{model.id[:_SHORTEST]} {visible(model.name, 60)} {visible(model.where, 120)}".rstrip()
+            for model in found[:_NAMED]
         )
         more = "; …" if len(found) > _NAMED else ""
         raise AmbiguousModelError(
@@ -64,10 +65,24 @@ def lookup_model(db: Database, text: str) -> str:
     raise ModelNotFoundError(f"there is no model '{shown}'", hint=_near(db, text))
 
 
-def _models(db: Database, condition: str, values: dict[str, str]) -> list[tuple[str, str]]:
-    """Return the id and name of the first models that meet a condition."""
-    sql = f"SELECT id, name FROM models WHERE {condition} ORDER BY id LIMIT {_NAMED + 1}"
-    return [(row["id"], from_sqlite_text(row["name"])) for row in db.query(sql, values)]
+class _Candidate(NamedTuple):
+    """A model that a text may name, and its path, else its locator."""
+
+    id: str
+    name: str
+    where: str
+
+
+def _models(db: Database, condition: str, values: dict[str, str]) -> list[_Candidate]:
+    """Return the first models that meet a condition."""
+    sql = (
+        "SELECT id, name, coalesce(path, locator, '') AS place FROM models "
+        f"WHERE {condition} ORDER BY id LIMIT {_NAMED + 1}"
+    )
+    return [
+        _Candidate(row["id"], from_sqlite_text(row["name"]), from_sqlite_text(row["place"]))
+        for row in db.query(sql, values)
+    ]
 
 
 @contextmanager

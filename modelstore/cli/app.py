@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from modelstore.cli.completion.scripts import SCRIPTS, Shell, install
+from modelstore.cli.completion.scripts import SCRIPTS, Shell, install, running_shell
 
 if TYPE_CHECKING:
     from modelstore.cli.vendored_click import Command, CompletionItem, Context
@@ -176,6 +176,12 @@ def _choose_pager(_ctx: Context, _param: object, value: bool) -> None:
 class LazyGroup(HelpOption, TyperGroup):
     """The group of commands. It imports the module of a command only when that is called."""
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Read the options of the program; one for completion needs no value: ask who calls."""
+        if args and args[-1] in ("--install-completion", "--show-completion"):
+            args = [*args, running_shell().value]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: Context) -> list[str]:
         """Return the names in the order of their table."""
         del ctx
@@ -277,8 +283,9 @@ def root(
         typer.Option(
             callback=_install_completion,
             is_eager=True,
-            metavar="SHELL",
-            help="Install completion for bash, zsh, fish or powershell, and exit.",
+            metavar="[SHELL]",
+            help="Install completion for bash, zsh, fish or powershell, by default the one that "
+            "calls, and exit.",
             show_default=False,
         ),
     ] = None,
@@ -287,7 +294,7 @@ def root(
         typer.Option(
             callback=_show_completion,
             is_eager=True,
-            metavar="SHELL",
+            metavar="[SHELL]",
             help="Show the completion script of a shell, and exit.",
             show_default=False,
         ),

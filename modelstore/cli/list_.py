@@ -58,8 +58,7 @@ def command(
         list[str] | None,
         argument(
             "[TEXT]...",
-            "Words in name, path or architecture, patterns (*q4*), comparisons ('size>5GB'): "
-            "all must hold.",
+            "Words, patterns (*q4*), comparisons ('size>5GB').",
         ),
     ] = None,
     columns: Annotated[
@@ -69,7 +68,7 @@ def command(
             "-c",
             group=OUTPUT,
             metavar="A,B",
-            about="The columns, in this order, or all; see help columns.",
+            about="The columns in this order, or all; see help columns.",
             complete=complete_columns,
         ),
     ] = None,
@@ -80,7 +79,7 @@ def command(
             "-s",
             group=OUTPUT,
             metavar="A,-B",
-            about="Sort by these; -COLUMN for descending. Default: name, id.",
+            about="Sort keys; -B: descending; none: the order on disk.",
             complete=complete_sort,
         ),
     ] = None,
@@ -90,7 +89,7 @@ def command(
             "--arch",
             group=_FILTERS,
             metavar="NAME",
-            about="This architecture. A,B is A or B; filters must all hold.",
+            about="Only this architecture; A,B is A or B.",
             complete=complete_values("architecture"),
         ),
     ] = None,
@@ -160,7 +159,7 @@ def command(
             "--where",
             group=_FILTERS,
             metavar="SQL",
-            about='Only models for which this holds, such as "params < 10B AND ctx >= 32k".',
+            about='Only where this holds: "params<10B AND ctx>=32k".',
         ),
     ] = None,
     limit: Annotated[
@@ -217,18 +216,14 @@ def command(
             "-f",
             choices=(*Format, *EXPORTS),
             group=OUTPUT,
-            about=f"{', '.join((*Format, *EXPORTS))}. Default: a table; TSV in a pipe.",
+            about=f"{', '.join((*Format, *EXPORTS))}.",
         ),
     ] = None,
     as_json: JsonOption = False,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
     no_checkpoint: NoCheckpointOption = False,
 ) -> ExitCode:
-    """Show the models.
-
-    Piped output is TSV with raw values; JSON carries every column. The order is by name, then id,
-    in every format; `--sort none` is the order on disk, the quickest for a million rows.
-    """
+    """Show the models for which all words and filters hold. A pipe gets TSV."""
     from modelstore.cli.output import current
 
     if quiet and columns:

@@ -99,7 +99,7 @@ DbOption = Annotated[
     option(
         "--db",
         metavar="PATH",
-        about="The database. Default: MODELSTORE_DB, else the user's own catalogue.",
+        about="The database, else MODELSTORE_DB, else the default.",
         complete=complete_database,
         group=COMMON,
     ),
@@ -120,7 +120,7 @@ FormatOption = Annotated[
         "--format",
         "-f",
         choices=tuple(Format),
-        about="table, json, jsonl, csv or tsv. Default: table; plain text in a pipe.",
+        about="table, json, jsonl, csv or tsv; else words.",
         group=OUTPUT,
     ),
 ]
@@ -130,8 +130,7 @@ TimeoutOption = Annotated[
     option(
         "--timeout",
         metavar="DURATION",
-        about="How long to wait for locks, servers and readers: 250ms, 2m. Default: "
-        f"{DEFAULT_TIMEOUT}.",
+        about=f"How long to wait for others: 250ms, 2m. Default: {DEFAULT_TIMEOUT}.",
         group=COMMON,
     ),
 ]
@@ -139,7 +138,7 @@ NoCheckpointOption = Annotated[
     bool,
     option(
         "--no-checkpoint",
-        about="Leave the database and its WAL byte for byte as they are.",
+        about="Leave database and WAL byte for byte as they are.",
         group=COMMON,
     ),
 ]

@@ -7,8 +7,9 @@ r"""Rows written as JSON, JSON lines, CSV or TSV: raw values, a chunk at a time,
   the other characters that a terminal acts on become ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``. All
   of it is reversible. A ``\xNN`` above 7f is a byte that was no text.
 * CSV (RFC 4180, with line feeds) has the same escapes but leaves a backslash alone, so that
-  Windows paths stay as they are. A text that a spreadsheet would run as a formula gets an
-  apostrophe in front (owasp.org/www-community/attacks/CSV_Injection).
+  Windows paths stay as they are, and a tab, which is told from ``\t`` so. A text that a
+  spreadsheet would run as a formula gets an apostrophe in front
+  (owasp.org/www-community/attacks/CSV_Injection).
 
 An unknown value is ``null`` in JSON and an empty cell elsewhere.
 """
@@ -256,12 +257,14 @@ def _csv_text(text: str, chunk: Sequence[Row], safe: Callable[[object], object])
 
 
 def _visible_cell(value: object) -> object:
-    return visible(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return "\t".join(map(visible, value.split("\t"))) if "\t" in value else visible(value)
 
 
 def _guarded_cell(value: object) -> object:
     if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return "'" + visible(value)
+        return f"'{_visible_cell(value)}"
     return _visible_cell(value)
 
 

@@ -50,7 +50,7 @@ def assert_harmless(text: str, *, allowed: str = "\n") -> None:
 def test_in_a_pipe_in_every_format(hostile: Path, form: str, columns: str) -> None:
     result = inside("list", "-f", form, "--columns", columns, "--db", hostile)
     assert result.code == 0, result.err
-    assert_harmless(result.out, allowed="\n\t" if form == "tsv" else "\n")
+    assert_harmless(result.out, allowed="\n\t" if form in ("tsv", "csv") else "\n")
     assert_harmless(result.err)
     lines = {"csv": 1, "tsv": 1, "jsonl": 0, "json": 2, "table": 2}
     if form in lines:
@@ -61,7 +61,7 @@ def test_in_a_pipe_in_every_format(hostile: Path, form: str, columns: str) -> No
 def test_on_a_terminal_in_every_format(hostile: Path, form: str) -> None:
     screen = on_terminal("list", "-f", form, "--db", hostile)
     assert screen.code == 0
-    assert_harmless(screen.text, allowed="\n\t" if form == "tsv" else "\n")
+    assert_harmless(screen.text, allowed="\n\t" if form in ("tsv", "csv") else "\n")
     assert_harmless(screen.err)
 
 
@@ -91,7 +91,7 @@ def test_one_model_in_every_way(hostile: Path, key: str) -> None:
     for options in ([], ["--json"], ["-f", "csv"], ["-f", "tsv"], ["--field", "id"]):
         result = inside("show", "--db", hostile, *options, "--", f"name:{key}")
         assert result.code == 0, result.err
-        assert_harmless(result.out, allowed="\n\t" if "tsv" in options else "\n")
+        assert_harmless(result.out, allowed="\n\t" if {"tsv", "csv"} & set(options) else "\n")
     shown = inside("show", "--json", "--db", hostile, f"name:{key}").json["model"]
     assert shown["name"] == NAMES[key]
     by_name = inside("show", "--field", "locator", "--db", hostile, "--", NAMES[key])
@@ -242,7 +242,7 @@ def test_bytes_that_are_no_text_in_another_programs_table(tmp_path: Path) -> Non
     for form in FORMATS:
         result = inside("list", "-f", form, "--db", other)
         assert result.code == 0, result.err
-        assert_harmless(result.out, allowed="\n\t" if form == "tsv" else "\n")
+        assert_harmless(result.out, allowed="\n\t" if form in ("tsv", "csv") else "\n")
     screen = on_terminal("list", "--db", other)
     assert screen.code == 0
     assert_harmless(screen.text)

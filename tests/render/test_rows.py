@@ -167,7 +167,7 @@ def test_csv_leaves_formulas_when_asked() -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_nothing_hostile_is_written(form: str, name: str) -> None:
     text = written(form, [(HOSTILE[name], 1), ("plain", None)])
-    assert not unsafe_characters(text, allowed="\n\t" if form == "tsv" else "\n")
+    assert not unsafe_characters(text, allowed="\n\t" if form in ("tsv", "csv") else "\n")
     assert text.count("\n") == {"json": 4, "jsonl": 2}.get(form, 3)
 
 
@@ -268,3 +268,8 @@ def test_ready_json_texts_are_made_harmless() -> None:
     text = "".join(parts)
     assert not unsafe_characters(text)
     assert json.loads(text) == [json.loads(line)] * 2
+
+
+def test_csv_tells_a_tab_from_a_backslash_and_a_t() -> None:
+    text = written("csv", [("a\tb", 1), ("a\\tb", 2)])
+    assert text == "a,b\na\tb,1\na\\tb,2\n"

@@ -2,7 +2,7 @@
 
 Each script asks the program for words (`modelstore.cli.completion.shell`) and takes each line of
 the answer as one word. It never evaluates them, because other people choose the names of files
-and models. If the program offers nothing, the shell completes file names itself.
+and models. If the program fails, the shell completes file names itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 
-from modelstore.errors import RefusedError
+from modelstore.errors import RefusedError, UsageError
 from modelstore.text import visible
 
 COMPLETION_VARIABLE = "_MODELSTORE_COMPLETE"
@@ -41,7 +41,9 @@ _modelstore() {
             _MODELSTORE_BREAKS="$COMP_WORDBREAKS" \
             "${1/#\~\//$HOME/}" 2>/dev/null </dev/null
     )
-    if [[ $kind == files ]] && ! compopt -o filenames 2>/dev/null; then
+    if [[ $kind == none ]]; then
+        compopt +o default 2>/dev/null
+    elif [[ $kind == files ]] && ! compopt -o filenames 2>/dev/null; then
         # bash 3 cannot switch its quoting on: quote here
         local number
         for number in "${!COMPREPLY[@]}"; do
@@ -64,7 +66,9 @@ _modelstore() {
     )}")
     kind=$found[1]
     shift found
-    if (( ! $#found )); then
+    if [[ $kind == none ]]; then
+        return 1
+    elif (( ! $#found )); then
         _files
     elif [[ $kind == files ]]; then
         compadd -f -S '' -- ${(M)found:#*/}
@@ -86,10 +90,12 @@ function __modelstore_complete
     set -lx _MODELSTORE_COMPLETE fish
     set -lx _MODELSTORE_LINE (commandline -cp | string collect)
     set -l found ($program 2>/dev/null </dev/null)
-    if test (count $found) -gt 0
+    if test "$found" = none
+        return
+    else if test (count $found) -gt 0
         printf '%s\n' $found
     else
-        __fish_complete_path (commandline -ct)
+        complete -C "'' "(commandline -ct)
     end
 end
 complete --command modelstore --no-files --arguments '(__modelstore_complete)'
@@ -105,7 +111,7 @@ Register-ArgumentCompleter -Native -CommandName modelstore -ScriptBlock {
     try {
         $Env:_MODELSTORE_COMPLETE = 'powershell'
         $Env:_MODELSTORE_LINE = $words -join "`n"
-        & $commandAst.GetCommandName() 2>$null | ForEach-Object {
+        & $commandAst.GetCommandName() 2>$null | Where-Object { $_ -ne 'none' } | ForEach-Object {
             $text, $name, $help = $_ -split "`t", 3
             [System.Management.Automation.CompletionResult]::new(
                 $text, $name, 'ParameterValue', $help)
@@ -122,6 +128,28 @@ SCRIPTS: dict[Shell, str] = {
     Shell.FISH: _FISH,
     Shell.POWERSHELL: _POWERSHELL,
 }
+
+
+def running_shell() -> Shell:
+    """Return the shell that called the program, else the person's own, which SHELL names.
+
+    Raises `UsageError` if neither has a completion script.
+    """
+    import shellingham
+
+    try:
+        name = shellingham.detect_shell()[0]
+    except shellingham.ShellDetectionFailure:
+        name = os.path.basename(os.environ.get("SHELL", ""))
+    name = {"pwsh": "powershell"}.get(name, name)
+    if name not in list(Shell):
+        raise UsageError(
+            f"no completion for the shell '{visible(name, 40)}'"
+            if name
+            else "which shell is this?",
+            hint=f"name one: {', '.join(Shell)}",
+        )
+    return Shell(name)
 
 
 def install(shell: Shell) -> str:

@@ -2,8 +2,9 @@
 
 The shell names itself in ``_MODELSTORE_COMPLETE`` and passes the line up to the cursor in
 ``_MODELSTORE_LINE`` (PowerShell: one word a line). The answer is one word a line. For bash and
-zsh its first line is ``files``, which the shell must quote, or ``words``. A failure gives no
-answer, because output would land in the line that is being typed.
+zsh its first line is ``files``, which the shell must quote, or ``words``; for all shells it is
+``none`` if nothing fits, no file either. A failure gives no answer, because output would land in
+the line that is being typed.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class _Question(ShellComplete):
 
 
 def answer(program: Any) -> str:  # noqa: ANN401  # Typer's command object has no public name
-    """Return the answer to the shell; "" if there is nothing to offer."""
+    """Return the answer to the shell."""
     sys.stderr = None  # a warning would land in the command line
     shell = os.environ[COMPLETION_VARIABLE]
     line = os.environ.get(_LINE, "")
@@ -67,7 +68,9 @@ def answer(program: Any) -> str:  # noqa: ANN401  # Typer's command object has n
     if shell == "bash":
         start = _word_start(line, incomplete, joined)
         offers = [(value[start:], text) for value, text in offers]
-    return "".join(_lines(shell, offers)) if offers else ""
+    if not offers:  # a home directory or a variable is for the shell to expand
+        return "" if incomplete.startswith("~") or "$" in incomplete else "none\n"
+    return "".join(_lines(shell, offers))
 
 
 def _split(line: str) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 10_000  # names of one directory
 _OFFERED = 200  # values at most
+_DESCRIBED = 60  # characters beside a value
 _PATIENCE = 1.0  # seconds for a query; nobody waits longer for a Tab
 _HARMLESS = re.compile(r"[\w.:/@%+=,][\w.:/@%+=,-]*")  # a shell takes it as one plain word
 
@@ -120,10 +121,25 @@ def complete_capability(incomplete: str) -> list[str]:
     return [name for name in CAPABILITIES if name.startswith(incomplete)]
 
 
-def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the names of models, else their ids."""
-    names = _values(ctx, "name", incomplete)
-    return names or _values(ctx, "id", incomplete)
+def complete_model(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Offer the names of models with what they are, else their ids with their names."""
+    facts = "architecture || ' ' || coalesce(quantization, '')"
+    names = _described(ctx, "name", facts, incomplete)
+    return names or _described(ctx, "id", "name", incomplete)
+
+
+def _described(
+    ctx: typer.Context, column: str, description: str, incomplete: str
+) -> list[tuple[str, str]]:
+    """Return values of a column with the value of an SQL expression, made safe to show."""
+    from modelstore.text import visible
+
+    rows = _query(ctx, column, f"min(coalesce({description}, ''))", incomplete)
+    return [
+        (value, visible(text.strip(), _DESCRIBED))
+        for value, text in rows
+        if _HARMLESS.fullmatch(value)
+    ]
 
 
 def complete_values(column: str) -> Callable[[typer.Context, str], list[str]]:
@@ -149,10 +165,18 @@ def complete_tag(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
-    """Return the first values of a column that begin with `incomplete`; fold nothing.
+    """Return the first values of a column that begin with `incomplete`.
 
     Only plain words: a Tab must not bring characters that a shell acts on onto a command line.
     """
+    found = [value for value, _ in _query(ctx, column, "''", incomplete)]
+    return [value for value in found if column == "tags" or _HARMLESS.fullmatch(value)]
+
+
+def _query(
+    ctx: typer.Context, column: str, description: str, incomplete: str
+) -> list[tuple[str, str]]:
+    """Return values of a column that begin with `incomplete`, and a text for each; fold nothing."""
     import time
 
     from modelstore.cli.catalogue_session import models_session
@@ -163,8 +187,8 @@ def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
 
     out = current()
     sql = (
-        f"SELECT DISTINCT {column} AS value FROM models "
-        f"WHERE substr({column}, 1, ?) = ? ORDER BY {column} LIMIT {_OFFERED}"
+        f"SELECT {column} AS value, {description} AS text FROM models "
+        f"WHERE substr({column}, 1, ?) = ? GROUP BY {column} ORDER BY {column} LIMIT {_OFFERED}"
     )
     try:
         choice = choose_database(ctx.params.get("db"))
@@ -172,7 +196,7 @@ def _values(ctx: typer.Context, column: str, incomplete: str) -> list[str]:
             end = time.monotonic() + _PATIENCE
             db = session.opened.db
             db.conn.set_progress_handler(lambda: time.monotonic() > end, 100_000)
-            found = [str(row["value"]) for row in db.query(sql, (len(incomplete), incomplete))]
+            rows = db.query(sql, (len(incomplete), incomplete))
+            return [(str(row["value"]), str(row["text"])) for row in rows]
     except (ModelstoreError, OSError, sqlite3.Error):
         return []
-    return [value for value in found if column == "tags" or _HARMLESS.fullmatch(value)]
