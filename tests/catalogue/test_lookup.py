@@ -55,6 +55,8 @@ def test_what_means_several_names_them(opened: Opened, text: str) -> None:
     with pytest.raises(AmbiguousModelError) as refused:
         lookup_model(opened.db, text)
     assert refused.value.message.count("aaaa000 Qwen3-8B.gguf") == 2
+    places = opened.db.query("SELECT coalesce(path, locator) AS place FROM models")
+    assert sum(row["place"] in refused.value.message for row in places) == 2
     assert refused.value.hint
 
 
