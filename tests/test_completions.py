@@ -333,7 +333,7 @@ def test_what_a_model_is_stands_beside_its_name_and_its_id(shelf: Path) -> None:
     by_name = ask(
         "fish", f"modelstore show --db {shelf}/shelf.db Qwen3-30B-A3B-Instruct-2507-UD-Q8"
     )
-    assert by_name == "Qwen3-30B-A3B-Instruct-2507-UD-Q8_0\tqwen3moe UD-Q8_0\n"
+    assert by_name == "Qwen3-30B-A3B-Instruct-2507-UD-Q8_0\tqwen3moe Q8_0\n"
     listed = modelstore("list", "--db", shelf / "shelf.db", "-q", "qwen3:8b").out.strip()
     by_id = ask("zsh", f"modelstore show --db {shelf}/shelf.db {listed[:6]}")
     assert by_id == f"words\n{listed}:qwen3:8b\n"
