@@ -11,8 +11,17 @@ from pathlib import Path
 
 from tests.recovery.corpus import corpus_folder, score_corpus
 from tests.recovery.kinds import KINDS
+from tests.recovery.mutants import mutate
 from tests.recovery.scores import Case, Score, cases
-from tests.recovery.tools import Tool, dissect, plain_open, recover, shell_recover
+from tests.recovery.tools import (
+    Tool,
+    dissect,
+    plain_open,
+    recover,
+    recover_here,
+    shell_recover,
+    sqlite_dissect,
+)
 
 _OURS = "recover"
 
@@ -20,13 +29,17 @@ _OURS = "recover"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the scores; return 1 if rows shown were never committed, or a peer did better."""
     options = _options().parse_args(arguments)
-    tools: dict[str, Tool] = {_OURS: recover}
+    if options.mutants or options.commands:
+        return mutate(options.mutants, options.commands, options.seed, options.first)
+    tools: dict[str, Tool] = {_OURS: recover_here if options.here else recover}
     if not options.no_peers:
         tools["plain open"] = plain_open
     if options.shell:
         tools[".recover"] = shell_recover(options.shell)
     if options.dissect:
         tools["dissect"] = dissect(options.dissect)
+    if options.sqlite_dissect:
+        tools["sqlite-dissect"] = sqlite_dissect(options.sqlite_dissect)
     kinds = [kind for kind in KINDS if not options.kind or options.kind in kind.name]
     totals: dict[str, dict[str, Score]] = {}
     found: list[Case] = []
@@ -62,8 +75,17 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dissect", metavar="PYTHON", help="an interpreter that has dissect.database"
     )
+    parser.add_argument("--sqlite-dissect", metavar="PROGRAM", help="sqlite-dissect's program")
+    parser.add_argument("--here", action="store_true", help="call recover in this process")
     parser.add_argument("--verbose", action="store_true", help="every case, with what it lacks")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--mutants", type=int, default=0, metavar="N", help="feed N wrong inputs to the readers"
+    )
+    parser.add_argument(
+        "--commands", type=int, default=0, metavar="N", help="run the command on N wrong inputs"
+    )
+    parser.add_argument("--first", type=int, default=0, help="the first of them, to go on")
     return parser
 
 

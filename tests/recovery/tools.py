@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -180,19 +181,20 @@ path = Path(sys.argv[1])
 log = Path(str(path) + "-wal")
 def put(row):
     print(json.dumps([value.hex() if isinstance(value, bytes) else value for value in row]))
+def put_all(database):
+    for table in database.tables():
+        names = [column.name for column in table.columns]
+        for row in table.rows():
+            put([row[name] for name in names])
 database = SQLite3(path, wal=log) if log.exists() and log.stat().st_size else SQLite3(path)
-if database.wal is not None:
-    for n in range(1, len(database.wal.commits) + 1):
-        pass
-for table in database.tables():
-    names = [column.name for column in table.columns]
-    for row in table.rows():
-        put([row[name] for name in names])
+put_all(database)
+for older in database.checkpoints():
+    put_all(older)
 """
 
 
 def dissect(python: str) -> Tool:
-    """Return dissect.database, run by an interpreter that has it."""
+    """Return dissect.database, run by an interpreter that has it: the state, and each commit."""
 
     def run(files: Path, schema: Schema, arguments: Sequence[str], work: Path) -> Found:
         done = subprocess.run(
@@ -201,7 +203,46 @@ def dissect(python: str) -> Tool:
         )  # fmt: skip
         found = Found(failure=done.stderr.strip().splitlines()[-1][:80] if done.stderr else "")
         for line in done.stdout.splitlines():
-            found.table.add(tuple(json.loads(line)))
+            found.beside.add(tuple(json.loads(line)))
         return found
 
     return run
+
+
+def sqlite_dissect(program: str) -> Tool:
+    """Return sqlite-dissect with all that it carves, read from its CSV files."""
+
+    def run(files: Path, schema: Schema, arguments: Sequence[str], work: Path) -> Found:
+        copy = Path(shutil.copytree(files, work / "carved"))
+        done = subprocess.run(
+            [program, "-c", "-f", "-e", "csv", "-d", str(work), str(copy / DATABASE)],
+            capture_output=True, text=True, check=False, timeout=_SECONDS,
+        )  # fmt: skip
+        found = Found(failure=done.stderr.strip().splitlines()[-1][:80] if done.stderr else "")
+        kinds = [type(value) for value in schema.row(3, 1)]
+        for path in work.glob("*.csv"):
+            with path.open(encoding="utf-8", newline="") as file:
+                for line in list(csv.reader(file))[1:]:
+                    row = shaped(_typed(line[_BEFORE:], kinds), _number(line[_BEFORE - 1]), schema)
+                    if row is not None:
+                        found.beside.add(row)
+        return found
+
+    return run
+
+
+_BEFORE = 9  # columns of sqlite-dissect in front of a row's own; the last of them is its rowid
+
+
+def _typed(texts: Sequence[str], kinds: Sequence[type]) -> list[Any]:
+    """Return values of the types that a row of the schema has; CSV has texts alone."""
+    typed = zip(texts, kinds, strict=False)
+    values = [text or None if kind is str else _number(text) for text, kind in typed]
+    return [*values, *texts[len(kinds) :]]
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return None

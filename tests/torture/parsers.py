@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
 
+from tests.recovery.readers import READERS
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
 from tests.torture.targets import PARSERS, Parser, feed_wal
 
@@ -66,10 +67,10 @@ def _work(
 
 
 def _named(name: str) -> Parser:
-    return next(parser for parser in (*PARSERS, *BROKEN) if parser.name == name)
+    return next(parser for parser in (*PARSERS, *READERS, *BROKEN) if parser.name == name)
 
 
-NAMES = tuple(parser.name for parser in PARSERS)
+NAMES = tuple(parser.name for parser in (*PARSERS, *READERS))
 
 
 def attack(plan: Plan, *, names: Sequence[str] = NAMES) -> Result:
@@ -152,7 +153,7 @@ def _twin(name: str) -> Twin:
 
 ATTACK = SimpleAttack(
     name="parsers",
-    summary="mutants through the readers of GGUF, safetensors, logs, presets and records",
+    summary="mutants through the readers of GGUF, safetensors, logs, damaged databases and records",
     quick=4000,
     full=1_000_000,
     attack=attack,
