@@ -87,7 +87,7 @@ class Recovery:
 
     @property
     def exit_code(self) -> ExitCode:
-        """5 if rows are known to be missing, 4 if some evidence could not be read now, else 0."""
-        if not self.is_complete:
-            return ExitCode.FAILED
-        return ExitCode.BUSY if self.is_raced or self.unread else ExitCode.OK
+        """4 if some evidence could not be read now, 5 if rows are known to be missing, else 0."""
+        if self.is_raced or self.unread:
+            return ExitCode.BUSY
+        return ExitCode.OK if self.is_complete else ExitCode.FAILED

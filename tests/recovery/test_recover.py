@@ -25,6 +25,7 @@ from tests.recovery.victims import (
     rows,
     writer,
 )
+from tests.torture.applications import has_node
 
 
 def logged(tmp_path: Path, total: int = 30) -> Path:
@@ -219,13 +220,15 @@ def test_without_a_schema_columns_have_numbers(tmp_path: Path) -> None:
 # -- files that living processes hold --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("language", ["python", "shell"])
+@pytest.mark.parametrize("language", ["python", "node", "shell"])
 @pytest.mark.parametrize("gone", [("-wal",), ("-wal", "-shm"), ("", "-wal", "-shm")])
 def test_files_deleted_under_a_living_application(
     tmp_path: Path, gone: tuple[str, ...], language: str
 ) -> None:
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("needs /proc")
+    if language == "node" and not has_node():
+        pytest.skip("needs Node with better-sqlite3, which NODE_PATH finds")
     path = tmp_path / "app.db"
     with writer(path, language) as application:
         application.write(25)

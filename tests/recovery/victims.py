@@ -128,6 +128,18 @@ for line in sys.stdin:
 """
 
 
+_NODE_WRITER = """
+const Database = require("better-sqlite3");
+const db = new Database(process.argv[1]);
+db.pragma("journal_mode = WAL");
+db.exec("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, name TEXT)");
+const insert = db.prepare("INSERT INTO t (name) VALUES (?)");
+require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
+  console.log(String(insert.run(line.trim()).lastInsertRowid));
+});
+"""
+
+
 class Writer:
     """An application that commits one row whenever it is asked to, and acknowledges it."""
 
@@ -167,14 +179,14 @@ class ShellWriter(Writer):
 @contextmanager
 def writer(path: Path, language: str) -> Iterator[Writer]:
     """Run an application on a database until the block ends."""
-    command = (
-        [sys.executable, "-c", _WRITER, str(path)]
-        if language == "python"
-        else ["sqlite3", "-batch", str(path)]
-    )
+    command = {
+        "python": [sys.executable, "-c", _WRITER, str(path)],
+        "node": ["node", "-e", _NODE_WRITER, str(path)],
+        "shell": ["sqlite3", "-batch", str(path)],
+    }[language]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        if language == "python":
+        if language != "shell":
             yield Writer(process)
         else:
             assert process.stdin is not None
