@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
-from modelstore.recovery.additions import PROVENANCE
 from modelstore.recovery.evidence import Pair
 from modelstore.recovery.states import candidate_states, has_page_one
 from modelstore.recovery.tables import is_unicode, quoted
 from modelstore.wal.pages import CorruptPageError, PageSet
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from modelstore.recovery.history import LogHistory
     from modelstore.recovery.states import State, StateView
 
@@ -32,15 +33,15 @@ def lost_frames(log: LogHistory) -> list[int]:
     ]
 
 
-def user_rows(conn: sqlite3.Connection) -> dict[str, int]:
-    """Return the rows of each table of the new file that is not ours."""
+def user_rows(conn: sqlite3.Connection, own_tables: Collection[str]) -> dict[str, int]:
+    """Return the rows of each table of the new file that is not one of ours."""
     names = conn.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
     ).fetchall()
     found = {}
     for (name,) in names:
         if (
-            name == PROVENANCE
+            name in own_tables
             or not is_unicode(str(name))
             or str(name).lower().startswith("sqlite_")
         ):

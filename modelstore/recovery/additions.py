@@ -46,12 +46,16 @@ class Counts:
 
 
 class Additions:
-    """Adds rows to the new file; `conn` has a transaction open."""
+    """Adds rows to the new file; `conn` has a transaction open.
+
+    `total` counts the lines of provenance, `own_tables` are those that are made here.
+    """
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self.conn = conn
         self.counts: dict[str, Counts] = {}
         self.total = 0
+        self.own_tables: set[str] = {PROVENANCE}
         self._places: dict[tuple[str, str, tuple[Column, ...]], tuple[str, str]] = {}
 
     def count(self, table: str) -> Counts:
@@ -122,6 +126,7 @@ class Additions:
             f"CREATE TABLE {quoted(name)} (recovered INTEGER PRIMARY KEY, original_rowid INTEGER, "
             f"{', '.join(columns)})"
         )
+        self.own_tables.add(name)
         marks = ", ".join("?" * (len(columns) + 2))
         self._places[key] = name, f"INSERT INTO {quoted(name)} VALUES ({marks})"
         return self._places[key]

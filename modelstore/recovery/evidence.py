@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _MAX_HELD = 64  # deleted files that are taken into account
 _ATTEMPTS = 5
+_COMMAND = 60  # characters of a process's command in a sentence
 
 
 class Origin(Enum):
@@ -173,8 +174,9 @@ def gather(
             raise RefusedError(
                 search.notes[0]
                 if search.notes
-                else f"nothing is left to recover: neither {visible(database, 200)} nor its "
-                "-wal exists, and no process has them open",
+                else f"nothing is left to recover: {visible(database, 200)} "
+                f"{'is empty' if os.path.exists(database) else 'does not exist'}, no log beside it "
+                "holds anything, and no process has either open",
                 hint="name other copies with --also FILE, and logs found elsewhere with --wal FILE",
             )
         saved: tuple[str, ...] = ()
@@ -204,8 +206,9 @@ def _pairs_of(
             pairs.append(Pair(main_of, log_of, journal=its_journal))
             files = [file for file in (main_of, log_of) if file and file.origin is Origin.HELD]
             search.held += [
-                f"{process_name(held.pid, held.command)} uses {file.name.rpartition(' that ')[0]}: "
-                f"{human_bytes(file.size)}; keep it running until this is saved"
+                f"{process_name(held.pid, visible(held.command, _COMMAND))} uses "
+                f"{file.name.rpartition(' that ')[0]}: {human_bytes(file.size)}; keep it running "
+                "until this is saved"
                 for file in files
             ]
     for name in logs:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from modelstore.wal.schema import SchemaObject
 
 _ATTEMPTS = 4
+_MAX_NAMED = 100  # unreadable pages that the result names
 _MAX_CANDIDATES = 8  # states that are written and checked
 
 
@@ -162,12 +163,12 @@ class _Work:
                     "integrity_check: modelstore_recovered names them"
                 )
             self._tell("counting rows")
-            before = user_rows(conn)
             self._add_the_rest(base, additions)
             if self.request.deleted and has_page_one(base):
                 add_deleted(base, additions)
             self._describe(base, additions)
-            return self._tables(conn, base, additions, before)
+            self.added = additions.total
+            return self._tables(conn, base, additions)
 
     # -- the state ---------------------------------------------------------------------------------
 
@@ -319,21 +320,22 @@ class _Work:
         conn: sqlite3.Connection,
         base: State,
         additions: Additions,
-        before: dict[str, int],
     ) -> tuple[RecoveredTable, ...]:
+        rows = user_rows(conn, additions.own_tables)
         in_log = only_in_log(base, conn) if base.commit else {}
         found = []
-        for name in dict.fromkeys((*before, *additions.counts)):
+        for name in dict.fromkeys((*rows, *additions.counts)):
             counts = additions.count(name)
             found.append(
                 RecoveredTable(
                     name,
-                    before.get(name, 0) + counts.fitted,
+                    rows.get(name, 0),
                     in_log.get(name) if base.commit else None,
                     counts.fitted,
                     dict(counts.others),
                     self.salvaged.missing_pages(name),
                     self.salvaged.missing_rows(name),
+                    tuple(self.salvaged.unreadable.get(name, ())[:_MAX_NAMED]),
                     dict(counts.sources),
                 )
             )
@@ -351,6 +353,7 @@ class _Work:
             if log.current is not None
             for frame in lost_frames(log)
         ]
+        self.notes += self._unfinished()
         if base.rollback is not None:
             self.notes.append(
                 f"{base.rollback.file.name} belongs to a transaction that never ended: the new "
@@ -374,6 +377,8 @@ class _Work:
             lost_frames=tuple(lost),
             lost_pages=tuple(base.missing_pages()) if how == "rows" else (),
             bad_rows=self.salvaged.bad_rows,
+            provenance_lines=self.added,
+            searched_deleted=self.request.deleted,
             notes=(
                 *self.notes,
                 *dict.fromkeys(self.choices.apart.values()),
@@ -384,6 +389,17 @@ class _Work:
             saved_to=self.evidence.saved_to,
             saved=self.evidence.saved,
         )
+
+    def _unfinished(self) -> Iterator[str]:
+        """Yield a sentence for each log that ends within a transaction."""
+        for pair in self.evidence.pairs:
+            log = self.choices.log(pair)
+            current = None if log is None else log.current
+            if pair.log and current and current.end < current.first + len(current.sound) - 1:
+                yield (
+                    f"{pair.log.name} ends within a transaction without its commit: rows that it "
+                    "alone has are set aside"
+                )
 
 
 def _with_all_pages(state: State) -> State:

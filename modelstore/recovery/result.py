@@ -13,7 +13,8 @@ class RecoveredTable:
 
     `only_in_log` counts rows whose key the main file lacks; None if that is unknown. `fitted` are
     rows beyond the recovered state that were put into the table, and marked. `set_aside` counts the
-    rows in tables of their own. `missing_pages` are pages of the table that cannot be read;
+    rows in tables of their own. `missing_pages` counts the pages of the table that cannot be read,
+    and `unreadable_pages` names those of them that a file holds, 100 at most;
     `missing_rows` is the least number of rows that are gone: one for each page or cell whose rows
     are found nowhere else, or those that an index names. `sources` counts the added rows by file.
     """
@@ -25,6 +26,7 @@ class RecoveredTable:
     set_aside: dict[str, int] = field(default_factory=dict)
     missing_pages: int = 0
     missing_rows: int = 0
+    unreadable_pages: tuple[int, ...] = ()
     sources: dict[str, int] = field(default_factory=dict)
 
 
@@ -37,7 +39,9 @@ class Recovery:
     main file alone; `is_exact` is False if a page of it may be older. `lost_frames` are damaged
     frames whose pages nothing else holds, `mended_frames` frames put right by their checksum.
     `held` says which process holds which file, `is_wal` that the new file is in WAL mode, as the
-    old one was; it has no log.
+    old one was; it has no log. `provenance_lines` counts the lines of `modelstore_recovered`; if
+    there are none, "pages" has the old pages alone. `searched_deleted` is True if deleted rows were
+    looked for.
     """
 
     database: str
@@ -63,6 +67,8 @@ class Recovery:
     saved: tuple[str, ...] = ()
     size: int = 0
     is_wal: bool = False
+    provenance_lines: int = 0
+    searched_deleted: bool = False
 
     @property
     def rows(self) -> int:

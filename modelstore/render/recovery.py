@@ -83,12 +83,18 @@ def _facts(done: Recovery) -> list[tuple[str, str | Cell]]:
         f"{done.main or 'the evidence'} alone"
     )  # fmt: skip
     whole = "integrity_check passes" if done.is_whole else "integrity_check does not pass"
-    how = "every page exactly as it was" if done.how == "pages" else "built anew from its rows"
+    how = "built anew from its rows"
+    if done.how == "pages":
+        how = "every page exactly as it was"
+        if done.provenance_lines:
+            how = "the old pages, and what modelstore_recovered lists"
     found: list[tuple[str, str | Cell]] = [("state", state), ("new file", f"{how}; {whole}")]
     mode = "WAL, as the old one, without a log" if done.is_wal else "rollback journal"
     found.append(("journal mode", mode))
     if done.size:
         found.append(("size", human_bytes(done.size)))
+    if done.searched_deleted:
+        found.append(("deleted rows", f"{_deleted(done):,} found in free pages and free space"))
     if done.mended_frames:
         found.append(("mended", f"{plural(done.mended_frames, 'frame')}, proved by the checksum"))
     found += [("evidence", line) for line in done.evidence]
@@ -97,12 +103,23 @@ def _facts(done: Recovery) -> list[tuple[str, str | Cell]]:
     return found
 
 
+def _deleted(done: Recovery) -> int:
+    """Return the rows in tables of deleted rows."""
+    aside = (item for table in done.tables for item in table.set_aside.items())
+    return sum(count for name, count in aside if name.startswith("deleted_"))
+
+
 def _missing(done: Recovery) -> list[str]:
     """Return the losses: rows and pages of which no byte is left. A person can stop looking."""
     lines = []
-    if done.lost_pages:
+    if done.lost_pages and done.lost_pages != (1,):  # a note speaks of page 1
         pages = listed([f"{page:,}" for page in done.lost_pages], _MAX_NAMED)
         lines.append(f"no evidence holds {plural(len(done.lost_pages), 'page')}: {pages}")
+    for table in done.tables:
+        if table.unreadable_pages:
+            named = [f"{page:,}" for page in table.unreadable_pages]
+            noun = "page" if len(named) == 1 else "pages"
+            lines.append(f"{noun} {listed(named, _MAX_NAMED)} of {table.name} cannot be read")
     if done.lost_frames:
         frames = listed([f"{frame:,}" for frame in done.lost_frames], _MAX_NAMED)
         lines.append(
