@@ -247,7 +247,7 @@ class LiveLog:
                 raise
         other = self._connect()
         try:
-            return _run(other, mode)
+            return OTHER_CHECKPOINT if self.database_is_gone() else _run(other, mode)
         finally:
             other.close()
 

@@ -252,6 +252,8 @@ def connected(
             with_journal = not (found.is_wal or found.wal_size)
             file = attempt.enter_context(private_copy(held, with_journal=with_journal))
         again = partial(connect_tuned, file, access, options.timeout)
+        # Before SQLite opens the files: if they are of two databases, its close must leave them.
+        is_guarded = access == "rw" and found.is_wal and held.guard()
         db = attempt.enter_context(_closing(again()))
         if access == "copy":
             db.execute("PRAGMA query_only = ON")
@@ -262,7 +264,11 @@ def connected(
         totals = None
         if db.journal_mode == "wal" and access in {"rw", "ro"}:
             totals = FoldTotals(attempt.enter_context(LiveLog.follow(db, held, again)))
-        is_guarded = totals is not None and access == "rw" and held.guard()
+            if totals.log.database_is_gone():
+                raise _deleted(found)  # SQLite may have its log from beside another one
+        if totals is None and is_guarded:
+            held.unguard()
+        is_guarded = is_guarded or (totals is not None and access == "rw" and held.guard())
         opened = OpenDatabase(
             db,
             found,

@@ -287,7 +287,7 @@ HEALTHY = (
     _kind("a namesake in trouble", Label.WELL, _namesake),
     _kind("crashed", Label.WELL, _crash, has_company=False, has_moment=False),
     _kind("moved as a whole", Label.WELL, _move(*_SIDES)),
-    _kind("swapped", Label.WELL, _swap, has_moment=False),
+    _kind("swapped", Label.WELL, _swap),
     _kind("by a symbolic link", Label.WELL, _symlink),
     _kind("copied", Label.WELL, _copy("", "-wal"), has_moment=False),
     _kind("copied with its index", Label.WELL, _copy(*_SIDES), has_moment=False),

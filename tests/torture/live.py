@@ -37,7 +37,7 @@ _COMMANDS = (
     ("tag", "Base", "--add", "x"),
 )
 JUDGES = ("checkpoint", "verify")
-_MOST_CALLS = 150  # a command makes about so many on the database's files
+_OPENING, _MOST_CALLS = 20, 110  # calls on the database's files: at first, and in a whole command
 
 
 class Label(Enum):
@@ -106,7 +106,8 @@ def draw(rng: random.Random, kinds: Sequence[Kind]) -> Scene:
     checkpoint = f"PRAGMA wal_checkpoint({rng.choice(('PASSIVE', 'TRUNCATE'))})"
     update = "UPDATE t SET x = x || '!' WHERE id <= 2"
     later = [INSERT, *rng.choices((INSERT, INSERT, update, checkpoint), k=3)]
-    moment = rng.randint(1, _MOST_CALLS) if kind.has_moment and rng.random() < 0.25 else None
+    calls = rng.choice((_OPENING, _MOST_CALLS))
+    moment = rng.randint(1, calls) if kind.has_moment and rng.random() < 0.25 else None
     newcomer = rng.choice(("crash", "close", "stay")) if rng.random() < 0.2 else None
     return Scene(
         kind=kind,
