@@ -1,4 +1,8 @@
-"""Times at 1, 10 and 100 times a size, with the exponent fitted: what is not linear is named."""
+"""Times at 1, 10 and 100 times a size, with the exponent fitted: what is not linear is named.
+
+Beside it stands the exponent of the floor, a bare program that does the same work: an index that
+outgrows the cache costs both of them.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,14 @@ from tests.bench.hub import make_cache
 from tests.bench.listing import filled
 from tests.bench.logs import make_log
 from tests.bench.measure import Sample, run
-from tests.bench.place import CHILDREN, Place, program, python, remove_database
+from tests.bench.place import CHILDREN, Place, program, python, remove_database, shell
+from tests.bench.records import write_tables
 from tests.bench.row import Row, seconds
 from tests.bench.trees import make_tree
 
 _LINEAR = 1.15  # an exponent above this is named, and one below its inverse too
 _LONG = 8.0  # seconds of runs after which no more are made
+_EVERY = "SELECT * FROM models"
 Work = Callable[[int], Sample]
 
 
@@ -47,10 +53,40 @@ def bench(place: Place) -> Iterator[Row]:
         works.append(("GGUF header", "tokens", few, lambda size: _header(place, reader, size)))
     if not place.quick:  # the smallest database that has such a log is too large for that
         works.append(("loss report", "bytes of database", 6_000_000, lambda s: _loss(place, s)))
+    floors = _floors(place)
     for what, unit, smallest, work in works:
         sizes = [smallest, smallest * 10, smallest * 100]
         times = [_best(work, size, place) for size in sizes]
-        yield _row(what, unit, sizes, times, place)
+        floor = floors.get(what)
+        beside = None if floor is None else [_best(floor, size, place) for size in sizes]
+        yield _row(what, unit, sizes, times, beside, place)
+
+
+def _floors(place: Place) -> dict[str, Work]:
+    """Return the floor of each work that has one."""
+    found: dict[str, Work] = {
+        "import JSONL": lambda size: _bare_import(place, size),
+        "import GGUF files": lambda size: run(
+            [python(), CHILDREN / "our_tree.py", make_tree(place.directory / f"tree-{size}", size)]
+        ),
+    }
+    sqlite = shell()
+    if sqlite is None:
+        return found
+
+    def ask(*words: str) -> Work:
+        *flags, sql = words
+        return lambda size: run([sqlite, *flags, filled(place, size), sql])
+
+    return found | {
+        "list -f jsonl": ask("-json", f"{_EVERY} ORDER BY name COLLATE NOCASE, id"),
+        "list -f tsv": ask("-tabs", f"{_EVERY} ORDER BY name COLLATE NOCASE, id"),
+        "sort by name": ask("-tabs", f"{_EVERY} ORDER BY name COLLATE NOCASE, id"),
+        "search": ask("-json", f"{_EVERY} WHERE name LIKE '%variant-0000%' ORDER BY name"),
+        "filter": ask("-json", f"{_EVERY} WHERE architecture = 'phi3' ORDER BY name"),
+        "verify": ask("PRAGMA integrity_check"),
+        "checkpoint": lambda size: _bare_checkpoint(place, sqlite, size),
+    }
 
 
 def _best(work: Work, size: int, place: Place) -> float:
@@ -61,16 +97,28 @@ def _best(work: Work, size: int, place: Place) -> float:
     return min(walls)
 
 
-def _row(what: str, unit: str, sizes: Sequence[int], times: Sequence[float], place: Place) -> Row:
+def _row(
+    what: str,
+    unit: str,
+    sizes: Sequence[int],
+    times: Sequence[float],
+    beside: Sequence[float] | None,
+    place: Place,
+) -> Row:
     power = exponent(*times)
+    theirs = ""
+    if beside is not None:
+        theirs = f"{exponent(*beside):.2f}: " + ", ".join(seconds(time) for time in beside)
     return Row(
         bench="growth",
         what=f"{what}, {sizes[0]:,} to {sizes[-1]:,} {unit}: exponent",
+        peer="" if beside is None else "the floor's own",
         measured=power,
         unit="",
         ours=", ".join(seconds(time) for time in times),
+        theirs=theirs,
         note="" if place.quick else named(power),
-        facts={"sizes": list(sizes), "seconds": list(times)},
+        facts={"sizes": list(sizes), "seconds": list(times), "floor": list(beside or ())},
     )
 
 
@@ -93,6 +141,12 @@ def _import(place: Place, size: int) -> Sample:
     lines = write_lines(place.directory / f"growth-{size}.jsonl", records(size))
     database = place.fresh("growth.db")
     return run([*program(), "import", lines, "--db", database])
+
+
+def _bare_import(place: Place, size: int) -> Sample:
+    lines = write_lines(place.directory / f"growth-{size}.jsonl", records(size))
+    tables = write_tables(place)
+    return run([python(), CHILDREN / "floor.py", lines, place.fresh("floor.db"), tables])
 
 
 def _import_again(place: Place, size: int) -> Sample:
@@ -144,5 +198,13 @@ def _checkpoint(place: Place, size: int) -> Sample:
     database = place.directory / "growth-fold.db"
     make_log(place, database, size)
     sample = run([*program(), "checkpoint", database])
+    remove_database(database)
+    return sample
+
+
+def _bare_checkpoint(place: Place, sqlite: str, size: int) -> Sample:
+    database = place.directory / "floor-fold.db"
+    make_log(place, database, size)
+    sample = run([sqlite, database, "PRAGMA wal_checkpoint(TRUNCATE)"])
     remove_database(database)
     return sample

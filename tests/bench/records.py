@@ -19,11 +19,7 @@ _FRAME = 4096 + 24  # bytes of the log a page
 def bench(place: Place) -> Iterator[Row]:
     """Yield the rows."""
     count = place.size(1_000_000, 20_000)
-    tables = place.directory / "tables.sql"
-    few = write_lines(place.directory / "one.jsonl", records(1))
-    run([*program(), "import", few, "--db", place.fresh("one.db")])
-    with tables.open("w") as file:
-        file.write(_schema(place.directory / "one.db"))
+    tables = write_tables(place)
     exported = write_lines(place.directory / "rows.jsonl", catalogue_rows(count))
     plain = write_lines(place.directory / "records.jsonl", records(count))
     some = place.size(20_000, 2_000)
@@ -33,6 +29,15 @@ def bench(place: Place) -> Iterator[Row]:
     yield from _beside_floor(place, exported, tables, f"import {count:,} rows of a catalogue", 1.1)
     yield from _beside_utils(place, exported, tables, f"import {count:,} rows of a catalogue")
     yield _memory(place, plain, count)
+
+
+def write_tables(place: Place) -> Path:
+    """Write the SQL of the catalogue's tables, for the bare loop."""
+    tables = place.directory / "tables.sql"
+    few = write_lines(place.directory / "one.jsonl", records(1))
+    run([*program(), "import", few, "--db", place.fresh("one.db")])
+    tables.write_text(_schema(place.directory / "one.db"))
+    return tables
 
 
 def _schema(database: Path) -> str:
