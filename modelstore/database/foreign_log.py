@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import compress
+from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database.older_log import OlderLog, find_older_log
@@ -126,17 +128,22 @@ def _check_leaves(view: DatabaseView, tree: Tree, pages: PageVersions) -> None:
 
 def _meeting(view: DatabaseView, tree: Tree, pages: PageVersions) -> Iterator[int]:
     """Yield the leaves beside or below a page of another origin, in the order of their keys."""
+    if not tree.interiors:
+        return  # the root alone
     below = PageSet()
     for number in filter(pages.contains, tree.interiors):
         below.add_all(view.btree_page(number).children())
-    before = None
-    for place, number in enumerate(tree.leaves):
-        in_log = number in pages
-        after = tree.leaves[min(place + 1, len(tree.leaves) - 1)]
-        is_below = number != tree.root and in_log != (number in below)
-        if is_below or before not in (None, in_log) or (after in pages) != in_log:
-            yield number
-        before = in_log
+    # There may be a million leaves, so all work on a single one is done in C.
+    in_log = bytes(map(pages.contains, tree.leaves))
+    is_below = bytes(map(below.__contains__, tree.leaves))
+    if 0 not in in_log and 0 not in is_below:
+        return
+    meets_parent = map(ne, in_log, is_below)
+    meets_before = map(ne, in_log, in_log[:1] + in_log)
+    meets_after = map(ne, in_log, in_log[1:] + in_log[-1:])
+    yield from compress(
+        tree.leaves, map(any, zip(meets_parent, meets_before, meets_after, strict=False))
+    )
 
 
 class LogVerdict(NamedTuple):

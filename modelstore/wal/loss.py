@@ -236,7 +236,7 @@ class _Analysis:
         unshared = compared.differing
         if self._beyond:
             unshared = PageSet()
-            unshared.add_all(n for n in self._pages if n in compared.differing)
+            unshared.add_all([n for n in self._pages if n in compared.differing])
             unshared.add_all(self._beyond)
         owners = PageOwners(live, self._pages, schema.values(), unshared, compared.unlike_trees)
         owners.find(budget)

@@ -27,15 +27,47 @@ _FEW = 1 << 17  # page numbers in a Python set: some 10 MB
 
 
 class PageSet:
-    """A set of page numbers: one bit each, in chunks that exist only if they hold a number."""
+    """A set of page numbers.
 
-    __slots__ = ("_chunks",)
+    A few are a Python set, which takes ten of them in the time that the bits take one. Many have
+    one bit each, in chunks that exist only if they hold a number.
+    """
+
+    __slots__ = ("_chunks", "_few")
 
     def __init__(self) -> None:
+        self._few: set[int] = set()
         self._chunks: dict[int, bytearray] = {}
 
     def add(self, number: int) -> bool:
         """Add `number`; return False if the set had it already."""
+        if self._chunks:
+            return self._set_bit(number)
+        before = len(self._few)
+        self._few.add(number)
+        is_new = len(self._few) > before
+        self._bound()
+        return is_new
+
+    def add_all(self, numbers: Sequence[int]) -> bool:
+        """Add `numbers`; return False if the set had one of them already, or one is there twice."""
+        if self._chunks:
+            were_new = [self._set_bit(number) for number in numbers]
+            return all(were_new)
+        before = len(self._few)
+        self._few.update(numbers)
+        are_new = len(self._few) == before + len(numbers)
+        self._bound()
+        return are_new
+
+    def _bound(self) -> None:
+        """Go over to bits once the numbers are many."""
+        if len(self._few) > _FEW:
+            few, self._few = self._few, set()
+            for number in few:
+                self._set_bit(number)
+
+    def _set_bit(self, number: int) -> bool:
         chunk = self._chunks.get(number >> _CHUNK_BITS)
         if chunk is None:
             chunk = self._chunks[number >> _CHUNK_BITS] = bytearray(1 << (_CHUNK_BITS - 3))
@@ -46,22 +78,20 @@ class PageSet:
         chunk[at] |= bit
         return True
 
-    def add_all(self, numbers: Iterable[int]) -> bool:
-        """Add `numbers`; stop and return False at the first that the set had already."""
-        return all(map(self.add, numbers))
-
     def isdisjoint(self, numbers: Iterable[int]) -> bool:
         """Return True if the set has none of `numbers`."""
         return not any(map(self.__contains__, numbers))
 
     def __contains__(self, number: int) -> bool:
+        if not self._chunks:
+            return number in self._few
         chunk = self._chunks.get(number >> _CHUNK_BITS)
         if chunk is None:
             return False
         return bool(chunk[(number >> 3) & ((1 << (_CHUNK_BITS - 3)) - 1)] & 1 << (number & 7))
 
     def __bool__(self) -> bool:
-        return bool(self._chunks)
+        return bool(self._few or self._chunks)
 
 
 class PageVersions:
@@ -172,7 +202,8 @@ class BtreePage:
     def children(self) -> list[int]:
         """Return the children of an interior page, from left to right, unchecked."""
         data = self.data
-        return [*(_U32.unpack_from(data, at)[0] for at in self.cells), self.right]
+        number_at = _U32.unpack_from
+        return [*[number_at(data, at)[0] for at in self.cells], self.right]
 
 
 @dataclass(frozen=True, slots=True)

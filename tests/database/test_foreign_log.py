@@ -7,13 +7,17 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from array import array
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from modelstore.database.foreign_log import BoundedView, misfit
+from modelstore.database.foreign_log import BoundedView, _meeting, misfit
 from modelstore.database.probe import probe
-from modelstore.wal.pages import PageVersions
+from modelstore.wal.pages import PageVersions, Tree
 from modelstore.wal.scan import scan_wal
 from tests.database.outside import CRASH_WITH_PAGE_1, crashed, run
 
@@ -310,3 +314,23 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert found.why_not_fold is None, (seed, found.foreign)
         logs += found.log is not None and found.log.max_frame > 0
     assert logs >= 3  # else nothing was tried
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12))
+def test_the_leaves_that_meet_pages_of_another_origin_are_found(
+    leaves: list[tuple[bool, bool]],
+) -> None:
+    """Each leaf is in the log or not, and so is the interior page above it."""
+    numbers = range(10, 10 + len(leaves))
+    log = [2, *(number for number, (in_log, _) in zip(numbers, leaves, strict=True) if in_log)]
+    below = [number for number, (_, is_below) in zip(numbers, leaves, strict=True) if is_below]
+    view = SimpleNamespace(btree_page=lambda _number: SimpleNamespace(children=lambda: below))
+    tree = Tree(2, True, array("I", [2]), array("I", numbers))
+    found = list(_meeting(view, tree, PageVersions(log, 512)))  # type: ignore[arg-type]
+    origins = [in_log for in_log, _ in leaves]
+    expected = [
+        number
+        for place, number in enumerate(numbers)
+        if origins[place] != leaves[place][1] or len({*origins[max(0, place - 1) : place + 2]}) > 1
+    ]
+    assert found == expected

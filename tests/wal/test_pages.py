@@ -227,15 +227,23 @@ def test_what_is_no_record(payload: bytes) -> None:
 PAGE_NUMBERS = st.lists(st.one_of(st.integers(1, 40), st.integers(1, 2**32 - 1)), max_size=60)
 
 
-@given(PAGE_NUMBERS, PAGE_NUMBERS)
-def test_a_page_set_is_a_set(put: list[int], asked: list[int]) -> None:
-    pages, model = PageSet(), set[int]()
-    for number in put:
-        assert pages.add(number) == (number not in model)
-        model.add(number)
-    assert all((number in pages) == (number in model) for number in put + asked)
-    assert pages.isdisjoint(asked) == model.isdisjoint(asked)
-    assert pages.add_all(asked) == (len({*asked} - model) == len(asked))
+@given(PAGE_NUMBERS, PAGE_NUMBERS, st.sampled_from((0, 7, module._FEW)))
+def test_a_page_set_is_a_set(put: list[int], asked: list[int], few: int) -> None:
+    limit = module._FEW
+    module._FEW = few
+    try:
+        pages, model = PageSet(), set[int]()
+        assert not pages
+        for number in put:
+            assert pages.add(number) == (number not in model)
+            model.add(number)
+        assert all((number in pages) == (number in model) for number in put + asked)
+        assert pages.isdisjoint(asked) == model.isdisjoint(asked)
+        assert pages.add_all(asked) == (len({*asked} - model) == len(asked))
+        assert all(number in pages for number in put + asked)
+        assert bool(pages) == bool(put + asked)
+    finally:
+        module._FEW = limit
 
 
 @given(PAGE_NUMBERS, st.booleans())
