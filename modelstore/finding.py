@@ -51,6 +51,21 @@ class Finding:
         return {"check": self.check, "code": code, "result": result, **values}
 
 
+@dataclass(frozen=True, slots=True)
+class LogFigures:
+    """Figures of a log that a monitor follows; None for what cannot be known.
+
+    `live_bytes` are those of the frames that count, when the run began; the file may be larger.
+    `last_fold` is the last write to the main file, which in WAL mode a checkpoint alone makes.
+    `oldest_reader` is the start of the oldest process that reads from the log: its transaction is
+    no older. Times are in seconds since the epoch.
+    """
+
+    live_bytes: int | None = None
+    last_fold: float | None = None
+    oldest_reader: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """The result of one run, its findings in the order of the checks.
@@ -70,6 +85,7 @@ class Verification:
     titles: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     checkpoint: Checkpoint | None = None
+    log: LogFigures = LogFigures()
 
     def count(self, severity: Severity) -> int:
         """Return the number of findings of a severity."""

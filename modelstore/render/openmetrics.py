@@ -14,7 +14,7 @@ from modelstore.text import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modelstore.finding import Verification
+    from modelstore.finding import LogFigures, Verification
 
 _RESULTS = ("pass", "note", "warn", "fail")
 _LABEL_LIMIT = 500  # characters
@@ -80,6 +80,7 @@ def _metrics(verification: Verification) -> Iterator[Metric]:
         ),
     )
     yield from _log_metrics(verification)
+    yield from _log_figures(verification.log)
     rows = [
         number
         for finding in verification.findings
@@ -117,6 +118,31 @@ def _log_metrics(verification: Verification) -> Iterator[Metric]:
         "The size of the main file after the run.",
         (({}, fold.db_size_after),),
     )
+
+
+def _log_figures(figures: LogFigures) -> Iterator[Metric]:
+    for name, unit, about, value in (
+        (
+            "modelstore_wal_live_size_bytes",
+            "bytes",
+            "The part of the -wal file that holds frames of now, when the run began.",
+            figures.live_bytes,
+        ),
+        (
+            "modelstore_last_fold_timestamp_seconds",
+            "seconds",
+            "The last write to the main file, which in WAL mode is a fold.",
+            figures.last_fold,
+        ),
+        (
+            "modelstore_wal_oldest_reader_start_timestamp_seconds",
+            "seconds",
+            "The start of the oldest process that reads from the log.",
+            figures.oldest_reader,
+        ),
+    ):
+        if value is not None:
+            yield Metric(name, unit, about, (({}, value),))
 
 
 def _labels(labels: dict[str, str]) -> str:

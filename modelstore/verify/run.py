@@ -18,12 +18,13 @@ from modelstore.database.proof import frozen_main
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
 from modelstore.errors import DamageError, RefusedError
-from modelstore.finding import Finding, Verification
+from modelstore.finding import Finding, LogFigures, Verification
 from modelstore.progress import silent
 from modelstore.text import utc_now
 from modelstore.verify.check import MainFile, Run, VerifyOptions, not_checked, nothing
 from modelstore.verify.checks import all_checks
 from modelstore.verify.checks.checkpoint import fold
+from modelstore.verify.log_figures import log_figures
 from modelstore.verify.preconditions import nothing_folded, why_not_fold, why_not_open
 from modelstore.verify.subject import look
 
@@ -63,6 +64,7 @@ def verify(given: str, *, origin: str, options: VerifyOptions) -> Verification:
         titles={check.name: check.title for check in all_checks()},
         strict=options.strict,
         checkpoint=run.checkpoint if run is not None else None,
+        log=LogFigures() if run is None else log_figures(run.subject),
     )
 
 

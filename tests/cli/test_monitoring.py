@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.program import environment, modelstore, python, records
+from tests.cli.program import environment, modelstore, python, reader, records
 from tests.cli.shelf import KILLED_WRITER
 
 
@@ -62,3 +63,31 @@ def test_a_session_of_pytest_fails_if_its_database_does_not_persist(
     assert "1 passed" in done.stdout
     assert ("does not persist" in done.stdout) is is_left
     assert (done.returncode != 0) is is_left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who holds locks is known on Linux alone")
+def test_metrics_of_a_log_that_a_reader_holds(database: Path) -> None:
+    names = ("wal_live_size_bytes", "last_fold_timestamp_seconds")
+    reads = "wal_oldest_reader_start_timestamp_seconds"
+    begun = time.time()
+    folded = database.stat().st_mtime
+    with reader(database) as process, python(KILLED_WRITER, database) as writer:
+        writer.wait(30)
+        size = Path(f"{database}-wal").stat().st_size
+        arguments = ("verify", database, "--no-checkpoint", "-f", "openmetrics")
+        values = metrics(modelstore(*arguments).out)
+        assert [values[name] for name in names] == [size, folded]
+        assert begun - 1 <= values[reads] <= time.time()
+        assert process.poll() is None
+    values = metrics(modelstore("verify", database, "-f", "openmetrics").out)
+    assert values[names[1]] > folded
+    assert reads not in values
+
+
+def metrics(text: str) -> dict[str, float]:
+    """Return the values of metrics that have one sample, by name."""
+    samples = (line for line in text.splitlines() if not line.startswith("#"))
+    return {
+        line.partition("{")[0].removeprefix("modelstore_"): float(line.split()[-1])
+        for line in samples
+    }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from modelstore.errors import DamageError, LockedError
-from modelstore.finding import Verification
+from modelstore.finding import LogFigures, Verification
 from modelstore.render.nagios import error_line, nagios_line, nagios_state
 from modelstore.render.openmetrics import openmetrics_text
 from modelstore.render.sarif import sarif_text
@@ -86,3 +87,16 @@ def test_sarif_has_a_result_for_each_finding_that_is_no_pass(result: Verificatio
         assert rules[one["ruleIndex"]] == one["ruleId"]
         assert one["level"] in {"error", "warning", "note"}
         assert one["message"]["text"]
+
+
+def test_figures_of_the_log_are_there_where_they_are_known() -> None:
+    known = replace(GOOD, log=LogFigures(28_872, 1.7e9 + 0.25, 1.6e9))
+    lines = openmetrics_text(known).splitlines()
+    for name, value in (
+        ("modelstore_wal_live_size_bytes", 28_872),
+        ("modelstore_last_fold_timestamp_seconds", 1.7e9 + 0.25),
+        ("modelstore_wal_oldest_reader_start_timestamp_seconds", 1.6e9),
+    ):
+        (sample,) = [line for line in lines if line.startswith(name + "{")]
+        assert float(sample.split()[-1]) == value
+        assert name not in openmetrics_text(GOOD)
