@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from modelstore.reclaim.report import Known, duplicates_of, reclaim
 from modelstore.render.grid import Cell, Grid, Heading
 from modelstore.render.report import Report, write_report
-from modelstore.text import human_bytes, plural
+from modelstore.text import human_bytes, plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,14 +141,14 @@ def _body(found: Reclaim, *, whole: bool) -> Iterator[Part]:
     for one in found.duplicates[:_SHOWN]:
         yield ""
         yield Cell(_title(one), "strong")
-        yield _commands([(copy.frees, _mark(copy), copy.command) for copy in one.copies])
+        yield _commands([(copy.frees, _what_to_do(one, copy)) for copy in one.copies])
     yield from _more(len(found.duplicates))
     for kind, title in _TITLES.items():
         left = found.of(kind)
         if left:
             yield ""
             yield Cell(f"{human_bytes(sum(one.size for one in left))} of {title}", "strong")
-            yield _commands([(one.size, "", one.command) for one in _largest(left)])
+            yield _commands([(one.size, one.command) for one in _largest(left)])
             yield from _more(len(left))
     if found.size:
         yield ""
@@ -179,24 +179,16 @@ def _title(one: Duplicate) -> str:
     names = list(dict.fromkeys(copy.name for copy in one.copies))
     more = f" and {plural(len(names) - 1, 'other name')}" if len(names) > 1 else ""
     maybe = "" if one.is_certain else " that may be the same: `verify --hash` tells"
-    return f"{names[0]}{more}: {len(one.copies)} copies of {human_bytes(one.size)}{maybe}; keep one"
+    return f"{names[0]}{more}: {len(one.copies)} copies of {human_bytes(one.size)}{maybe}"
 
 
-def _mark(copy: Copy) -> str:
-    return "" if copy.is_certain else "maybe"
+def _what_to_do(one: Duplicate, copy: Copy) -> str:
+    if copy.command is not None:
+        return copy.command
+    path = visible(copy.paths[0], 1000)
+    return f"keep {path}" if copy is one.copies[0] else f"maybe the same: {path}"
 
 
-def _commands(rows: list[tuple[int, str, str]]) -> Grid:
-    marks = any(mark for _, mark, _ in rows)
-    headings = (
-        Heading("FREES", right=True),
-        *([Heading("SAME")] if marks else []),
-        Heading("COMMAND", shrink="wrap"),
-    )
-    return Grid(
-        headings,
-        [
-            (human_bytes(size) if size else "-", *([mark or "yes"] if marks else []), command)
-            for size, mark, command in rows
-        ],
-    )
+def _commands(rows: list[tuple[int, str]]) -> Grid:
+    headings = (Heading("FREES", right=True), Heading("COMMAND", shrink="wrap"))
+    return Grid(headings, [(human_bytes(size) if size else "-", command) for size, command in rows])

@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from modelstore.database.sqlite_text import from_sqlite_text
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelstore.database.handle import Database
     from modelstore.reclaim.result import Inode
 
+_LOOSE = "directory"  # the source of files that no store owns
 _HEAD = 1 << 18  # bytes: a header, or its beginning
 _SAMPLE = 1 << 14
 _SAMPLES = 16  # evenly over the file: two fine-tunes differ everywhere
@@ -238,8 +239,17 @@ def _duplicate(
                 owned.command,
             )
         )
+    # Keep what frees nothing, for it has other names; else what a program takes care of.
+    copies.sort(
+        key=lambda copy: (copy.frees, not copy.is_certain, copy.source == _LOOSE, copy.paths)
+    )
+    kept, *others = copies
+    told = [
+        copy if copy.is_certain and kept.is_certain else replace(copy, command=None)
+        for copy in others
+    ]
     size = sum(same[0][0].size for same in shards)
-    frees = [copy.frees for copy in copies]
     known = next((file.sha256 for file, _ in shards[0] if file.sha256), None)
     host = shards[0][0][0].host
-    return Duplicate(host, size, known, tuple(copies), sum(frees) - min(frees))  # one is kept
+    frees = sum(copy.frees for copy in others)
+    return Duplicate(host, size, known, (replace(kept, command=None), *told), frees)

@@ -35,12 +35,15 @@ class Copy:
     paths: tuple[str, ...]  # hard links included
     frees: int  # bytes, if this copy alone goes
     is_certain: bool  # False: only size and samples are the same
-    command: str
+    command: str | None  # None for the copy to keep, and as long as it may be another's
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Copies of the same files, the same number of them in each. One copy is to be kept."""
+    """Copies of the same files, the same number of them in each.
+
+    The first is to be kept and has no command, so all commands of a report can be run.
+    """
 
     host: str
     size: int  # bytes of one copy
