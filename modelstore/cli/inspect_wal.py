@@ -50,7 +50,7 @@ def command(
         bool, option("--all", about="Name every model at risk, not just ten.")
     ] = False,
     deep: Annotated[
-        bool, option("--deep", about="Read as much of the database as exact figures need.")
+        bool, option("--deep", about="Read all that exact figures need; check the main file alone.")
     ] = False,
     watch: Annotated[
         str | None,
@@ -148,7 +148,13 @@ def _look(
     if found.loss.main.state is MainState.FOREIGN and found.scan.header is None:
         probe(database, known=known)
     contradictions, known = _contradictions(found, known)
-    return replace(found, contradictions=contradictions), known
+    found = replace(found, contradictions=contradictions)
+    if deep and found.has_database and not found.has_hot_journal:
+        from modelstore.verify.alone import check_alone
+
+        show("checking the main file alone", 0, None)
+        found = replace(found, main_check=check_alone(found.database))
+    return found, known
 
 
 def _contradictions(

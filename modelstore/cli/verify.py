@@ -58,7 +58,7 @@ def command(
     ] = False,
     deep: Annotated[
         bool,
-        option("--deep", about="Compare every table, not only those in the log."),
+        option("--deep", about="Compare every table; check the main file alone."),
     ] = False,
     hash_files: Annotated[
         bool,

@@ -3,7 +3,7 @@
 SQLite folds it silently. A fresh backup has a change counter of 1, so counters prove little; these
 are the signs:
 
-- the main file holds the newest version of no page of the log, so no checkpoint copied any; and
+- the main file holds no late version of any page of the log, so no checkpoint copied any; and
 - the first commit shrinks the database and takes rows away. VACUUM shrinks and takes none, DELETE
   takes rows and shrinks nothing unless auto_vacuum is on, and a reset or a restore through
   SQLite leaves a sign of its own; or
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from modelstore.errors import ModelstoreError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _MAX_PAGES = 2_000  # leaves that are counted in each view; a larger database is not judged by rows
 _MAX_COMPARED = 200  # pages of the log that are compared with the main file
+_MAX_VERSIONS = 8  # of each such page
 _LEAVES = (b"\x0a", b"\x0d")  # the first byte of a leaf; bytes 3 and 4 count its cells
 _CLOCK = 2_000_000_000  # nanoseconds; a copy of two files writes them one after the other
 
@@ -105,16 +107,18 @@ def _rewrites_all(header: DatabaseHeader, log: WalScan, wal: int, first: int) ->
 
 
 def _holds_any(main: int, log: WalScan, wal: int) -> bool:
-    """Tell whether the main file has the newest version of any page of rows in the log.
+    """Tell whether the main file has a late version of any page of rows in the log.
 
-    Other pages, such as pointer maps, may be the same in two databases.
+    A checkpoint that a reader holds up copies versions that are not the newest. Other pages, such
+    as pointer maps, may be the same in two databases.
     """
     size = log.page_size
-    latest = log.latest()
-    for page in sorted(latest)[:_MAX_COMPARED]:
+    pages = PageVersions(log.page_numbers[: log.max_frame], size)
+    for index, page in enumerate(islice(pages, _MAX_COMPARED)):
         ours = read_at(main, size, (page - 1) * size)
         has_rows = page > 1 and ours[:1] in _LEAVES and ours[3:5] != b"\0\0"
-        if has_rows and ours == read_at(wal, size, log.offset(latest[page])):
+        late = pages.frames(index)[-_MAX_VERSIONS:]
+        if has_rows and any(ours == read_at(wal, size, log.offset(frame)) for frame in late):
             return True
     return False
 

@@ -165,10 +165,19 @@ def _main_file(found: Inspection) -> tuple[str, Cell]:
     elif main.state is MainState.CONSISTENT and main.commit is not None:
         words += f", as of commit {main.commit:,} of {found.scan.commit_count:,}"
     if main.state is MainState.CONSISTENT and found.main_problem is None:
-        words += "; pages that are not in the log were not checked"
+        words += _checked(found)
     if main.problem:
         words += f" ({main.problem})"
     return "main file alone", Cell(words, tone)
+
+
+def _checked(found: Inspection) -> str:
+    check = found.main_check
+    if check is None:
+        return "; pages that are not in the log were not checked"
+    if not check.is_still:
+        return "; it was written while SQLite checked the other pages"
+    return "; SQLite's integrity_check " + ("fails" if check.problem else "finds no fault")
 
 
 def _commits(found: Inspection) -> str:

@@ -30,7 +30,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         "left": found.pending,
         "busy": found.is_busy,
         "index": _index(found),
-        "main_file": _main(loss),
+        "main_file": _main(found),
         "encrypted": loss.encrypted,
         "contradictions": [asdict(contradiction) for contradiction in found.contradictions],
         "hot_journal": found.has_hot_journal,
@@ -125,8 +125,9 @@ def _index(found: Inspection) -> dict[str, object] | None:
     }
 
 
-def _main(loss: LossReport) -> dict[str, object]:
-    main = loss.main
+def _main(found: Inspection) -> dict[str, object]:
+    main, check = found.loss.main, found.main_check
+    is_checked = check is not None and check.is_still
     return {
         "state": main.state.value,
         "size": main.size,
@@ -135,7 +136,8 @@ def _main(loss: LossReport) -> dict[str, object]:
         "proven_by_index": main.is_proven,
         "held_pages": main.held_pages,
         "readable": main.readable,
-        "checked": False,  # pages that are not in the log were not looked at
+        "checked": is_checked,  # pages that are not in the log, too
+        "integrity": (check.problem or "ok") if check is not None and is_checked else None,
         "problem": main.problem,
     }
 

@@ -56,8 +56,12 @@ class Claim(Enum):
     SCHEMA_DIFFERS = "schema-differs"
     NO_ROW_DIFFERS = "no-row-differs"
     UNKNOWN = "loss-unknown"
+    UNREADABLE_ALONE = "unreadable-alone"
     MIXED = "main-mixed"
     TORN = "main-torn"
+    ALONE_SOUND = "main-alone-sound"
+    ALONE_DAMAGED = "main-alone-damaged"
+    ALONE_UNKNOWN = "main-alone-unknown"
     LOG_HOLDS_ALL = "log-holds-all"
     RECOVER = "recover"
 
@@ -98,6 +102,7 @@ def statements(found: Inspection) -> Iterator[Statement]:
     else:
         yield from _damage(found)
         yield from _loss(found)
+    yield from _main_check(found)
     yield from _ways_back(found)
 
 
@@ -209,7 +214,7 @@ def _loss(found: Inspection) -> Iterator[Statement]:
             f"{plural(scan.max_frame, 'frame')}{before}.",
         )
     elif not loss.is_known:
-        yield Statement(Claim.UNKNOWN, "What would be lost without the WAL is unknown.", "warn")
+        yield _unknown(loss)
     elif loss.has_row_changes or loss.has_schema_changes:
         claim = Claim.ROWS_DIFFER if loss.has_row_changes else Claim.SCHEMA_DIFFERS
         yield Statement(claim, f"{_only_in_log(found)} {_losses(found)}".strip(), "bad")
@@ -227,6 +232,38 @@ def _loss(found: Inspection) -> Iterator[Statement]:
             Claim.TORN,
             "The main file lacks pages, or has pages that no commit wrote: only its -wal can make "
             "it whole. Never delete the -wal.",
+            "bad",
+        )
+
+
+def _unknown(loss: LossReport) -> Statement:
+    problem = loss.main.problem
+    if problem is not None and not loss.raced and not loss.main.readable:
+        text = f"Without its WAL, the database cannot be read whole: {problem}."
+        return Statement(Claim.UNREADABLE_ALONE, text, "bad")
+    return Statement(Claim.UNKNOWN, "What would be lost without the WAL is unknown.", "warn")
+
+
+def _main_check(found: Inspection) -> Iterator[Statement]:
+    """Yield SQLite's verdict on the whole main file, if it was asked."""
+    check = found.main_check
+    if check is None:
+        return
+    if not check.is_still:
+        yield Statement(
+            Claim.ALONE_UNKNOWN,
+            "The main file was written while SQLite checked it alone, which proves nothing.",
+            "warn",
+        )
+    elif check.problem is None:
+        yield Statement(
+            Claim.ALONE_SOUND, "SQLite's integrity_check finds no fault in the main file alone."
+        )
+    elif found.main_problem is None:
+        yield Statement(
+            Claim.ALONE_DAMAGED,
+            f"SQLite's integrity_check of the main file alone fails: {check.problem}. Never delete "
+            "the -wal.",
             "bad",
         )
 

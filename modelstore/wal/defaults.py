@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 import struct
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modelstore.wal.record import Value
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_REAL = re.compile(r"[+-]?(?:[0-9]{1,15}\.[0-9]{0,15}|\.[0-9]{1,15})")
+_INTEGER = re.compile(r"-?[0-9]{1,40}")
+_HEX = re.compile(r"-?0[xX][0-9a-fA-F]{1,15}")
+_REAL = re.compile(r"-?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})(?:[eE][+-]?[0-9]{1,3})?")
+_NUMERIC = re.compile(r"\s*[+-]?\.?[0-9]")
+_I64 = 1 << 63
 _AS_INTEGER = 1 << 47  # SQLite stores a REAL below it in six bytes or fewer, if it is whole
 _MAX_TEXT = 1_000  # characters
 _SIZES = (1, 2, 3, 4, 6, 8)
@@ -25,7 +28,17 @@ _UNKNOWN = b"\x0a", b""  # a serial type that is reserved
 _ENCODINGS = {2: "utf-16-le", 3: "utf-16-be"}
 
 Default = tuple["Value", ...]
-"""One value; none if the default is no plain number or text."""
+"""One value; none if it is not known."""
+
+_WORDS = {"NULL": None, "TRUE": 1, "FALSE": 0}
+
+
+class Literal(NamedTuple):
+    """A token of a default: `word` is upper-case, and empty for a quoted token."""
+
+    word: str
+    text: str
+    is_text: bool  # in single quotes
 
 
 def affinity(declared: str) -> str:
@@ -43,27 +56,75 @@ def affinity(declared: str) -> str:
     return "REAL" if is_real else "NUMERIC"
 
 
-def text_default(text: str, kind: str) -> Default:
-    """Return the default that a quoted text gives a column of affinity `kind`."""
-    # A column of numbers would make a number of some texts.
-    is_plain = kind in ("TEXT", "BLOB") and len(text) <= _MAX_TEXT
-    return (text,) if is_plain else ()
+def constant_default(tokens: Sequence[Literal], kind: str) -> Default:
+    """Return the default that these tokens give a column of affinity `kind`.
 
-
-def number_default(literal: str, kind: str) -> Default:
-    """Return the default that a number gives a column of affinity `kind`."""
-    if _INTEGER.fullmatch(literal):
-        value = int(literal)
-        if kind == "TEXT":
-            return (str(value),)
-        return (value,) if kind != "REAL" or abs(value) < _AS_INTEGER else ()
-    if not _REAL.fullmatch(literal) or kind == "TEXT":
+    SQLite gives an older row the value of a constant; it refuses any other default for a new column
+    of a table that has rows. https://www.sqlite.org/lang_altertable.html#altertabaddcol
+    """
+    inner = _unwrapped(tokens)
+    is_wrapped = len(inner) < len(tokens)
+    sign = inner[0].word if inner and inner[0].word in ("+", "-") else ""
+    inner = _unwrapped(inner[bool(sign) :])
+    if len(inner) == 2 and inner[0].word == "X" and inner[1].is_text and not sign:
+        return _blob(inner[1].text)
+    number = ("-" if sign == "-" else "") + "".join(token.word and token.text for token in inner)
+    if _REAL.fullmatch(number) or _INTEGER.fullmatch(number) or _HEX.fullmatch(number):
+        return _number(number, kind)
+    if len(inner) != 1:
         return ()
-    real = float(literal)
-    if not real.is_integer():
-        return (real,)
-    # SQLite stores a whole number as an integer in a REAL column, too.
-    return (int(real),) if abs(real) < _AS_INTEGER else ()
+    literal = inner[0]
+    if literal.word in _WORDS and not sign:
+        value = _WORDS[literal.word]
+        return (str(value),) if kind == "TEXT" and value is not None else (value,)
+    is_name = not (literal.is_text or sign or is_wrapped or literal.word[:1].isdigit())
+    if literal.word.startswith("CURRENT_") or not (is_name or (literal.is_text and not sign)):
+        return ()
+    return _text(literal.text, kind)
+
+
+def _unwrapped(tokens: Sequence[Literal]) -> Sequence[Literal]:
+    while len(tokens) > 2 and tokens[0].word == "(" and tokens[-1].word == ")":
+        tokens = tokens[1:-1]
+    return tokens
+
+
+def _blob(digits: str) -> Default:
+    try:
+        return (bytes.fromhex(digits),) if len(digits) <= _MAX_TEXT else ()
+    except ValueError:
+        return ()
+
+
+def _text(text: str, kind: str) -> Default:
+    if len(text) > _MAX_TEXT:
+        return ()
+    # A column of numbers makes a number of a text that looks like one.
+    if kind not in ("TEXT", "BLOB") and _NUMERIC.match(text):
+        return ()
+    return (text,)
+
+
+def _number(literal: str, kind: str) -> Default:
+    """Return the value of a number; a column of texts keeps its words if it is no small integer."""
+    is_hex = _HEX.fullmatch(literal) is not None
+    value: int | float
+    if is_hex or _INTEGER.fullmatch(literal):
+        value = int(literal, 16 if is_hex else 10)
+    else:
+        value = float(literal)
+        if kind == "BLOB" and value == value // 1:
+            return ()  # SQLite 3.40 makes an integer of it, 3.53 does not
+    if kind == "TEXT":
+        is_small = isinstance(value, int) and abs(value) < 1 << 31
+        return (str(value),) if is_small else () if is_hex else (literal,)
+    if isinstance(value, int) and not -_I64 <= value < _I64:
+        value = float(value)
+    # SQLite stores a whole number as an integer, in a REAL column up to a bound.
+    most = _AS_INTEGER if kind == "REAL" else _I64
+    if abs(value) <= most and value == int(value) and value != _I64:
+        return (int(value),)
+    return (float(value),)
 
 
 class Padding:
@@ -83,6 +144,7 @@ class Padding:
                 lambda one, two: (one[0] + two[0], one[1] + two[1]),
             ),
         ]
+        self._known_from = max((at for at, one in enumerate(defaults, 1) if not one), default=0)
 
     def __len__(self) -> int:
         """Return the number of columns."""
@@ -92,6 +154,10 @@ class Padding:
         """Return serial types and values of the columns after the first `count` ones."""
         types, body = self._starts[count]
         return self._types[types:], self._body[body:]
+
+    def is_known_after(self, count: int) -> bool:
+        """Return True if the value of each column after the first `count` ones is known."""
+        return count >= self._known_from
 
 
 def encode_value(value: Value, encoding: int) -> tuple[bytes, bytes]:

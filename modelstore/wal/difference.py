@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.text import ascii_lower
 from modelstore.wal.loss_report import Fate, RowSet, SchemaChange, TableLoss
-from modelstore.wal.pages import CorruptPageError, DatabaseView, PageSet, Tree
+from modelstore.wal.pages import INDEX_LEAF, CorruptPageError, DatabaseView, PageSet, Tree
 from modelstore.wal.row_difference import RowDifference, compare_rows
 from modelstore.wal.rows import RowSample, TableView
 from modelstore.wal.schema import SCHEMA_TABLE, Schema, SchemaObject
@@ -33,6 +33,26 @@ def schema_changes(live: Schema, main: Schema) -> Iterator[SchemaChange]:
             yield SchemaChange(theirs.type, theirs.name, Fate.RETURNS)
         elif ours and theirs and (ours.sql, ours.table) != (theirs.sql, theirs.table):
             yield SchemaChange(ours.type, ours.name, Fate.REVERTS)
+
+
+def check_indexes(
+    owners: PageOwners, main: DatabaseView, main_schema: Schema, differing: PageSet
+) -> None:
+    """Read the indexes of the main file that lack a page of the log; keep a fault in the view.
+
+    A checkpoint that was cut short may have written an index in part, and SQLite calls that
+    malformed also where no row differs.
+    """
+    for place in owners.owners_of_differing():
+        item = main_schema.get(owners.objects[place].key)
+        if item is None or item.type != "index" or not item.root:
+            continue
+        try:
+            for number in main.tree(item.root, PageSet()).leaves:
+                if number in differing:
+                    main.tree_page(number, INDEX_LEAF, item.root)
+        except CorruptPageError:
+            return
 
 
 # -- tables --------------------------------------------------------------------------------------

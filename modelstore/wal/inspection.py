@@ -39,11 +39,22 @@ class Contradiction:
 
 
 @dataclass(frozen=True, slots=True)
+class MainCheck:
+    """SQLite's check of the whole main file alone: its first `problem`; None if it found none.
+
+    `is_still` is False if the file was written meanwhile: then the check proves nothing.
+    """
+
+    problem: str | None
+    is_still: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """A log, the loss without it, and its users. Paths are as the caller gave them.
 
-    `contradictions` are the caller's: what the files, or the processes that use them, say of each
-    other that speaks against this log.
+    `contradictions` and `main_check` are the caller's: what the files, or the processes that use
+    them, say of each other that speaks against this log; and what SQLite says of the main file.
     """
 
     database: str
@@ -54,6 +65,7 @@ class Inspection:
     blockers: tuple[Blocker, ...]
     journal: Journal | None = None
     contradictions: tuple[Contradiction, ...] = ()
+    main_check: MainCheck | None = None
 
     @property
     def scan(self) -> WalScan:
@@ -117,6 +129,12 @@ class Inspection:
         return self.journal is not None and self.journal.is_hot
 
     @property
+    def is_damaged_alone(self) -> bool:
+        """True if SQLite found a fault in the main file alone, and nobody wrote it meanwhile."""
+        check = self.main_check
+        return check is not None and check.is_still and check.problem is not None
+
+    @property
     def main_problem(self) -> str | None:
         """The reason why the main file cannot be read, if no other file would mend it.
 
@@ -125,6 +143,8 @@ class Inspection:
         """
         main = self.loss.main
         journal = self.journal
+        if self.is_damaged_alone and self.has_database and not self.loss.pages:
+            return self.main_check.problem if self.main_check else None
         has_journal = journal is not None and journal.size > 0 and not journal.is_stale
         is_alone = self.has_database and not self.loss.pages and not has_journal
         if not is_alone or main.readable or self.loss.raced or main.state is MainState.FOREIGN:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.errors import ModelstoreError
 from modelstore.wal.capture import Capture
-from modelstore.wal.difference import TableComparison, schema_changes
+from modelstore.wal.difference import TableComparison, check_indexes, schema_changes
 from modelstore.wal.encryption import is_encrypted
 from modelstore.wal.file_difference import file_differences
 from modelstore.wal.format import (
@@ -205,6 +205,8 @@ class _Analysis:
                     file_differences(live.header, self._main_header, counts, objects, tables)
                 ),
             )
+        if self._main_view is not None and main_file.state is MainState.MIXED:
+            check_indexes(owners, self._main_view, self._main_schema, self._comparison.differing)
         main_reads = self._main_view.reads if self._main_view else 0
         return replace(
             report,

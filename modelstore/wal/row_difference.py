@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.wal.pages import TABLE_LEAF, BtreePage, Cell, PageSet
+from modelstore.wal.record import first_values
 from modelstore.wal.rows import OverBudgetError, RowSample, TableView
 
 if TYPE_CHECKING:
@@ -239,12 +240,18 @@ class _Merge:
             return False
         ours = self._live.view.payload(live, seen=self._live_chains)
         theirs = self._main.view.payload(main, seen=self._main_chains)
-        return self._live.stored(ours, self._live) == self._main.stored(theirs, self._live)
+        rows = self._live.stored(ours, self._live), self._main.stored(theirs, self._live)
+        known = [t.unsure_from for t in (self._live, self._main) if t.unsure_from is not None]
+        if rows[0] == rows[1] or not known:
+            return rows[0] == rows[1]
+        self._found.is_exact = False
+        one, two = (first_values(*row, min(known)) for row in rows)
+        return one == two
 
 
 def _match(live: TableView, main: TableView, found: RowDifference) -> None:
     """Match the rows of two WITHOUT ROWID tables by their keys."""
-    if live.key_names != main.key_names:
+    if len(live.key_names) != len(main.key_names):  # a column of the key may have another name
         _take_all(live, found.lost)
         _take_all(main, found.returning)
         return
@@ -263,6 +270,8 @@ def _match_part(
         ours = rows.pop(key, None)
         if ours is None:
             found.returning.add(main, cell)
+        elif ours != content and main.unsure_from is not None:
+            found.is_exact = False
         elif ours != content:
             found.reverted.count += 1
             changed.add(key)

@@ -78,6 +78,8 @@ class TableView:
     in_log: Callable[[int], bool]
     budget: ReadBudget
     decodes: bool = False
+    unsure_from: int | None = None
+    """Values of the last row that are known, if the defaults of later columns are not."""
     _reached: int = 0
 
     @cached_property
@@ -151,7 +153,10 @@ class TableView:
             if len(types) > self.columns:  # a type has one byte at least
                 types, body = first_values(types, body, self.columns)
             padding = live._padding
+            self.unsure_from = None
             if len(padding) and (count := type_count(types)) < len(padding):
+                if not padding.is_known_after(count):
+                    self.unsure_from = count
                 more_types, more_body = padding.after(count)
                 return types + more_types, body + more_body
             return without_last_nulls(types, live._columns.required), body

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.text import ascii_lower
-from modelstore.wal.defaults import Default, affinity, number_default, text_default
+from modelstore.wal.defaults import Default, Literal, affinity, constant_default
 from modelstore.wal.pages import TABLE_LEAF, PageSet
 from modelstore.wal.record import decode_record
 
@@ -232,14 +232,12 @@ def _column(part: list[_Token]) -> _Column:
 def _default(part: list[_Token], kind: str) -> Default:
     """Return the default of a column that has one; `kind` is its affinity."""
     words = [token.word if token.depth == 1 else "" for token in part]
-    literal: list[_Token] = []
+    literal: list[Literal] = []
     for token in part[words.index("DEFAULT", 1) + 1 :]:
-        if token.word in _COLUMN_CONSTRAINTS:
+        if token.depth == 1 and token.word in _COLUMN_CONSTRAINTS:
             break
-        literal.append(token)
-    if len(literal) == 1 and literal[0].is_text:
-        return text_default(literal[0].name, kind)
-    return number_default("".join(token.word for token in literal), kind)
+        literal.append(Literal(token.word, token.name, token.is_text))
+    return constant_default(literal, kind)
 
 
 def _has_default(words: list[str]) -> bool:

@@ -191,6 +191,31 @@ def test_a_log_that_restores_other_content_is_its_own(tmp_path: Path) -> None:
     assert found.older is None
 
 
+def test_a_log_that_a_reader_kept_from_being_folded_is_no_older_one(tmp_path: Path) -> None:
+    """The main file has grown beyond the first commit, and holds the newest version of no row."""
+    path = tmp_path / "app.db"
+    code = """
+writer, reader = connect(), connect()
+writer.execute("pragma page_size = 512")
+writer.execute("pragma journal_mode = wal")
+writer.execute("pragma wal_autocheckpoint = 0")
+writer.execute("create table t (v)")
+for n in range(3):
+    writer.execute("insert into t values (?)", [n])
+    writer.execute(f"create table t{n} (v)")
+reader.execute("begin")
+reader.execute("select count(*) from t").fetchone()
+writer.execute("pragma wal_checkpoint(passive)").fetchall()
+writer.execute("insert into t values (100)")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run(code, path)
+    found = probe(str(path))
+    assert found.log is not None
+    assert found.log.commit_sizes[1] < found.size // 512
+    assert found.older is None
+
+
 def test_the_log_of_a_database_of_another_size_is_foreign(tmp_path: Path) -> None:
     path, other = crashed(tmp_path / "app.db", rows=3), tmp_path / "other.db"
     crashed(other, rows=500, width=100)

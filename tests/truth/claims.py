@@ -71,6 +71,10 @@ CLAIMS: dict[str, Meaning] = {
     "schema-differs": lambda facts, _: bool(facts.schema) or not facts.can_figure,
     "no-row-differs": lambda facts, _: not facts.is_agreed or _no_row_differs(facts),
     "loss-unknown": _always,  # counted
+    "unreadable-alone": lambda facts, _: not facts.alone.is_sound,
+    "main-alone-sound": lambda facts, _: not facts.alone.is_unsound,
+    "main-alone-damaged": lambda facts, _: not facts.alone.is_sound,
+    "main-alone-unknown": _never,  # nobody writes
     "main-mixed": lambda facts, _: not facts.is_identical,  # it says "perhaps", which is counted
     "main-torn": lambda facts, _: _is_broken_alone(facts),
     "log-holds-all": lambda facts, _: len(facts.log.newest()) >= facts.log.page_count,
@@ -110,6 +114,9 @@ FINDINGS: dict[str, Meaning] = {
     "file.unreadable": lambda facts, _: not facts.is_alarm_false,
     "file.opened": _always,
     "integrity.ok": lambda facts, _: not facts.both.is_unsound,
+    "integrity.alone": lambda facts, _: not facts.alone.is_unsound,
+    "integrity.alone-damaged": lambda facts, _: not facts.alone.is_sound,
+    "integrity.alone-unknown": _never,
     "integrity.damaged": lambda facts, _: not facts.both.is_sound,
     "integrity.malformed": lambda facts, _: not facts.both.is_sound,
     "integrity.foreign-keys": _always,  # no schema here has any

@@ -14,7 +14,7 @@ from tests.truth.program import Ran
 _PROBLEMS = frozenset(
     {
         *("unreadable-with-log", "log-foreign", "log-older", "main-damaged", "malformed"),
-        *("log-header-damaged", "log-newer", "log-empty"),
+        *("log-header-damaged", "log-newer", "log-empty", "unreadable-alone", "main-alone-damaged"),
     }
 )
 """Claims whose sentences name a page or a value that no figure shows."""
@@ -341,7 +341,8 @@ def _sentences(found: dict[str, Any], facts: Facts) -> Iterator[str]:
             yield f"harness: no meaning is known for the claim {code!r}"
         elif not meaning(facts, found):
             yield f"claims {code!r}, which is not so: {found['state']}"
-    names = sorted({name for _, name, _ in (*facts.both.schema, *facts.alone.schema)}, key=len)
+    known = {name for _, name, _ in (*facts.both.schema, *facts.alone.schema)}
+    names = sorted(known | {table["name"] for table in found["tables"]}, key=len)
     allowed = set(_numbers(found)) | _sums(found)
     for code, line in zip(found.get("claims", ()), found["state"], strict=True):
         if code in _PROBLEMS:

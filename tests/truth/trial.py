@@ -127,8 +127,9 @@ class Bench:
 
     def _looks(self, facts: Facts, rng: random.Random, counts: Counter[str]) -> Iterator[str]:
         """Hold the commands that only look; each of them finds the same files."""
-        look = ("inspect-wal", "--no-checkpoint")
-        check = (*_VERIFY, "--no-checkpoint")
+        deep = ("--deep",) if rng.random() < 0.3 else ()
+        look = ("inspect-wal", "--no-checkpoint", *deep)
+        check = (*_VERIFY, "--no-checkpoint", *deep)
         told = yield from self._look(facts, counts, *look, "--json")
         counts["looks"] += 1
         counts["unknown"] += facts.is_alarm_false and facts.can_figure and looks.is_unknown(told)

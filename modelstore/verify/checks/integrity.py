@@ -12,7 +12,6 @@ from modelstore.database.handle import CACHE_SIZE, connect, quote_identifier
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import (
     SQLITE_ERROR,
-    SQLITE_INTERRUPT,
     is_busy,
     primary_code,
     translate_sqlite_error,
@@ -20,8 +19,9 @@ from modelstore.database.sqlite_errors import (
 from modelstore.errors import RefusedError
 from modelstore.finding import Finding
 from modelstore.text import plural
+from modelstore.verify.alone import check_alone, check_view
 from modelstore.verify.check import DAMAGED, Check, Run
-from modelstore.verify.signals import signals_held
+from modelstore.verify.structure import MESSAGES, STORED, by_table, said, ticking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
     from modelstore.database.connection import OpenDatabase
     from modelstore.database.handle import Database
     from modelstore.progress import Progress
-    from modelstore.verify.check import VerifyOptions
+    from modelstore.verify.check import MainFile, VerifyOptions
+    from modelstore.wal.inspection import MainCheck
 
-_STEPS = 50_000  # of SQLite's virtual machine, between two looks
 _COUNTERS = "/proc/self/io"
-_MESSAGES = 100
 _KEYS = 10_000  # broken references that are counted
 _TELL_EVERY = 0.1  # seconds
 # In KiB. Each page is read once and each index entry is looked up once, so a large cache keeps
@@ -42,10 +41,9 @@ _TELL_EVERY = 0.1  # seconds
 _CACHE = 2000
 _SMALL = 64 << 20  # bytes of a database in rollback mode that are copied to check constraints
 _READ_ONLY = "SQLite checks them only on a connection that may write"
-_STORED = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
 _VIRTUAL = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage = 0"
 # A table with the word elsewhere in its SQL is checked in vain, which does no harm.
-_CONSTRAINED = f"{_STORED} AND sql LIKE '%check%'"
+_CONSTRAINED = f"{STORED} AND sql LIKE '%check%'"
 _RESTORE = (
     "keep this copy and its -wal; `modelstore recover` writes what is left to a new file, or "
     "restore it from a backup"
@@ -54,10 +52,10 @@ _RESTORE = (
 
 def check_integrity(opened: OpenDatabase, options: VerifyOptions) -> Iterator[Finding]:
     """Yield SQLite's verdict on every page, index and row, then on the foreign keys."""
-    pragma = "quick_check" if options.quick else "integrity_check"
+    pragma = _pragma(options)
     with (
         options.watching("bytes") as tick,
-        _ticking(opened.conn, _pages(opened, pragma, tick)),
+        ticking(opened.conn, _pages(opened, pragma, tick)),
         _small_cache(opened.db),
     ):
         yield _structure(opened, pragma)
@@ -98,14 +96,14 @@ def _pages(opened: OpenDatabase, what: str, tick: Progress) -> Callable[[], None
 def _structure(opened: OpenDatabase, pragma: str) -> Finding:
     unchecked: list[str] = []
     try:
-        said = _said(opened.db, f"PRAGMA {pragma}({_MESSAGES})")
+        told = said(opened.db, f"PRAGMA {pragma}({MESSAGES})")
     except sqlite3.Error as error:
         if primary_code(error) != SQLITE_ERROR:
             return _failure(opened, error)
-        said, unchecked = _by_table(opened.db, pragma)
-    messages = [message for message in said if message != "ok"]
+        told, unchecked = by_table(opened.db, pragma)
+    messages = [message for message in told if message != "ok"]
     if messages:
-        more = "" if len(messages) < _MESSAGES else " or more"
+        more = "" if len(messages) < MESSAGES else " or more"
         return Finding(
             "integrity.damaged",
             "fail",
@@ -129,33 +127,6 @@ def _structure(opened: OpenDatabase, pragma: str) -> Finding:
     return Finding(
         "integrity.ok", "pass", f"{pragma}{where}: ok", opened.path, data={"pragma": pragma}
     )
-
-
-def _said(db: Database, statement: str) -> list[str]:
-    """Return SQLite's messages, and the error that ended them. Raises it if it is the first."""
-    said: list[str] = []
-    try:
-        for row in db.query(statement):
-            said.extend(map(str, row.values()))
-    except sqlite3.Error as error:
-        if not said or primary_code(error) == SQLITE_INTERRUPT:
-            raise
-        said.append(str(error))
-    return said
-
-
-def _by_table(db: Database, pragma: str) -> tuple[list[str], list[str]]:
-    """Check each table by itself; return SQLite's messages, and the tables without a check."""
-    said: list[str] = []
-    unchecked: list[str] = []
-    for name in [row["name"] for row in db.query(_STORED)]:
-        try:
-            said += _said(db, f"PRAGMA {pragma}({db.quote(name)})")
-        except sqlite3.Error as error:
-            if primary_code(error) != SQLITE_ERROR:
-                raise
-            unchecked.append(f"{name} ({error})")
-    return said, unchecked
 
 
 def _virtual_tables(opened: OpenDatabase) -> Iterator[Finding]:
@@ -251,7 +222,7 @@ def _broken_tables(
         for done, table in enumerate(tables):
             tick("CHECK constraints", done, len(tables))
             try:
-                with _ticking(db.conn, lambda: None):
+                with ticking(db.conn, lambda: None):
                     is_broken = _is_broken(db, table)
             except sqlite3.Error as error:  # a function of the application's own, say
                 yield _unchecked(opened, [table], str(error))
@@ -292,7 +263,7 @@ def _is_broken(db: Database, table: str) -> bool:
 
 
 def _faults(db: Database, table: str) -> set[str]:
-    return {said for said in _said(db, f"PRAGMA quick_check({db.quote(table)})") if said != "ok"}
+    return {fault for fault in said(db, f"PRAGMA quick_check({db.quote(table)})") if fault != "ok"}
 
 
 @contextmanager
@@ -304,29 +275,6 @@ def _constraints_ignored(db: Database) -> Iterator[None]:
         yield
     finally:
         db.execute("PRAGMA ignore_check_constraints = OFF")
-
-
-@contextmanager
-def _ticking(conn: sqlite3.Connection, tick: Callable[[], None]) -> Iterator[None]:
-    """Call `tick` now and then while `conn` works in the block; a signal ends the statement.
-
-    Python's sqlite3 swallows an exception that a signal handler raises while SQLite is at work, and
-    the interrupted statement then looks like a result. So signals wait until the block is over.
-    """
-    with signals_held() as arrived:
-
-        def handler() -> int:
-            tick()
-            return len(arrived)
-
-        conn.set_progress_handler(handler, _STEPS)
-        try:
-            yield
-        except sqlite3.Error:
-            if not arrived:
-                raise
-        finally:
-            conn.set_progress_handler(None, 0)
 
 
 def _bytes_read() -> int:
@@ -352,10 +300,54 @@ def _fold(run: Run, opened: OpenDatabase) -> Iterator[Finding]:
     return check_constraints(opened, run.options)
 
 
+def _alone(run: Run, main: MainFile) -> Iterator[Finding]:
+    """Check the main file by itself while it is kept still."""
+    if run.options.deep and main.alone is not None:
+        run.kept["integrity"] = True
+        with run.options.watching("bytes"):
+            yield _verdict(check_view(main.alone, _pragma(run.options)), run)
+
+
+def _alone_later(run: Run) -> Iterator[Finding]:
+    """Check the main file by itself where it could not be kept still, or nothing was folded."""
+    subject = run.subject
+    is_wanted = run.options.deep and not run.kept.get("integrity") and subject.probe is not None
+    if is_wanted and subject.log.scan.max_frame and not subject.has_hot_journal:
+        with run.options.watching("bytes"):
+            yield _verdict(check_alone(subject.path, _pragma(run.options)), run)
+
+
+def _pragma(options: VerifyOptions) -> str:
+    return "quick_check" if options.quick else "integrity_check"
+
+
+def _verdict(found: MainCheck, run: Run) -> Finding:
+    path, pragma = run.subject.path, _pragma(run.options)
+    if not found.is_still:
+        return Finding(
+            "integrity.alone-unknown",
+            "note",
+            f"{pragma} of the main file alone proves nothing: it was written meanwhile",
+            path,
+            "verify while less is written",
+        )
+    if found.problem is not None:
+        return Finding(
+            "integrity.alone-damaged",
+            "fail",
+            f"{pragma} of the main file alone: {found.problem}",
+            path,
+            "never delete the -wal: fold it with `modelstore checkpoint`, and verify again",
+        )
+    return Finding("integrity.alone", "pass", f"{pragma} of the main file alone: ok", path)
+
+
 CHECK = Check(
     name="integrity",
     title="pages, indexes and references, as SQLite checks them",
     order=30,
     reading=_read,
     folded=_fold,
+    main_file=_alone,
+    closed=_alone_later,
 )
