@@ -1,20 +1,19 @@
 """The memory that llama.cpp takes for a model at a context: weights, KV cache, recurrent state.
 
 The figures are those of llama-server's own log, for its default options: four slots that share
-one cache, physical batches of 512 tokens, flash attention. They follow llama.cpp b11434
-(github.com/ggml-org/llama.cpp, src): ``create_memory`` of llama-model.cpp chooses the caches,
-``load_arch_hparams`` of models/ARCHITECTURE.cpp says what each layer is, llama-kv-cache.cpp and
-llama-hparams.cpp give the sizes. Compute buffers, projectors, drafts and the server's cache of
-prompts come on top.
+one cache, physical batches of 512 tokens, flash attention. They follow llama-kv-cache.cpp,
+llama-memory-recurrent.cpp and llama-hparams.cpp of llama.cpp b11434 (github.com/ggml-org/llama.cpp,
+src); `modelstore.catalogue.architectures` says what each layer is. Compute buffers, projectors,
+drafts and the server's cache of prompts come on top.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from modelstore.catalogue.architectures import ARCHITECTURES, Architecture
 from modelstore.model import MEMORY
 
 if TYPE_CHECKING:
@@ -75,107 +74,6 @@ class Memory:
         return self.weights + self.kv_cache + self.recurrent_state
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Architecture:
-    """The caches of an architecture.
-
-    Of windowed layers, each `every`-th attends to all tokens (the first of them with
-    `dense_first`) unless the file has a pattern of its own; with 0 it must have one. `window` is
-    their size where the file has none; `fixed_window` is it whatever the file says. `recurrent`
-    tells which layers keep a state in place of a cache: ``no heads`` are those without KV heads,
-    ``interval`` all but each `every`-th.
-    """
-
-    has_cache: bool = True
-    windowed: bool = False
-    every: int = 0
-    dense_first: bool = False
-    needs_window: bool = False
-    window: int | None = None
-    fixed_window: int | None = None
-    windows_from_layers: int = 0  # no windows in a model of another number of layers
-    recurrent: Literal["none", "all", "no heads", "interval", "beside", "nemotron"] = "none"
-    cached_layers: int | None = None  # later layers use the caches of earlier ones
-    indexer: Literal["none", "all", "some"] = "none"  # layers with a cache of keys more
-    has_flash_attention: bool = True
-
-    def takes(self, options: CacheOptions, *, is_latent: bool) -> bool:
-        """Return True if llama.cpp makes a context with these types of the cache."""
-        if is_latent and options.type_k != options.type_v:
-            return False
-        return self.has_flash_attention or CACHE_TYPES[options.type_v][0] == 1
-
-
-_windows = partial(_Architecture, windowed=True)
-_needed = partial(_windows, needs_window=True)
-
-_PLAIN = (
-    *("apertus", "arcee", "arctic", "baichuan", "bailingmoe", "bailingmoe2", "bitnet", "bloom"),
-    *("chameleon", "chatglm", "codeshell", "cogvlm", "command-r", "dbrx", "deci", "deepseek"),
-    *("deepseek2", "deepseek2-ocr", "dots1", "ernie4_5", "ernie4_5-moe", "exaone", "falcon"),
-    *("gemma", "glm4", "glm4moe", "gpt2", "gptneox", "granite", "granitemoe", "grovemoe"),
-    *("hrm_text", "hunyuan-dense", "hunyuan-moe", "hunyuan_vl", "hy_v3", "internlm2"),
-    *("jais", "jais2", "llama", "llama-embed", "maincoder", "minicpm", "minicpm3", "minimax-m2"),
-    *("mistral3", "mistral4", "mpt", "nemotron", "olmo", "olmoe", "openelm", "orion"),
-    *("paddleocr", "pangu-embedded", "phi2", "phi3", "phimoe", "plamo", "plm", "pockettts"),
-    *("qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3tts", "qwen3vl"),
-    *("qwen3vlmoe", "refact", "seed_oss"),
-    *("smollm3", "stablelm", "starcoder", "starcoder2", "t5", "t5encoder", "talkie", "xverse"),
-)
-"""Every layer attends to all tokens. (Of phi3, llama.cpp ignores the window.)"""
-
-_WITHOUT_CACHE = (
-    *("bert", "dream", "eurobert", "gemma-embedding", "jina-bert-v2", "jina-bert-v3", "llada"),
-    *("llada-moe", "modern-bert", "neo-bert", "nomic-bert", "nomic-bert-moe", "rnd1"),
-)
-
-ARCHITECTURES: Mapping[str, _Architecture] = {
-    **dict.fromkeys(_PLAIN, _Architecture()),
-    **dict.fromkeys(_WITHOUT_CACHE, _Architecture(has_cache=False)),
-    "afmoe": _windows(every=4),
-    "cohere2": _needed(every=4),
-    "cohere2moe": _needed(every=4, dense_first=True),
-    "exaone-moe": _needed(every=4),
-    "exaone4": _windows(every=4, window=4096, windows_from_layers=64),
-    "gemma2": _windows(every=2, window=4096),
-    "gemma3": _windows(every=6),
-    "gemma3n": _needed(every=5, cached_layers=20),
-    "gemma4": _needed(),
-    "gpt-oss": _needed(every=2),
-    "granite_swa": _needed(),
-    "laguna": _windows(every=4, dense_first=True),
-    "llama4": _windows(every=4, window=8192, fixed_window=8192),
-    "maple": _needed(),
-    "mellum": _windows(every=4),
-    "mimo2": _needed(),
-    "muse-glimmer": _needed(every=4),
-    "olmo2": _windows(every=4),
-    "plamo3": _windows(every=8),
-    "smallthinker": _windows(every=4, dense_first=True, fixed_window=4096),
-    "spark2_5": _needed(),
-    "step35": _needed(),
-    **dict.fromkeys(
-        ("arwkv7", "mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7"),
-        _Architecture(has_cache=False, recurrent="all"),
-    ),
-    **dict.fromkeys(
-        ("bailingmoe3", "granitehybrid", "jamba", "kimi-k3", "kimi-linear", "lfm2moe", "plamo2"),
-        _Architecture(recurrent="no heads"),
-    ),
-    "grok": _Architecture(has_flash_attention=False),
-    "lfm2": _Architecture(recurrent="no heads", windowed=True, every=1),
-    **dict.fromkeys(("nemotron_h", "nemotron_h_moe"), _Architecture(recurrent="nemotron")),
-    **dict.fromkeys(
-        ("qwen35", "qwen35moe", "qwen3next"), _Architecture(recurrent="interval", every=4)
-    ),
-    "minimax-01": _Architecture(recurrent="interval", every=8),
-    "falcon-h1": _Architecture(recurrent="beside"),
-    "deepseek32": _Architecture(indexer="all"),
-    "glm-dsa": _Architecture(indexer="some"),
-}
-"""The architectures whose caches are known, by GGUF's names (llama-arch.cpp)."""
-
-
 class _UnknownError(Exception):
     """A value is missing or is none that llama.cpp would load."""
 
@@ -209,7 +107,7 @@ def context_memory(values: Mapping[str, object], options: CacheOptions) -> Memor
     return memory if memory.total <= _INT64_MAX else None
 
 
-def _memory(header: _Header, layout: _Architecture, options: CacheOptions) -> Memory:
+def _memory(header: _Header, layout: Architecture, options: CacheOptions) -> Memory:
     weights = header.parameters.get("tensor_bytes")
     if not isinstance(weights, int) or isinstance(weights, bool) or weights <= 0:
         raise _UnknownError
@@ -217,21 +115,54 @@ def _memory(header: _Header, layout: _Architecture, options: CacheOptions) -> Me
     if not 0 < context <= MAX_CONTEXT:
         raise _UnknownError
     cells = _padded(context)
-    if not layout.takes(options, is_latent=header.is_latent):
+    keys_only = header.is_latent or layout.is_compressed
+    if keys_only and options.type_k != options.type_v:
+        raise _UnknownError  # llama.cpp refuses it
+    if not layout.has_flash_attention and CACHE_TYPES[options.type_v][0] > 1:
         raise _UnknownError
+    if layout.is_compressed:
+        return Memory(weights, *_compressed(header, cells, options.type_k), cells)
     layers = _Layers(header, layout)
     kv_cache = 0
     if layout.has_cache:
-        caches = _Caches(header, layout, layers, cells)
-        kv_cache = caches.bytes_of("k", options.type_k)
-        if not header.is_latent:
-            kv_cache += caches.bytes_of("v", options.type_v)
-        if layout.indexer != "none":
-            kv_cache += caches.indexer_bytes(options.type_k)
+        caches = _Caches(header, layers, cells)
+        kv_cache = caches.bytes_of("key", options.type_k)
+        if not keys_only:
+            kv_cache += caches.bytes_of("value", options.type_v)
+        kv_cache += caches.indexer_bytes(layout, options)
     state = 0
     if layers.recurrent:
         state = len(layers.recurrent) * SLOTS * header.state_numbers() * _STATE_BYTES
     return Memory(weights, kv_cache, state, cells)
+
+
+def _row_bytes(length: int, cache_type: str) -> int:
+    """Return the bytes of a head's key or value. Raises if llama.cpp refuses such a cache."""
+    block, size = CACHE_TYPES[cache_type]
+    if length % block:
+        raise _UnknownError
+    return length // block * size
+
+
+def _compressed(header: _Header, cells: int, cache_type: str) -> tuple[int, int]:
+    """Return the bytes of the caches of DeepSeek V4, and of the states of its compressors.
+
+    Each slot has caches of its own (llama-kv-cache-dsv4.cpp): a window of keys in every layer,
+    one key for 4 or 128 tokens in some, and with those of 4 the keys of the indexer.
+    """
+    ratios = header.value("attention.compress_ratios")
+    if not isinstance(ratios, list) or len(ratios) < header.layers:
+        raise _UnknownError
+    length = header.head_length("key", windowed=True)
+    indexer = header.number("attention.indexer.key_length")
+    key, indexer_key = _row_bytes(length, cache_type), _row_bytes(indexer, cache_type)
+    fine, coarse = ratios[: header.layers].count(4), ratios[: header.layers].count(128)
+    window = _padded(min(cells, header.number("attention.sliding_window") + _BATCH))
+    kv_cache = window * sum(header.heads_kv) * key
+    kv_cache += fine * _padded(-(-cells // 4)) * (header.heads_kv[0] * key + indexer_key)
+    kv_cache += coarse * _padded(-(-cells // 128)) * header.heads_kv[0] * key
+    state = fine * 8 * 2 * (length + indexer) + coarse * 128 * length  # of keys, and of scores
+    return SLOTS * kv_cache, SLOTS * state * 2 * _STATE_BYTES
 
 
 def _padded(cells: int) -> int:
@@ -257,6 +188,11 @@ class _Header:
         self.embedding = self.column("embedding_length")
         self.heads = self._per_layer("head_count", 0)
         self.heads_kv = self._per_layer("head_count_kv", None) or self.heads
+        loops = self.number("num_loops", 1)  # the layers are run again, with caches of their own
+        if not 0 < loops * self.layers <= _MAX_LAYERS:
+            raise _UnknownError
+        self.heads_kv *= loops
+        self.layers, self.trunk = self.layers * loops, self.trunk * loops
         self.is_latent = bool(
             self.number("attention.key_length_mla", 0)
             and self.number("attention.value_length_mla", 0)
@@ -359,7 +295,7 @@ def _number(value: object, default: int | None = None) -> int:
 class _Layers:
     """The layers that have a cache of their own, those with a window, and the recurrent ones."""
 
-    def __init__(self, header: _Header, layout: _Architecture) -> None:
+    def __init__(self, header: _Header, layout: Architecture) -> None:
         self.recurrent = _recurrent(header, layout)
         self.window = _window(header, layout)
         windowed = _windowed(header, layout) if self.window is not None else set()
@@ -367,7 +303,7 @@ class _Layers:
         self.cached = _cached(header, layout, self.recurrent)
 
 
-def _recurrent(header: _Header, layout: _Architecture) -> set[int]:
+def _recurrent(header: _Header, layout: Architecture) -> set[int]:
     trunk = range(header.trunk)
     if layout.recurrent in ("all", "beside"):
         return set(trunk)
@@ -385,21 +321,22 @@ def _recurrent(header: _Header, layout: _Architecture) -> set[int]:
     return set()
 
 
-def _cached(header: _Header, layout: _Architecture, recurrent: set[int]) -> list[int]:
+def _cached(header: _Header, layout: Architecture, recurrent: set[int]) -> list[int]:
     if layout.recurrent == "beside":
         return list(range(header.layers))
     if layout.recurrent == "nemotron":
         wide = header.feed_forward()
         return [at for at in range(header.layers) if at not in recurrent and not wide[at]]
     if layout.recurrent == "no heads":
-        return [at for at in range(header.layers) if at not in recurrent]
+        last = header.layers if layout.indexer == "none" else header.trunk
+        return [at for at in range(last) if at not in recurrent]
     count = layout.cached_layers
     if count is None:
         count = header.layers - header.number("attention.shared_kv_layers", 0)
     return [at for at in range(min(count, header.trunk or header.layers)) if at not in recurrent]
 
 
-def _window(header: _Header, layout: _Architecture) -> int | None:
+def _window(header: _Header, layout: Architecture) -> int | None:
     """Return the tokens of a window; None if no layer has one."""
     if not layout.windowed or layout.windows_from_layers not in (0, header.trunk):
         return None
@@ -408,7 +345,7 @@ def _window(header: _Header, layout: _Architecture) -> int | None:
     return (layout.fixed_window or size) if size else None
 
 
-def _windowed(header: _Header, layout: _Architecture) -> set[int]:
+def _windowed(header: _Header, layout: Architecture) -> set[int]:
     """Return the layers with a window (llama-hparams.cpp, set_swa_pattern)."""
     if layout.recurrent == "no heads":
         return set(range(header.trunk))
@@ -426,35 +363,40 @@ def _windowed(header: _Header, layout: _Architecture) -> set[int]:
 class _Caches:
     """The cells of each layer's cache."""
 
-    def __init__(self, header: _Header, layout: _Architecture, layers: _Layers, cells: int) -> None:
+    def __init__(self, header: _Header, layers: _Layers, cells: int) -> None:
         self._header = header
-        self._layout = layout
         self._layers = layers
         self._cells = cells
         window = _padded(min(cells, (layers.window or 0) * SLOTS + _BATCH))
         self._cells_of = {at: window if at in layers.windowed else cells for at in layers.cached}
 
-    def bytes_of(self, which: Literal["k", "v"], cache_type: str) -> int:
+    def bytes_of(self, which: Literal["key", "value"], cache_type: str) -> int:
         """Return the bytes of all keys or all values."""
-        block, size = CACHE_TYPES[cache_type]
-        name: Literal["key", "value"] = "key" if which == "k" else "value"
         total = 0
         for windowed in (False, True):
-            length = self._header.head_length(name, windowed=windowed)
             layers = [at for at in self._cells_of if (at in self._layers.windowed) == windowed]
-            if layers and length % block:
-                raise _UnknownError  # llama.cpp refuses such a cache
-            cells = sum(self._header.heads_kv[at] * self._cells_of[at] for at in layers)
-            total += cells * (length // block * size)
+            if layers:
+                row = _row_bytes(self._header.head_length(which, windowed=windowed), cache_type)
+                total += row * sum(self._header.heads_kv[at] * self._cells_of[at] for at in layers)
         return total
 
-    def indexer_bytes(self, cache_type: str) -> int:
-        """Return the bytes of the keys of sparse attention (llama-kv-cache-dsa.cpp)."""
+    def indexer_bytes(self, layout: Architecture, options: CacheOptions) -> int:
+        """Return the bytes of the caches for sparse attention: one head more in some layers.
+
+        llama-kv-cache-dsa.cpp, llama-memory-hybrid-idx.cpp; with values in llama-kv-cache-msa.cpp.
+        """
         header = self._header
-        block, size = CACHE_TYPES[cache_type]
+        if layout.indexer == "none" or not header.number("attention.indexer.top_k", 1):
+            return 0
         length = header.number("attention.indexer.key_length")
-        if length % block or not header.is_latent:
-            raise _UnknownError
-        told = header.flags("attention.indexer.types") if self._layout.indexer == "some" else None
-        count = header.trunk if told is None else sum(told[: header.trunk])
-        return count * self._cells * (length // block * size)
+        if header.number("attention.indexer.kpool", 0):
+            length *= 3  # a key, its gate, and the key of the pool
+        row = _row_bytes(length, options.type_k)
+        if layout.indexer == "not leading":
+            row += _row_bytes(header.head_length("value", windowed=False), options.type_v)
+            count = header.layers - header.number("leading_dense_block_count", 0)
+        else:
+            told = header.flags("attention.indexer.types") if layout.indexer == "some" else None
+            trunk = [at for at in self._cells_of if at < header.trunk]
+            count = sum(told is None or told[at] for at in trunk)
+        return max(count, 0) * self._cells * row

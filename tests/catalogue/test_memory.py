@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from modelstore.catalogue.architectures import ARCHITECTURES
 from modelstore.catalogue.memory import (
-    ARCHITECTURES,
     CACHE_TYPES,
     COLUMNS,
     MAX_CONTEXT,
@@ -106,6 +106,8 @@ _KEYS = (
     *("attention.recurrent_layers", "attention.shared_kv_layers", "attention.indexer.key_length"),
     *("attention.indexer.types", "full_attention_interval", "nextn_predict_layers"),
     *("feed_forward_length", "kda.head_dim", "shortconv.l_cache", "wkv.head_size"),
+    *("attention.compress_ratios", "attention.indexer.kpool", "attention.indexer.top_k"),
+    *("leading_dense_block_count", "num_loops"),
     *("ssm.conv_kernel", "ssm.inner_size", "ssm.state_size", "ssm.group_count"),
 )
 

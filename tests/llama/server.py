@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MIB = 1024 * 1024
-_BUFFER = re.compile(r"\S+ (model|KV|RS) buffer size = +([\d.]+) MiB")
+_BUFFER = re.compile(r"\S+ (model|KV|RS|DSV4 \w+ state) buffer size = +([\d.]+) MiB")
 _LARGEST_ANSWER = 1 << 24  # bytes
 _VERBOSE = ("-lv", "4")  # the buffers are told at this level
 
@@ -105,5 +105,5 @@ def buffers(server: str, model: Path, *options: str) -> Buffers | None:
         if not one.is_ready and all(name == "model" for name, _ in found):
             return None  # a server that made its caches may still stumble over the zeros
     for name, size in found:
-        sizes[name] += float(size) * _MIB
+        sizes[name if name in sizes else "RS"] += float(size) * _MIB
     return Buffers(sizes["model"], sizes["KV"], sizes["RS"], len(found))
