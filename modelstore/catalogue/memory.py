@@ -108,8 +108,9 @@ def context_memory(values: Mapping[str, object], options: CacheOptions) -> Memor
 
 
 def _memory(header: _Header, layout: Architecture, options: CacheOptions) -> Memory:
-    weights = header.parameters.get("tensor_bytes")
-    if not isinstance(weights, int) or isinstance(weights, bool) or weights <= 0:
+    weights = _bytes(header.parameters.get("tensor_bytes"))
+    weights -= _bytes(header.parameters.get("nextn_bytes"), 0)  # not loaded
+    if weights <= 0:
         raise _UnknownError
     context = options.context or header.column("context_length", 0)
     if not 0 < context <= MAX_CONTEXT:
@@ -163,6 +164,14 @@ def _compressed(header: _Header, cells: int, cache_type: str) -> tuple[int, int]
     kv_cache += coarse * _padded(-(-cells // 128)) * header.heads_kv[0] * key
     state = fine * 8 * 2 * (length + indexer) + coarse * 128 * length  # of keys, and of scores
     return SLOTS * kv_cache, SLOTS * state * 2 * _STATE_BYTES
+
+
+def _bytes(value: object, default: int | None = None) -> int:
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, int) or not 0 <= value <= _INT64_MAX:
+        raise _UnknownError
+    return value
 
 
 def _padded(cells: int) -> int:

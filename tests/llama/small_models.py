@@ -131,7 +131,7 @@ MODELS: dict[str, Metadata] = {
         "attention.key_length_mla": 0,
         "attention.value_length_mla": 0,
     },
-    "glm-dsa": {**_SPARSE, "block_count": 3, "nextn_predict_layers": 1},
+    "glm-dsa": {**_SPARSE, "block_count": 3, "attention.indexer.types": [1, 0, 1]},
     "deepseek32": {**_SPARSE},
     "dots3note": {
         **_SPARSE,
@@ -325,6 +325,11 @@ def small_model(folder: Path, name: str) -> Path:
     return write_model(folder / f"{name}.gguf", name, tensors)
 
 
+def _layer(tensor: tuple[str, list[int]]) -> int:
+    name = tensor[0]
+    return int(name.split(".")[1]) if name.startswith("blk.") else -1
+
+
 def packed(tensors: dict[str, list[int]]) -> dict[str, Any]:
     """Return tensors by name and shape, the layers of each together."""
     answer: dict[str, Any] = {}
@@ -339,7 +344,7 @@ def packed(tensors: dict[str, list[int]]) -> dict[str, Any]:
 
 
 def unpacked(packed_tensors: dict[str, Any]) -> dict[str, list[int]]:
-    """Return the tensors that `packed` made small."""
+    """Return the tensors that `packed` made small, layer by layer as a converter writes them."""
     answer = {}
     for entry, layers in packed_tensors.items():
         words = entry.split()
@@ -348,4 +353,4 @@ def unpacked(packed_tensors: dict[str, Any]) -> dict[str, list[int]]:
             continue
         for layer in layers:
             answer[f"blk.{layer}.{words[1]}"] = [int(word) for word in words[2:]]
-    return answer
+    return dict(sorted(answer.items(), key=_layer))

@@ -217,25 +217,26 @@ class GgufHeader:
         return self.data_end > self.size
 
 
-def read_header(source: str | int) -> GgufHeader:
+def read_header(source: str | int, counted: tuple[bytes, ...] = ()) -> GgufHeader:
     """Read the header of a GGUF file, given its path or an open descriptor.
 
+    `counted` limits ``tensor_types`` to the tensors whose names begin with one of these.
     Takes milliseconds and at most a few megabytes, whatever the file claims. Raises `GgufError`
     if it is not a GGUF file or its header is invalid, OSError if it cannot be opened.
     """
     if isinstance(source, int):
-        return _parse(HeaderBytes(source, os.fstat(source).st_size))
+        return _parse(HeaderBytes(source, os.fstat(source).st_size), counted)
     try:
         fd = open_regular(source)
     except ValueError as error:
         raise GgufError(str(error)) from None
     try:
-        return _parse(HeaderBytes(fd, os.fstat(fd).st_size))
+        return _parse(HeaderBytes(fd, os.fstat(fd).st_size), counted)
     finally:
         os.close(fd)
 
 
-def _parse(file: HeaderBytes) -> GgufHeader:
+def _parse(file: HeaderBytes, counted: tuple[bytes, ...] = ()) -> GgufHeader:
     version = _version(file)
     tensor_count, key_count = file.numbers("QQ")
     if key_count > MAX_KEYS:
@@ -250,7 +251,7 @@ def _parse(file: HeaderBytes) -> GgufHeader:
         or alignment & (alignment - 1)
     ):
         raise GgufError(f"has an alignment of {visible(repr(alignment), 40)}")
-    types, data_bytes = _tensors(file, tensor_count)
+    types, data_bytes = _tensors(file, tensor_count, counted)
     data_start = -(-(file.base + file.pos) // alignment) * alignment
     return GgufHeader(
         version=version,
@@ -331,7 +332,9 @@ def _array(file: HeaderBytes, key: str) -> Value:
     return Elided(count)
 
 
-def _tensors(file: HeaderBytes, count: int) -> tuple[dict[int, int], int]:
+def _tensors(
+    file: HeaderBytes, count: int, counted: tuple[bytes, ...]
+) -> tuple[dict[int, int], int]:
     """Return the elements by ggml_type, and the end of the last tensor in the data."""
     types: dict[int, int] = {}
     names: set[bytes] = set()
@@ -354,7 +357,8 @@ def _tensors(file: HeaderBytes, count: int) -> tuple[dict[int, int], int]:
         elements = 1
         for length in shape:
             elements *= length
-        types[ggml_type] = types.get(ggml_type, 0) + elements
+        if not counted or name.startswith(counted):
+            types[ggml_type] = types.get(ggml_type, 0) + elements
         data_bytes = max(data_bytes, offset + _tensor_bytes(name, shape, elements, ggml_type))
         if data_bytes > _INT64_MAX:
             raise _tensor_error(name, "does not fit into 64 bits")

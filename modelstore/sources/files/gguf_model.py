@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -286,9 +287,28 @@ def _found(
     if headers:
         facts["tensor_count"] = sum(header.tensor_count for header in headers)
         facts["tensor_bytes"] = None if missing or unread else tensor_bytes(types)
+        facts["nextn_bytes"] = _nextn_bytes(shards, metadata, prefixes[0])
         facts["big_endian"] = headers[0].big_endian or None
     weights = [shard.file for shard in shards]
     return build_found(files, weights, columns, facts, faults, origin, context)
+
+
+def _nextn_bytes(shards: list[_Shard], metadata: Mapping[str, Value], prefix: str) -> int | None:
+    """Return the bytes of the last layers, which guess further tokens; None if there are none.
+
+    llama.cpp loads them only if it is told to use them (``load_mtp``).
+    """
+    count = _small(metadata.get(f"{prefix}.nextn_predict_layers")) or 0
+    layers = _small(metadata.get(f"{prefix}.block_count")) or 0
+    if not 0 < count < layers:
+        return None
+    names = tuple(f"blk.{layer}.".encode() for layer in range(layers - count, layers))
+    size = 0
+    for shard in shards:
+        with suppress(GgufError, OSError):  # it was read before, and may have changed since
+            types = read_header(shard.file.real, names).tensor_types
+            size += tensor_bytes(types) or 0
+    return size or None
 
 
 def _label(stem: str, origin: Origin) -> str | None:

@@ -503,3 +503,27 @@ def test_whatever_the_metadata_say_a_record_fits_its_columns(
         value = getattr(model, name)
         assert value is None or (isinstance(value, str) and value and value.encode()), name
     assert model.status in ("available", "incomplete")
+
+
+def test_the_layers_that_guess_further_tokens_are_counted_apart(tmp_path: Path) -> None:
+    def write(path: Path, *layers: int, **numbers: int) -> Path:
+        writer = gguf.GGUFWriter(str(path), "glm4moe")
+        for key, value in numbers.items():
+            writer.add_uint32(key.replace("__", "."), value)
+        for layer in layers:
+            writer.add_tensor(f"blk.{layer}.attn_q.weight", np.zeros((2, 8), dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    told = {"glm4moe__block_count": 12, "glm4moe__nextn_predict_layers": 2}
+    whole = write(tmp_path / "whole.gguf", *range(12), **told)
+    assert facts(describe(whole))["nextn_bytes"] == 2 * 64
+    assert facts(describe(whole))["tensor_bytes"] == 12 * 64
+    first = write(tmp_path / "m-00001-of-00002.gguf", *range(6), **told, split__count=2)
+    second = write(tmp_path / "m-00002-of-00002.gguf", *range(6, 12), split__no=1, split__count=2)
+    assert facts(describe(shard(first), shard(second)))["nextn_bytes"] == 2 * 64
+    plain = write(tmp_path / "plain.gguf", 0, 1, glm4moe__block_count=2)
+    assert "nextn_bytes" not in facts(describe(plain))
