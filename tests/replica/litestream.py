@@ -64,16 +64,19 @@ def replicate_once(database: Path, replica: Path) -> None:
 
 
 @contextmanager
-def daemon(database: Path, url: str, *, socket: Path | None = None) -> Iterator[Path]:
+def daemon(
+    database: Path, url: str, *, socket: Path | None = None, pace: str = "100ms"
+) -> Iterator[Path]:
     """Let Litestream replicate until the block ends; yield its configuration.
 
-    It looks at the log five times a second, and begins to copy before this yields.
+    It looks at the log at every `pace`, and begins to copy before this yields, unless a `socket`
+    is asked for: then it only listens there.
     """
     config = database.with_name("litestream.yml")
     control = f"socket:\n  enabled: true\n  path: {socket}\n" if socket is not None else ""
     config.write_text(
-        f"{control}dbs:\n  - path: {database}\n    monitor-interval: 100ms\n"
-        f"    replica:\n      url: {url}\n      sync-interval: 100ms\n",
+        f"{control}dbs:\n  - path: {database}\n    monitor-interval: {pace}\n"
+        f"    replica:\n      url: {url}\n      sync-interval: {pace}\n",
         encoding="utf-8",
     )
     with subprocess.Popen(

@@ -42,26 +42,39 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     Raises `SourceError` if it is not a catalogue, too new, or unreadable.
     """
     with opened_source(target.real_path, context.timeout) as opened:
-        if ownership(opened.db) != "catalogue":
-            raise SourceError(
-                f"'{opened.probe.name}' is not a modelstore catalogue",
-                hint="leave out --from to detect its kind",
-            )
-        show_current_schema(opened.db)
-        opened.db.begin()  # one state of it from beginning to end
+        begin_to_read(opened.db, opened.probe.name)
         yield from log_notes(opened, opened.db.table("models").count)
-        rows: list[tuple[object, ...]] = []
-        # plain SQL: tuples stream twice as fast as the dicts of db.query()
-        for *row, has_companions in opened.db.execute(_MODELS):
-            if has_companions:
-                yield from _with_companions(opened.db, _Row(row))
-            else:
-                rows.append(tuple(row))
-            if len(rows) >= _BATCH:
-                yield Rows(rows)
-                rows = []
-        if rows:
+        yield from models_of(opened.db)
+
+
+def begin_to_read(db: Database, name: str) -> None:
+    """Begin a transaction, so that one state of a catalogue is read from beginning to end.
+
+    Raises `SourceError` for a database that is none.
+    """
+    if ownership(db) != "catalogue":
+        raise SourceError(
+            f"'{name}' is not a modelstore catalogue",
+            hint="leave out --from to detect its kind",
+        )
+    show_current_schema(db)
+    db.begin()
+
+
+def models_of(db: Database) -> Iterator[Item]:
+    """Yield the models of a catalogue with their files and places."""
+    rows: list[tuple[object, ...]] = []
+    # plain SQL: tuples stream twice as fast as the dicts of db.query()
+    for *row, has_companions in db.execute(_MODELS):
+        if has_companions:
+            yield from _with_companions(db, _Row(row))
+        else:
+            rows.append(tuple(row))
+        if len(rows) >= _BATCH:
             yield Rows(rows)
+            rows = []
+    if rows:
+        yield Rows(rows)
 
 
 @dataclass(frozen=True, slots=True)

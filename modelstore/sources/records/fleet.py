@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from modelstore.errors import SourceError
+from modelstore.catalogue.schema import is_catalogue
+from modelstore.database.handle import connect
+from modelstore.database.sqlite import sqlite3
+from modelstore.errors import ModelstoreError
 from modelstore.found import Machine, Skipped
 from modelstore.replica.engine import Engine, Restored
 from modelstore.replica.fleet import members_of
 from modelstore.replica.name import ReplicaName
-from modelstore.sources.base import Target
-from modelstore.sources.records import catalogue
+from modelstore.sources.records.catalogue import begin_to_read, models_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from modelstore.replica.engine import Outcome
     from modelstore.replica.fleet import Member
-    from modelstore.sources.base import Context, Item
+    from modelstore.sources.base import Context, Item, Target
 
 KIND = "fleet"
 
@@ -56,9 +58,9 @@ def read(target: Target, context: Context) -> Iterator[Item]:
             yield Skipped(member.name, f"its replica cannot be restored: {restored.reason}")
             continue
         try:
-            yield from catalogue.read(Target(restored.path), context)
-        except SourceError as error:
-            yield Skipped(member.name, error.message)
+            yield from _models(restored.path)
+        except (ModelstoreError, sqlite3.Error) as error:
+            yield Skipped(member.name, f"its replica cannot be read: {error}")
             continue
         yield _machine(fleet, member, now, is_read=True)
     for member in good:
@@ -67,6 +69,18 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     for name in sorted(before.keys() - {member.name for member in members}):
         root = fleet.below(name).shown
         yield Machine(name, root, before[name], None, is_silent=True, is_read=False)
+
+
+def _models(path: str) -> Iterator[Item]:
+    """Yield the models of a restored catalogue.
+
+    Nobody else has it open, so that it needs no look at all processes, which takes 35 ms on a busy
+    machine.
+    """
+    with closing(connect(path, "immutable")) as db:
+        is_catalogue(db, "its catalogue")  # raises for one that is too new
+        begin_to_read(db, "its database")
+        yield from models_of(db)
 
 
 def _machine(fleet: ReplicaName, member: Member, now: float, *, is_read: bool) -> Machine:
