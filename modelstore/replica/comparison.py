@@ -30,6 +30,7 @@ ENGINES_OWN = frozenset((b"_litestream_lock", b"_litestream_seq"))
 """The tables in which Litestream keeps its own notes."""
 
 _TABLES = "SELECT name FROM {}.sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
+_OBJECTS = "SELECT type, name, tbl_name, sql FROM {}.sqlite_master"
 _VECTOR = 400  # columns that one comparison of row values takes; SQLite's limit is far above
 _LABEL = 80  # characters of a row's name
 _ALIASES = ("rowid", "_rowid_", "oid")
@@ -64,10 +65,14 @@ class TableDifference:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The result of one comparison. `unread` has tables that could not be compared, and why."""
+    """The result of one comparison. `unread` has tables that could not be compared, and why.
+
+    `schema` counts tables, indexes, views and triggers that are not the same in both.
+    """
 
     tables: tuple[TableDifference, ...]
     unread: dict[str, str] = field(default_factory=dict)
+    schema: int = 0
 
     @property
     def rows(self) -> int:
@@ -76,8 +81,8 @@ class Compared:
 
     @property
     def differing(self) -> int:
-        """Rows that differ."""
-        return sum(table.differing for table in self.tables)
+        """Rows that differ, those of the schema among them."""
+        return sum(table.differing for table in self.tables) + self.schema
 
     @property
     def is_of_another(self) -> bool:
@@ -195,7 +200,7 @@ def compare(db: Database, differences: Differences, tick: Progress) -> Compared:
         differences.take(comparison.rows())
     finally:
         db.conn.set_progress_handler(None, 0)
-    return Compared(tuple(comparison.tables), comparison.unread)
+    return Compared(tuple(comparison.tables), comparison.unread, comparison.schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +220,7 @@ class _Comparison:
         self._db = db
         self.tables: list[TableDifference] = []
         self.unread: dict[str, str] = {}
+        self.schema = 0
         self._at = ""  # the table at hand
 
     def tell(self, tick: Progress) -> int:
@@ -224,6 +230,7 @@ class _Comparison:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows that differ, table by table."""
+        yield from self._schema_rows()
         here, there = self._names("main"), self._names("replica")
         for raw in sorted(here | there):
             self._at = name = raw.decode("utf-8", "surrogateescape")
@@ -235,6 +242,29 @@ class _Comparison:
                 if primary_code(error) != SQLITE_ERROR:
                     raise
                 self.unread[name] = str(error)
+
+    def _schema_rows(self) -> Iterator[Row]:
+        """Yield the objects of the two schemas that differ, as rows of ``sqlite_schema``."""
+        here, there = (
+            {
+                (kind, name): (table, sql)
+                for kind, name, table, sql in self._db.execute(_OBJECTS.format(schema))
+                if table not in ENGINES_OWN
+            }
+            for schema in ("main", "replica")
+        )
+        for key in sorted(here.keys() | there.keys()):
+            one, other = here.get(key), there.get(key)
+            if one != other:
+                yield (
+                    "sqlite_schema",
+                    _digest(key),
+                    None if one is None else _digest(one),
+                    None if other is None else _digest(other),
+                    self.schema,
+                    _label(key, None),
+                )
+                self.schema += 1
 
     def _names(self, schema: str) -> set[bytes]:
         found = {bytes(name) for (name,) in self._db.execute(_TABLES.format(schema))}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelstore.replica.name import ReplicaName
 
 _FILE = re.compile(r"[0-9a-f]{16}-([0-9a-f]{16})\.ltx")
-_MAX_NAME = 255  # characters of a machine's name
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,11 @@ class Member:
 
     @property
     def has_good_name(self) -> bool:
-        """True for a name that can be a host's."""
-        return self.name.isprintable() and 0 < len(self.name) <= _MAX_NAME
+        """True for a host's name, which is safe as a part of a URL.
+
+        Anything else might lead Litestream, and the keys that it has, to another server.
+        """
+        return _HOST.fullmatch(self.name) is not None
 
 
 def members_of(fleet: ReplicaName, *, timeout: float) -> list[Member]:

@@ -86,6 +86,16 @@ def test_tables_that_only_one_has_or_of_another_shape_differ_with_all_their_rows
         "old": (0, 0, 1),
         "t": (2, 0, 0),
     }
+    assert found.schema == 3
+
+
+def test_an_index_or_a_trigger_that_only_one_has_differs(tmp_path: Path) -> None:
+    live, replica = tmp_path / "live.db", tmp_path / "replica.db"
+    index = "CREATE INDEX i ON t (x);"
+    _fill(live, "CREATE TABLE t (x, y);" + index, {1: (1, 2)})
+    _fill(replica, "CREATE TABLE t (x, y);", {1: (1, 2)})
+    found, _ = _compare(live, replica)
+    assert (found.schema, found.differing, found.rows) == (1, 1, 1)
 
 
 def test_litestreams_own_tables_are_left_out(tmp_path: Path) -> None:

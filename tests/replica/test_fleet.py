@@ -83,6 +83,13 @@ def test_a_directory_is_listed_and_other_files_are_left_out(tmp_path: Path) -> N
         members_of(ReplicaName("gs://bucket/fleet"), timeout=1)
 
 
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a?endpoint=http://other", "a#b", "a%2f", "a b", "a&b", "é", "a\n"]
+)
+def test_a_name_that_could_change_the_url_is_no_hosts(name: str) -> None:
+    assert not Member(name, 1, None).has_good_name
+
+
 @needs_litestream
 def test_real_replicas_in_files_are_listed(tmp_path: Path) -> None:
     database = make(tmp_path / "app.db", TABLE + numbered(1, 10))
