@@ -113,6 +113,9 @@ def _pieces(place: Path, rng: random.Random) -> tuple[Path, Path, list[Path]]:
             last += more
             time.sleep(0.15)
             pieces = sorted((replica / "ltx" / "0").glob("*.ltx"))
+    for level in (replica / "ltx").iterdir():  # a snapshot would make up for what is spoilt
+        if level.name != "0":
+            shutil.rmtree(level)
     return database, replica, sorted((replica / "ltx" / "0").glob("*.ltx"))
 
 
