@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
@@ -22,6 +23,9 @@ _PIECE = re.compile(
     | (?P<word>[A-Za-z_]\w*)""",
     re.VERBOSE | re.DOTALL,
 )
+_AGE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)\s*(min|[hdwy])", re.IGNORECASE)
+_AGE_SECONDS = {"min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 
 
@@ -57,7 +61,7 @@ def is_comparison(word: str) -> bool:
 
 
 def comparison_sql(word: str) -> str:
-    """Return the SQL of ``size>5GB``, ``ctx>=32k`` or ``arch=llama``.
+    """Return the SQL of ``size>5GB``, ``ctx>=32k``, ``modified>30d`` or ``arch=llama``.
 
     Raises `UsageError` for a figure that does not fit its column.
     """
@@ -71,6 +75,8 @@ def comparison_sql(word: str) -> str:
         return f"{term} {match['sign']} {figure_of(column, match['value'])}"
     if _is_numeric(column):
         raise _no_figure(column, match["value"])
+    if _is_time(column) and _AGE.fullmatch(match["value"]):
+        return _age_sql(term, match["sign"], match["value"])
     text = match["value"].replace("'", "''")
     return f"{term} {match['sign']} '{text}' COLLATE NOCASE"
 
@@ -83,6 +89,8 @@ def expand_expression(expression: str) -> str:
             return match[0]
         if match["figure"] is not None:
             column = column_named(match["name"])
+            if column is not None and _is_time(column) and _AGE.fullmatch(match["figure"]):
+                return _age_sql(_term(column), match["sign"].strip(), match["figure"])
             if column is None or not _is_numeric(column):
                 return match[0]
             return f"{_term(column)}{match['sign']}{figure_of(column, match['figure'])}"
@@ -103,6 +111,21 @@ def _is_numeric(column: str) -> bool:
     from modelstore.model import INTEGER_COLUMNS
 
     return column in INTEGER_COLUMNS or column in ("bpw", "memory")
+
+
+def _is_time(column: str) -> bool:
+    return column.endswith("_at")
+
+
+def _age_sql(term: str, sign: str, text: str) -> str:
+    """Return the SQL of an age: older than 30 days is a time before that."""
+    from modelstore.text import utc_text
+
+    match = _AGE.fullmatch(text)
+    if match is None or sign not in _FLIPPED:
+        raise UsageError(f"'{text}' is an age", hint="compare it with < or >: modified>30d")
+    age = float(match[1]) * _AGE_SECONDS[match[2].lower()]
+    return f"{term} {_FLIPPED[sign]} '{utc_text(max(0.0, time.time() - age))}'"
 
 
 def figure_of(column: str, text: str) -> float:

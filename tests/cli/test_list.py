@@ -8,12 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelstore.model import MODEL_COLUMNS
+from modelstore.text import utc_text
 from tests.cli.inside import inside
 from tests.cli.program import DATA, environment, modelstore, python, records
 from tests.cli.shelf import KILLED_WRITER, MODELS, NAMES, fill
@@ -696,3 +698,22 @@ def test_a_context_that_means_nothing_is_refused(options: tuple[str, ...], memor
     assert result.code == 2
     assert result.out == ""
     assert "hint: " in result.err
+
+
+def test_an_age_is_compared_with_the_time_that_has_passed(tmp_path: Path) -> None:
+    db = tmp_path / "m.db"
+    now = time.time()
+    ages = {"new": 0.1, "week": 8, "month": 40, "old": 800}  # days
+    lines = [
+        json.dumps({"name": name, "modified_at": utc_text(now - days * 86_400)})
+        for name, days in ages.items()
+    ]
+    assert modelstore("import", "-", "--db", db, stdin="\n".join(lines).encode()).code == 0
+    for age, older in (("1h", 4), ("3D", 3), ("1w", 3), ("30d", 2), ("1.5y", 1), ("9y", 0)):
+        assert len(names(f"modified>{age}", "--db", db)) == older, age
+        assert len(names(f"modified_at<={age}", "--db", db)) == 4 - older
+        assert len(names("--where", f"modified > {age}", "--db", db)) == older
+    assert names("modified>1h", "modified<30d", "--db", db) == ["new", "week"]
+    result = inside("list", "modified=7d", "--db", db)
+    assert (result.code, result.out) == (2, "")
+    assert "'7d' is an age" in result.err
