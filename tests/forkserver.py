@@ -100,9 +100,14 @@ class ForkServer:
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline())
+        except BaseException:  # a test's time is up: the next one must not get this answer
+            self._process.kill()
+            fork_server.cache_clear()
+            raise
         out, err = (Path(name).read_bytes() for name in names[1:])
         return Ran(out=out, err=err, **answer)
 

@@ -214,14 +214,26 @@ def probe(
 
 
 def _with_main_checked(held: HeldFiles, found: Probe) -> Probe:
-    """Check a main file that no log changes; one in use may change while it is read."""
+    """Check a main file that no log changes; one in use only by way of a copy, if it is small."""
     header = found.header
-    if header is None or found.attached is not False or found.log is not None or found.reasons:
+    if header is None or found.log is not None or found.reasons:
         return found
+    if found.attached is not False:
+        return _with_copy_tried(held, found)
     from modelstore.database.foreign_log import check_main
 
     problem, is_whole = check_main(header, held.db)
     return found._replace(malformed=problem, is_whole_checked=is_whole)
+
+
+def _with_copy_tried(held: HeldFiles, found: Probe) -> Probe:
+    """Try a database in use together with its log; it is malformed if two copies are."""
+    from modelstore.database.trial import SMALL, try_log
+
+    if not found.is_wal or found.size + (found.wal_size or 0) > SMALL:
+        return found
+    both = try_log(held).both and try_log(held).both
+    return found._replace(malformed=both)
 
 
 def real_path(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from modelstore.database.open import Purpose, open_database
 from modelstore.database.probe import probe
 from modelstore.errors import ExitCode
 from tests.database.outside import contents, rows_in_main_alone, run
+from tests.database.situations import LiveApp
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
 
 CRASH = """
 conn = connect()
@@ -67,3 +71,22 @@ def test_damage_that_the_log_mends_is_folded(tmp_path: Path) -> None:
 def test_row_that_breaks_a_check_is_no_damage(tmp_path: Path) -> None:
     run(CRASH, tmp_path / "app.db", "insert into t (v) values (-5)")
     assert fold(tmp_path / "app.db") is ExitCode.OK
+
+
+@linux
+def test_damage_beside_a_live_application_is_not_folded(tmp_path: Path) -> None:
+    path = crashed_beside_damage(tmp_path / "app.db", "insert into u values (1)")
+    with LiveApp.start(path, "INSERT INTO u VALUES (2)"):
+        main = path.read_bytes()
+        with pytest.raises(FoldForbiddenError) as caught:
+            fold(path)
+        assert codes(caught.value.reasons) == {MALFORMED}
+        assert path.read_bytes() == main
+
+
+@linux
+def test_sound_database_of_a_live_application_is_folded(tmp_path: Path) -> None:
+    path = crashed_beside_damage(tmp_path / "app.db", "update t set v = v || '7' where id = 1")
+    with LiveApp.start(path, "INSERT INTO u VALUES (2)"):
+        assert fold(path) is ExitCode.OK
+    assert rows_in_main_alone(path) == 2
