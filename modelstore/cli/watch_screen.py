@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from modelstore.cli.output import Output
     from modelstore.cli.session import DatabaseChoice
+    from modelstore.progress import Progress
     from modelstore.render.log_map import LogMap
     from modelstore.render.watch_view import Look, Sample
     from modelstore.wal.glance import Glance
@@ -49,7 +50,10 @@ def watch_screen(out: Output, choice: DatabaseChoice, interval: float, rest: int
     Glances come every `interval` seconds. A look rests `rest` times as long as it took. Raises
     what the first look raises, before the terminal changes.
     """
-    watch = _Watch(choice.path, interval, rest)
+    from modelstore.cli.progress import progress
+
+    with progress(out, "", "reading the log") as show:
+        watch = _Watch(choice.path, interval, rest, show)
     with _Terminal(out) as terminal:
         watch.wake = terminal.wake
         is_paused = False
@@ -67,7 +71,7 @@ def watch_screen(out: Output, choice: DatabaseChoice, interval: float, rest: int
 class _Watch:
     """The figures of a watched log: the history of glances, and the latest whole look."""
 
-    def __init__(self, path: str, interval: float, rest: int) -> None:
+    def __init__(self, path: str, interval: float, rest: int, progress: Progress) -> None:
         self.wake: Callable[[], None] = lambda: None  # is called from the thread of a look
         self._path = path
         self._interval = interval
@@ -82,7 +86,7 @@ class _Watch:
         self.found: Inspection | None = None
         self.found_at = 0.0
         self._map: tuple[tuple[object, ...], LogMap | None] | None = None
-        self._look(_glance(path))
+        self._look(_glance(path), progress)
 
     def advance(self) -> None:
         """Take a glance if it is due, and begin a look at the log if it has changed."""
@@ -107,14 +111,15 @@ class _Watch:
         """Return the seconds until the screen changes by itself."""
         return max(0.0, min(_TICK, self._due - time.monotonic()))
 
-    def _look(self, glance: Glance) -> None:
+    def _look(self, glance: Glance, progress: Progress | None = None) -> None:
         """Read the whole log. In a thread a failure is left to the next glance, which names it."""
         from modelstore.wal.inspection import inspect_log
 
         began = time.monotonic()
         is_first = self.found is None
         try:
-            self.found = inspect_log(self._path, names=("models", "name"))
+            names = ("models", "name")
+            self.found = inspect_log(self._path, names=names, progress=progress)
         except ModelstoreError:
             if is_first:
                 raise
