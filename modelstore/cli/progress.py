@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _DELAY = 0.4  # seconds before the line appears: quick work needs none
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAMES = 8  # a second
+_LEAST = 12  # columns of the phase
 _FORETOLD = 50  # the time left is foretold once a fiftieth is done
 _SPEED_AFTER = 0.5  # seconds before a speed says anything
 
@@ -188,9 +189,12 @@ class _Line:
 
         work, now = self._work, time.monotonic()
         tail = _figures(work, now - work.since)
-        room = max(10, self._out.width - len(tail) - 4)
+        width = self._out.width - 1  # a key that is typed meanwhile must not wrap the line
+        while len(tail) > width - _LEAST and ", " in tail:
+            tail = tail.rpartition(", ")[0]  # narrow: without the time left, then without the speed
+        room = max(_LEAST, width - len(tail) - 3)
         spinner = _SPINNER[int(now * _FRAMES) % len(_SPINNER)]
-        words = f"{visible(work.what or 'working', room)}{tail}"
+        words = f"{visible(work.what or 'working', room)}{tail}"[: width - 2]
         return Text.assemble((spinner, "cyan"), f" {words}", no_wrap=True, overflow="crop")
 
 

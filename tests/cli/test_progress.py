@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from modelstore.cli.progress import _figures, _Work
+from modelstore.cli import progress
+from modelstore.cli.output import Output
+from modelstore.cli.progress import _figures, _Line, _Work
 from tests.cli.program import modelstore, records
 from tests.cli.terminal import STYLES, stderr_on_terminal, watched
 from tests.waiting import PATIENCE
@@ -35,6 +38,23 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="this system has no p
 )
 def test_the_figures(work: _Work, seconds: float, words: str) -> None:
     assert _figures(work, seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("columns", "there"), [(20, "5 %"), (40, "6,000 of"), (70, "1,500/s"), (100, "left")]
+)
+def test_a_narrow_terminal_gets_the_phase_and_the_share(
+    monkeypatch: pytest.MonkeyPatch, columns: int, there: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 104.0))
+    line = _Line(Output(), "pages", "")
+    line.end()
+    line._work = _Work("comparing the log", 6000, 120_000, "pages", 100.0)
+    shown = line._drawn().plain
+    assert len(shown) < columns
+    assert "comparing" in shown
+    assert there in shown
 
 
 @posix
