@@ -12,7 +12,8 @@ The map, in reading order:
   b-trees, with the signs of `damage`; `orphans` finds the table of a page whose parent is gone, and
   `unnamed` tells tables from their pages if the schema is gone; `remains` looks for lost rows in
   stray bytes, `indexes` in the indexes of a damaged table. `doubts` marks rows that lost bytes.
-- `additions` adds rows with their provenance; `leftovers` finds the rows that the state lacks.
+- `additions` adds rows with their provenance; `leftovers` finds the rows that the state lacks, and
+  `owners` knows the table of each page of a log, as of each commit.
 - `deleted` finds a state's deleted rows: `free_space` says where in a page they may be, `carve`
   takes the likeliest cells, `record_forms` judges what a table's records can look like.
 - `recover` does it all; `accounts` counts rows and their sources; `result` is the answer.

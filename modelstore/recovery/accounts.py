@@ -29,7 +29,7 @@ def lost_frames(log: LogHistory) -> list[int]:
         frame
         for frame in current.unsound()
         if latest.get(current.page_numbers[frame - current.first], 0) < frame
-        and frame not in current.likely
+        and (frame not in current.likely or frame in log.doubtful)
     ]
 
 

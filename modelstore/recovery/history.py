@@ -47,8 +47,8 @@ class Generation:
     """The frames of one generation, from frame `first` on, in columns.
 
     `sound` has 1 for a frame that follows from the frame before it, mended ones included.
-    `likely` frames cannot be proved: the header of the frame before them is destroyed, or the file
-    ends within them.
+    `likely` frames cannot be proved: the header of the frame before them is destroyed, the file
+    ends within them, or one byte of them is wrong and it is not known which.
     `exact_end` is the last commit that no unsound frame comes before, `end` the last sound commit.
     """
 
@@ -107,13 +107,18 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class LogHistory:
-    """All that one log holds; `fd` stays the caller's. `mended` has the frames put right."""
+    """All that one log holds; `fd` stays the caller's. `mended` has the frames put right.
+
+    `doubtful` has the frames with one wrong byte that may be in several words: the offsets of these
+    words in the page. All other bytes are proved.
+    """
 
     fd: int
     scan: WalScan
     page_size: int
     generations: tuple[Generation, ...]
     mended: dict[int, bytes] = field(default_factory=dict)
+    doubtful: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def image(self, frame: int) -> bytes:
         """Return the page in `frame`; fewer bytes if the file was cut."""
@@ -138,7 +143,7 @@ def read_history(fd: int) -> LogHistory | None:
     generations = (current, *older) if current is not None else older
     if not any(one.page_numbers for one in generations):
         return None
-    return LogHistory(fd, scan, scan.page_size, generations, reader.mended)
+    return LogHistory(fd, scan, scan.page_size, generations, reader.mended, reader.doubtful)
 
 
 class _Reader:
@@ -149,6 +154,7 @@ class _Reader:
         self.scan = scan
         self.stride = frame_size(scan.page_size)
         self.mended: dict[int, bytes] = {}
+        self.doubtful: dict[int, tuple[int, ...]] = {}
 
     @cached_property
     def geometry(self) -> tuple[Geometry, tuple[int, int]]:
@@ -185,9 +191,9 @@ class _Reader:
             is_current=True,
         )
         likely: set[int] = set()
-        if scan.damage_end > scan.valid or scan.fault is not None:
+        if 0 in sound or scan.fault is not None:
             self._mend(found)
-            likely.update(self._likely(found))
+            likely.update(self._likely(found), self.doubtful)
         if self._add_torn_frame(found):
             likely.add(len(found.sound))
         return replace(found, likely=frozenset(likely)) if likely else found
@@ -245,17 +251,16 @@ class _Reader:
                 self._accept(found, index, frame)  # its stored checksum is wrong
                 return index + 1, computed
         mends = possible_mends(frame, last, big_endian=big_endian)
-        if len(mends) > 1:
-            mends = self._like_neighbours(found, index, frame, mends)
-        if len(mends) == 1:
-            self._accept(found, index, mends[0].apply(frame))
+        likely = mends if len(mends) == 1 else self._like_neighbours(found, index, mends)
+        if len(likely) == 1:
+            self._accept(found, index, likely[0].apply(frame))
+        elif mends and all(mend.at > FRAME_HEADER_SIZE for mend in mends):
+            self.doubtful[index + 1] = tuple(mend.at - FRAME_HEADER_SIZE for mend in mends)
         return None
 
-    def _like_neighbours(
-        self, found: Generation, index: int, frame: bytes, mends: list[Mend]
-    ) -> list[Mend]:
+    def _like_neighbours(self, found: Generation, index: int, mends: list[Mend]) -> list[Mend]:
         """Return the mends that give the word that the page has in the frames before and after."""
-        number = FRAME_HEADER.unpack_from(frame)[0]
+        number = found.page_numbers[index]
         same = [n for n, page in enumerate(found.page_numbers) if page == number and n != index]
         place = bisect_left(same, index)
         near = [self.frame(n + 1) for n in same[max(0, place - 1) : place + 1]]

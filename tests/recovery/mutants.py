@@ -6,6 +6,7 @@ is none of the documented ones, a result that SQLite finds malformed, or a chang
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
@@ -63,6 +64,8 @@ def attack_readers(plan: Plan) -> Result:
 
 def attack(plan: Plan) -> Result:
     """Run the command on mutants."""
+    if not hasattr(os, "pidfd_open"):
+        return Result(0, skipped="needs Linux")
     failures: list[Failure] = []
     codes: Counter[str] = Counter()
     peak = cases = 0
@@ -92,10 +95,11 @@ def _run(work: Path, rng: random.Random) -> tuple[Ran, list[str]]:
     wanted = [str(new)] if "--into" in options else []
     before = digests(files)
     ran = fork_server().run(name, files / "app.db", *options, *wanted, patience=_PATIENCE)
-    return ran, list(_faults(ran, name, before == digests(files), new))
+    return ran, list(faults(ran, name, new, is_unchanged=before == digests(files)))
 
 
-def _faults(ran: Ran, name: str, is_unchanged: bool, new: Path) -> Iterator[str]:
+def faults(ran: Ran, name: str, new: Path, *, is_unchanged: bool) -> Iterator[str]:
+    """Yield what is wrong with one run."""
     if ran.timed_out:
         yield f"{name} hangs"
     elif ran.code not in CODES:

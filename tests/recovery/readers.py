@@ -55,7 +55,7 @@ def _fill(conn: sqlite3.Connection, first: int, count: int) -> None:
 
 
 @cache
-def _pairs() -> list[tuple[bytes, bytes]]:
+def sound_pairs() -> list[tuple[bytes, bytes]]:
     """Return small databases with their logs: with and without auto_vacuum, UTF-8 and UTF-16."""
     found = []
     for vacuum, encoding in (("NONE", "UTF-8"), ("FULL", "UTF-16le")):
@@ -193,7 +193,7 @@ def feed_journal(data: bytes) -> None:
 
 @cache
 def _pages() -> list[bytes]:
-    files = [data for pair in _pairs() for data in pair]
+    files = [data for pair in sound_pairs() for data in pair]
     return [
         data[at : at + _SIZE]
         for data, start, step in zip(files, (0, 56) * 2, (_SIZE, _SIZE + 24) * 2, strict=True)
@@ -228,7 +228,7 @@ def _pair(rng: random.Random) -> bytes:
 
 def wrong_pair(rng: random.Random) -> tuple[bytes, bytes]:
     """Return a database and its log: one of them is wrong, or both, or the log is gone."""
-    main, log = rng.choice(_pairs())
+    main, log = rng.choice(sound_pairs())
     kind = rng.randrange(6)
     if kind <= 2:
         log = mutated_log(rng, log)
@@ -263,8 +263,10 @@ def _page(rng: random.Random) -> bytes:
 
 
 READERS = (
-    Parser("recover log", 40, lambda rng: mutated_log(rng, rng.choice(_pairs())[1]), feed_log),
-    Parser("recover database", 30, lambda rng: _main(rng, rng.choice(_pairs())[0]), feed_database),
+    Parser("recover log", 40, lambda rng: mutated_log(rng, rng.choice(sound_pairs())[1]), feed_log),
+    Parser(
+        "recover database", 30, lambda rng: _main(rng, rng.choice(sound_pairs())[0]), feed_database
+    ),
     Parser("recover pair", 10, _pair, feed_pair),
     Parser("recover page", 10, _page, feed_page),
     Parser("recover journal", 10, lambda rng: mutated(rng, rng.choice(_journals())), feed_journal),

@@ -188,8 +188,8 @@ def put_all(database):
             put([row[name] for name in names])
 database = SQLite3(path, wal=log) if log.exists() and log.stat().st_size else SQLite3(path)
 put_all(database)
-for older in database.checkpoints():
-    put_all(older)
+for number in range(len(database.wal.checkpoints) if database.wal is not None else 0):
+    put_all(SQLite3(path, wal=log, checkpoint=number))
 """
 
 
@@ -223,6 +223,8 @@ def sqlite_dissect(program: str) -> Tool:
         for path in work.glob("*.csv"):
             with path.open(encoding="utf-8", newline="") as file:
                 for line in list(csv.reader(file))[1:]:
+                    if len(line) <= _BEFORE:
+                        continue
                     row = shaped(_typed(line[_BEFORE:], kinds), _number(line[_BEFORE - 1]), schema)
                     if row is not None:
                         found.beside.add(row)
