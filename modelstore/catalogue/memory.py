@@ -1,10 +1,10 @@
 """The memory that llama.cpp takes for a model at a context: weights, KV cache, recurrent state.
 
 The figures are those of llama-server's own log, for its default options: four slots that share
-one cache, physical batches of 512 tokens, flash attention. They follow llama-kv-cache.cpp,
-llama-memory-recurrent.cpp and llama-hparams.cpp of llama.cpp b11434 (github.com/ggml-org/llama.cpp,
-src); `modelstore.catalogue.architectures` says what each layer is. Compute buffers, projectors,
-drafts and the server's cache of prompts come on top.
+one cache (or ``--parallel``), physical batches of 512 tokens, flash attention. They follow
+llama-kv-cache.cpp, llama-memory-recurrent.cpp and llama-hparams.cpp of llama.cpp b11434
+(github.com/ggml-org/llama.cpp, src); `modelstore.catalogue.architectures` says what each layer is.
+Compute buffers, projectors, drafts and the server's cache of prompts come on top.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
     from modelstore.database.handle import Database
 
-SLOTS = 4  # llama-server's --parallel, if nothing else is said
+_SLOTS = 4  # of a llama-server that is not told how many
 _BATCH = 512  # its --ubatch-size
 _PADDING = 256  # cells to which a cache is rounded up
 _STATE_BYTES = 4  # a number of a recurrent state is a 32-bit float
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+MAX_PARALLEL = 256  # LLAMA_MAX_SEQ
 _MAX_NUMBER = 1 << 31  # of any value of a header; a file may claim anything
 MAX_CONTEXT = 1 << 30  # tokens
 _INT64_MAX = (1 << 63) - 1
@@ -52,9 +53,10 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheOptions:
-    """llama-server's options for the cache: ``--ctx-size`` and ``--cache-type-k``, ``-v``."""
+    """llama-server's options for the cache: ``--ctx-size``, ``--cache-type-k``, ``--parallel``."""
 
     context: int | None = None  # tokens; None is what the model was trained for
+    parallel: int | None = None  # slots that divide the context; None is four that share it
     type_k: str = "f16"
     type_v: str = "f16"
 
@@ -115,26 +117,53 @@ def _memory(header: _Header, layout: Architecture, options: CacheOptions) -> Mem
     context = options.context or header.column("context_length", 0)
     if not 0 < context <= MAX_CONTEXT:
         raise _UnknownError
-    cells = _padded(context)
+    slots = _Slots.of(context, options.parallel)
     keys_only = header.is_latent or layout.is_compressed
     if keys_only and options.type_k != options.type_v:
         raise _UnknownError  # llama.cpp refuses it
     if not layout.has_flash_attention and CACHE_TYPES[options.type_v][0] > 1:
         raise _UnknownError
     if layout.is_compressed:
-        return Memory(weights, *_compressed(header, cells, options.type_k), cells)
+        return Memory(weights, *_compressed(header, slots, options.type_k), slots.context)
     layers = _Layers(header, layout)
     kv_cache = 0
     if layout.has_cache:
-        caches = _Caches(header, layers, cells)
+        caches = _Caches(header, layers, slots)
         kv_cache = caches.bytes_of("key", options.type_k)
         if not keys_only:
             kv_cache += caches.bytes_of("value", options.type_v)
         kv_cache += caches.indexer_bytes(layout, options)
+        kv_cache *= slots.caches
     state = 0
     if layers.recurrent:
-        state = len(layers.recurrent) * SLOTS * header.state_numbers() * _STATE_BYTES
-    return Memory(weights, kv_cache, state, cells)
+        state = len(layers.recurrent) * slots.count * header.state_numbers() * _STATE_BYTES
+    return Memory(weights, kv_cache, state, slots.context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """The sequences that a server answers at once, and their caches (llama-context.cpp)."""
+
+    count: int
+    caches: int  # one for all, or one each
+    cells: int  # of one cache
+
+    @classmethod
+    def of(cls, context: int, parallel: int | None) -> _Slots:
+        """Return the slots for so many tokens in all."""
+        if parallel is None:
+            return cls(_SLOTS, 1, _padded(context))
+        return cls(parallel, parallel, _padded(_padded(context) // parallel))
+
+    @property
+    def context(self) -> int:
+        """The tokens of all caches."""
+        return self.caches * self.cells
+
+    def window_cells(self, window: int) -> int:
+        """Return the cells of the cache of a layer with a window (llama-kv-cache-iswa.cpp)."""
+        sharing = self.count if self.caches == 1 else 1
+        return _padded(min(self.cells, window * sharing + _BATCH))
 
 
 def _row_bytes(length: int, cache_type: str) -> int:
@@ -145,7 +174,7 @@ def _row_bytes(length: int, cache_type: str) -> int:
     return length // block * size
 
 
-def _compressed(header: _Header, cells: int, cache_type: str) -> tuple[int, int]:
+def _compressed(header: _Header, slots: _Slots, cache_type: str) -> tuple[int, int]:
     """Return the bytes of the caches of DeepSeek V4, and of the states of its compressors.
 
     Each slot has caches of its own (llama-kv-cache-dsv4.cpp): a window of keys in every layer,
@@ -158,12 +187,13 @@ def _compressed(header: _Header, cells: int, cache_type: str) -> tuple[int, int]
     indexer = header.number("attention.indexer.key_length")
     key, indexer_key = _row_bytes(length, cache_type), _row_bytes(indexer, cache_type)
     fine, coarse = ratios[: header.layers].count(4), ratios[: header.layers].count(128)
-    window = _padded(min(cells, header.number("attention.sliding_window") + _BATCH))
+    own = _Slots(slots.count, slots.count, slots.cells)  # even where others would share
+    window = own.window_cells(header.number("attention.sliding_window"))
     kv_cache = window * sum(header.heads_kv) * key
-    kv_cache += fine * _padded(-(-cells // 4)) * (header.heads_kv[0] * key + indexer_key)
-    kv_cache += coarse * _padded(-(-cells // 128)) * header.heads_kv[0] * key
+    kv_cache += fine * _padded(-(-own.cells // 4)) * (header.heads_kv[0] * key + indexer_key)
+    kv_cache += coarse * _padded(-(-own.cells // 128)) * header.heads_kv[0] * key
     state = fine * 8 * 2 * (length + indexer) + coarse * 128 * length  # of keys, and of scores
-    return SLOTS * kv_cache, SLOTS * state * 2 * _STATE_BYTES
+    return own.count * kv_cache, own.count * state * 2 * _STATE_BYTES
 
 
 def _bytes(value: object, default: int | None = None) -> int:
@@ -370,14 +400,16 @@ def _windowed(header: _Header, layout: Architecture) -> set[int]:
 
 
 class _Caches:
-    """The cells of each layer's cache."""
+    """The cells of each layer, in one of the caches."""
 
-    def __init__(self, header: _Header, layers: _Layers, cells: int) -> None:
+    def __init__(self, header: _Header, layers: _Layers, slots: _Slots) -> None:
         self._header = header
         self._layers = layers
-        self._cells = cells
-        window = _padded(min(cells, (layers.window or 0) * SLOTS + _BATCH))
-        self._cells_of = {at: window if at in layers.windowed else cells for at in layers.cached}
+        self._cells = slots.cells
+        window = slots.window_cells(layers.window or 0)
+        self._cells_of = {
+            at: window if at in layers.windowed else slots.cells for at in layers.cached
+        }
 
     def bytes_of(self, which: Literal["key", "value"], cache_type: str) -> int:
         """Return the bytes of all keys or all values."""

@@ -23,6 +23,7 @@ from modelstore.cli.options import (
     DbOption,
     JsonOption,
     NoCheckpointOption,
+    ParallelOption,
     TimeoutOption,
     argument,
     cache_options,
@@ -208,6 +209,7 @@ def command(
     ctx: CtxOption = None,
     cache_type_k: CacheTypeKOption = None,
     cache_type_v: CacheTypeVOption = None,
+    parallel: ParallelOption = None,
     db: DbOption = None,
     output_format: Annotated[
         str | None,
@@ -262,7 +264,7 @@ def command(
             columns=("id",) if quiet else ("path",) if print0 else split_commas(columns),
             limit=limit,
             offset=offset,
-            cache=cache_options(ctx, cache_type_k, cache_type_v),
+            cache=cache_options(ctx, cache_type_k, cache_type_v, parallel),
         ),
         form="print0"
         if print0
@@ -303,7 +305,7 @@ def _with_memory(listing: Listing) -> Listing:
         return listing
     if query.columns or listing.only_count or listing.form in (*EXPORTS, "print0"):
         raise UsageError(
-            "--ctx and --cache-type are for the column memory",
+            "--ctx, --cache-type and --parallel are for the column memory",
             hint="name memory in --columns, --sort or --where",
         )
     return listing._replace(further=("memory",))

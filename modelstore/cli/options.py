@@ -171,6 +171,16 @@ CacheTypeVOption = Annotated[
         complete=complete_cache_type,
     ),
 ]
+ParallelOption = Annotated[
+    int | None,
+    option(
+        "--parallel",
+        group=OUTPUT,
+        metavar="N",
+        least=1,
+        about="N slots that divide it. Default: four that share it.",
+    ),
+]
 YesOption = Annotated[bool, option("--yes", "-y", about="Do it without asking.", group=COMMON)]
 
 
@@ -198,12 +208,17 @@ def check_given(name: str, values: Sequence[str]) -> None:
 
 
 def cache_options(
-    context: str | None, type_k: str | None, type_v: str | None
+    context: str | None, type_k: str | None, type_v: str | None, parallel: int | None
 ) -> CacheOptions | None:
     """Return the cache that the options ask for; None if none is given. Raises `UsageError`."""
-    if context is None and type_k is None and type_v is None:
+    if context is None and type_k is None and type_v is None and parallel is None:
         return None
-    from modelstore.catalogue.memory import CACHE_TYPES, MAX_CONTEXT, CacheOptions
+    from modelstore.catalogue.memory import (
+        CACHE_TYPES,
+        MAX_CONTEXT,
+        MAX_PARALLEL,
+        CacheOptions,
+    )
     from modelstore.cli.terms import figure_of
 
     tokens = None if context is None else int(figure_of("context_length", context))
@@ -217,4 +232,8 @@ def cache_options(
                 f"--cache-type-{name} '{text.visible(value, 40)}' is no type of a cache",
                 hint=f"one of {', '.join(CACHE_TYPES)}",
             )
-    return CacheOptions(context=tokens, type_k=type_k or "f16", type_v=type_v or "f16")
+    if parallel is not None and parallel > MAX_PARALLEL:
+        raise UsageError(f"--parallel {parallel} is too many", hint=f"at most {MAX_PARALLEL}")
+    return CacheOptions(
+        context=tokens, parallel=parallel, type_k=type_k or "f16", type_v=type_v or "f16"
+    )

@@ -16,6 +16,7 @@ from modelstore.cli.options import (
     JsonOption,
     ModelsArgument,
     NoCheckpointOption,
+    ParallelOption,
     TimeoutOption,
     cache_options,
     check_given,
@@ -65,6 +66,7 @@ def command(
     ctx: CtxOption = None,
     cache_type_k: CacheTypeKOption = None,
     cache_type_v: CacheTypeVOption = None,
+    parallel: ParallelOption = None,
     db: DbOption = None,
     output_format: FormatOption = None,
     as_json: JsonOption = False,
@@ -86,10 +88,11 @@ def command(
     check_given("MODEL", models)
     if template and field is not None:
         raise UsageError("--template and --field show one thing each", hint="leave out one")
-    cache = cache_options(ctx, cache_type_k, cache_type_v)
+    cache = cache_options(ctx, cache_type_k, cache_type_v, parallel)
     if cache is not None and (template or field not in (None, "memory")):
         raise UsageError(
-            "--ctx and --cache-type are for the memory of a model", hint="write --field memory"
+            "--ctx, --cache-type and --parallel are for the memory of a model",
+            hint="write --field memory",
         )
     choice = choose_database(db)
     with models_session(out, choice, timeout=seconds(timeout), fold=not no_checkpoint) as session:

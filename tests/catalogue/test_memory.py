@@ -12,6 +12,7 @@ from modelstore.catalogue.memory import (
     CACHE_TYPES,
     COLUMNS,
     MAX_CONTEXT,
+    MAX_PARALLEL,
     CacheOptions,
     context_memory,
 )
@@ -61,6 +62,13 @@ def test_the_context_is_the_models_own_and_is_rounded_up() -> None:
     assert own is not None
     assert odd is not None
     assert (own.context_length, odd.context_length) == (131072, 1024)
+
+
+def test_slots_divide_the_context() -> None:
+    memory = context_memory(LLAMA, CacheOptions(context=9000, parallel=3))
+    assert memory is not None
+    assert memory.context_length == 3 * 3072  # each slot's share is rounded up
+    assert memory.kv_cache == 32 * 3 * 3072 * 8 * (128 + 128) * 2
 
 
 def test_types_of_the_cache_have_blocks() -> None:
@@ -131,6 +139,7 @@ def test_no_header_breaks_it(data: st.DataObject) -> None:
         context=data.draw(st.integers(1, MAX_CONTEXT)),
         type_k=data.draw(types),
         type_v=data.draw(types),
+        parallel=data.draw(st.one_of(st.none(), st.integers(1, MAX_PARALLEL))),
     )
     memory = context_memory(values, options)
     if memory is not None:

@@ -665,6 +665,13 @@ def test_a_context_adds_the_memory_for_it(memories: Path) -> None:
     assert "MEMORY" in screen.lines[0]
 
 
+def test_slots_of_their_own_have_smaller_windows(memories: Path) -> None:
+    arguments = ("--ctx", "32k", "-c", "memory", "--no-header", "--db", memories)
+    shared = inside("list", "gemma", *arguments).out
+    alone = inside("list", "gemma", "--parallel", "1", *arguments).out
+    assert (int(shared), int(alone)) == (GEMMA, 2848 + 2 * 1024 * 64)
+
+
 def test_memory_is_a_column_like_any_other(memories: Path) -> None:
     rows = inside("list", "-c", "name,memory", "--sort", "-memory", "--json", "--db", memories).json
     known = [row["memory"] for row in rows if row["memory"] is not None]
@@ -685,6 +692,9 @@ def test_memory_is_a_column_like_any_other(memories: Path) -> None:
         ("--ctx", "-1"),
         ("--ctx", "2000M"),
         ("--cache-type-k", "q9"),
+        ("--parallel", "0"),
+        ("--parallel", "257"),
+        ("--parallel", "1", "--count"),
         ("--cache-type-v", ""),
         ("--ctx", "32k", "-c", "name"),
         ("--ctx", "32k", "-q"),

@@ -57,8 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 def _told_buffers(server: str, path: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     for cache in CACHES:
-        context, type_k, type_v = cache.split()
-        found = buffers(server, path, "-c", context, "-ctk", type_k, "-ctv", type_v)
+        context, type_k, type_v, *slots = cache.split()
+        parallel = ("--parallel", *slots) if slots else ()
+        found = buffers(server, path, "-c", context, "-ctk", type_k, "-ctv", type_v, *parallel)
         answer[cache] = None if found is None else _rounded(found)
     return answer
 

@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-CACHES = ("16384 f16 f16", "5000 q8_0 q8_0", "9000 q8_0 q4_0")
-"""Contexts, with the types of their keys and values."""
+CACHES = (
+    "16384 f16 f16",
+    "5000 q8_0 q8_0",
+    "9000 q8_0 q4_0",
+    "16384 f16 f16 1",
+    "9000 bf16 bf16 3",
+)
+"""Contexts, with the types of their keys and values, and the slots that divide them."""
 
 _ROUNDING = 0.006 * 1024 * 1024  # bytes: a server rounds each buffer to 0.01 MiB
 _PARTS = ("weights", "kv_cache", "recurrent_state")
@@ -24,8 +30,9 @@ _PARTS = ("weights", "kv_cache", "recurrent_state")
 
 def our_memory(path: Path, cache: str) -> Memory | None:
     """Return our figures of a model file for one of `CACHES`."""
-    tokens, type_k, type_v = cache.split()
-    options = CacheOptions(context=int(tokens), type_k=type_k, type_v=type_v)
+    tokens, type_k, type_v, *slots = cache.split()
+    parallel = int(slots[0]) if slots else None
+    options = CacheOptions(context=int(tokens), type_k=type_k, type_v=type_v, parallel=parallel)
     context = Context(host="box", now="2026-11-22T20:00:00Z")
     found = describe_gguf([local_file(str(path))], Origin(), context)
     assert isinstance(found, Found), found
