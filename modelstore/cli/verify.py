@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from modelstore.cli.completion.values import complete_source
+from modelstore.cli.completion.values import complete_source, complete_values
 from modelstore.cli.options import (
     DEFAULT_TIMEOUT,
     OUTPUT,
@@ -101,7 +101,12 @@ def command(
     ] = None,
     host: Annotated[
         str | None,
-        option("--host", metavar="NAME", about="Count only the models of this machine."),
+        option(
+            "--host",
+            metavar="NAME",
+            about="Count only the models of this machine.",
+            complete=complete_values("host"),
+        ),
     ] = None,
     max_wal_size: Annotated[
         str | None,
