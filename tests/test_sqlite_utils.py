@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import modelstore
+from modelstore.database.handle import Database
 
 PACKAGE = Path(modelstore.__file__).parent
 PACKAGES = ("catalogue", "cli", "importing", "render", "sources", "verify")
@@ -66,3 +68,14 @@ def test_sqlite_utils_is_imported_in_one_place() -> None:
     }
     assert [name for name, source in sources.items() if importing.search(source)] == []
     assert "from sqlite_utils import Database" in sources["database/handle.py"]
+
+
+def test_what_sqlite_utils_compiles_and_imports_late_works() -> None:
+    assert re.compile.__module__ == "re"  # put back after the import
+    with closing(Database(memory=True, execute_plugins=False)) as db:
+        db.execute('CREATE VIRTUAL TABLE "Été" USING fts5(a)')
+        assert db.table("Été").virtual_table_using == "FTS5"
+        with db.atomic(), db.atomic():  # a savepoint of a random name
+            db.table("t").insert({"a": 1}, hash_id="id")
+        ((key, _),) = db.execute("SELECT id, a FROM t")
+        assert len(key) == 40  # a SHA-1 in hex
