@@ -91,7 +91,10 @@ def watch_lines(state: WatchState, look: Look) -> list[Text]:
     body = _map_and_lanes(state, look, room)
     lines = [*head, *gauges, *body][: max(1, look.height - len(keys))]
     lines += [Text()] * (look.height - len(lines) - len(keys))
-    return [*lines, *keys][: look.height]
+    shown = [*lines, *keys][: look.height]
+    for line in shown:
+        line.truncate(look.width)
+    return shown
 
 
 def _title(state: WatchState, look: Look) -> Text:

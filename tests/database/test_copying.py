@@ -14,7 +14,7 @@ from modelstore.wal.scan import scan_wal
 from tests.database.outside import crashed, rows_in_main_alone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone counts bytes written")
-ROWS = 3000
+ROWS = 1500
 
 
 @pytest.mark.skipif(HAS_WAL_RESET_BUG, reason="this SQLite copies through another connection")
