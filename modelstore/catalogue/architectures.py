@@ -38,6 +38,7 @@ class Architecture:
     recurrent: Literal["none", "all", "no heads", "interval", "beside", "nemotron"] = "none"
     cached_layers: int | None = None  # later layers use the caches of earlier ones
     indexer: Literal["none", "all", "some", "not leading"] = "none"
+    indexer_list_from: int = 1 << 31  # tokens of training from which the file must list them
     is_compressed: bool = False
     has_flash_attention: bool = True
 
@@ -109,7 +110,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "deepseek32": Architecture(indexer="all"),
     "deepseek4": _needed(is_compressed=True),
     "dots3note": _needed(indexer="some"),
-    "glm-dsa": Architecture(indexer="some"),
+    "glm-dsa": Architecture(indexer="some", indexer_list_from=1 << 20),
     "glm5-next": Architecture(recurrent="no heads", indexer="some"),
     "hy_v4": Architecture(indexer="some"),
     "minimax-m3": Architecture(indexer="not leading"),

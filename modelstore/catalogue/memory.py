@@ -438,6 +438,8 @@ class _Caches:
             count = header.layers - header.number("leading_dense_block_count", 0)
         else:
             told = header.flags("attention.indexer.types") if layout.indexer == "some" else None
+            if told is None and header.column("context_length", 0) >= layout.indexer_list_from:
+                raise _UnknownError
             trunk = [at for at in self._cells_of if at < header.trunk]
             count = sum(told is None or told[at] for at in trunk)
         return max(count, 0) * self._cells * row

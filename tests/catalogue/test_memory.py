@@ -101,6 +101,30 @@ def test_what_is_not_known_is_none(values: dict[str, Any]) -> None:
     assert context_memory(values, CacheOptions()) is None
 
 
+def test_layers_with_an_indexer_are_listed_in_the_models_that_leave_some_out() -> None:
+    told = {
+        "glm-dsa.attention.key_length": 576,
+        "glm-dsa.attention.key_length_mla": 256,
+        "glm-dsa.attention.value_length_mla": 256,
+        "glm-dsa.attention.indexer.key_length": 128,
+        "tensor_bytes": 5,
+    }
+    values = {**LLAMA, "architecture": "glm-dsa", "head_count_kv": 1}
+    options = CacheOptions(context=1024)
+
+    def kv_cache(trained: int, **further: object) -> int | None:
+        parameters = json.dumps({**told, **further})
+        memory = context_memory(
+            {**values, "context_length": trained, "parameters": parameters}, options
+        )
+        return None if memory is None else memory.kv_cache
+
+    assert kv_cache(202_752) == 32 * 1024 * (576 + 128) * 2
+    assert kv_cache(1 << 20) is None
+    listed = {"glm-dsa.attention.indexer.types": [1, 0] * 16}
+    assert kv_cache(1 << 20, **listed) == (32 * 576 + 16 * 128) * 1024 * 2
+
+
 def test_a_cache_that_llama_cpp_refuses_is_none() -> None:
     narrow = llama(embedding_length=32 * 80)  # 80 elements are no whole blocks
     assert context_memory(narrow, CacheOptions(type_v="q8_0")) is None
