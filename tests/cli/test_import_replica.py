@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import pytest
+
+from modelstore.database.holders import look_at_holders
+from modelstore.importing.replicated import may_have_daemon
 from tests.cli.program import Result, alone, modelstore, records
+from tests.database.situations import WAL, LiveApp
 from tests.replica.litestream import (
     LITESTREAM,
     daemon,
@@ -80,3 +86,15 @@ def test_wrong_calls_write_nothing(tmp_path: Path) -> None:
     assert _import(db, "s3://me:hush@bucket", env=env).code == 2
     assert _import(db, "s3://bucket/path", "--dry-run", env=env).code == 2
     assert not db.exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells who has it open")
+def test_a_litestream_at_work_is_seen_and_no_second_one_is_started(tmp_path: Path) -> None:
+    path = tmp_path / "models.db"
+    rename = "py:open('/proc/self/comm', 'w').write('litestream')"
+    with LiveApp.start(path, *WAL) as app:
+        is_complete = look_at_holders(str(path)).complete
+        assert may_have_daemon(str(path)) != is_complete  # another program, where all are seen
+        app.do(rename)
+        assert may_have_daemon(str(path))
+    assert not may_have_daemon(str(path))
