@@ -9,6 +9,7 @@ The map:
 - `comparison` compares two databases row by row, and keeps the rows that differ.
 - `examination` looks at a replica until it knows: same, behind, lost, or something else;
   `words` says so.
+- `fleet` lists the replicas under one URL, with `s3` and `nats` for those two kinds of store.
 
 The engine's exit code and its own check of integrity prove nothing: rows are compared.
 """

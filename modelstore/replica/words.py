@@ -13,6 +13,19 @@ if TYPE_CHECKING:
 _NAMES = 3  # of rows of a table that a sentence has
 _TABLES = 20  # that a sentence names
 
+ADVICE = {
+    Verdict.BEHIND: "see whether Litestream runs and reaches the replica, or wait longer with "
+    "--timeout; `litestream replicate -once` copies a database that no daemon replicates",
+    Verdict.LOST: "keep the database, stop Litestream, delete its directory beside the database, "
+    "and let it replicate to a new, empty path; see `modelstore help litestream`",
+    Verdict.DAMAGED: "keep the database, give Litestream a new, empty path to replicate to, and "
+    "verify that one",
+    Verdict.ANOTHER: "compare the URL with the one in Litestream's configuration",
+    Verdict.ABSENT: "check the URL, and whether Litestream has ever replicated to it",
+    Verdict.UNREACHABLE: "check the URL, the server, and the credentials in the environment",
+}
+"""The thing to do about each verdict but `SAME`."""
+
 
 def verdict_words(found: Examination) -> str:
     """Return the verdict as one sentence."""

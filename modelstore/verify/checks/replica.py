@@ -1,12 +1,13 @@
-"""The replica that Litestream keeps: restored, and compared with the database row by row."""
+"""The replica that Litestream keeps: restored, and compared with the database row by row.
+
+`modelstore.replica` does it, and is loaded when a replica is named.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from modelstore.finding import Finding
-from modelstore.replica.examination import Examination, Verdict, examine
-from modelstore.replica.words import verdict_data, verdict_words
 from modelstore.text import listed
 from modelstore.verify.check import NAMED, Check, Run, not_checked
 from modelstore.verify.preconditions import why_not_open
@@ -14,19 +15,8 @@ from modelstore.verify.preconditions import why_not_open
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modelstore.replica.examination import Examination
     from modelstore.replica.name import ReplicaName
-
-_ADVICE = {
-    Verdict.BEHIND: "see whether Litestream runs and reaches the replica, or wait longer with "
-    "--timeout; `litestream replicate -once` copies a database that no daemon replicates",
-    Verdict.LOST: "keep the database, restart Litestream so that it takes a new snapshot, and "
-    "verify again; see `modelstore help litestream`",
-    Verdict.DAMAGED: "keep the database, give Litestream a new, empty path to replicate to, and "
-    "verify that one",
-    Verdict.ANOTHER: "compare the URL with the one in Litestream's configuration",
-    Verdict.ABSENT: "check the URL, and whether Litestream has ever replicated to it",
-    Verdict.UNREACHABLE: "check the URL, the server, and the credentials in the environment",
-}
 
 
 def _check(run: Run) -> Iterator[Finding]:
@@ -46,6 +36,8 @@ def _check(run: Run) -> Iterator[Finding]:
             "`litestream replicate` puts it into WAL mode",
         )
         return
+    from modelstore.replica.examination import examine
+
     found = examine(
         subject.path,
         options.replica,
@@ -58,10 +50,13 @@ def _check(run: Run) -> Iterator[Finding]:
 
 
 def _finding(found: Examination, replica: ReplicaName) -> Finding:
+    from modelstore.replica.examination import Verdict
+    from modelstore.replica.words import ADVICE, verdict_data, verdict_words
+
     is_same = found.verdict is Verdict.SAME
     unread = found.compared.unread if found.compared is not None else {}
     measured = verdict_words(found)
-    advice = _ADVICE.get(found.verdict)
+    advice = ADVICE.get(found.verdict)
     severity, code = ("pass" if is_same else "fail"), str(found.verdict)
     if is_same and unread:
         names = listed([f"{name} ({why})" for name, why in unread.items()], NAMED)
