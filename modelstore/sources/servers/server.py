@@ -21,6 +21,7 @@ from modelstore.sources.files.grouping import Group, describe, group_files, is_r
 from modelstore.sources.files.local_files import Origin, local_file
 from modelstore.sources.servers.http import Client
 from modelstore.sources.servers.listener import working_directory
+from modelstore.sources.stores.huggingface import linked_sha256
 from modelstore.sources.stores.store_files import UnreadableError, entries
 from modelstore.sources.values import parameters_json, text
 
@@ -122,7 +123,7 @@ class Server:
         path = self._here(served.path)
         if path is not None:
             with suppress(OSError, ValueError):  # probably a path in a container
-                file = local_file(path, sha256=served.sha256)
+                file = local_file(path, sha256=served.sha256 or linked_sha256(path))
                 if (item := self._of_file(name, file, served, place)) is not None:
                     return item
         return self._remote(name, served, place)
@@ -194,4 +195,5 @@ def _relevant(folder: str) -> Iterator[LocalFile]:
         for entry in entries(folder):
             if is_relevant(entry.name):
                 with suppress(OSError):  # a link to nothing
-                    yield local_file(entry.path)
+                    blob = linked_sha256(entry.path) if entry.is_symlink() else None
+                    yield local_file(entry.path, sha256=blob)

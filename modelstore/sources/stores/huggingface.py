@@ -138,18 +138,7 @@ class Repo:
             contains(self.path, file.real) or contains(os.path.join(self.hub, "blobs"), file.real)
         ):
             self.outside.append((file.path, file.real))
-        return replace(file, sha256=self._sha256(entry.path)) if entry.is_symlink() else file
-
-    def _sha256(self, link: str) -> str | None:
-        """Return the name of the repository's own blob if it is a SHA-256.
-
-        That is the name in the snapshot's link, not the real file's: content that repositories
-        share is stored under another hash with as many digits.
-        """
-        blob = os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link)))
-        folder, name = os.path.split(blob)
-        own = folder == os.path.join(self.path, "blobs")
-        return name if own and _SHA256.fullmatch(name) else None
+        return replace(file, sha256=linked_sha256(entry.path)) if entry.is_symlink() else file
 
 
 KIND = "huggingface"
@@ -259,6 +248,23 @@ def read_cache(path: str, context: Context, source: str) -> Iterator[Item]:
         elif entry.is_symlink():
             yield Skipped(entry.path, "is a broken link: its target is gone")
     yield from note_outside(root, outside)
+
+
+def linked_sha256(path: str) -> str | None:
+    """Return the name of the repository's own blob that a snapshot links to, if it is a SHA-256.
+
+    That is the name in the link, not the real file's: content that repositories share is stored
+    under another hash with as many digits.
+    """
+    try:
+        target = os.readlink(path)
+    except OSError:  # no link
+        return None
+    blob = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    folder, name = os.path.split(blob)
+    repository, blobs = os.path.split(folder)
+    own = blobs == "blobs" and path.startswith(os.path.join(repository, "snapshots") + os.sep)
+    return name if own and _SHA256.fullmatch(name) else None
 
 
 def cached_file(context: Context, repository: str, file: str | None = None) -> str | None:
