@@ -57,7 +57,7 @@ def command(
         option(
             "--watch",
             metavar="DURATION",
-            about="Show the log every DURATION, until Ctrl-C. Changes nothing.",
+            about="Show the log every DURATION until q or Ctrl-C; change nothing.",
         ),
     ] = None,
     report: Annotated[
