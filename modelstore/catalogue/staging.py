@@ -110,7 +110,7 @@ def scratch_error(error: sqlite3.Error | OSError) -> RefusedError:
 
 
 _ROW_WIDTH = len(MODEL_COLUMNS)
-_TAGS = MODEL_COLUMNS.index("tags")
+_ABLE, _TAGS = map(MODEL_COLUMNS.index, ("capabilities", "tags"))  # in this order
 _INSERT_ROW = f"INSERT INTO rows VALUES ({'?, ' * _ROW_WIDTH}%d)"
 _INSERT_ITEM = f"INSERT OR REPLACE INTO items VALUES ({'?, ' * _ROW_WIDTH}?, ?)"
 
@@ -118,9 +118,13 @@ _INSERT_ITEM = f"INSERT OR REPLACE INTO items VALUES ({'?, ' * _ROW_WIDTH}?, ?)"
 def model_row(model: Model) -> tuple[object, ...]:
     """Return a model in the order of ``MODEL_COLUMNS``, arrays as JSON text."""
     able = model.capabilities
-    if able is not None:
-        model = model._replace(capabilities=tags_json(able))  # type: ignore[arg-type]
-    return (*model[:_TAGS], tags_json(model.tags), *model[_TAGS + 1 :])
+    return (
+        *model[:_ABLE],
+        None if able is None else tags_json(able),
+        *model[_ABLE + 1 : _TAGS],
+        tags_json(model.tags),
+        *model[_TAGS + 1 :],
+    )
 
 
 class Staging:

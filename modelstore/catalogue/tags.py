@@ -34,7 +34,11 @@ def check_tag(tag: str) -> str:
 
 def tags_json(tags: Iterable[str]) -> str:
     """Return tags as the catalogue stores them."""
-    return json.dumps(sorted(set(tags)), ensure_ascii=False, separators=(",", ":"))
+    distinct = sorted(set(tags))
+    return _encode(distinct) if distinct else "[]"
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def tags_from_json(stored: str) -> tuple[str, ...]:

@@ -26,7 +26,13 @@ _GO_TOOLS = re.compile(r"\{\{[^}]*\.(?:Tools|ToolCalls)\b")
 _GO_THINKING = re.compile(r"\{\{[^}]*\.(?:Think|Thinking)\b")
 _GO_INSERT = re.compile(r"\{\{[^}]*\.Suffix\b")
 _SENSES = ("vision", "audio")
-_FIM_TOKENS = ("fim_pre_token_id", "prefix_token_id", "fim_suf_token_id", "suffix_token_id")
+_TEMPLATES = frozenset((CHAT_TEMPLATE, CHAT_TEMPLATE + "s"))  # one, or the names of several
+_FIM_TOKENS = frozenset(
+    (
+        *("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.fim_suf_token_id"),
+        *("tokenizer.ggml.prefix_token_id", "tokenizer.ggml.suffix_token_id"),
+    )
+)
 
 # Ollama's parsers of what a model writes (github.com/ollama/ollama/tree/main/model/parsers).
 _TOOL_PARSERS = frozenset(
@@ -45,14 +51,17 @@ _THINKING_PARSERS = frozenset(
 
 _SERVED = frozenset(("model", "embedding", "reranker", "classifier", "speech"))
 """The types of models that answer by themselves: a draft or an adapter has no capability."""
+_OWN = {"embedding": "embedding", "speech": "audio"}
 
 
 def of_type(kind: str | None, found: set[str]) -> tuple[str, ...]:
     """Return the capabilities of a model of the type `kind` that its parts gave."""
     if kind not in _SERVED:
         return ()
-    own = {"embedding": {"embedding"}, "speech": {"audio"}}.get(kind or "", set())
-    return known_capabilities(found | own)
+    own = _OWN.get(kind or "")
+    if own is not None:
+        found = found | {own}
+    return known_capabilities(found) if found else ()
 
 
 def known_capabilities(names: Iterable[object]) -> tuple[str, ...]:
@@ -87,14 +96,17 @@ def of_parser(parser: str | None) -> set[str]:
 def of_metadata(metadata: Mapping[str, object], architecture: str | None) -> set[str]:
     """Return the capabilities that the header of a GGUF model gives."""
     found = set()
-    for key, value in metadata.items():
-        if key.startswith(CHAT_TEMPLATE) and isinstance(value, str):
-            found |= of_template(value)
-    if sum(f"tokenizer.ggml.{key}" in metadata for key in _FIM_TOKENS) > 1:
+    if not _TEMPLATES.isdisjoint(metadata):
+        for key, value in metadata.items():
+            if key.startswith(CHAT_TEMPLATE) and isinstance(value, str):
+                found |= of_template(value)
+    if len(_FIM_TOKENS & metadata.keys()) > 1:
         found.add("insert")  # it has tokens for the text before, and for the text after
     if architecture == "gpt-oss":  # it thinks in a channel of its own
         found.add("thinking")
-    found |= {sense for sense in _SENSES if f"{architecture}.{sense}.block_count" in metadata}
+    for sense in _SENSES:
+        if f"{architecture}.{sense}.block_count" in metadata:
+            found.add(sense)
     return found
 
 

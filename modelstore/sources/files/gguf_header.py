@@ -305,7 +305,7 @@ def _metadata(file: HeaderBytes, count: int) -> dict[str, Value]:
 
 def _string(file: HeaderBytes, key: str) -> str | Elided:
     length = file.length(MAX_STRING, "a string", key)
-    if length <= (MAX_TEMPLATE if key.startswith(CHAT_TEMPLATE) else KEPT_STRING):
+    if length <= KEPT_STRING or (length <= MAX_TEMPLATE and key.startswith(CHAT_TEMPLATE)):
         return file.hold(length).decode("utf-8", "replace")
     file.step(length, key)
     return Elided(length)

@@ -226,7 +226,7 @@ def quantization_name(
     header = _file_type_name(file_type, tensor_types)
     dominant = max(sorted(tensor_types), key=lambda number: tensor_types[number], default=None)
     tensors = GGML_TYPES[dominant][0] if dominant in GGML_TYPES else None
-    if label is None or tensors is None:
+    if label is None or tensors is None or label == header:
         return header or tensors or label
     if _MIX.fullmatch(label) and label not in _NAMES:
         return label if _distance(label, tensors) <= 1 else header or tensors
