@@ -140,6 +140,15 @@ class HeaderBytes:
 
     def text(self, limit: int, what: str, key: str = "") -> str:
         """Take a string of at most `limit` bytes. Bytes outside UTF-8 are replaced."""
+        # A header is mostly strings that are in `data`: without this, an import takes 10 % longer.
+        data, start = self.data, self.pos + 8
+        if start <= len(data):
+            length = self.u64(data, start - 8)[0]
+            cost = self.cost + length + _OBJECT
+            if start + length <= len(data) and length <= limit and cost <= MAX_COST:
+                self.cost = cost
+                self.pos = end = start + length
+                return data[start:end].decode("utf-8", "replace")
         return self.hold(self.length(limit, what, key)).decode("utf-8", "replace")
 
     def step(self, length: int, key: str) -> None:
