@@ -86,7 +86,8 @@ class _Watch:
         self.found: Inspection | None = None
         self.found_at = 0.0
         self._map: tuple[tuple[object, ...], LogMap | None] | None = None
-        self._look(_glance(path), progress)
+        self._glance = _glance(path)
+        self._look(self._glance, progress)
 
     def advance(self) -> None:
         """Take a glance if it is due, and begin a look at the log if it has changed."""
@@ -124,7 +125,6 @@ class _Watch:
             if is_first:
                 raise
         self.found_at = time.monotonic()
-        self._glance = glance
         self._looked_at = glance.stamp
         self._look_due = self.found_at + self._rest * (self.found_at - began)
         self.wake()
@@ -158,7 +158,7 @@ class _Watch:
             is_paused,
             tuple(self._samples),
             self.found,
-            time.monotonic() - self.found_at,
+            0.0 if self._glance.stamp == self._looked_at else time.monotonic() - self.found_at,
             self._glance.blockers,
             self._problem,
             self._to_map,

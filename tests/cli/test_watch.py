@@ -167,3 +167,10 @@ def test_files_that_vanish_are_waited_for(database: Path, tmp_path: Path) -> Non
         for name in reversed(names):
             (away / name).rename(tmp_path / name)
         terminal.read_until(has("7 rows in 7 frames"))
+
+
+def test_a_map_that_nothing_has_overtaken_is_not_called_old(database: Path) -> None:
+    with watched("inspect-wal", database, "--watch", "0.1", columns=120) as terminal:
+        for _ in range(15):
+            raw = terminal.read_until(has("frames 1 to 7", "quit"))
+            assert b" ago" not in raw
