@@ -55,8 +55,9 @@ class Sample:
 class WatchState:
     """All that the screen shows. `database` and `problem` are outside text.
 
-    `found` is the latest look at the whole log, `age` seconds behind the files; `blockers` are newer. `to_map`
-    is `map_log`, or remembers its last answer: that of a million frames takes a second.
+    `found` is the latest look at the whole log, `age` seconds behind the files; `blockers` are
+    newer. `to_map` is `map_log`, or remembers its last answer: that of a million frames takes a
+    second.
     """
 
     database: str
