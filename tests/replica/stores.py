@@ -92,25 +92,20 @@ def object_store(directory: Path, ports: Sequence[int] = ()) -> Iterator[ObjectS
         try:
             store = ObjectStore(process, s3)
             wait_until(lambda: _answers(f"http://127.0.0.1:{s3}/"), process)
-            wait_until(lambda: _make_bucket(s3), process)
+            wait_until(lambda: _make_bucket(filer), process)
             yield store
         finally:
             process.kill()
 
 
-def _make_bucket(port: int) -> bool:
-    """Make the bucket as any client of S3 does; True once it is there."""
-    curl = subprocess.run(
-        [
-            *("curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "-X", "PUT"),
-            *("--user", ":".join(KEYS.values()), "--aws-sigv4", "aws:amz:us-east-1:s3"),
-            f"http://127.0.0.1:{port}/bucket",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return curl.stdout in ("200", "409")
+def _make_bucket(filer: int) -> bool:
+    """Make the bucket, which is a directory for SeaweedFS's filer; True once it is there."""
+    request = urllib.request.Request(f"http://127.0.0.1:{filer}/buckets/bucket/", method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return bool(answer.status < 300)
+    except OSError:
+        return False
 
 
 @contextmanager
