@@ -160,7 +160,7 @@ class _Salvager:
         file, frame = self.state.source(row.page)
         source = Source(file, row.page, frame)
         if row.lost or row.is_doubtful:
-            note = row.doubt or f"bytes are lost: {table.names_at(row.lost)}"
+            note = f"bytes are lost: {table.names_at(row.lost)}" if row.lost else row.doubt
             self.additions.set_aside(
                 table, values, row.rowid, replace(source, confidence=0.5, note=note)
             )

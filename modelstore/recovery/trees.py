@@ -304,6 +304,8 @@ class _Remains:
     def row(self, rowid: int | None, page: int, size: int, encoding: int) -> StoredRow:
         """Return the row. Raises `RecordError` if its record's header is lost."""
         content = bytes(self._content)
+        if not self._may_be_true(content, encoding):
+            self._lost += self._doubtful
         values: list[Value] = []
         lost: list[int] = []
         doubt = ""
@@ -325,14 +327,23 @@ class _Remains:
                 value = _left_of_text(content, offset, end, gone, encoding)
             if not gone and _overlaps(self._doubtful, offset, end):
                 doubt = "a page of it names a false next page: its bytes may be false"
-                if isinstance(value, str) and not is_text(value):
-                    gone, value = [(offset, end)], None
             if gone:
                 lost.append(len(values))
             values.append(value)
         if not values:
             raise RecordError("the record has no values")
         return StoredRow(rowid, values, page, tuple(lost), doubt, bool(self._doubtful))
+
+    def _may_be_true(self, content: bytes, encoding: int) -> bool:
+        """Return False if a doubtful page has a text that cannot be one: then it is garbage."""
+        for serial, offset in record_fields(content) if self._doubtful else ():
+            part = content[offset : offset + serial_size(serial)]
+            is_doubtful = _overlaps(self._doubtful, offset, offset + len(part))
+            if is_doubtful and serial >= 13 and serial % 2:
+                text = decode_value(serial, part, encoding)
+                if isinstance(text, str) and not is_text(text):
+                    return False
+        return True
 
 
 def _overlaps(stretches: list[tuple[int, int]], start: int, end: int) -> bool:
