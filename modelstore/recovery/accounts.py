@@ -50,7 +50,7 @@ def user_rows(conn: sqlite3.Connection, own_tables: Collection[str]) -> dict[str
             found[str(name)] = int(
                 conn.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0]
             )
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             found[str(name)] = 0
     return found
 

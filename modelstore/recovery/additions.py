@@ -180,8 +180,8 @@ def insert_row(
             f"INSERT INTO {quoted(table.name)} ({', '.join(names)}) VALUES ({', '.join(marks)})",
             values,
         )
-    except (sqlite3.IntegrityError, sqlite3.DataError):
-        return False
+    except (sqlite3.IntegrityError, sqlite3.DataError, UnicodeDecodeError):
+        return False  # the last if a constraint's name, which the message quotes, is no UTF-8
     return True
 
 

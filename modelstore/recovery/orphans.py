@@ -120,19 +120,27 @@ class Orphans:
         """Add the rows of all leaves to tables that are made for them: the schema is gone."""
         trees = UnnamedTrees(self.additions.conn, self.view)
         for page in self._pages(_ENTRIES[0]):
-            rows = list(self.reader.rows_in(page))
-            if not rows:
-                continue
-            table = trees.table(page, rows)
-            marks = ", ".join("?" * (len(table.columns) + 1))
-            self.additions.conn.executemany(
-                f"INSERT INTO {quoted(table.name)} VALUES ({marks})",
-                (
-                    (row.rowid, *map(bindable, table.values(row.rowid, row.stored)))
-                    for row in rows
-                ),
-            )  # fmt: skip
+            self._add_unnamed(trees, page)
         trees.add_tables_without_rowids(self.reader)
+
+    def add_trees(self, roots: Sequence[int]) -> None:
+        """Add the rows of whole trees to tables that are made for them: their SQL is damaged."""
+        trees = UnnamedTrees(self.additions.conn, self.view) if roots else None
+        for root in roots:
+            for found in self.reader.pages(root):
+                if trees is not None and found.page is not None:
+                    self._add_unnamed(trees, found.page)
+
+    def _add_unnamed(self, trees: UnnamedTrees, page: BtreePage) -> None:
+        rows = list(self.reader.rows_in(page))
+        if not rows:
+            return
+        table = trees.table(page, rows)
+        marks = ", ".join("?" * (len(table.columns) + 1))
+        self.additions.conn.executemany(
+            f"INSERT INTO {quoted(table.name)} VALUES ({marks})",
+            ((row.rowid, *map(bindable, table.values(row.rowid, row.stored))) for row in rows),
+        )
 
     def _pages(self, kinds: set[int]) -> Iterator[BtreePage]:
         """Yield the pages of these kinds that are part of no known tree, nor free."""

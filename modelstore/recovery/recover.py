@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from modelstore.database.sqlite import sqlite3
 from modelstore.errors import RefusedError
 from modelstore.recovery.accounts import lost_frames, only_in_log, user_rows
 from modelstore.recovery.additions import Additions, Source
@@ -20,6 +19,7 @@ from modelstore.recovery.result import RecoveredTable, Recovery
 from modelstore.recovery.salvage import Salvage, read_objects, salvage
 from modelstore.recovery.states import State, candidate_states, has_page_one
 from modelstore.recovery.writer import (
+    SQL_ERRORS,
     Verdict,
     check,
     new_file,
@@ -38,6 +38,7 @@ from modelstore.wal.format import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from modelstore.database.sqlite import sqlite3
     from modelstore.progress import Progress
     from modelstore.wal.schema import SchemaObject
 
@@ -133,7 +134,7 @@ class _Work:
         base, verdict, how = self._base(states)
         try:
             tables = self._fill(base, states, how)
-        except sqlite3.DatabaseError as error:
+        except SQL_ERRORS as error:
             if how == "rows" or verdict.is_whole:
                 raise RefusedError(
                     f"the new file cannot be written: {error}",
@@ -197,7 +198,7 @@ class _Work:
             with closing(open_new(self.draft)) as conn:
                 conn.execute("PRAGMA journal_mode = DELETE")
                 conn.execute("REINDEX")
-        except sqlite3.Error:
+        except SQL_ERRORS:
             write_pages(state, self.draft, self.progress)
             return verdict
         after = check(self.draft, state)

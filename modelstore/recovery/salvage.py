@@ -85,7 +85,10 @@ def salvage(
 
 
 class _Salvager:
-    """Builds one database; `damaged` are the tables of which something cannot be read."""
+    """Builds one database; `damaged` are the tables of which something cannot be read.
+
+    `unmade` are the roots of tables whose SQL is damaged.
+    """
 
     def __init__(self, state: State, conn: sqlite3.Connection, additions: Additions) -> None:
         self.state = state
@@ -95,6 +98,7 @@ class _Salvager:
         self.result = Salvage()
         self.reader = TreeReader(self.view, mends=True)
         self.damaged: list[Table] = []
+        self.unmade: list[int] = []
 
     def create(self, objects: Sequence[SchemaObject], kinds: Sequence[str]) -> None:
         """Create what the schema has of these kinds; of virtual tables it has the text alone."""
@@ -123,12 +127,13 @@ class _Salvager:
         """Insert the rows that the trees of the tables lead to."""
         roots = {item.name.lower(): item.root for item in objects if item.type == "table"}
         for table in tables_of(self.conn):
-            root = roots.get(table.name.lower(), 0)
+            root = roots.pop(table.name.lower(), 0)
             if not root:
                 continue
             if table.name.lower() == "sqlite_sequence":
                 self.conn.execute("DELETE FROM sqlite_sequence")
             self._fill(replace(table, root=root))
+        self.unmade = [root for name, root in roots.items() if root and name[:7] != "sqlite_"]
         self._skip_other_trees(objects)
 
     def _fill(self, table: Table) -> None:
@@ -186,11 +191,14 @@ class _Salvager:
     def add_lost_rows(self, objects: Sequence[SchemaObject]) -> None:
         """Add rows of pages that no tree leads to, and of what is left of damaged pages."""
         gaps = {table.name: self.result.gaps[table.name] for table in self.damaged}
-        if objects and not self.damaged:
+        if objects and not self.damaged and not self.unmade:
             return
         orphans = Orphans(self.state, self.reader, self.additions, gaps)
         if not objects:
             orphans.add_unnamed()
+            return
+        orphans.add_trees(self.unmade)
+        if not self.damaged:
             return
         orphans.add(self.damaged)
         Remains(self.state, self.reader, self.additions, gaps, orphans.owners).add(self.damaged)

@@ -170,6 +170,6 @@ def _constant(conn: sqlite3.Connection, expression: str | None) -> Value:
         return None
     try:
         value: Value = conn.execute(f"SELECT {expression}").fetchone()[0]
-    except (sqlite3.Error, sqlite3.Warning, TypeError):
+    except (sqlite3.Error, sqlite3.Warning, TypeError, UnicodeDecodeError):
         return None
     return value

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from modelstore.progress import Progress
     from modelstore.recovery.states import State
 
+# An error's message may quote a damaged schema, and then it is no valid UTF-8 for Python.
+SQL_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 _CHUNK = 1 << 22  # bytes copied at once
 _SQLITE_ERROR = 1
 _MAX_MESSAGES = 20
@@ -181,9 +183,13 @@ def open_new(path: str, *, immutable: bool = False) -> sqlite3.Connection:
         uri(path, "immutable" if immutable else "rw"), uri=True, isolation_level=None, timeout=0
     )
     conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    conn.execute("PRAGMA trusted_schema = OFF")
-    conn.execute("PRAGMA cell_size_check = ON")
-    conn.execute("PRAGMA cache_size = -64000")
+    try:
+        conn.execute("PRAGMA trusted_schema = OFF")
+        conn.execute("PRAGMA cell_size_check = ON")
+        conn.execute("PRAGMA cache_size = -64000")
+    except SQL_ERRORS:
+        conn.close()  # else its lock stays as long as the error is remembered
+        raise
     return conn
 
 
@@ -199,10 +205,10 @@ def check(path: str, state: State) -> Verdict:
         messages = [str(row[0]) for row in rows]
         if messages == ["ok"]:
             return Verdict(is_whole=True, is_readable=True)
-    except sqlite3.Error as error:
+    except SQL_ERRORS as error:
         messages = [str(error)]
         # Functions and collations of the application are missing here: SQLite cannot judge.
-        if primary_code(error) != _SQLITE_ERROR:
+        if not isinstance(error, sqlite3.Error) or primary_code(error) != _SQLITE_ERROR:
             return Verdict(is_whole=False, is_readable=False, messages=tuple(messages))
     return Verdict(
         is_whole=False, is_readable=not state.missing_pages() and _can_be_walked(state),

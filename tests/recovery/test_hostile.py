@@ -131,3 +131,21 @@ def test_text_that_is_no_unicode_comes_back_byte_for_byte(tmp_path: Path, into: 
     if into:
         found = content(target, "SELECT CAST(name AS BLOB) FROM lost_and_found_t WHERE id = 3")
         assert (b"\xff\x61\xfe",) in found
+
+
+def test_an_error_message_that_is_no_unicode_is_no_crash(tmp_path: Path) -> None:
+    path = make(tmp_path / "app.db", TABLE, (INSERT, rows(1, 40)))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"CREATE TABLE t", b"CREATE TAB\x81\x81\x81t"))
+    done = recover(Request(str(path), str(tmp_path / "new.db")))
+    assert sum(table.rows for table in done.tables) == 40
+
+
+def test_a_file_format_that_sqlite_refuses_is_built_anew(tmp_path: Path) -> None:
+    path = make(tmp_path / "app.db", TABLE, (INSERT, rows(1, 40)))
+    data = bytearray(path.read_bytes())
+    data[44:48] = (0x3E8).to_bytes(4, "big")  # the schema format
+    path.write_bytes(data)
+    done = recover(Request(str(path), str(tmp_path / "new.db")))
+    assert {table.name: table.rows for table in done.tables} == {"t": 40}
+    assert integrity(tmp_path / "new.db") == "ok"
