@@ -727,3 +727,61 @@ def test_an_age_is_compared_with_the_time_that_has_passed(tmp_path: Path) -> Non
     result = inside("list", "modified=7d", "--db", db)
     assert (result.code, result.out) == (2, "")
     assert "'7d' is an age" in result.err
+
+
+ABLE = [
+    {"name": "a", "locator": "name:a", "capabilities": ["tools", "vision"]},
+    {"name": "b", "locator": "name:b", "capabilities": ["tools"], "revision": "1234"},
+    {"name": "c", "locator": "name:c", "capabilities": []},
+    {
+        "name": "d",
+        "locator": "name:d",
+        "parameter_count": 1000,
+        "parameters": {"tensor_bytes": 562},
+    },
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--capability", "tools"], ["a", "b"]),
+        (["--capability", "vision,embedding"], ["a"]),
+        (["--capability", "embedding"], []),
+        (["--where", "capabilities IS NULL"], ["d"]),
+        (["bpw<4.6", "bpw>4.4"], ["d"]),
+        (["--where", "BPW < 5"], ["d"]),
+        (["revision=1234"], ["b"]),
+    ],
+)
+def test_capabilities_and_computed_columns_choose_models(
+    tmp_path: Path, options: list[str], names: list[str]
+) -> None:
+    db = fill(tmp_path / "m.db", ABLE)
+    done = inside("list", *options, "-c", "name", "--no-header", "--db", db)
+    assert (done.code, done.out.split()) == (0, names), done.err
+
+
+def test_a_capability_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    db = fill(tmp_path / "m.db", ABLE)
+    done = inside("list", "--capability", "flight", "--db", db)
+    assert (done.code, done.out) == (2, "")
+    assert "thinking" in done.err
+
+
+def test_capabilities_are_an_array_and_unknown_ones_null(tmp_path: Path) -> None:
+    db = fill(tmp_path / "m.db", ABLE)
+    lines = inside("list", "-c", "capabilities,bpw", "-f", "jsonl", "--db", db).out.splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"capabilities": ["tools", "vision"], "bpw": None},
+        {"capabilities": ["tools"], "bpw": None},
+        {"capabilities": [], "bpw": None},
+        {"capabilities": None, "bpw": 4.5},
+    ]
+    copied = tmp_path / "copy.db"
+    listed = inside("list", "--json", "--db", db).out
+    (tmp_path / "all.json").write_text(listed)
+    assert inside("import", tmp_path / "all.json", "--db", copied).code == 0
+    assert inside("list", "--json", "-c", "name,capabilities,revision", "--db", copied).out == (
+        inside("list", "--json", "-c", "name,capabilities,revision", "--db", db).out
+    )
