@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.render.grid import Tone
+    from modelstore.wal.frames import WalScan
     from modelstore.wal.inspection import Inspection
     from modelstore.wal.loss_report import LossReport, TableLoss
 
@@ -162,19 +163,22 @@ def _damage(found: Inspection) -> Iterator[Statement]:
     scan = found.scan
     if not found.is_damaged:
         return
-    commits = plural(scan.later_commits, "commit")
+    intact = scan.ignored_frames
+    are_intact = f" {plural(intact, 'frame')} behind that {'is' if intact == 1 else 'are'} intact."
     if scan.fault is not None:
         yield Statement(
             Claim.LOG_HEADER_DAMAGED,
-            f"The header of the WAL is damaged: {scan.fault.value}. SQLite will ignore all of it: "
-            f"{commits}, {plural(scan.ignored_frames, 'intact frame')}.",
+            f"The header of the WAL is damaged: {scan.fault.value}. SQLite will silently ignore "
+            f"all of it, {plural(scan.later_commits, 'commit')}.{are_intact if intact else ''}",
             "bad",
         )
     elif scan.is_damaged:
+        count = scan.later_commits
+        commits = "commit" if count == 1 else f"{count:,} commits"
         yield Statement(
             Claim.LOG_DAMAGED,
             f"Frame {scan.valid + 1:,} is damaged. SQLite will silently ignore it and the "
-            f"{commits} after it ({plural(scan.ignored_frames, 'intact frame')}).",
+            f"{commits} after it.{are_intact if intact else ''}",
             "bad",
         )
     if found.has_database and found.loss.live_problem is not None:
@@ -189,9 +193,9 @@ def _loss(found: Inspection) -> Iterator[Statement]:
     """Yield the loss if the log vanished now."""
     scan, loss = found.scan, found.loss
     if not found.has_database:
-        frames = plural(scan.max_frame, "frame")
+        frames = plural(scan.max_frame, "committed frame")
         yield Statement(
-            Claim.NO_DATABASE, f"There is no database beside this log: {frames} of it.", "warn"
+            Claim.NO_DATABASE, f"There is no database beside this log, which has {frames}.", "warn"
         )
         return
     if not scan.max_frame:
@@ -202,15 +206,15 @@ def _loss(found: Inspection) -> Iterator[Statement]:
     if found.nothing_lost:
         yield Statement(
             Claim.SAME,
-            f"{plural(scan.max_frame, 'frame')} in the WAL, and the main file has the newest "
-            "version of each page of them: nothing would be lost without it.",
+            f"{_frames_in(scan)}, and the main file has the newest version of each of their pages: "
+            "nothing would be lost without it.",
             "good",
         )
     elif loss.is_known and not (loss.differing or loss.file_differences):
         before = " before the damage" if found.is_damaged else ""
         yield Statement(
             Claim.PAGES_SAME,
-            f"The main file has the newest version of each page of the "
+            f"The main file has the newest version of each page in the "
             f"{plural(scan.max_frame, 'frame')}{before}.",
         )
     elif not loss.is_known:
@@ -220,18 +224,32 @@ def _loss(found: Inspection) -> Iterator[Statement]:
         yield Statement(claim, f"{_only_in_log(found)} {_losses(found)}".strip(), "bad")
     else:
         yield from _no_row_differs(found)
-    if loss.main.state is MainState.MIXED and not loss.raced:
-        yield Statement(
-            Claim.MIXED,
-            "A checkpoint may have copied the log in part: only together with its -wal is the main "
-            "file certainly whole. Deleting the -wal may corrupt it, not merely lose rows.",
-            "bad",
-        )
-    elif loss.main.state is MainState.TORN and not loss.raced:
+    if not loss.raced and not any(c.code == "malformed" for c in found.contradictions):
+        yield from _torn(found)
+
+
+def _torn(found: Inspection) -> Iterator[Statement]:
+    """Yield the danger of a main file that is, or may be, no state of its own."""
+    state, check = found.loss.main.state, found.main_check
+    if state is MainState.TORN:
         yield Statement(
             Claim.TORN,
             "The main file lacks pages, or has pages that no commit wrote: only its -wal can make "
             "it whole. Never delete the -wal.",
+            "bad",
+        )
+    elif state is MainState.MIXED and check is not None and check.is_still and not check.problem:
+        yield Statement(
+            Claim.MIXED,
+            "A checkpoint may have copied the log in part: without its -wal, the main file may "
+            "have a part of a transaction.",
+            "warn",
+        )
+    elif state is MainState.MIXED:
+        yield Statement(
+            Claim.MIXED,
+            "A checkpoint may have copied the log in part: only together with its -wal is the main "
+            "file certainly whole. Deleting the -wal may corrupt it, not merely lose rows.",
             "bad",
         )
 
@@ -262,8 +280,7 @@ def _main_check(found: Inspection) -> Iterator[Statement]:
     elif found.main_problem is None:
         yield Statement(
             Claim.ALONE_DAMAGED,
-            f"SQLite's integrity_check of the main file alone fails: {check.problem}. Never delete "
-            "the -wal.",
+            f"SQLite's integrity_check of the main file alone fails: {check.problem}.",
             "bad",
         )
 
@@ -297,12 +314,12 @@ def _no_row_differs(found: Inspection) -> Iterator[Statement]:
 
 
 def _lacking(loss: LossReport) -> str:
-    frames = plural(loss.scan.max_frame, "frame")
-    verb = "is" if loss.scan.max_frame == 1 else "are"
-    return (
-        f"{frames} {verb} in the WAL, and the main file lacks "
-        f"{plural(loss.differing, 'page')} of that."
-    )
+    pages = plural(loss.differing, "page")
+    return f"{_frames_in(loss.scan)}, and the main file lacks the newest version of {pages}."
+
+
+def _frames_in(scan: WalScan) -> str:
+    return f"{plural(scan.max_frame, 'frame')} {'is' if scan.max_frame == 1 else 'are'} in the WAL"
 
 
 def _listed(parts: list[str]) -> str:
@@ -343,7 +360,9 @@ def _table_losses(table: TableLoss) -> Iterator[str]:
     if table.fate is Fate.RENAMED:
         yield f"{table.name} gets its former name {table.former_name} back"
     if table.fate is Fate.VANISHES:
-        yield f"{table.name} vanishes with {plural(table.lost.count, 'row')}"
+        has_rows = table.lost.count or not table.is_exact
+        what = f" with {plural(table.lost.count, 'row')}" if has_rows else ", which is empty"
+        yield f"{table.name} vanishes{what}"
     elif table.lost.count:
         yield f"{table.name} loses {plural(table.lost.count, 'row')}"
     if table.reverted.count:

@@ -50,5 +50,6 @@ def check_view(db: Database, pragma: str) -> MainCheck:
                 messages, _ = by_table(db, pragma)  # one table needs what the application defines
     except sqlite3.Error as error:
         return MainCheck(visible(str(error), _SHOWN))
-    faults = [message for message in messages if message != "ok"]
+    lines = [line for message in messages for line in message.splitlines()]
+    faults = [line for line in lines if line != "ok" and not line.startswith("***")]  # a heading
     return MainCheck(visible(faults[0], _SHOWN) if faults else None)

@@ -319,7 +319,8 @@ class _Analysis:
         if count > in_file:
             if found.state is MainState.CONSISTENT:
                 found = replace(found, state=MainState.TORN, commit=None)
-            problem = f"it ends after page {in_file} of {count}"
+            where = "within" if found.size % header.page_size else "after"
+            problem = f"it ends {where} page {in_file} of {count}"
             return replace(found, readable=False, problem=problem)
         self._beyond = self._copied_beyond(count)
         if self._beyond and found.state is MainState.CONSISTENT:

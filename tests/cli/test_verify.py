@@ -77,7 +77,7 @@ def test_the_incident(tmp_path: Path) -> None:
     assert result.code == 5
     failures = of(result.json, "fail")
     assert "models: 0 rows" in str(failures["expectations.count"])
-    assert "knows of 18 frames" in str(of(result.json, "warn")["log.gone"])
+    assert "counts 18 frames" in str(of(result.json, "warn")["log.gone"])
 
 
 def test_strict_fails_for_what_was_only_in_the_log(tmp_path: Path) -> None:

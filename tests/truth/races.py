@@ -119,8 +119,12 @@ def _look(program: Child, path: str, number: int, counts: Counter[str]) -> Itera
 
 
 def _is_wrong(loss: LossReport) -> bool:
-    """Tell if a look that was not raced shows what no state of these writers has."""
-    return loss.main.state is MainState.TORN or loss.unattributed > 0 or not loss.main.readable
+    """Tell if a look that was not raced shows what no state of these writers has.
+
+    While a checkpoint is under way, the main file alone may well be unreadable.
+    """
+    is_unreadable = not loss.main.readable and loss.main.state is not MainState.MIXED
+    return loss.main.state is MainState.TORN or loss.unattributed > 0 or is_unreadable
 
 
 def _why(ran: Ran) -> str:

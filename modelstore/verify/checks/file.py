@@ -141,8 +141,8 @@ def _shortness(
         return Finding(
             "file.short",
             "warn",
-            f"not in the main file yet: {missing} of {header.page_count:,}; "
-            "a checkpoint was cut short, and the log holds what is missing",
+            f"{missing} of {header.page_count:,} {'is' if lacking == 1 else 'are'} not in the main "
+            "file yet, as after a checkpoint that was cut short; the log holds what is missing",
             subject.path,
             "never delete the -wal: the next checkpoint completes the file",
             data,

@@ -127,10 +127,10 @@ def _gone_frames(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "log.gone",
         "warn" if is_absent else "note",
-        f"the -shm, which no process holds, knows of {plural(index.max_frame, 'frame')}, of which "
-        f"{index.backfill:,} were folded; the -wal is {'absent' if is_absent else 'empty'}: if "
-        f"something deleted the others, what they held is lost; after a power cut all of it may be "
-        "in the main file",
+        f"the -shm, which no process holds, counts {plural(index.max_frame, 'frame')}, "
+        f"{index.backfill:,} of them folded, but the -wal is {'absent' if is_absent else 'empty'}: "
+        "if something deleted frames, their content is lost; after a power cut all of it may be in "
+        "the main file",
         subject.log_path,
         "compare the rows with what you expect (--expect-count); if some are missing, look for the "
         "-wal or a backup of it: a clean-up job, a copy or a mount of the .db alone leaves it out",
@@ -165,7 +165,7 @@ def _content(subject: Subject, options: VerifyOptions) -> Iterator[Finding]:
         yield Finding(
             "log.folded",
             "pass",
-            f"{frames}, and the main file has the newest version of each page of them",
+            f"{frames}, and the main file has the newest version of each of their pages",
             subject.log_path,
             None,
             data,
