@@ -154,7 +154,7 @@ def _main_file(found: dict[str, Any], facts: Facts) -> Iterator[str]:
     if is_numbered and not facts.fits_commit(commit):
         yield f"main_file.commit is {commit}, but a page of it differs"
     doubt = main["problem"] or not main["readable"] or found["damaged"]
-    is_whole = facts.alone.is_sound or facts.has_journal
+    is_whole = not facts.alone.is_unsound or facts.has_journal
     if state == "consistent" and not is_whole and not doubt and not _is_unsure(main):
         yield f"main_file is called consistent, but alone it is not: {facts.alone.trouble}"
     if not main["readable"] and facts.alone.is_sound and main["size"] >= facts.page_size:
