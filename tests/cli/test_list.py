@@ -729,7 +729,7 @@ def test_an_age_is_compared_with_the_time_that_has_passed(tmp_path: Path) -> Non
     assert "'7d' is an age" in result.err
 
 
-ABLE = [
+ABLE: list[dict[str, Any]] = [
     {"name": "a", "locator": "name:a", "capabilities": ["tools", "vision"]},
     {"name": "b", "locator": "name:b", "capabilities": ["tools"], "revision": "1234"},
     {"name": "c", "locator": "name:c", "capabilities": []},
