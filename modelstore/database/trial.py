@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from modelstore.database.files import HeldFiles
     from modelstore.database.handle import Access
 
-SMALL = 4 << 20  # bytes of database and log that are tried: some 20 ms
+SMALL = 4 << 20  # bytes of database and log that are tried: some 10 ms
 
 
 class Trial(NamedTuple):
-    """The first damage that SQLite finds in the main file `alone`, and in `both` together.
+    """The first damage that SQLite finds in `both` together, and if so in the main file `alone`.
 
     Both are None where SQLite cannot tell: a collation of the application's, no room for a copy,
     files that change.
@@ -35,15 +35,15 @@ class Trial(NamedTuple):
 
 
 def try_log(held: HeldFiles) -> Trial:
-    """Check a copy of a database without its log, and with it.
+    """Check a copy of a database with its log, and without it if that is malformed.
 
     A fold that leaves a database sound is right, even if the main file alone is not: a checkpoint
     may have stopped halfway.
     """
     try:
         with private_copy(held) as path:
-            alone = _damage(path, "immutable")  # first: closing the copy folds its log
-            return Trial(alone, _damage(path, "copy"))
+            both = _damage(path, "ro")  # which leaves the log of the copy as it is
+            return Trial(_damage(path, "immutable"), both) if both is not None else Trial()
     except (ModelstoreError, sqlite3.Error):  # the raw look must do
         return Trial()
 
