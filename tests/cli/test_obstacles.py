@@ -6,8 +6,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,15 +73,18 @@ def test_a_file_that_cannot_be_read_is_named(
     db = tmp_path / "app.db"
     killed_writer(db, 18)
     before = state_of(db)
-    reading = os.preadv
     broken = os.stat(f"{db}{suffix}")
 
-    def fail(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
-        if os.path.samestat(os.fstat(descriptor), broken):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return reading(descriptor, buffers, offset)
+    def failing(reading: Callable[[int, Any, int], Any]) -> Callable[[int, Any, int], Any]:
+        def read(descriptor: int, size_or_buffers: Any, offset: int) -> Any:
+            if os.path.samestat(os.fstat(descriptor), broken):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return reading(descriptor, size_or_buffers, offset)
 
-    monkeypatch.setattr(os, "preadv", fail)
+        return read
+
+    monkeypatch.setattr(os, "pread", failing(os.pread))
+    monkeypatch.setattr(os, "preadv", failing(os.preadv))
     assert run([command, "--db", str(db)]) == 3
     said = capfd.readouterr().err
     assert str(db) in said
