@@ -153,7 +153,7 @@ def _look(
         from modelstore.verify.alone import check_alone
 
         show("checking the main file alone", 0, None)
-        found = replace(found, main_check=check_alone(found.database))
+        found = found.with_main_check(check_alone(found.database))
     return found, known
 
 

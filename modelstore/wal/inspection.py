@@ -7,7 +7,7 @@ Read the warning of `modelstore.wal.loss` first: `inspect_log` opens and closes 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
@@ -66,6 +66,18 @@ class Inspection:
     journal: Journal | None = None
     contradictions: tuple[Contradiction, ...] = ()
     main_check: MainCheck | None = None
+
+    def with_main_check(self, check: MainCheck) -> Inspection:
+        """Return this inspection with SQLite's verdict on the main file alone.
+
+        A main file that is damaged alone is the state of no commit, whatever the log's pages show.
+        """
+        loss, main = self.loss, self.loss.main
+        is_faulty = check.is_still and check.problem is not None
+        if is_faulty and loss.pages and main.state is MainState.CONSISTENT:
+            mixed = replace(main, state=MainState.MIXED, commit=None, is_proven=False)
+            loss = replace(loss, main=mixed)
+        return replace(self, loss=loss, main_check=check)
 
     @property
     def scan(self) -> WalScan:

@@ -44,6 +44,7 @@ def test_a_fault_that_the_log_mends_is_one_of_the_main_file_alone(pending: Path)
     told = modelstore("inspect-wal", pending, "--no-checkpoint", "--deep", "--json").json
     assert "main-alone-damaged" in told["claims"]
     assert told["main_file"]["checked"]
+    assert told["main_file"]["state"] != "consistent"
     assert told["main_file"]["integrity"] not in ("ok", None)
 
 
