@@ -20,7 +20,7 @@ from modelstore.database.files import (
     unwritable,
 )
 from modelstore.database.fold import FoldTotals
-from modelstore.database.handle import connect_tuned, set_wal
+from modelstore.database.handle import connect, connect_tuned, set_wal, tune
 from modelstore.database.holders import HolderProblem, look_at_holders
 from modelstore.database.live_log import LiveLog
 from modelstore.database.probe import Probe, probe
@@ -254,18 +254,20 @@ def connected(
         again = partial(connect_tuned, file, access, options.timeout)
         # Before SQLite opens the files: if they are of two databases, its close must leave them.
         is_guarded = access == "rw" and found.is_wal and held.guard()
-        db = attempt.enter_context(_closing(again()))
-        if access == "copy":
-            db.execute("PRAGMA query_only = ON")
-        warnings = _warnings(found, access, fold=options.fold)
-        is_own = options.check is not None and options.check(db, found.path)
-        if access == "rw" and (is_own or (options.create and _is_blank(db))):
-            warnings += _into_wal_mode(db, is_own=is_own)
-        totals = None
-        if db.journal_mode == "wal" and access in {"rw", "ro"}:
-            totals = FoldTotals(attempt.enter_context(LiveLog.follow(db, held, again)))
-            if totals.log.database_is_gone():
-                raise _deleted(found)  # SQLite may have its log from beside another one
+        db = attempt.enter_context(_closing(connect(file, access)))
+        with _leaving_no_log(held, found, is_guarded=is_guarded):
+            tune(db, options.timeout)
+            if access == "copy":
+                db.execute("PRAGMA query_only = ON")
+            warnings = _warnings(found, access, fold=options.fold)
+            is_own = options.check is not None and options.check(db, found.path)
+            if access == "rw" and (is_own or (options.create and _is_blank(db))):
+                warnings += _into_wal_mode(db, is_own=is_own)
+            totals = None
+            if db.journal_mode == "wal" and access in {"rw", "ro"}:
+                totals = FoldTotals(attempt.enter_context(LiveLog.follow(db, held, again)))
+                if totals.log.database_is_gone():
+                    raise _deleted(found)  # SQLite may have its log from beside another one
         if totals is None and is_guarded:
             held.unguard()
         is_guarded = is_guarded or (totals is not None and access == "rw" and held.guard())
@@ -285,6 +287,17 @@ def connected(
     opened.not_folded = _why_nothing_is_folded(found, access)
     opened.warnings += [*opened.not_folded, *warnings]
     return opened
+
+
+@contextmanager
+def _leaving_no_log(held: HeldFiles, found: Probe, *, is_guarded: bool) -> Iterator[None]:
+    """Let SQLite delete a log that it made for an attempt that fails; none was there before."""
+    try:
+        yield
+    except BaseException:
+        if is_guarded and found.wal_size is None and _gone(held, found) is None:
+            held.unguard()
+        raise
 
 
 @contextmanager
