@@ -1,4 +1,4 @@
-"""Write the generated parts of the documents and the shell completions, or check them.
+"""Write the generated parts of the documents, the completions and man pages, or check them.
 
 ``python -m tests.generate`` writes; ``python -m tests.generate --check`` exits 1 where something
 is out of date. What the sessions show is made anew by the first, and compared by
@@ -7,6 +7,7 @@ is out of date. What the sessions show is made anew by the first, and compared b
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -19,15 +20,18 @@ from modelstore.errors import ExitCode
 from modelstore.sources.base import Context
 from modelstore.sources.kinds import KINDS, usual_places
 from modelstore.topics import topic_titles
+from tests.manpages import pages
 from tests.sessions import DOCUMENTS, refreshed
 
 ROOT = Path(__file__).resolve().parent.parent
+MANUAL = ROOT / "modelstore" / "man"
 COMPLETIONS = {
     "bash": "modelstore.bash",
     "zsh": "_modelstore",
     "fish": "modelstore.fish",
     "powershell": "modelstore.ps1",
 }
+_stale: list[Path] = []
 _BLOCK = re.compile(r"(<!-- generated: ([a-z -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -90,9 +94,9 @@ def completion_text(shell: str) -> str:
     return run_program("--show-completion", shell)
 
 
-def wanted() -> dict[Path, str]:
-    """Return every generated file with the text that it should hold."""
-    files = {path: document_text(path) for path in DOCUMENTS}
+def made() -> dict[Path, str]:
+    """Return every file that is wholly generated, with the text that it should hold."""
+    files = {MANUAL / name: text for name, text in pages().items()}
     for shell, name in COMPLETIONS.items():
         files[ROOT / "completions" / name] = completion_text(shell)
     return files
@@ -100,25 +104,35 @@ def wanted() -> dict[Path, str]:
 
 def main() -> int:
     """Write or check; return the exit code."""
-    is_check = "--check" in sys.argv[1:]
-    files = wanted()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
+    is_check = parser.parse_args().check
+    for path in DOCUMENTS:  # the pages are made of them
+        text = document_text(path)
+        _put(path, text if is_check else refreshed(text), is_check=is_check)
+    files = made()
+    for path, text in files.items():
+        _put(path, text, is_check=is_check)
+    for path in set(MANUAL.iterdir()) - set(files):
+        _stale.append(path)
+        if not is_check:
+            path.unlink()
+    for path in _stale:
+        verb = "out of date" if is_check else "written"
+        print(f"{verb}: {path.relative_to(ROOT)}")
+    if is_check and _stale:
+        print("run python -m tests.generate")
+    return 1 if is_check and _stale else 0
+
+
+def _put(path: Path, text: str, *, is_check: bool) -> None:
+    """Note a file that does not hold `text`; write it unless this is a check."""
+    if path.exists() and path.read_text("utf-8") == text:
+        return
+    _stale.append(path)
     if not is_check:
-        for path in DOCUMENTS:
-            files[path] = refreshed(files[path])
-    stale = [
-        (path, text)
-        for path, text in files.items()
-        if not path.exists() or path.read_text("utf-8") != text
-    ]
-    if is_check:
-        for path, _ in stale:
-            print(f"out of date: {path.relative_to(ROOT)}; run python -m tests.generate")
-        return 1 if stale else 0
-    for path, text in stale:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8", newline="\n")
-        print(f"written: {path.relative_to(ROOT)}")
-    return 0
 
 
 if __name__ == "__main__":
