@@ -71,7 +71,9 @@ CLAIMS: dict[str, Meaning] = {
     "schema-differs": lambda facts, _: bool(facts.schema) or not facts.can_figure,
     "no-row-differs": lambda facts, _: not facts.is_agreed or _no_row_differs(facts),
     "loss-unknown": _always,  # counted
-    "unreadable-alone": lambda facts, _: not facts.alone.is_sound,
+    "unreadable-alone": lambda facts, _: (
+        not facts.alone.is_sound or len(facts.main) < facts.page_size
+    ),
     "main-alone-sound": lambda facts, _: not facts.alone.is_unsound,
     "main-alone-damaged": lambda facts, _: not facts.alone.is_sound,
     "main-alone-unknown": _never,  # nobody writes
