@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
+    from modelstore.cli.output import Output
+
 
 class TerminatedError(BaseException):
     """SIGTERM or SIGHUP arrived. Not an Exception, so that no handler takes it for a fault."""
@@ -100,8 +102,20 @@ def _guarded(arguments: Sequence[str]) -> ExitCode:
             # SQLite's module swallows what a signal's handler raises; the statement fails instead.
             out.message("interrupted" if _arrived[0] is ExitCode.INTERRUPTED else "terminated")
             return _arrived[0]
+        return _report(out, error)
+
+
+def _report(out: Output, error: Exception) -> ExitCode:
+    """Name the file of a database that could not be read; any other error is a bug."""
+    from modelstore.text import visible
+    from modelstore.wal.files import FailedReadError
+
+    if not isinstance(error, FailedReadError):
         _report_bug(error)
         return ExitCode.BUG
+    out.message(f"error: {visible(str(error.filename), 200)} cannot be read: {error.strerror}")
+    out.message("hint: check the disk and the kernel's log; keep copies of what can be read")
+    return ExitCode.REFUSED
 
 
 def _invoke(arguments: Sequence[str]) -> ExitCode:

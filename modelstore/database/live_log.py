@@ -105,7 +105,10 @@ class LiveLog:
 
     def index(self) -> WalIndex | None:
         """Return the wal-index as it is now; None where it cannot be read."""
-        found = read_index(self._shm) if self._shm is not None else None
+        try:
+            found = read_index(self._shm) if self._shm is not None else None
+        except OSError:
+            return None
         return found if found is not None and found.is_settled else None
 
     def pages_to_copy(self) -> int:
@@ -122,7 +125,10 @@ class LiveLog:
     def _is_emptied(self) -> bool:
         if self._shm is None or self._wal is None:
             return False
-        return contradicts(self._shm, self._wal)
+        try:
+            return contradicts(self._shm, self._wal)
+        except OSError:
+            return False  # nothing contradicts what cannot be read
 
     def _is_deleted(self) -> bool:
         """Tell whether the path of the -wal no longer names the file that SQLite has open."""

@@ -125,11 +125,26 @@ def refusing_to_read(path: str) -> Iterator[None]:
         ) from error
 
 
+class FailedReadError(OSError):
+    """A file could not be read; `filename` is its name where the system tells."""
+
+
+def _failed(fd: int, error: OSError) -> FailedReadError:
+    try:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        name = "a file of the database"
+    return FailedReadError(error.errno, error.strerror, name)
+
+
 def read_at(fd: int, size: int, offset: int) -> bytes:
     """Return `size` bytes from `offset`; fewer only at the end of the file."""
     start = b""
     if hasattr(os, "pread"):  # mostly all of it, in memory that nothing has to clear or to copy
-        start = os.pread(fd, size, offset)
+        try:
+            start = os.pread(fd, size, offset)
+        except OSError as error:
+            raise _failed(fd, error) from error
         if len(start) in (0, size):
             return start
     view = memoryview(bytearray(size - len(start)))
@@ -140,7 +155,10 @@ def read_into(fd: int, view: memoryview, offset: int) -> int:
     """Fill `view` from `offset` and return the bytes read: fewer only at the end of the file."""
     done = 0
     while done < len(view):
-        got = _read_once(fd, view[done:], offset + done)
+        try:
+            got = _read_once(fd, view[done:], offset + done)
+        except OSError as error:
+            raise _failed(fd, error) from error
         if got == 0:
             break
         done += got
