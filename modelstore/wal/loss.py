@@ -150,7 +150,8 @@ class _Analysis:
         report = LossReport(
             scan=self._scan,
             index=self._index,
-            ends_cleanly=self._scan.ends_at(self._leftover_index),
+            # After a power cut it may be older than the log: at most one commit is left over.
+            ends_cleanly=self._scan.later_commits <= 1 and self._scan.ends_at(self._leftover_index),
             main=main_file,
             raced=False,
             attempts=attempt,
