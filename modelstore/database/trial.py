@@ -6,6 +6,7 @@ is tried as a whole before its log may be folded (sqlite.org/pragma.html#pragma_
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from modelstore.database.handle import Access
 
 SMALL = 4 << 20  # bytes of database and log that are tried: some 10 ms
+_STEPS = 1000  # of SQLite's virtual machine, between two looks at the clock
+_MOST_TIME = 0.5  # seconds of processor time: an index on an expression may cost any amount
 
 
 class Trial(NamedTuple):
@@ -36,6 +39,8 @@ class Trial(NamedTuple):
 
 def try_log(held: HeldFiles) -> Trial:
     """Check a copy of a database with its log, and without it if that is malformed.
+
+    A check that takes too long is given up, and SQLite cannot tell.
 
     A fold that leaves a database sound is right, even if the main file alone is not: a checkpoint
     may have stopped halfway.
@@ -53,6 +58,8 @@ def _damage(path: str, access: Access) -> str | None:
         with closing(connect(path, access)) as db:
             db.conn.text_factory = bytes  # a name in a message may be damaged too
             db.execute("PRAGMA ignore_check_constraints = ON")  # such a row is no damage
+            end = time.thread_time() + _MOST_TIME
+            db.conn.set_progress_handler(lambda: time.thread_time() > end, _STEPS)
             (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.Error as error:
         if not is_damage(error):

@@ -169,7 +169,7 @@ def test_the_object_for_a_program(tmp_path: Path) -> None:
     )
     assert report["counts"]["warn"] == 1
     assert {f["check"] for f in report["findings"]} == set(check_names()) - {
-        *("models", "drill", "expectations"),
+        *("models", "replica", "drill", "expectations"),
     }
     assert set(report["timings"]) <= set(check_names())
 
@@ -347,7 +347,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path) -> None:
     ) as writer:
         assert writer.wait() == 0
     with stderr_on_terminal("verify", db, "--junit", tmp_path / "j.xml") as (process, shown):
-        assert shown("integrity_check of")
+        assert shown("integrity_check")
         process.send_signal(signal.SIGINT)
         assert shown("interrupted")
         out, _ = process.communicate(timeout=PATIENCE)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from modelstore.database import trial
 from modelstore.database.checkpoint_modes import run_checkpoint
 from modelstore.database.evidence import MALFORMED, FoldForbiddenError, codes
 from modelstore.database.open import Purpose, open_database
@@ -90,3 +91,12 @@ def test_sound_database_of_a_live_application_is_folded(tmp_path: Path) -> None:
     with LiveApp.start(path, "INSERT INTO u VALUES (2)"):
         assert fold(path) is ExitCode.OK
     assert rows_in_main_alone(path) == 2
+
+
+def test_check_that_takes_too_long_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = crashed_beside_damage(tmp_path / "app.db", "insert into u values (1)")
+    monkeypatch.setattr(trial, "_STEPS", 1)
+    monkeypatch.setattr(trial, "_MOST_TIME", -1)
+    assert codes(probe(str(path)).reasons) == set()
