@@ -246,7 +246,9 @@ def _asked(bench: Bench, rng: random.Random, place: Path, db: Path, name: str) -
         line = f"{typed}--db {db} " if shell != "powershell" else f"modelstore\nshow\n--db\n{db}\n"
         ran, more = bench.run(place, _MODELSTORE_COMPLETE=shell, _MODELSTORE_LINE=line)
         faults += more + _on_lines(ran.out.decode(), f"completion in {shell}", allowed="\n\t")
-        if ran.code or ran.err or set(ran.out.decode()) & set("$`;|&<>"):
+        # The shell shows what follows a word, and takes the word alone into its line.
+        words = re.findall(r"^[^\t:]*", ran.out.decode(), re.MULTILINE)
+        if ran.code or ran.err or set("".join(words)) & set("$`;|&<>"):
             faults.append(f"completion in {shell}: exit {ran.code}, {ran.out[:200]!r}")
     typed = f"modelstore show --db {db} "
     ran, more = bench.run(place, _MODELSTORE_COMPLETE="bash", _MODELSTORE_LINE=typed)
