@@ -57,7 +57,7 @@ _VARYING = (
     (r'("\w*seconds"): [\d.e-]+', r"\1: DURATION"),
     (r'("pid"|"process_started"|"user"): [\d.]+', r"\1: N"),
     (r"(?<![\w.])[0-9a-f]{64}(?![\w.])|(?<![\w.])[0-9a-f]{16}(?![\w.])", "ID"),
-    (r"(?<![\w.])(?=[0-9a-f]*\d)[0-9a-f]{7,8}(?![\w.])", "ID"),
+    (r"(?<![\w.])[0-9a-f]{7,8}(?![\w.])", "ID"),
     (r"\b\d+\.\d+\.\d+\b", "VERSION"),
     (r"(SQLite VERSION,)\s+[\w.]+,\s+[\d.,]+\s+\w+\s+free", r"\1 FILESYSTEM"),
     # Only root sees the processes of all.
