@@ -41,6 +41,8 @@ def _finished() -> bool:
 
 def _sql(which: str) -> Any:
     if which == "own":
+        import _sqlite3  # noqa: F401  # loaded first, so that no library takes its place
+
         sys.modules["pysqlite3"] = None  # type: ignore[assignment]  # as where there is no wheel
     from modelstore.database.sqlite import sqlite3
 
