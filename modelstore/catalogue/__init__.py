@@ -10,7 +10,8 @@ To write, in this order:
 
 - `schema` makes and migrates the tables, and shows an older catalogue in today's schema.
 - `staging` collects what sources yield, in a scratch file; `redact` keeps secrets out of it.
-- `identity` finds the model that a staged one is, and joins rows that turn out to be one.
+- `identity` finds the model that a staged one is, and joins rows that turn out to be one; `hub`
+  knows which model of a cache a reference to the Hugging Face hub means.
 - `merge` takes a batch into the catalogue in one transaction.
 - `roots` records what was imported, and marks the models that are gone from there.
 - `tags` changes the user's tags, and deletes models.

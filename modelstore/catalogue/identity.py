@@ -2,24 +2,26 @@
 
 A staged model is matched with the catalogue's one by one. At its end, an import joins the rows
 that turn out to be one model: the same content, known by its SHA-256 from a store or from
-``verify --hash``; or a missing model whose file is elsewhere, with the name, size and time that a
-move to another disk leaves.
+``verify --hash``; a missing model whose file is elsewhere, with the name, size and time that a
+move to another disk leaves; or a reference to the hub, and the model in a cache that it means.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from modelstore.catalogue.hub import CACHES, CachedModels
 from modelstore.catalogue.tags import tags_from_json, tags_json
 from modelstore.database.sqlite_text import from_sqlite_text
 from modelstore.locator import model_id
 from modelstore.model import MODEL_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from modelstore.catalogue.schema import Writable
     from modelstore.database.handle import Database
@@ -60,13 +62,26 @@ _BY_PATH = _BY_WEIGHTS.format(
 )
 _BY_INODE = _BY_WEIGHTS.format(f"f.inode = s.inode AND f.device = s.device AND {_UNCHANGED}")
 _BY_SHA256 = _BY_WEIGHTS.format("f.sha256 = s.sha256")
+_BY_WEIGHTS_FILE = (_BY_PATH, _BY_INODE, _BY_SHA256)
+_BY_ID = "SELECT id, locator, source, status, path, 0 FROM models WHERE id = :cached"
+_OWN_LOCATOR = "SELECT 1 FROM models WHERE locator = :locator AND host IS :host"
 
 
-def match_staged(db: Database, locator: str, host: str | None, weights: str | None) -> Match | None:
-    """Return the model that the staged item `locator` is, or None if it is new."""
-    values = {"locator": locator, "host": host, "weights": weights}
-    by_weights = (_BY_PATH, _BY_INODE, _BY_SHA256) if weights is not None else ()
-    for lookup in (_BY_LOCATOR, *by_weights):
+def match_staged(
+    db: Database, locator: str, host: str | None, weights: str | None, cached: str | None = None
+) -> Match | None:
+    """Return the model that the staged item `locator` is, or None if it is new.
+
+    `cached` is the id of the model in a hub's cache that the item refers to.
+    """
+    values = {"locator": locator, "host": host, "weights": weights, "cached": cached}
+    lookups = [_BY_LOCATOR]
+    if weights is not None:
+        lookups += _BY_WEIGHTS_FILE
+    # Another machine may have the same reference. One of this machine is joined at the end.
+    if cached is not None and db.execute(_OWN_LOCATOR, values).fetchone() is None:
+        lookups = [_BY_ID]
+    for lookup in lookups:
         # plain SQL: merging a model takes 107 µs, and 164 µs with db.query() here
         row = db.execute(lookup, values).fetchone()
         if row is not None:
@@ -117,7 +132,8 @@ class Join:
 
     kept: str  # id; its tags and its creation stay
     dropped: str  # id
-    moved: bool = False  # the dropped row has the values that are true now
+    is_newer: bool = False  # the dropped row has the values that are true now
+    is_moved: bool = False  # the files and places of the kept row are gone
 
 
 def join_models(opened: Writable, *, now: str) -> dict[str, str]:
@@ -132,7 +148,7 @@ def join_models(opened: Writable, *, now: str) -> dict[str, str]:
         for join in find_joins(db):  # another process may have been quicker
             kept, dropped = (joined.get(key, key) for key in (join.kept, join.dropped))
             if kept != dropped:
-                _join(db, Join(kept, dropped, join.moved), now)
+                _join(db, replace(join, kept=kept, dropped=dropped), now)
                 joined = {old: kept if new == dropped else new for old, new in joined.items()}
                 joined[dropped] = kept
     return joined
@@ -140,7 +156,7 @@ def join_models(opened: Writable, *, now: str) -> dict[str, str]:
 
 def find_joins(db: Database) -> list[Join]:
     """Return the rows to join, in an order in which they can be."""
-    return [*_same_content(db), *_moved(db)]
+    return [*_same_content(db), *_moved(db), *_references(db)]
 
 
 _SHARED = """SELECT sha256 FROM model_files WHERE sha256 IS NOT NULL
@@ -190,7 +206,27 @@ def _moved(db: Database) -> Iterator[Join]:
         gone[_trace(row)].add(row["id"])
     for trace, models in gone.items():
         if len(models) == len(there[trace]) == 1 and models != there[trace]:
-            yield Join(models.pop(), there[trace].pop(), moved=True)
+            yield Join(models.pop(), there[trace].pop(), is_newer=True, is_moved=True)
+
+
+# Records of a person have no place: they stay as they are.
+_REFERENCES = f"""SELECT id, host, locator FROM models AS m
+WHERE locator >= 'hf:' AND locator < 'hf;' AND status = 'remote' AND source NOT IN {CACHES}
+    AND EXISTS (SELECT 1 FROM model_places WHERE model_id = m.id) ORDER BY rowid"""
+
+
+def _references(db: Database) -> Iterator[Join]:
+    """Yield the references to the hub with the models in its caches that they mean."""
+    cached = CachedModels(db)
+    meant: dict[str, list[str]] = defaultdict(list)  # in the order in which they were added
+    for row in db.query(_REFERENCES):
+        if (model := cached.find(row["locator"], row["host"])) is not None:
+            meant[model].append(row["id"])
+    for model, references in meant.items():
+        sql = "SELECT id FROM models WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rowid"
+        kept, *others = (row["id"] for row in db.query(sql, [json.dumps([model, *references])]))
+        for other in others:
+            yield Join(kept, other, is_newer=other == model)
 
 
 def _trace(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -208,7 +244,7 @@ def _join(db: Database, join: Join, now: str) -> None:
     if len(rows) < 2:
         return
     kept, dropped = rows[join.kept], rows[join.dropped]
-    if join.moved:
+    if join.is_moved:
         for table in ("model_files", "model_places"):
             db.table(table).delete_where("model_id = ?", [join.kept])
     for table in ("model_files", "model_places"):
@@ -218,14 +254,21 @@ def _join(db: Database, join: Join, now: str) -> None:
             [join.kept, join.dropped],
         )
     db.table("models").delete(join.dropped)  # with what is left of its files and places
-    merged = _merged((dropped, kept) if join.moved else (kept, dropped))
+    merged = _merged((dropped, kept) if join.is_newer else (kept, dropped))
     tags = {*tags_from_json(kept["tags"]), *tags_from_json(dropped["tags"])}
     values = merged | {"tags": tags_json(tags), "updated_at": now}
     db.table("models").update(join.kept, values)
 
 
-def _merged(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the columns of the first row, and where that has NULL those of the second."""
+def _merged(rows: tuple[Mapping[str, Any], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the columns of the first row, and where that has NULL those of the second.
+
+    Capabilities add up: a server may know some that the file does not show.
+    """
     first, second = rows
     columns = (c for c in MODEL_COLUMNS if c not in ("id", "tags", "created_at", "updated_at"))
-    return {c: second[c] if first[c] is None else first[c] for c in columns}
+    merged = {c: second[c] if first[c] is None else first[c] for c in columns}
+    if merged["capabilities"] is not None:
+        told = (tags_from_json(row["capabilities"] or "[]") for row in (first, second))
+        merged["capabilities"] = tags_json(set().union(*told))
+    return merged

@@ -25,6 +25,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from modelstore.catalogue.hub import CACHES, CachedModels
 from modelstore.catalogue.identity import Match, follows, free_id, match_staged, move
 from modelstore.catalogue.schema import ownership, single_value
 from modelstore.catalogue.staging import Staging, scratch_error
@@ -326,8 +327,10 @@ def _merge_items(
     Each sees those before it, so that the cutting of an import into batches makes no difference.
     """
     landed = []
+    cached = CachedModels(db)
     for item in list(db.query(_ITEMS)):
-        match = match_staged(db, item["locator"], item["host"], item["weights"])
+        meant = cached.find(item["locator"], item["host"]) if _is_reference(item) else None
+        match = match_staged(db, item["locator"], item["host"], item["weights"], meant)
         model, locator = (item["id"], item["locator"])
         mode: Mode = "override"
         if match is None:
@@ -346,6 +349,16 @@ def _merge_items(
             outcomes[model] = "added" if match is None else "updated" if wrote else "unchanged"
         landed.append((model, locator))
     return landed
+
+
+def _is_reference(item: Mapping[str, Any]) -> bool:
+    """Tell whether an item is a reference to the hub that a configuration or a server holds."""
+    return (
+        item["weights"] is None
+        and item["locator"].startswith("hf:")
+        and not item["authoritative"]
+        and item["source"] not in CACHES
+    )
 
 
 def _mode(item: Mapping[str, Any], match: Match, staging: Staging) -> Mode:

@@ -131,8 +131,7 @@ class Importer:
         try:
             tallies.extend(map(self.read, targets))
             if any(map(has_places, targets)):
-                joined = join_models(self._opened, now=self._context.now)
-                self._staging.joined(joined)
+                self._join(tallies)
         except LockedError as error:
             if not self.committed:
                 raise
@@ -142,6 +141,26 @@ class Importer:
                 hint="run the same command again to continue, or wait longer with --timeout",
             ) from error
         return tuple(tallies)
+
+    def _join(self, tallies: Sequence[Tally]) -> None:
+        """Join the rows that are one model; a row that was added and dropped is an update."""
+        joined = join_models(self._opened, now=self._context.now)
+        if not joined:
+            return
+        self._staging.joined(joined)
+        models = self._opened.db.table("models")
+        left = models.count_where("rowid > ?", [self._before])
+        dropped = sum(tally.added for tally in tallies) - left
+        where = "rowid <= ? AND updated_at = ?"
+        updated = models.count_where(where, [self._before, self._context.now])
+        updated -= sum(tally.updated + tally.missing for tally in tallies)
+        for tally in reversed(tallies):
+            count = min(max(dropped, 0), tally.added)
+            updates = min(max(updated, 0), count)
+            tally.added -= count
+            tally.updated += updates
+            tally.unchanged += count - updates
+            dropped, updated = dropped - count, updated - updates
 
     def read(self, chosen: Chosen) -> Tally:
         """Read one source and commit what it holds.

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from modelstore.catalogue.lookup import companions
 from modelstore.catalogue.query import Query, select
-from modelstore.locator import is_repository
+from modelstore.locator import is_repository, parse_hub_locator
 from modelstore.render.rows import dump_json
 from modelstore.text import visible
 
@@ -73,7 +73,6 @@ SPDX = {name.lower(): name for name in _SPDX.split()} | {
     "pddl": "PDDL-1.0",
 }
 
-_HUB_LOCATOR = re.compile(r"hf:([^@:]+)(?:@[^:]+)?(?::.*)?")
 _HUB_NAME = re.compile(r"(?:hf\.co|huggingface\.co)/([^/:]+/[^/:]+)(?::.*)?")
 _MOST_FILES = 1000  # of one model
 _MOST_ANCESTORS = 10
@@ -151,9 +150,9 @@ def _array(text: object) -> list[str]:
 
 def _repository(values: Mapping[str, object], facts: Json) -> str | None:
     """Return the hub's repository that a model comes from, where a source said so."""
-    by_locator = _HUB_LOCATOR.fullmatch(str(values["locator"]))
+    reference = parse_hub_locator(str(values["locator"]))
     by_name = _HUB_NAME.fullmatch(str(values["source_id"] or ""))
-    named = facts.get("hf_repo") or (by_locator or by_name or [None, None])[1]
+    named = facts.get("hf_repo") or (reference[0] if reference else by_name and by_name[1])
     return named if isinstance(named, str) and is_repository(named) else None
 
 

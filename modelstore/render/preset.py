@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.catalogue.lookup import companions
 from modelstore.catalogue.query import Query, select
+from modelstore.locator import parse_hub_locator
 from modelstore.text import is_safe, visible
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _NOT_SERVED = frozenset(
     ("projector", "draft", "adapter", "vocab", "imatrix", "diffusion", "vae", "vocoder", "speech")
 )
 _FLAGS = {"embedding": "embedding", "reranker": "reranking"}  # by type: the option it needs
-_REPOSITORY = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@[^:]+)?(?::(.+))?")
 _TAG_END = re.compile(r"[-.]([A-Za-z0-9_]+)$")
 _OLLAMA_MXFP4 = 4  # its file type, in its own numbering
 _IK_LLAMA = range(135, 1024)  # file types that only ik_llama.cpp has
@@ -155,10 +155,10 @@ def _model_pairs(model: PresetModel) -> list[tuple[str, str]] | str:
     pairs = [(flag, "true")] if flag else []
     if model.path is not None:
         return [("model", model.path), *pairs]
-    repository = _REPOSITORY.fullmatch(model.locator)
-    if repository is None:
+    reference = parse_hub_locator(model.locator)
+    if reference is None:
         return "it has no file on this machine"
-    return [*_repository_pairs(repository[1], repository[2]), *pairs]
+    return [*_repository_pairs(reference.repository, reference.part), *pairs]
 
 
 def _reason_to_leave_out(model: PresetModel) -> str | None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -136,6 +137,38 @@ def test_cached_models_are_one_row_each(models: Path, tmp_path: Path) -> None:
         listed = {row["name"] for row in rows(tmp_path / name)}
         assert listed - {"Copy-Q8_0"} == {"Tiny-Q4_K_M", "Tiny-Q8_0", "Big-UD-Q4_K_XL"}
         assert len(rows(tmp_path / name)) == 3
+
+
+PRESETS = """version = 1
+[by tag]
+hf-repo = org/Tiny-GGUF:q8_0
+[by default]
+hf-repo = org/Tiny-GGUF
+[by file]
+hf-repo = org/Big-GGUF
+hf-file = Big-UD-Q4_K_XL.gguf
+"""
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["usual place", "elsewhere"])
+def test_presets_of_the_hub_are_one_row_with_its_cache(
+    models: Path, tmp_path: Path, *, known: bool
+) -> None:
+    assert SERVER is not None
+    llama = (models / "plain-Q4_0.gguf").read_bytes()
+    hub, presets = tmp_path / "hub", tmp_path / "models.ini"
+    _cache(hub, "org/Tiny-GGUF", **{"Tiny-Q4_K_M": llama, "Tiny-Q8_0": llama + bytes(32)})
+    _cache(hub, "org/Big-GGUF", **{"Big-UD-Q4_K_XL": llama + bytes(64)})
+    presets.write_text(PRESETS, encoding="utf-8")
+    with running(SERVER, "--models-preset", str(presets), cache=hub) as server:
+        assert all(loads(server, name) for name in ("by tag", "by default", "by file"))
+        for number, order in enumerate(permutations((server.address, presets, hub))):
+            for source in order:
+                add(tmp_path / f"{number}.db", source, hub=hub if known else None)
+    for number in range(6):
+        listed = {row["name"]: row["status"] for row in rows(tmp_path / f"{number}.db")}
+        names = ("Tiny-Q4_K_M", "Tiny-Q8_0", "Big-UD-Q4_K_XL")
+        assert listed == dict.fromkeys(names, "available")
 
 
 def _ollama(store: Path, name: str, tag: str, content: bytes) -> None:

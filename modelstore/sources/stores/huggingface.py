@@ -12,10 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelstore.found import Found, Naming, Place, Skipped
-from modelstore.locator import file_locator, hub_locator, is_repository, model_id
+from modelstore.locator import (
+    choose_hub_file,
+    file_locator,
+    hub_locator,
+    is_repository,
+    model_id,
+)
 from modelstore.model import Model, Status
 from modelstore.sources.base import Unchanged, at_place, fill_unknown
-from modelstore.sources.files import naming
 from modelstore.sources.files.grouping import MAIN_STEMS, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged
 from modelstore.sources.files.walk import note_outside
@@ -282,20 +287,14 @@ def cached_file(context: Context, repository: str, file: str | None = None) -> s
         with suppress(UnreadableError):
             for snapshot in Repo(path, hub, directory).snapshots():
                 if isinstance(snapshot, Snapshot):
-                    found = [
-                        group.files[0].path
+                    paths = {
+                        os.path.relpath(first, snapshot.path).replace(os.sep, "/"): first
                         for group in group_files(snapshot.files)
-                        if group.format == "gguf" and _is_asked_for(group, snapshot, tag, file)
-                    ]
-                    return found[0] if len(found) == 1 else None
+                        if (first := group.files[0].path) and group.format == "gguf"
+                    }
+                    chosen = choose_hub_file(paths, file or tag or None)
+                    return paths[chosen] if chosen else None
     return None
-
-
-def _is_asked_for(group: Group, snapshot: Snapshot, tag: str, file: str | None) -> bool:
-    if file is not None:
-        return any(os.path.join(snapshot.path, file) == one.path for one in group.files)
-    quantization = naming.encoding(group.stem) or ""
-    return not tag or tag.upper() in (quantization, quantization.removeprefix("UD-"))
 
 
 class _Reader:

@@ -334,7 +334,8 @@ def test_cached_models_are_those_of_the_hub_s_cache(server: FakeServer, tmp_path
     hashes = {item.model.name: item.model.sha256 for item in on_disk}
     assert served["org/Tiny-GGUF:Q4_K_M"].sha256 == hashes["Tiny-Q4_K_M"] is not None
     assert served["by option"].locator == locators["Tiny-UD-Q8_0"]
-    unclear = ("org/Tiny-GGUF:Q2_K", "org/Tiny-GGUF", "../evil:Q4_K_M")
+    assert served["org/Tiny-GGUF"].locator == locators["Tiny-Q4_K_M"]  # llama.cpp's default
+    unclear = ("org/Tiny-GGUF:Q2_K", "../evil:Q4_K_M")
     assert {served[name].status for name in unclear} == {"remote"}
 
 
