@@ -162,7 +162,8 @@ def test_presets_of_the_hub_are_one_row_with_its_cache(
     presets.write_text(PRESETS, encoding="utf-8")
     with running(SERVER, "--models-preset", str(presets), cache=hub) as server:
         assert all(loads(server, name) for name in ("by tag", "by default", "by file"))
-        for number, order in enumerate(permutations((server.address, presets, hub))):
+        sources: tuple[str | Path, ...] = (server.address, presets, hub)
+        for number, order in enumerate(permutations(sources)):
             for source in order:
                 add(tmp_path / f"{number}.db", source, hub=hub if known else None)
     for number in range(6):
