@@ -54,7 +54,7 @@ def _program() -> str:
 def _command(name: str) -> str:
     command = load_command(name)
     context = Context(command, info_name=f"modelstore {name}")
-    arguments, groups = help_text._grouped(context, command, _COMMON)
+    arguments, groups = help_text.grouped(context, command, _COMMON, {})
     lines = [
         *_title(f"modelstore-{name}", 1, COMMANDS[name][1]),
         *_heading("synopsis"),

@@ -7,6 +7,7 @@ module is imported when the command is called.
 from __future__ import annotations
 
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from modelstore.cli.completion.scripts import SCRIPTS, Shell, install, running_shell
 
 if TYPE_CHECKING:
+    from modelstore.cli.help_text import Together
     from modelstore.cli.vendored_click import Command, CompletionItem, Context
     from modelstore.errors import UsageError
 
@@ -59,7 +61,7 @@ OTHER_NAMES: dict[str, str] = {
 EXAMPLES = (
     "modelstore import --discover              every model on this machine",
     "modelstore list qwen 'size<20GB'          find one",
-    "modelstore inspect-wal app.db             what is only in the log, and who blocks",
+    "modelstore inspect-wal app.db             what only the log holds; who blocks it",
     "modelstore recover app.db --into new.db   the rows back",
     "modelstore verify app.db --strict         for CI",
 )
@@ -96,11 +98,19 @@ def help_of(ctx: Context) -> str:
             for title, names in SECTIONS.items()
         }
         return program_help(ctx, sections, EXAMPLES)
-    return command_help(ctx, ctx.command, common=COMMON)
+    together = ctx.command.together if isinstance(ctx.command, LazyCommand) else {}
+    return command_help(ctx, ctx.command, common=COMMON, together={**together, **_TOGETHER})
+
+
+_TOGETHER: Together = {
+    ("--help", "--color", "--no-pager"): "This help. Also: --color WHEN, --no-pager."
+}
 
 
 class LazyCommand(HelpOption, TyperCommand):
     """A command with our help."""
+
+    together: Together = MappingProxyType({})
 
 
 def load_command(name: str) -> Command:
@@ -117,6 +127,8 @@ def load_command(name: str) -> Command:
     )(module.command)
     built = typer.main.get_command(single)
     built.params += [_color_option(), _pager_option()]
+    if isinstance(built, LazyCommand):
+        built.together = getattr(module, "TOGETHER", {})
     return built
 
 
@@ -274,7 +286,7 @@ def root(
             "-V",
             callback=_version,
             is_eager=True,
-            help="Show the versions of modelstore and of SQLite, and exit.",
+            help="Show the versions of modelstore and SQLite.",
             show_default=False,
         ),
     ] = False,
@@ -284,8 +296,7 @@ def root(
             callback=_install_completion,
             is_eager=True,
             metavar="[SHELL]",
-            help="Install completion for bash, zsh, fish or powershell, by default the one that "
-            "calls, and exit.",
+            help="Install completion for this shell, or another.",
             show_default=False,
         ),
     ] = None,
@@ -295,7 +306,7 @@ def root(
             callback=_show_completion,
             is_eager=True,
             metavar="[SHELL]",
-            help="Show the completion script of a shell, and exit.",
+            help="Show the completion script of a shell.",
             show_default=False,
         ),
     ] = None,

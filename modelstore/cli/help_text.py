@@ -1,34 +1,38 @@
-"""The help of a command: what it does, its options in groups, and examples.
+"""The help of a command: a summary, its options in groups, and examples.
 
-The same text everywhere; a terminal gets it in colour. Typer's own help draws boxes that do not
+The same text everywhere; a terminal gets it in colour. Options that belong together share a row, so
+that the help fits a screen; a man page has a row for each. Typer's own help draws boxes that do not
 grep, and needs Rich.
 """
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelstore.cli.output import current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from modelstore.cli.vendored_click import Command, Context
 
 Rows = list[tuple[str, str]]
+Together = Mapping[tuple[str, ...], str]
+"""Names of options -> the meaning of the row of the first of them, which names the others."""
 
-_LEFT = 24  # columns of the names of options, their indent included
+_LEFT = 26  # columns of the names of options, their indent included
 _WIDEST = 100  # columns of a line that reads well
 
 
-def command_help(ctx: Context, command: Command, *, common: str) -> str:
+def command_help(ctx: Context, command: Command, *, common: str, together: Together) -> str:
     """Return the help of one command; the options of the group `common` are last."""
     out = current()
     width = min(out.width, _WIDEST)
     usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
     lines = [f"{out.style('Usage:', 'strong')} {usage}", "", *_prose(command.help or "", width)]
-    arguments, groups = _grouped(ctx, command, common)
+    arguments, groups = grouped(ctx, command, common, together)
     for title, rows in (("Arguments", arguments), *groups.items()):
         if rows:
             lines += ["", out.style(f"{title}:", "strong"), *definitions(rows, width)]
@@ -59,18 +63,23 @@ def _prose(text: str, width: int) -> Iterator[str]:
         yield from textwrap.wrap(" ".join(paragraph.split()), width) or [""]
 
 
-def _grouped(ctx: Context, command: Command, common: str) -> tuple[Rows, dict[str, Rows]]:
+def grouped(
+    ctx: Context, command: Command, common: str, together: Together
+) -> tuple[Rows, dict[str, Rows]]:
     """Return the arguments, and the options of each group; those of all commands are last."""
+    meanings = {names[0]: meaning for names, meaning in together.items()}
+    named_there = {name for names in together for name in names[1:]}
     arguments: Rows = []
     groups: dict[str, Rows] = {"Options": []}
     for param in command.get_params(ctx):
-        if getattr(param, "hidden", False):
+        if getattr(param, "hidden", False) or named_there.intersection(param.opts):
             continue
+        meaning = next((meanings[name] for name in param.opts if name in meanings), _about(param))
         if param.param_type_name == "argument":
-            arguments.append((param.make_metavar(ctx).strip("{}"), _about(param)))
+            arguments.append((param.make_metavar(ctx).strip("{}"), meaning))
         else:
             group = getattr(param, "rich_help_panel", None) or "Options"
-            groups.setdefault(group, []).append((_names(ctx, param), _about(param)))
+            groups.setdefault(group, []).append((_names(ctx, param), meaning))
     if common in groups:
         groups[common] += [row for row in groups["Options"] if "--help" in row[0]]
         groups["Options"] = [row for row in groups["Options"] if "--help" not in row[0]]

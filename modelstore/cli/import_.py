@@ -50,7 +50,7 @@ def command(
         list[str] | None,
         argument(
             "[SOURCE]...",
-            "Files, directories, stores, http addresses, or - for stdin.",
+            "Files, directories, stores, addresses; - is stdin.",
             complete_source,
         ),
     ] = None,
@@ -59,8 +59,8 @@ def command(
         option(
             "--from",
             metavar="KIND",
-            about="The kind of the sources, instead of detecting it. "
-            "Without SOURCE: read the default location of KIND.",
+            about="What the sources are, instead of detecting it; "
+            "without a SOURCE: the usual place of that kind.",
             complete=complete_kind,
         ),
     ] = None,
@@ -81,7 +81,7 @@ def command(
         ),
     ] = None,
     prune: Annotated[
-        bool, option("--prune", about="Forget the models of these sources whose files are gone.")
+        bool, option("--prune", about="Forget models whose files are gone from the sources.")
     ] = False,
     allow_empty: Annotated[
         bool, option("--allow-empty", about="Exit 0 also if a source holds no model.")
@@ -90,7 +90,7 @@ def command(
         bool,
         option(
             "--allow-pending",
-            about="Exit 0 also while a reader keeps rows in the WAL (Litestream).",
+            about="Exit 0 also while a reader keeps rows in the WAL.",
         ),
     ] = False,
     replica: Annotated[
@@ -98,7 +98,7 @@ def command(
         option(
             "--replica",
             metavar="URL",
-            about="Exit 0 only when this Litestream replica, restored, has every row too.",
+            about="Exit 0 only when this Litestream replica has all rows.",
         ),
     ] = None,
     api_key_file: Annotated[
@@ -106,7 +106,7 @@ def command(
         option(
             "--api-key-file",
             metavar="PATH",
-            about="A file with a server's key. Default: MODELSTORE_API_KEY. Never stored.",
+            about="The key of a server, else MODELSTORE_API_KEY.",
         ),
     ] = None,
     quiet: Annotated[
@@ -233,8 +233,13 @@ def _read(out: Output, request: _Request, choice: DatabaseChoice) -> ImportResul
     if any(os.path.realpath(choice.path) == chosen.root for chosen in targets):
         raise UsageError("a SOURCE is the catalogue itself", hint="name another --db")
     if request.dry_run:
+        from modelstore.cli.progress import relay
+
+        show = relay(out)
+        show("copying the catalogue", 0)
         with _private_copy(out, choice, request.timeout) as copy:
             result = _import(out, request, copy, targets, context, shown=choice)
+            show("comparing with the catalogue", 0)
             return replace(result, changes=_differences(copy.path))
     result = _import(out, request, choice, targets, context, shown=choice)
     return replace(result, replica=_replicated(out, request, choice))

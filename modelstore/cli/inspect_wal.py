@@ -50,14 +50,14 @@ def command(
         bool, option("--all", about="Name every model at risk, not just ten.")
     ] = False,
     deep: Annotated[
-        bool, option("--deep", about="Read all that exact figures need; check the main file alone.")
+        bool, option("--deep", about="Read more, for exact figures; check the main file.")
     ] = False,
     watch: Annotated[
         str | None,
         option(
             "--watch",
             metavar="DURATION",
-            about="Show the log every DURATION until q or Ctrl-C; change nothing.",
+            about="Look again every DURATION, until q or Ctrl-C; change nothing.",
         ),
     ] = None,
     report: Annotated[
@@ -321,9 +321,6 @@ def _transactions(found: Inspection) -> _Rows:
     )
 
 
-_ROWS_ON_TERMINAL = 1000
-
-
 def _write_list(out: Output, choice: DatabaseChoice, found: _Rows, form: str | None) -> None:
     """Stream a list to stdout. Its JSON object stays open: the exit code is not known yet."""
     from modelstore.render.rows import dump_json, write_rows
@@ -350,16 +347,16 @@ def _draw_list(out: Output, found: _Rows) -> None:
 
     from modelstore.cli.reporting import screen_of
     from modelstore.render.grid import Grid, Heading
-    from modelstore.render.report import write_body
+    from modelstore.render.report import MOST_DRAWN, write_body
 
     headings = tuple(
         Heading(name.upper().replace("_", " "), shrink="middle" if name == "object" else "never")
         for name in found.columns
     )
-    shown = [tuple(map(_word, row)) for row in islice(found.rows, _ROWS_ON_TERMINAL)]
+    shown = [tuple(map(_word, row)) for row in islice(found.rows, MOST_DRAWN)]
     write_body(out.stream, [Grid(headings, shown)], screen_of(out))
-    if found.count > _ROWS_ON_TERMINAL:
-        out.stream(f"{found.count - _ROWS_ON_TERMINAL:,} more: use -f tsv\n")
+    if found.count > MOST_DRAWN:
+        out.stream(f"{found.count - MOST_DRAWN:,} more: use -f tsv\n")
 
 
 def _word(value: object) -> str:

@@ -15,6 +15,7 @@ from modelstore.cli.completion.values import (
     complete_values,
 )
 from modelstore.cli.options import (
+    CACHE_TOGETHER,
     DEFAULT_TIMEOUT,
     OUTPUT,
     CacheTypeKOption,
@@ -52,6 +53,14 @@ EXAMPLES = (
     "modelstore list --tag favorite -c name,size --sort -size",
     "modelstore list -q --status missing | xargs modelstore forget --yes",
 )
+
+TOGETHER = {
+    ("--limit", "--offset"): "Show at most N models. --offset N skips the first.",
+    ("--reclaim", "--duplicates"): "Show what could be freed. --duplicates: copies alone.",
+    ("--ctx", "--cache-type-k", "--cache-type-v", "--parallel"): CACHE_TOGETHER,
+    ("--arch", "--quant", "--type", "--tag", "--host"): "Only this architecture; A,B is A or B. "
+    "Likewise: --quant, --type, --tag, --host NAME.",
+}
 
 
 def command(

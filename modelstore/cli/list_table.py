@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from modelstore.cli.output import styled
 from modelstore.render.columns import UNKNOWN, cell, headings, with_short_ids
 from modelstore.render.grid import Grid, natural_widths, plain_lines, shown
+from modelstore.render.report import MOST_DRAWN, write_body
 from modelstore.render.rows import chunks
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from modelstore.database.handle import Database
     from modelstore.render.grid import Cell
 
-_ROWS_ON_TERMINAL = 1000  # unless --limit asks for more; Rich draws them in 0.3 s
 _HIDDEN = ("status", "file_size")  # read with each row, for the total and for missing files
 
 Row = tuple[object, ...]
@@ -50,7 +50,6 @@ def write_table(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
     from modelstore.catalogue.query import select
     from modelstore.cli.reporting import screen_of, style_of
     from modelstore.render.columns import TABLE_COLUMNS
-    from modelstore.render.report import write_body
 
     out, query = listing.out, listing.query
     out.page()
@@ -60,7 +59,7 @@ def write_table(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
     extras = _EXTRAS if is_default and out.stdout_is_terminal else ()
     asked = query._replace(columns=(*names, *extras, *_HIDDEN))
     with closing(select(db, asked)) as rows:
-        most = _ROWS_ON_TERMINAL if out.stdout_is_terminal and query.limit is None else None
+        most = MOST_DRAWN if out.stdout_is_terminal and query.limit is None else None
         seen = tally.counted(islice(rows, most))
         if out.stdout_is_terminal:
             _draw(listing, (*names, *extras), len(extras), seen, is_default=is_default)
@@ -80,11 +79,10 @@ def _draw(
 ) -> None:
     """Draw the rows on the terminal, with as many of the last `extras` columns as fit."""
     from modelstore.cli.reporting import screen_of
-    from modelstore.render.report import write_body
 
     out = listing.out
     places: list[int] | None = None
-    for chunk in chunks(rows, _ROWS_ON_TERMINAL):
+    for chunk in chunks(rows, MOST_DRAWN):
         cells = [_cells(names, row, is_default=is_default) for row in chunk]
         if places is None:
             places = _places(names, extras, cells, out.width)
@@ -130,7 +128,7 @@ def _last_lines(db: Database, choice: DatabaseChoice, query: Query, tally: _Tall
     from modelstore.catalogue.query import Query, count, totals
     from modelstore.text import human_bytes, plural
 
-    is_whole = query.limit is None and not query.offset and tally.rows < _ROWS_ON_TERMINAL
+    is_whole = query.limit is None and not query.offset and tally.rows < MOST_DRAWN
     fitting, size = (tally.rows, tally.size) if is_whole else totals(db, query)
     more = fitting - tally.rows - query.offset
     if more > 0 and query.limit is None:

@@ -110,9 +110,7 @@ DatabaseArgument = Annotated[
 ]
 ModelsArgument = Annotated[
     list[str],
-    argument(
-        "MODEL...", "Ids, beginnings of ids (4 digits or more), names, or paths.", complete_model
-    ),
+    argument("MODEL...", "Names, paths, or ids: 4 digits are enough.", complete_model),
 ]
 FormatOption = Annotated[
     str | None,
@@ -157,7 +155,7 @@ CacheTypeKOption = Annotated[
         "--cache-type-k",
         group=OUTPUT,
         metavar="T",
-        about="The type of the keys in its cache: q8_0. Default: f16.",
+        about="The type of the keys in that cache: q8_0. Default: f16.",
         complete=complete_cache_type,
     ),
 ]
@@ -167,10 +165,15 @@ CacheTypeVOption = Annotated[
         "--cache-type-v",
         group=OUTPUT,
         metavar="T",
-        about="The type of the values. Default: f16.",
+        about="The type of the values in that cache. Default: f16.",
         complete=complete_cache_type,
     ),
 ]
+CACHE_TOGETHER = (
+    "Show the memory for a context of 32k, say. Also --cache-type-k T, --cache-type-v T, "
+    "--parallel N."
+)
+"""The row of the help that these four options share."""
 ParallelOption = Annotated[
     int | None,
     option(
@@ -178,7 +181,7 @@ ParallelOption = Annotated[
         group=OUTPUT,
         metavar="N",
         least=1,
-        about="N slots that divide it. Default: four that share it.",
+        about="N slots that divide the context. Default: four that share it.",
     ),
 ]
 YesOption = Annotated[bool, option("--yes", "-y", about="Do it without asking.", group=COMMON)]

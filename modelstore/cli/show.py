@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from modelstore.cli.completion.values import complete_column
 from modelstore.cli.options import (
+    CACHE_TOGETHER,
     DEFAULT_TIMEOUT,
     CacheTypeKOption,
     CacheTypeVOption,
@@ -46,6 +47,8 @@ EXAMPLES = (
     "modelstore show qwen3-30b --field path",
     "modelstore list -q llama | xargs modelstore show",
 )
+
+TOGETHER = {("--ctx", "--cache-type-k", "--cache-type-v", "--parallel"): CACHE_TOGETHER}
 
 
 def command(

@@ -39,7 +39,7 @@ def command(
             "--add",
             "-a",
             metavar="TAG",
-            about="A tag to add. Repeat it, or give several with commas.",
+            about="A tag to add; several with commas, or repeat it.",
             complete=complete_tag,
         ),
     ] = None,

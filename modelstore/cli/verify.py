@@ -50,6 +50,8 @@ EXAMPLES = (
     "modelstore verify app.db --no-checkpoint    change nothing",
 )
 
+TOGETHER = {("--only", "--skip"): "Make only this check. --skip CHECK leaves one out."}
+
 
 def command(
     database: DatabaseArgument = None,
@@ -62,13 +64,13 @@ def command(
     ] = False,
     hash_files: Annotated[
         bool,
-        option("--hash", about="Check the SHA-256 of every model file; keep those not yet known."),
+        option("--hash", about="Read every model file, and check its SHA-256."),
     ] = False,
     drill: Annotated[
         bool,
         option(
             "--drill",
-            about="Rehearse losses on a scratch copy, or in a directory.",
+            about="Rehearse losses on scratch files: see help ci.",
         ),
     ] = False,
     replica: Annotated[
@@ -83,20 +85,20 @@ def command(
         list[str] | None,
         option(
             "--expect-count",
-            metavar="[TABLE=]N",
-            about="The table must have N rows in the main file alone. Default table: models.",
+            metavar="[T=]N",
+            about="Table T (models) must have N rows without its log.",
         ),
     ] = None,
     min_count: Annotated[
         list[str] | None,
-        option("--min-count", metavar="[TABLE=]N", about="The same, but at least N rows."),
+        option("--min-count", metavar="[T=]N", about="The same, but at least N rows."),
     ] = None,
     expect: Annotated[
         str | None,
         option(
             "--expect",
             metavar="FILE",
-            about="Models that must be there: names, or JSON lines compared field by field.",
+            about="Models that must be there: names, or JSON lines.",
         ),
     ] = None,
     host: Annotated[
@@ -132,7 +134,7 @@ def command(
             "--format",
             "-f",
             choices=(*Format, *_FORMATS),
-            about=f"{', '.join((*Format, *_FORMATS))}. Default: table; plain text in a pipe.",
+            about=f"{', '.join((*Format, *_FORMATS))}.",
             group=OUTPUT,
         ),
     ] = None,
@@ -141,7 +143,7 @@ def command(
         bool,
         option(
             "--nagios",
-            about="One line with performance data, and a plugin's exit code: 0, 1, 2, 3.",
+            about="One line, and the exit code of a Nagios plugin.",
             group=OUTPUT,
         ),
     ] = False,
@@ -205,7 +207,7 @@ def command(
             on_wait=waiting_line(out, seconds(timeout)),
             tell=out.message,
         )
-        stack.enter_context(progress(out, "", "reading the files"))
+        stack.enter_context(progress(out, "", "verifying"))
         try:
             verification = _verify(choice, options)
         except ModelstoreError as error:

@@ -255,6 +255,8 @@ def connected(
         # Before SQLite opens the files: if they are of two databases, its close must leave them.
         is_guarded = access == "rw" and found.is_wal and held.guard()
         db = attempt.enter_context(_closing(connect(file, access)))
+        if access == "copy":
+            attempt.callback(_discard, file)
         with _leaving_no_log(held, found, is_guarded=is_guarded):
             tune(db, options.timeout)
             if access == "copy":
@@ -298,6 +300,16 @@ def _leaving_no_log(held: HeldFiles, found: Probe, *, is_guarded: bool) -> Itera
         if is_guarded and found.wal_size is None and _gone(held, found) is None:
             held.unguard()
         raise
+
+
+def _discard(copy: str) -> None:
+    """Delete a copy before its connection closes: SQLite does not fold the log of a deleted file.
+
+    That fold would be in vain, as large as the log, and without a sign of life: pysqlite3 closes
+    with Python's lock held, so no other thread runs meanwhile.
+    """
+    with suppress(OSError):  # Windows refuses to delete an open file
+        os.unlink(copy)
 
 
 @contextmanager

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from modelstore.render.rows import Write
 
 _NESTED = (list, tuple, dict)
+MOST_DRAWN = 1000
+"""Rows of a table that Rich draws, in 0.3 s. A longer one is written as in a pipe."""
+
 Part = str | Cell | Grid
 
 
@@ -86,7 +89,8 @@ def write_body(
         if isinstance(part, Grid) and isinstance(before, Grid):
             write("\n")
         before = part
-        if screen is not None:
+        is_long = isinstance(part, Grid) and len(part.rows) > MOST_DRAWN
+        if screen is not None and not is_long:
             _draw(write, part, screen)
             continue
         lines = (

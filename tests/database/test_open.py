@@ -150,10 +150,13 @@ def test_a_damaged_log_is_read_from_a_copy_and_never_folded(tmp_path: Path) -> N
         assert opened.access == "copy"
         assert count(opened) == 5
         copies = opened.conn.execute("PRAGMA database_list").fetchone()[2]
+        copy = open(copies, "rb")  # it outlives the copy's name
         assert os.stat(os.path.dirname(copies)).st_mode & 0o777 == 0o700
         assert os.stat(copies).st_mode & 0o777 == 0o600
         with pytest.raises(sqlite3.OperationalError):
             opened.conn.execute("DELETE FROM t")
+    with copy:
+        assert copy.read() == before["app.db"], "the log of the copy was folded"
     assert contents(path) == before
     assert not os.path.exists(copies)
     assert "frame 6 of the log is damaged" in opened.warnings[0]

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from modelstore.render.grid import Cell, Grid, Heading
-from modelstore.render.report import Report, Screen, write_report
+from modelstore.render.report import MOST_DRAWN, Report, Screen, write_report
 from tests.render.samples import HOSTILE, unsafe_characters
 
 CHECKS = Report(
@@ -46,6 +46,14 @@ def test_words_on_a_terminal_fit_it() -> None:
     assert all(len(line) <= 40 for line in text.splitlines())
     assert text.split().count("18") == 13
     assert "\x1b[33m" in written(CHECKS, "table", Screen(40, color=True))
+
+
+def test_a_table_too_long_to_draw_is_written_whole() -> None:
+    """Rich takes two minutes for 400,000 rows."""
+    rows = [[str(number), "x" * 60] for number in range(MOST_DRAWN + 1)]
+    long = Report((Grid((Heading("N"), Heading("TEXT", shrink="end")), rows),), {})
+    text = written(long, "table", Screen(40, color=False))
+    assert text == written(long, "table")
 
 
 def test_an_object_for_programs() -> None:
