@@ -65,7 +65,9 @@ class Machine:
     """A machine of a fleet, as an import found it. `host` and `root` are outside text.
 
     `root` is the name of its replica, `position` the last transaction in it, and `changed_at` the
-    time of that, in seconds since the epoch; None if the replica is gone.
+    time of that, in seconds since the epoch; None if the replica is gone. `position` is empty if a
+    part of its catalogue was skipped: then it is read again next time. `hosts` are the hosts, other
+    than its name, that its models have: outside text.
     """
 
     host: str
@@ -74,6 +76,7 @@ class Machine:
     changed_at: float | None
     is_silent: bool  # no new position for a long time
     is_read: bool  # its catalogue was read by this import
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

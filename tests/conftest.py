@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# First of all that needs SQLite: a test's own import of sqlite3 must not come before it, or the
+# tests run on another SQLite than the program where apsw's library takes the interpreter's place.
+import modelstore.database.sqlite  # noqa: F401
 from tests.skips import Recorder
 
 # A crowded machine is no fault of what is tested: how long an example takes proves nothing.

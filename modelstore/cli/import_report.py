@@ -96,7 +96,7 @@ def _machines(tally: Tally) -> list[dict[str, object]]:
         {
             "host": machine.host,
             "replica": machine.root,
-            "position": machine.position,
+            "position": machine.position or None,
             "changed_at": None if machine.changed_at is None else utc_text(machine.changed_at),
             "status": "offline" if machine.is_silent else "online",
             "read": machine.is_read,

@@ -13,7 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from modelstore.catalogue.identity import join_models
-from modelstore.catalogue.machines import known_positions, news_of_machines, record_machines
+from modelstore.catalogue.machines import (
+    known_hosts,
+    known_positions,
+    news_of_machines,
+    record_machines,
+)
 from modelstore.catalogue.merge import attached_staging, count_present, merge
 from modelstore.catalogue.roots import (
     Prune,
@@ -180,6 +185,7 @@ class Importer:
             known=self._known(chosen.root) if has_places(chosen) else {},
             known_below=self._known,
             positions=lambda fleet: known_positions(self._opened.db, fleet),
+            owners=lambda fleet: known_hosts(self._opened.db, fleet),
             progress=self._tell,
         )
         self._listener.progress(tally.source, self._done)

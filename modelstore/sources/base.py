@@ -74,6 +74,8 @@ class Context:
     """Returns `known` of another root: of a store within the one that is read."""
     positions: Callable[[str], Mapping[str, str]] = lambda _fleet: {}
     """Returns the position of each machine of a fleet at the last import, by host."""
+    owners: Callable[[str], Mapping[str, str]] = lambda _fleet: {}
+    """Returns the machine of a fleet that a host belongs to, for hosts other than their names."""
     environ: Mapping[str, str] = field(default_factory=dict)
     home: str = ""
     timeout: float = DEFAULT_TIMEOUT  # seconds of patience with a server

@@ -24,11 +24,12 @@ def _models(*names: str) -> bytes:
     ).encode()
 
 
-def _machine(directory: Path, host: str, fleet: Path, *names: str) -> Path:
-    """Let a machine import models and replicate them."""
-    db = directory / f"{host}.db"
+def _machine(directory: Path, name: str, fleet: Path, *names: str, host: str = "") -> Path:
+    """Let a machine import models and replicate them; its `host` is its name, or another."""
+    db = directory / f"{name}.db"
     done = modelstore(
-        *("import", "-", "--db", db, "--host", host, "--replica", f"file://{fleet}/{host}"),
+        *("import", "-", "--db", db, "--host", host or name),
+        *("--replica", f"file://{fleet}/{name}"),
         stdin=_models(*names),
         env=with_litestream(),
     )
@@ -123,6 +124,28 @@ def test_one_bad_replica_is_skipped_and_tried_again(tmp_path: Path) -> None:
     again = _merge(hub, fleet)
     assert again.json["added"] == 1
     assert again.json["sources"][0]["skips"][0]["what"] == "other"
+
+
+def test_a_host_belongs_to_one_machine_and_no_other_replaces_its_models(tmp_path: Path) -> None:
+    fleet, hub = tmp_path / "fleet", tmp_path / "hub.db"
+    _machine(tmp_path, "one", fleet, "common", host="raspberry")
+    _machine(tmp_path, "two", fleet, "common", "more", host="raspberry")
+    _machine(tmp_path, "two", fleet, "own")
+    for round_, added in enumerate((2, 0)):
+        merged = _merge(hub, fleet)
+        assert merged.code == 6  # not every row of theirs is in the hub
+        assert merged.json["added"] == added
+        (source,) = merged.json["sources"]
+        assert [skip["what"] for skip in source["skips"]] == ["two"]
+        read = {m["host"]: (m["read"], m["position"] is None) for m in source["machines"]}
+        assert read == {"one": (round_ == 0, False), "two": (True, True)}
+    verified = modelstore("verify", "--db", hub, "--host", "raspberry", "--json")
+    (of_host,) = [f for f in verified.json["findings"] if f["code"] == "expectations.host"]
+    assert (of_host["data"]["models"], of_host["data"]["status"]) == (1, "online")
+    _machine(tmp_path, "raspberry", fleet, "common")  # the one of that name
+    _machine(tmp_path, "one", fleet, "late", host="raspberry")
+    (source,) = _merge(hub, fleet).json["sources"]
+    assert [skip["what"] for skip in source["skips"]] == ["one", "two"]
 
 
 def test_a_fleet_that_cannot_be_listed_changes_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.program import ROOT, environment
+from modelstore.database import sqlite
+from tests.cli.program import ROOT, environment, modelstore
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="apsw's library: Linux")
 
@@ -66,6 +67,11 @@ def test_without_it_pythons_own_is_used_and_named(how: str) -> None:
     origin, version, linked, _ = chosen(how)
     assert origin == "Python's own"
     assert version == linked == pythons_own()
+
+
+def test_the_tests_run_on_the_sqlite_that_the_program_gets() -> None:
+    said = modelstore("--version").out
+    assert f"SQLite {sqlite.SQLITE_VERSION} ({sqlite.SQLITE_ORIGIN})" in said
 
 
 VERIFY = """

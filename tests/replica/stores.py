@@ -76,11 +76,19 @@ def object_store(directory: Path, ports: Sequence[int] = ()) -> Iterator[ObjectS
     # A port for gRPC is the other plus 10,000 unless it is named; 0 would be a fixed one.
     grpc = free_ports(4)
     command = [
-        *(WEED, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *(
+            WEED,
+            f"-logdir={directory}",
+            "server",
+            f"-dir={directory}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+        ),
         *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
         *(f"-master.port.grpc={grpc[0]}", f"-volume.port.grpc={grpc[1]}"),
         *(f"-filer.port.grpc={grpc[2]}", f"-s3.port.grpc={grpc[3]}"),
         *("-s3", f"-s3.port={s3}", f"-s3.config={config}", "-filer"),
+        *("-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"),
         *("-master.volumeSizeLimitMB=64", "-volume.max=20", "-volume.dir.idx="),
     ]
     with subprocess.Popen(
@@ -96,6 +104,10 @@ def object_store(directory: Path, ports: Sequence[int] = ()) -> Iterator[ObjectS
             yield store
         finally:
             process.kill()
+            process.wait()
+            for role, port in zip(("master", "volume", "filer", "s3"), grpc, strict=True):
+                # no option names another place for these
+                Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock").unlink(missing_ok=True)
 
 
 def _make_bucket(filer: int) -> bool:

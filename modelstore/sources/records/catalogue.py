@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from modelstore.sources.base import Rows
 from modelstore.sources.records.foreign_file import log_notes, opened_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from modelstore.database.handle import Database
     from modelstore.sources.base import Context, Item, Target
@@ -25,7 +26,10 @@ _BATCH = 2000  # rows
 _MODELS = f"""SELECT {", ".join(f"m.{column}" for column in MODEL_COLUMNS)},
     EXISTS (SELECT 1 FROM model_files AS f WHERE f.model_id = m.id)
     OR EXISTS (SELECT 1 FROM model_places AS p WHERE p.model_id = m.id)
-FROM models AS m ORDER BY m.rowid"""
+FROM models AS m WHERE m.host IS NULL OR m.host NOT IN (SELECT value FROM json_each(?))
+ORDER BY m.rowid"""
+_HOSTS = "SELECT DISTINCT host FROM models WHERE host IS NOT NULL ORDER BY host LIMIT ?"
+_MOST_HOSTS = 10_000
 # If a model has several copies: the one at its path, else the first.
 _FILES = """SELECT path, role, size, mtime_ns, sha256, device, inode FROM model_files
 WHERE model_id = :id AND weights = (
@@ -61,11 +65,23 @@ def begin_to_read(db: Database, name: str) -> None:
     db.begin()
 
 
-def models_of(db: Database) -> Iterator[Item]:
-    """Yield the models of a catalogue with their files and places."""
+def hosts_of(db: Database) -> list[str]:
+    """Return the hosts that the models of a catalogue have, by name. Outside text.
+
+    Raises `SourceError` for more than a catalogue has.
+    """
+    # plain SQL: sqlite-utils has no DISTINCT
+    rows = db.execute(_HOSTS, [_MOST_HOSTS + 1]).fetchall()
+    if len(rows) > _MOST_HOSTS:
+        raise SourceError(f"its models have more than {_MOST_HOSTS:,} hosts")
+    return [host for (host,) in rows if isinstance(host, str)]
+
+
+def models_of(db: Database, *, but: Sequence[str] = ()) -> Iterator[Item]:
+    """Yield the models of a catalogue with their files and places; none of the hosts `but`."""
     rows: list[tuple[object, ...]] = []
     # plain SQL: tuples stream twice as fast as the dicts of db.query()
-    for *row, has_companions in db.execute(_MODELS):
+    for *row, has_companions in db.execute(_MODELS, [json.dumps(but)]):
         if has_companions:
             yield from _with_companions(db, _Row(row))
         else:

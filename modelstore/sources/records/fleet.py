@@ -2,6 +2,10 @@
 
 Only a machine whose position has moved since the last import is restored and read. A machine that
 is silent is noted as offline; its models stay.
+
+A host belongs to one machine: to the one of that name, else to the first whose models have it. If
+two machines called their host alike, the same paths would be the same models, and each import would
+replace those of one machine by the other's.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,10 +25,10 @@ from modelstore.found import Machine, Skipped
 from modelstore.replica.engine import Engine, Restored
 from modelstore.replica.fleet import members_of
 from modelstore.replica.name import ReplicaName
-from modelstore.sources.records.catalogue import begin_to_read, models_of
+from modelstore.sources.records.catalogue import begin_to_read, hosts_of, models_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from modelstore.replica.engine import Outcome
     from modelstore.replica.fleet import Member
@@ -34,6 +39,7 @@ KIND = "fleet"
 SILENT = 24 * 3600.0
 """Seconds without a new position after which a machine counts as offline."""
 
+_NAMED = 20  # hosts of another machine that are told
 _AT_ONCE = 4  # restores: most of their time they wait for the store
 
 
@@ -52,17 +58,21 @@ def read(target: Target, context: Context) -> Iterator[Item]:
             yield Skipped(member.name, "this is no host's name")
     now = datetime.fromisoformat(context.now).timestamp()
     moved = [member for member in good if before.get(member.name) != member.position]
+    names = {*before, *(member.name for member in good)}
+    owners = {**context.owners(fleet.shown), **{name: name for name in names}}
     for member, restored in _restored(fleet, moved):
         context.progress(member.name, 0)
         if not isinstance(restored, Restored):
             yield Skipped(member.name, f"its replica cannot be restored: {restored.reason}")
             continue
         try:
-            yield from _models(restored.path)
+            hosts, taken = yield from _models(restored.path, member.name, owners)
         except (ModelstoreError, sqlite3.Error) as error:
             yield Skipped(member.name, f"its replica cannot be read: {error}")
             continue
-        yield _machine(fleet, member, now, is_read=True)
+        owners.update(dict.fromkeys(hosts, member.name))
+        read = _machine(fleet, member, now, is_read=True)
+        yield replace(read, hosts=hosts, position="" if taken else read.position)
     for member in good:
         if before.get(member.name) == member.position:
             yield _machine(fleet, member, now, is_read=False)
@@ -71,16 +81,28 @@ def read(target: Target, context: Context) -> Iterator[Item]:
         yield Machine(name, root, before[name], None, is_silent=True, is_read=False)
 
 
-def _models(path: str) -> Iterator[Item]:
-    """Yield the models of a restored catalogue.
+def _models(
+    path: str, name: str, owners: Mapping[str, str]
+) -> Generator[Item, None, tuple[tuple[str, ...], list[str]]]:
+    """Yield the models of a restored catalogue, but for those of another machine's hosts.
 
-    Nobody else has it open, so that it needs no look at all processes, which takes 35 ms on a busy
+    Return the hosts other than its name that it has, and those that belong to another. Nobody else
+    has the file open, so that it needs no look at all processes, which takes 35 ms on a busy
     machine.
     """
     with closing(connect(path, "immutable")) as db:
         is_catalogue(db, "its catalogue")  # raises for one that is too new
         begin_to_read(db, "its database")
-        yield from models_of(db)
+        found = hosts_of(db)
+        taken = [host for host in found if owners.get(host, name) != name]
+        yield from models_of(db, but=taken)
+        for host in taken[:_NAMED]:
+            yield Skipped(
+                name,
+                f"its models of the host {host}, which belongs to the machine {owners[host]}; "
+                "give each machine its own --host",
+            )
+        return tuple(host for host in found if host not in (name, *taken)), taken
 
 
 def _machine(fleet: ReplicaName, member: Member, now: float, *, is_read: bool) -> Machine:
