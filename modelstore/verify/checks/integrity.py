@@ -118,8 +118,8 @@ def _structure(opened: OpenDatabase, pragma: str) -> Finding:
             "warn",
             f"{pragma} could not check {', '.join(unchecked[:5])}",
             opened.path,
-            "the application, or a fuller build of SQLite, has what its tables need: a collation, a "
-            "function, a module",
+            "the application, or a fuller build of SQLite, has what its tables need: a collation, "
+            "a function, a module",
             {"pragma": pragma, "unchecked": unchecked},
         )
     where = " of a copy" if opened.access == "copy" else ""
