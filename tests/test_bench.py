@@ -31,6 +31,7 @@ def test_the_noise_of_one_pair_does_not_count() -> None:
     row = compared("b", "what", "peer", pairs, limit=1.9, faster=True)
     assert (row.measured, row.met) == (2.0, True)
     assert compared("b", "what", "peer", pairs, limit=0.4).met is False
+    assert compared("b", "what", "peer", pairs, steady=True).measured == 0.5
 
 
 def test_runs_alternate_and_the_first_pair_only_warms() -> None:

@@ -10,10 +10,25 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
-
 from modelstore.cli.completion.scripts import SCRIPTS, Shell, install, running_shell
+from modelstore.later import put_off
+
+_PUT_OFF: dict[str, tuple[str, ...]] = {
+    "difflib": ("get_close_matches",),
+    "gettext": ("gettext",),
+    "pathlib": ("Path",),
+    "platform": (),
+    "shutil": ("get_terminal_size",),
+    "subprocess": (),
+    "traceback": ("FrameSummary", "StackSummary"),
+    "typer.completion": ("get_completion_inspect_parameters",),
+    "uuid": ("UUID",),
+}
+"""The modules that Typer asks for and a command seldom uses, and what it takes from them."""
+
+with put_off(_PUT_OFF):
+    import typer
+    from typer.core import TyperCommand, TyperGroup, TyperOption
 
 if TYPE_CHECKING:
     from modelstore.cli.help_text import Together
@@ -325,14 +340,14 @@ def root(
 
 def version_text() -> str:
     """Return the versions, one a line, with a warning if SQLite has the WAL-reset bug."""
-    import platform
+    import sys
 
     from modelstore import __version__
     from modelstore.database.sqlite import HAS_WAL_RESET_BUG, SQLITE_ORIGIN, SQLITE_VERSION
 
     lines = [
         f"modelstore {__version__}",
-        f"SQLite {SQLITE_VERSION} ({SQLITE_ORIGIN}), Python {platform.python_version()}",
+        f"SQLite {SQLITE_VERSION} ({SQLITE_ORIGIN}), Python {sys.version.split()[0]}",
     ]
     if HAS_WAL_RESET_BUG:
         lines.append(

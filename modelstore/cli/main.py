@@ -119,10 +119,8 @@ def _report(out: Output, error: Exception) -> ExitCode:
 
 
 def _invoke(arguments: Sequence[str]) -> ExitCode:
-    from typer import Abort
-
     from modelstore.cli.app import command_tree
-    from modelstore.cli.vendored_click import ClickException
+    from modelstore.cli.vendored_click import Abort, ClickException
 
     if COMPLETION_VARIABLE in os.environ:
         from modelstore.cli.completion.shell import answer

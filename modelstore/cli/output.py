@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -76,7 +75,9 @@ class Output:
     @property
     def width(self) -> int:
         """Columns of the terminal, 80 if unknown."""
-        return max(20, shutil.get_terminal_size((80, 24)).columns)
+        from shutil import get_terminal_size
+
+        return max(20, get_terminal_size((80, 24)).columns)
 
     @property
     def shows_progress(self) -> bool:
@@ -125,7 +126,9 @@ class Output:
     def _is_long(self, text: str) -> bool:
         if _is_dumb():
             return False
-        rows = shutil.get_terminal_size((80, 24)).lines
+        from shutil import get_terminal_size
+
+        rows = get_terminal_size((80, 24)).lines
         return text.count("\n") >= rows
 
     def answer(self, text: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import struct
 import sys
@@ -299,12 +298,16 @@ def private_copy(held: HeldFiles, *, with_journal: bool = False) -> Iterator[str
             )
         yield path
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        from shutil import rmtree
+
+        rmtree(directory, ignore_errors=True)
 
 
 def _require_room(path: str, name: str, directory: str) -> None:
     needed = sum(status[2] for status in state_of(path) if status is not None)
-    free = shutil.disk_usage(directory).free
+    from shutil import disk_usage
+
+    free = disk_usage(directory).free
     if needed > free:
         raise RefusedError(
             f"{name} can only be read from a copy of {human_bytes(needed)}, and {directory} has "

@@ -11,30 +11,21 @@ import os
 import re
 import sys
 from contextlib import contextmanager
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote_from_bytes
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_FULL, is_busy, primary_code
+from modelstore.later import put_off
+
+with put_off({"ipaddress": ()}):  # for hosts in brackets
+    from urllib.parse import quote_from_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
     from sqlite_utils import Database
     from sqlite_utils.db import quote_identifier
-
-
-class _Later(ModuleType):
-    """A module that is imported when something asks for one of its names."""
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the module has
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(import_module(self.__name__), name)
 
 
 class _LaterPattern:
@@ -47,32 +38,36 @@ class _LaterPattern:
         return getattr(re.compile(*self._source), name)  # `re` caches what it compiles
 
 
+_PUT_OFF: dict[str, tuple[str, ...] | ModuleType | None] = {
+    "numpy": None,
+    "pandas": None,
+    "sqlite3": sqlite3,
+    "click": (),
+    "decimal": ("Decimal",),
+    "hashlib": (),
+    "pathlib": ("Path",),
+    "secrets": (),
+    "sqlite_fts4": ("rank_bm25",),
+    "sqlite_utils.hookspecs": ("hookimpl", "hookspec"),
+    "sqlite_utils.migrations": ("Migrations",),
+    "sqlite_utils.plugins": ("ensure_plugins_loaded", "pm"),
+    "sqlite_utils.recipes": (),
+    "textwrap": (),
+    "uuid": ("UUID",),
+}
+
+
 @contextmanager
 def _quick_import() -> Iterator[None]:
     """Keep sqlite-utils from importing and compiling what this program seldom or never needs.
 
-    Its import takes 22 ms so, and 142 ms without (medians of 21 runs). numpy and pandas take 91 ms
-    of that: sqlite-utils asks for them only to map their types to columns, and a None fails
-    quickly. dateutil, for its recipes, takes 11 ms, and click, for its own commands, 8 ms: both
-    come when they are first used. One pattern, for the name of a virtual table, takes 8 ms to
-    compile: it ignores the case of a range of 65,000 characters. sqlite3 takes no time, but it is
-    a second copy of SQLite, which others would find in this process and take for the one it uses.
+    numpy and pandas take 91 ms: sqlite-utils asks for them only to map their types to columns, and
+    a None fails quickly; it asks for ``decimal`` and ``uuid`` for the same. Its plugins, recipes,
+    migrations and commands take 9 ms more. One pattern, for the name of a virtual table, takes
+    8 ms to compile: it ignores the case of a range of 65,000 characters. sqlite3 takes no time, but
+    it is a second copy of SQLite, which others would find in this process and take for the one it
+    uses.
     """
-    click = _Later("click")
-    click.Group = object  # type: ignore[attr-defined]  # for an annotation
-    dateutil = _Later("dateutil")
-    dateutil.parser = _Later("dateutil.parser")  # type: ignore[attr-defined]
-    wanted = {
-        "numpy": None,  # Python documents None: such an import fails
-        "pandas": None,
-        "click": click,
-        "dateutil": dateutil,
-        "hashlib": _Later("hashlib"),
-        "secrets": _Later("secrets"),
-        "sqlite3": sqlite3,
-    }
-    replaced = {name: module for name, module in wanted.items() if name not in sys.modules}
-    sys.modules.update(replaced)  # type: ignore[arg-type]
     compile_now = re.compile
 
     def compile_later(pattern: Any, flags: int = 0) -> Any:  # noqa: ANN401  # as re.compile
@@ -82,12 +77,10 @@ def _quick_import() -> Iterator[None]:
 
     re.compile = compile_later
     try:
-        yield
+        with put_off(_PUT_OFF):
+            yield
     finally:
         re.compile = compile_now
-        for name, module in replaced.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
 
 
 if not TYPE_CHECKING:

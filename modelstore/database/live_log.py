@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
@@ -164,7 +163,9 @@ class LiveLog:
         index = self.index()
         pages = index.page_count if index is not None else 0
         needed = max(0, pages * self.page_size - self.sizes()[1])
-        return needed, shutil.disk_usage(os.path.dirname(self._held.path)).free
+        from shutil import disk_usage
+
+        return needed, disk_usage(os.path.dirname(self._held.path)).free
 
     def sync_database(self) -> None:
         """Sync the main file. Raises OSError, and so does every later call.

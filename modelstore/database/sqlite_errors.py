@@ -6,7 +6,6 @@ The codes are those of sqlite.org/rescode.html.
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 from modelstore.errors import (
@@ -106,8 +105,10 @@ def translate_sqlite_error(
 
 def _room(path: str) -> int | None:
     """Return the free bytes on the disk that holds a file; None if unknown."""
+    from shutil import disk_usage
+
     try:
-        return shutil.disk_usage(os.path.dirname(path) or ".").free
+        return disk_usage(os.path.dirname(path) or ".").free
     except OSError:
         return None
 

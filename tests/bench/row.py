@@ -47,10 +47,15 @@ def compared(
     *,
     limit: float | None = None,
     faster: bool = False,
+    steady: bool = False,
     note: str = "",
 ) -> Row:
-    """Make the row of a paired run; `faster` turns the ratio round, and its limit."""
-    ratio = 1 / pairs.ratio if faster else pairs.ratio
+    """Make the row of a paired run; `faster` turns the ratio round, and its limit.
+
+    `steady` compares processor time, for a start: it is the same on a busy machine.
+    """
+    ratio = pairs.steady_ratio if steady else pairs.ratio
+    ratio = 1 / ratio if faster else ratio
     return Row(
         bench=bench,
         what=what,
