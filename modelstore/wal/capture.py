@@ -1,8 +1,8 @@
 """Copies of a busy database's pages, read within a moment in which nobody wrote the main file.
 
-A look at a large log takes longer than two busy writers need for a checkpoint. To read the pages
-that it needs takes a hundredth of that, so a look that was raced is made again on copies. No lock
-is taken: the application never waits, and checkpoints as it likes.
+A look at a log takes longer than two busy writers need for a checkpoint. To read the pages that it
+needs takes a tenth of that, so a log in use is looked at in copies, and a large one where a look at
+the files was raced. No lock is taken: the application never waits, and checkpoints as it likes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from modelstore.wal.files import read_at
 from modelstore.wal.format import (
     DATABASE_HEADER_SIZE,
     FRAME_HEADER_SIZE,
+    FREELIST_TRUNK,
     WAL_HEADER_SIZE,
     WalHeader,
     WalHeaderError,
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
     from modelstore.wal.stillness import OpenFiles, Stamp
 
 _TRIES = 40
-_MAX_BYTES = 64 << 20  # of a log that are copied, and of the main file
-_U16, _U32 = struct.Struct(">H"), struct.Struct(">I")
+MOST = 64 << 20
+"""The most bytes of a log that are copied, and of a main file."""
+_MAX_CELLS = 1 << 16  # of a page; its pointers have 16 bits
+_NO_PAGE = bytes(4)
+_U16 = struct.Struct(">H")
 _PAGE_NUMBER = struct.Struct(">I4x8s")  # of a frame's header: page number, commit size, salts
 
 
@@ -52,10 +56,13 @@ class Capture:
     stamp: Stamp
 
     @classmethod
-    def take(cls, files: OpenFiles, wanted: Iterable[int], stack: ExitStack) -> Self | None:
+    def take(
+        cls, files: OpenFiles, wanted: Iterable[int], stack: ExitStack, most: int = MOST
+    ) -> Self | None:
         """Copy the log, its pages in the main file and the `wanted` ones, until `stack` ends.
 
-        Return None if the files changed during each try, or are too large to be copied.
+        Return None if the files changed during each try, or if more than `most` bytes of the log,
+        or of the main file, would have to be copied.
         """
         if files.main is None or files.log is None:
             return None
@@ -65,8 +72,10 @@ class Capture:
                 return None
             size = os.fstat(files.log).st_size
             end = _end_of_commits(size, before)
-            copier = _Copier(files.main, read_at(files.log, min(end, _MAX_BYTES), 0))
-            if end > _MAX_BYTES or not copier.copy(wanted):
+            if end > most:
+                return None
+            copier = _Copier(files.main, read_at(files.log, end, 0), most)
+            if not copier.copy(wanted):
                 return None
             after = files.stamp(before)
             if before.settles(after):
@@ -94,13 +103,18 @@ def _end_of_commits(size: int, stamp: Stamp) -> int:
     return min(size, WAL_HEADER_SIZE + index.max_frame * frame_size(index.page_size))
 
 
+class _TooMuchError(Exception):
+    """More pages would have to be copied than are allowed."""
+
+
 class _Copier:
     """Copies pages of a main file that a look at the database with this log will need."""
 
-    def __init__(self, main: int, log: bytes) -> None:
+    def __init__(self, main: int, log: bytes, most: int) -> None:
         self.log = log
         self.pages: dict[int, bytes] = {}
         self._main = main
+        self._most = most
         self._size = 0  # of a page
         self._newest: dict[int, int] = {}  # offset of the newest version of each page in the log
         try:
@@ -125,18 +139,24 @@ class _Copier:
         """
         if not self._size:
             return False
-        new = {1, *self._newest, *wanted}
-        while new:
-            if (len(self.pages) + len(new)) * self._size > _MAX_BYTES:
-                return False
-            self._read(new)
-            new = self._interiors_below(new)
-        self._read(self._freed())
+        try:
+            new = {1, *self._newest, *wanted}
+            entered: set[int] = set()
+            while new:
+                self._read(new)
+                entered |= new
+                new = self._parents_below(new) - entered
+            self._read_freed()
+            self._read_freelist()
+        except _TooMuchError:
+            return False
         return True
 
     def _read(self, numbers: Iterable[int]) -> None:
-        """Read pages in ascending order; neighbours take one call together."""
-        size, ordered = self._size, sorted(numbers)
+        """Read the pages that are not here yet, in ascending order; neighbours in one call."""
+        size, ordered = self._size, sorted(n for n in numbers if n not in self.pages)
+        if (len(self.pages) + len(ordered)) * size > self._most:
+            raise _TooMuchError
         start = 0
         for at in range(1, len(ordered) + 1):
             if at == len(ordered) or ordered[at] != ordered[at - 1] + 1:
@@ -146,58 +166,89 @@ class _Copier:
                     self.pages[first + place] = data[place * size : (place + 1) * size]
                 start = at
 
-    def _interiors_below(self, numbers: Iterable[int]) -> set[int]:
-        """Return the interior pages that are children of these and were not copied yet."""
-        found: set[int] = set()
+    def _parents_below(self, numbers: Iterable[int]) -> set[int]:
+        """Copy the interior pages that are children of these; return those with such children.
+
+        Siblings are of one kind, and so are their children: the first ones tell it.
+        """
+        parents: set[int] = set()
         for number in numbers:
-            for data, at in self._versions(number):
-                children = _children(data, at, number)
-                first = next(children, 0)
-                if first and self._is_interior(first):
-                    found.add(first)
-                    found.update(children)
-        return found - self.pages.keys()
+            for page in self._versions(number):
+                if not self._leads_to_interiors(page, number):
+                    continue
+                children = [_number(pointer) for pointer in _pointers(page, number)]
+                self._read(children)
+                firsts = [(p, n) for n in children[:1] for p in self._versions(n)]
+                if any(self._leads_to_interiors(*first) for first in firsts):
+                    parents.update(children)
+        return parents
 
-    def _is_interior(self, number: int) -> bool:
-        if number not in self.pages:
-            self._read([number])
-        return any(_is_interior(data, at, number) for data, at in self._versions(number))
+    def _leads_to_interiors(self, page: bytes, number: int) -> bool:
+        """Tell whether the children of a page are interior pages; copy the first of them."""
+        for pointer in _pointers(page, number, 1):
+            first = _number(pointer)
+            self._read([first])
+            return any(_is_interior(version, first) for version in self._versions(first))
+        return False
 
-    def _freed(self) -> set[int]:
-        """Return the pages that are children in the main file and not with the log.
+    def _read_freed(self) -> None:
+        """Copy the pages that are children in the main file and not with the log.
 
         A page that becomes free is not written, yet its rows count for the main file alone.
         """
-        before: set[int] = set()
-        after: set[int] = set()
-        for number, at in self._newest.items():
-            before.update(_children(self.pages[number], 0, number))
-            after.update(_children(self.log, at, number))
-        return before - after - self.pages.keys()
+        freed: set[bytes] = set()
+        for number in self._newest:
+            former, newest = self._versions(number)
+            if former != newest:
+                children = set(_pointers(former, number))
+                freed |= children.difference(_pointers(newest, number)) if children else children
+        self._read(map(_number, freed))
 
-    def _versions(self, number: int) -> Iterator[tuple[bytes, int]]:
-        yield self.pages[number], 0
-        if number in self._newest:
-            yield self.log, self._newest[number]
+    def _read_freelist(self) -> None:
+        """Copy the trunk pages of the freelist, with the log and without it."""
+        for page in self._versions(1):
+            seen: set[int] = set()
+            number = _number(page[FREELIST_TRUNK : FREELIST_TRUNK + 4])
+            while number and number not in seen:
+                seen.add(number)
+                self._read([number])
+                number = _number(self._versions(number)[-1][:4])
+
+    def _versions(self, number: int) -> list[bytes]:
+        """Return the page in the main file, and its newest version in the log if there is one."""
+        at = self._newest.get(number)
+        in_main = self.pages[number]
+        return [in_main] if at is None else [in_main, self.log[at : at + self._size]]
 
 
-def _is_interior(data: bytes, at: int, number: int) -> bool:
-    at += DATABASE_HEADER_SIZE if number == 1 else 0
-    return at < len(data) and data[at] in INTERIORS
+def _number(pointer: bytes) -> int:
+    return int.from_bytes(pointer, "big")
 
 
-def _children(data: bytes, at: int, number: int) -> Iterator[int]:
-    """Yield the children of page `number`, which is at offset `at`; a leaf has none."""
-    if not _is_interior(data, at, number):
-        return
-    header = at + (DATABASE_HEADER_SIZE if number == 1 else 0)
+def _is_interior(page: bytes, number: int) -> bool:
+    at = DATABASE_HEADER_SIZE if number == 1 else 0
+    return at < len(page) and page[at] in INTERIORS
+
+
+def _pointers(page: bytes, number: int, most: int = _MAX_CELLS) -> list[bytes]:
+    """Return the children of page `number` as it has them, in 4 bytes each; a leaf has none.
+
+    They are in the order of their keys, and no more than the first `most` of them.
+    """
+    if not _is_interior(page, number):
+        return []
+    header = DATABASE_HEADER_SIZE if number == 1 else 0
     try:
-        (count,) = _U16.unpack_from(data, header + 3)
-        yield _U32.unpack_from(data, header + 8)[0]
-        for cell in struct.unpack_from(f">{count}H", data, header + 12):
-            yield _U32.unpack_from(data, at + cell)[0]
+        (count,) = _U16.unpack_from(page, header + 3)
+        cells = struct.unpack_from(f">{min(count, most)}H", page, header + 12)
     except struct.error:  # no b-tree page after all
-        return
+        return []
+    if cells and max(cells) > len(page) - 4:
+        return []
+    found = [page[cell : cell + 4] for cell in cells]
+    if count < most:
+        found.append(page[header + 8 : header + 12])
+    return [] if _NO_PAGE in found else found
 
 
 def _nameless(log: bytes, stack: ExitStack) -> int:

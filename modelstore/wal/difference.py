@@ -7,6 +7,7 @@ are never read.
 from __future__ import annotations
 
 from array import array
+from itertools import filterfalse
 from typing import TYPE_CHECKING
 
 from modelstore.text import ascii_lower
@@ -185,7 +186,8 @@ class TableComparison:
             return live
         tree = self._main_trees.get(former.key)
         if tree is None:
-            tree = self._main.tree(former.root, self._seen_in_main)
+            known = dict(_children(live, differing)) if live else {}
+            tree = self._main.tree(former.root, self._seen_in_main, known)
             self._main_trees[former.key] = tree
         return tree
 
@@ -216,15 +218,25 @@ class TableComparison:
         """Return the pages of one view whose rows may differ from those in the other view."""
         if others is None:
             return numbers
-        differing, overflow = self._owners.differing, self._owners.pages_with_changed_overflow
+        differs = self._owners.differing.fastest_test()
+        overflow = self._owners.pages_with_changed_overflow
         if others is numbers:
             suspects = numbers if overflow else filter(self._owners.log.contains, numbers)
-            return array("I", (n for n in suspects if n in differing or n in overflow))
+            return array("I", [n for n in suspects if differs(n) or n in overflow])
         shared = PageSet()
-        shared.add_all(others)
-        return array(
-            "I", (n for n in numbers if n not in shared or n in differing or n in overflow)
-        )
+        rows_stay = filterfalse(overflow.fastest_test(), others) if overflow else others
+        shared.add_all(tuple(filterfalse(differs, rows_stay)))
+        return array("I", filterfalse(shared.fastest_test(), numbers))
+
+
+def _children(tree: Tree, differing: PageSet) -> Iterator[tuple[int, array[int]]]:
+    """Yield the interior pages that do not differ, and the children of each."""
+    below = tree.interiors[1:] + tree.leaves
+    start = 0
+    for number, end in zip(tree.interiors, tree.ends, strict=True):
+        if number not in differing:
+            yield number, below[start:end]
+        start = end
 
 
 def _has_rows(item: SchemaObject) -> bool:

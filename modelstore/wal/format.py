@@ -21,6 +21,7 @@ MAX_PAGE_SIZE = 65536
 PAGE_SIZES = tuple(1 << bits for bits in range(9, 17))
 MIN_USABLE_SIZE = 480
 NEWEST_FILE_FORMAT = 2
+FREELIST_TRUNK = 32  # offset of the number of the first trunk page
 PAYLOAD_FRACTIONS = bytes((64, 32, 32))
 PENDING_BYTE = 0x40000000
 """The first lock byte of the main file; the page that holds it never has content."""

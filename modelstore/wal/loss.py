@@ -16,12 +16,12 @@ import os
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelstore.errors import ModelstoreError
-from modelstore.wal.capture import Capture
+from modelstore.wal.capture import MOST, Capture
 from modelstore.wal.difference import TableComparison, check_indexes, schema_changes
 from modelstore.wal.encryption import is_encrypted
 from modelstore.wal.file_difference import file_differences
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 _BUDGET = 65_536  # pages to read beyond the log and the interior pages, unless `deep`
 _LEARNED = 8_192  # pages of the main file that the next look copies too
+_COPIED_AT_ONCE = 16 << 20  # bytes of a log in use, and of its main file
 _ATTEMPTS = 12
 _PATIENCE = 5.0  # seconds; no further attempt begins after them
 _PAUSE = 0.002  # seconds before the second attempt; grows with each one
@@ -76,15 +77,19 @@ def analyse_loss(
     path = os.path.realpath(db_path)
     log_path = wal_path or path + "-wal"
     deadline = time.monotonic() + _PATIENCE
-    wanted: set[int] = set()  # pages of the main file that the looks before this one needed
+    wanted: set[int] = set()  # pages of the main file that a look needs, as far as that is known
     doubt: object = None  # damage that the copy before this one showed
     attempt = 0
     while True:
         attempt += 1
         with ExitStack() as stack:
             files = OpenFiles.open(path, log_path, stack)
-            # A quick copy of the pages that a look needed can be looked at in peace.
-            copy = Capture.take(files, wanted, stack) if attempt > 1 else None
+            copy = None
+            if attempt > 1 or files.are_in_use():
+                # A quick copy of the pages that a look needs can be looked at in peace.
+                wanted = wanted or _roots(files.main)
+                most = MOST if attempt > 1 else _COPIED_AT_ONCE
+                copy = Capture.take(files, wanted, stack, most)
             if copy is not None:
                 before, scan = copy.stamp, copy.scan()
                 analysis = _Analysis(copy.main, copy.log, scan, before, progress)
@@ -108,6 +113,20 @@ def analyse_loss(
         if len(needed) <= _LEARNED:  # more is the nonsense of a look in a race
             wanted |= needed
         time.sleep(_PAUSE * attempt)
+
+
+def _roots(main: int | None) -> set[int]:
+    """Return the roots of all b-trees, as the main file alone names them; none if it is unclear.
+
+    It may be written meanwhile. A root that only the log names is a page of the log.
+    """
+    with suppress(ModelstoreError):
+        header = DatabaseHeader.parse(b"" if main is None else _header_bytes(main))
+        view = DatabaseView(main, header.page_size, header.page_count)
+        roots = {item.root for item in read_schema(view).values() if item.root > 0}
+        if len(roots) <= _LEARNED:
+            return roots
+    return set()
 
 
 def _header_bytes(main: MainSource) -> bytes:

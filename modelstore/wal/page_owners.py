@@ -228,7 +228,7 @@ class PageOwners:
     def _claim_freelist(self) -> None:
         for trunk, leaves in freelist(self.view):
             self._claim(trunk, _OF_NOBODY, PageRole.TRUNK)
-            for leaf in leaves:
+            for leaf in filter(self.log.contains, leaves):
                 self._claim(leaf, _OF_NOBODY, PageRole.FREE)
 
     def _claim_tree(self, place: int, seen: PageSet) -> None:

@@ -80,7 +80,7 @@ class PageSet:
 
     def isdisjoint(self, numbers: Iterable[int]) -> bool:
         """Return True if the set has none of `numbers`."""
-        return not any(map(self.__contains__, numbers))
+        return not any(map(self.fastest_test(), numbers))
 
     def __contains__(self, number: int) -> bool:
         if not self._chunks:
@@ -89,6 +89,10 @@ class PageSet:
         if chunk is None:
             return False
         return bool(chunk[(number >> 3) & ((1 << (_CHUNK_BITS - 3)) - 1)] & 1 << (number & 7))
+
+    def fastest_test(self) -> Callable[[int], bool]:
+        """Return the fastest membership test, which holds until more is added."""
+        return self.__contains__ if self._chunks else self._few.__contains__
 
     def __bool__(self) -> bool:
         return bool(self._few or self._chunks)
@@ -210,13 +214,16 @@ class BtreePage:
 class Tree:
     """The pages of one b-tree: interior pages from the root down, leaves in key order.
 
-    Nothing but the interior pages and the left-most leaf was read to find them.
+    Nothing but the interior pages and the left-most leaf was read to find them. `ends` has, for
+    each interior page, the place behind its last child among all pages but the root, level by
+    level.
     """
 
     root: int
     has_rowids: bool
     interiors: array[int]
     leaves: array[int]
+    ends: array[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,27 +349,36 @@ class DatabaseView:
             raise self.corrupt(f"page {number} is empty, and not the root of its b-tree")
         return page
 
-    def tree(self, root: int, seen: PageSet) -> Tree:
-        """Return the pages of the b-tree at `root`, and add them to `seen`, which has none yet."""
+    def tree(
+        self, root: int, seen: PageSet, known: Mapping[int, Sequence[int]] | None = None
+    ) -> Tree:
+        """Return the pages of the b-tree at `root`, and add them to `seen`, which has none yet.
+
+        `known` has the children of interior pages that were read and found sound already.
+        """
         level = array("I", [root])
-        interiors = array("I")
+        interiors, ends = array("I"), array("I")
+        known = known or {}
         if not seen.add(root):
             raise self.corrupt(f"page {root} is part of two b-trees")
         for _ in range(_MAX_DEPTH):
             first = self.btree_page(level[0])
             if first.is_leaf:
-                return Tree(root, first.kind == TABLE_LEAF, interiors, level)
+                return Tree(root, first.kind == TABLE_LEAF, interiors, level, ends)
             below = array("I")
+            before = ends[-1] if ends else 0
             for number in level:
-                page = self.tree_page(number, first.kind, root)
-                children = page.children()
+                children = known.get(number)
+                if children is None:
+                    children = self.tree_page(number, first.kind, root).children()
                 self._enter(number, children, seen)
                 below.extend(children)
+                ends.append(before + len(below))
             interiors.extend(level)
             level = below
         raise self.corrupt(f"the b-tree at page {root} is deeper than {_MAX_DEPTH} levels")
 
-    def _enter(self, parent: int, children: list[int], seen: PageSet) -> None:
+    def _enter(self, parent: int, children: Sequence[int], seen: PageSet) -> None:
         is_plain = min(children) > 0 and max(children) <= min(self.page_count, self._main_pages)
         if not is_plain and not all(map(self._exists, children)):
             raise self.corrupt(f"page {parent} has a child that is no page of the database")

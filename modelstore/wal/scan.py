@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -52,6 +53,7 @@ _CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones c
 _THREAD_LIMIT = 64 << 20  # bytes; below it, loading the thread module costs more than it saves
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"  # numpy.org/doc/stable/reference/global_state.html
 _ATTEMPTS = 10
+_VECTOR = "modelstore.wal.vector"
 _SECTOR = 4096  # bytes: SQLite's own value (SQLITE_DEFAULT_SECTOR_SIZE)
 _MAX_GAP = 1 << 20  # blank frames between written ones; SQLite leaves none, a crash leaves few
 
@@ -301,7 +303,7 @@ def _read_frames(
 
 def _fastest_check(size: int) -> FrameCheck:
     """Return the function that checks the frames of a log of `size` bytes in the least time."""
-    if size <= _PLAIN_LIMIT:
+    if size <= _PLAIN_LIMIT and _VECTOR not in sys.modules:
         return check_frames
     # numpy starts a thread for each core for its linear algebra, which nothing here uses: a third
     # of the time that it takes to load.

@@ -93,7 +93,7 @@ class OpenFiles:
     def stamp(self, before: Stamp | None = None) -> Stamp:
         """Return the state of the files now, or their state after the stamp `before`."""
         # SQLite discards an index that no process holds: after a crash it may say anything.
-        is_held = before.is_held if before else self._is_held()
+        is_held = before.is_held if before else self.are_in_use()
         index = None if self.index is None else read_index(self.index)
         header = b"" if self.log is None else read_at(self.log, WAL_HEADER_SIZE, 0)
         main, log = (_stat(path) for path in self.paths)
@@ -110,7 +110,8 @@ class OpenFiles:
             age=age,
         )
 
-    def _is_held(self) -> bool:
+    def are_in_use(self) -> bool:
+        """Return True if a process has the log open, as far as that can be seen."""
         return self.index is not None and bool(attached_processes(self.index))
 
 

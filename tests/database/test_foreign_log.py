@@ -350,7 +350,7 @@ def test_the_leaves_that_meet_pages_of_another_origin_are_found(
     log = [2, *(number for number, (in_log, _) in zip(numbers, leaves, strict=True) if in_log)]
     below = [number for number, (_, is_below) in zip(numbers, leaves, strict=True) if is_below]
     view = SimpleNamespace(btree_page=lambda _number: SimpleNamespace(children=lambda: below))
-    tree = Tree(2, True, array("I", [2]), array("I", numbers))
+    tree = Tree(2, True, array("I", [2]), array("I", numbers), array("I", [len(numbers)]))
     found = list(_meeting(view, tree, PageVersions(log, 512)))  # type: ignore[arg-type]
     origins = [in_log for in_log, _ in leaves]
     expected = [

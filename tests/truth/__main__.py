@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.races:
         from tests.truth.races import main as races
 
-        return races(options.races)
+        return races(options.races, options.jobs)
     began = time.monotonic()
     count = options.count or (_QUICK if options.quick else _FULL)
     numbers = range(options.first, options.first + count)
