@@ -72,22 +72,34 @@ def command(
     still has them open. Never changes what it reads. Exit 0 when everything that the evidence
     holds is in the new file, 4 when some of it could not be read now, 5 when rows are missing.
     """
+    import os
     from contextlib import ExitStack
 
     from modelstore.cli.output import current
     from modelstore.cli.progress import progress
     from modelstore.cli.result_files import ResultFile
     from modelstore.cli.session import choose_database
+    from modelstore.errors import RefusedError, UsageError
     from modelstore.recovery.recover import Request, recover
 
     out = current()
     form = chosen_format(output_format, as_json)
     choice = choose_database(db, database)
+    given = (("--into", [into]), ("--wal", wal), ("--also", also), ("--report", [report]))
+    for name, values in given:
+        if "" in (values or ()):
+            raise UsageError(f"{name} is empty", hint="an unset variable in a script?")
     request = Request(choice.path, into, tuple(wal or ()), tuple(also or ()), deleted)
     with ExitStack() as stack:
         file = stack.enter_context(ResultFile(report, "--report")) if report else None
         show = stack.enter_context(progress(out, "pages", "looking for evidence"))
-        done = recover(request, show)
+        try:
+            done = recover(request, show)
+        except RefusedError as error:
+            if choice.origin != "default" or os.path.lexists(choice.path):
+                raise
+            hint = "name the database: modelstore recover DATABASE"
+            raise RefusedError(error.message, hint=hint) from error
         if file is not None:
             from modelstore.render.rows import dump_json
 

@@ -120,7 +120,8 @@ def _only_there(others: list[OpenFile], path: str) -> str:
         f"{names.get(file.role, 'journal')} of {human_bytes(file.size)}" for file in lost
     )
     verb = "is" if len(lost) == 1 else "are"
-    return f"its {what} {verb} deleted but still open; `modelstore recover {path}` saves it"
+    saves = f"`modelstore recover {path} --into NEW.db` saves {'it' if len(lost) == 1 else 'them'}"
+    return f"its {what} {verb} deleted but still open; {saves}"
 
 
 def _other_index(holder: Holder, path: str) -> tuple[str, str]:

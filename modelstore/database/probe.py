@@ -156,7 +156,7 @@ class Probe(NamedTuple):
     def _keep_running(self) -> str:
         return (
             "keep the processes that have it open running: they alone still see its rows; "
-            f"`modelstore recover {self.name}` saves them"
+            f"`modelstore recover {self.name} --into NEW.db` saves them"
         )
 
     @property
@@ -271,9 +271,10 @@ def _deleted_in_use(name: str, holders: Holders) -> DamageError:
     if reasons:
         return DamageError(f"{name} is missing: {reasons[0].text}", hint=reasons[0].hint)
     user = holders.users[0]
+    saves = f"`modelstore recover {name} --into NEW.db` saves what it has"
     return DamageError(
         f"{name} is missing: {process_name(user.pid, visible(user.command, 200))} has its log open",
-        hint=f"keep pid {user.pid} running; `modelstore recover {name}` saves what it has",
+        hint=f"keep pid {user.pid} running; {saves}",
     )
 
 

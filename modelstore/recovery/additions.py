@@ -38,11 +38,15 @@ class Source:
 
 @dataclass(slots=True)
 class Counts:
-    """The rows added for one table: `fitted` into the table itself, others into `other`."""
+    """The rows added for one table: `fitted` into the table itself, others into `other`.
+
+    `sources` counts all of them by file, `fitted_from` the fitted ones.
+    """
 
     fitted: int = 0
     others: dict[str, int] = field(default_factory=dict)
     sources: dict[str, int] = field(default_factory=dict)
+    fitted_from: dict[str, int] = field(default_factory=dict)
 
 
 class Additions:
@@ -89,6 +93,7 @@ class Additions:
             return False
         counts = self.count(table.name)
         counts.fitted += 1
+        counts.fitted_from[source.file] = counts.fitted_from.get(source.file, 0) + 1
         self._note(table.name, table.name, key_text(table, row, rowid), source)
         return True
 

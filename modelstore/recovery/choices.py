@@ -98,3 +98,9 @@ class Choices:
             read_at(pair.main.fd, log.page_size, (number - 1) * log.page_size) == log.image(frame)
             for number, frame in current.latest(current.end).items()
         )
+
+
+def is_own(state: State) -> bool:
+    """Return True if a state has a main file that is no other copy: it may be the newest."""
+    main = state.pair.main
+    return main is not None and main.origin is not Origin.COPY and main.size > 0

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING
 from modelstore.database.files import copy_to, sync_directory
 from modelstore.database.holders import Role, look_at_holders
 from modelstore.errors import RefusedError
-from modelstore.text import human_bytes, process_name, visible
-from modelstore.wal.files import NotRegularError, open_or_refuse, open_regular
+from modelstore.recovery.writer import require_room
+from modelstore.text import human_bytes, plural, process_name, visible
+from modelstore.wal.files import NotRegularError, open_or_refuse, open_regular, read_at
+from modelstore.wal.format import DATABASE_MAGIC, WAL_MAGIC
+from modelstore.wal.index import read_index
 from modelstore.wal.inspection import split_path
 from modelstore.wal.journal import read_journal
 
@@ -42,7 +45,10 @@ class Origin(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFile:
-    """A database or a log that is open at `fd`. `name` is how people call it, raw outside text."""
+    """A database or a log that is open at `fd`. `name` is how people call it, raw outside text.
+
+    `mode` and `owner`, a user and a group, are those of the file as it was found.
+    """
 
     fd: int
     name: str
@@ -50,6 +56,8 @@ class EvidenceFile:
     origin: Origin
     pid: int | None = None
     identity: tuple[int, int] = (0, 0)
+    mode: int = 0o600
+    owner: tuple[int, int] = (-1, -1)
 
     @property
     def size(self) -> int:
@@ -81,13 +89,14 @@ class Evidence:
     """All files of one database, as pairs; the notes say what could not be read.
 
     `held` are sentences on the processes that hold files without their names. `hidden` says that
-    some processes could not be looked at: they may hold more.
+    some processes could not be looked at: they may hold more. `gone` says that the log is gone.
     """
 
     path: str
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...] = ()
     hidden: str | None = None
+    gone: str | None = None
     held: tuple[str, ...] = ()
     saved_to: str | None = None
     saved: tuple[str, ...] = ()
@@ -105,6 +114,7 @@ class _Search:
     stack: ExitStack
     notes: list[str] = field(default_factory=list)
     hidden: str | None = None
+    gone: str | None = None
     held: list[str] = field(default_factory=list)
     opened: dict[tuple[int, int], EvidenceFile] = field(default_factory=dict)
 
@@ -130,9 +140,9 @@ class _Search:
             adjective = "" if status.st_nlink else "deleted "
             label = f"the {adjective}{name} that pid {pid} holds"
         identity = (status.st_dev, status.st_ino)
-        return self.opened.setdefault(
-            identity, EvidenceFile(fd, label, path, origin, pid, identity)
-        )
+        owner = status.st_uid, status.st_gid
+        found = EvidenceFile(fd, label, path, origin, pid, identity, status.st_mode, owner)
+        return self.opened.setdefault(identity, found)
 
     def open_held(self, path: str, noun: str, pid: int) -> EvidenceFile | None:
         """Open the file behind a descriptor of process `pid`."""
@@ -170,6 +180,7 @@ def gather(
                 raise RefusedError(
                     f"{visible(name, 200)} does not exist", hint="check the path of this option"
                 )
+        _refuse_confused(logs, copies)
         if not pairs:
             raise RefusedError(
                 search.notes[0]
@@ -185,7 +196,35 @@ def gather(
         notes = tuple(search.notes)
         place = save_to if saved else None
         held = tuple(search.held)
-        yield Evidence(database, tuple(pairs), notes, search.hidden, held, place, saved)
+        yield Evidence(
+            database, tuple(pairs), notes, search.hidden, search.gone, held, place, saved
+        )
+
+
+def _refuse_confused(logs: Sequence[str], copies: Sequence[str]) -> None:
+    """Raise `RefusedError` for a database that is named as a log, or a log named as a database."""
+    for name in logs:
+        if _start_of(name, len(DATABASE_MAGIC)) == DATABASE_MAGIC:
+            raise RefusedError(
+                f"{visible(name, 200)} is a database, not a log",
+                hint="name another copy of the database with --also FILE",
+            )
+    for name in copies:
+        if int.from_bytes(_start_of(name, 4), "big") & ~1 == WAL_MAGIC:
+            raise RefusedError(
+                f"{visible(name, 200)} is a log, not a database",
+                hint="name a log that was found elsewhere with --wal FILE",
+            )
+
+
+def _start_of(path: str, size: int) -> bytes:
+    with suppress(OSError, NotRegularError):
+        fd = open_regular(path)
+        try:
+            return read_at(fd, size, 0)
+        finally:
+            os.close(fd)
+    return b""
 
 
 def _pairs_of(
@@ -197,7 +236,7 @@ def _pairs_of(
     pairs = []
     holders = look_at_holders(database, certain=False)
     if holders.note is not None and not holders.complete:
-        search.hidden = holders.note
+        search.hidden = f"{holders.note}: one of them may hold a deleted log; root sees them all"
     for held in _held_pairs(holders):
         main_of = search.open_held(held.main, "database", held.pid) if held.main else main
         log_of = search.open_held(held.log, "log", held.pid) if held.log else None
@@ -207,8 +246,7 @@ def _pairs_of(
             files = [file for file in (main_of, log_of) if file and file.origin is Origin.HELD]
             search.held += [
                 f"{process_name(held.pid, visible(held.command, _COMMAND))} uses "
-                f"{file.name.rpartition(' that ')[0]}: {human_bytes(file.size)}; keep it running "
-                "until this is saved"
+                f"{file.name.rpartition(' that ')[0]}: {human_bytes(file.size)}"
                 for file in files
             ]
     for name in logs:
@@ -216,6 +254,8 @@ def _pairs_of(
         if found is not None:
             pairs.append(Pair(main, found, journal=journal))
     pairs.append(Pair(main, beside, journal=journal))
+    if not _size(beside) and not holders.users:
+        search.gone = _gone_frames(database)
     for name in copies:
         found = search.open(name, Origin.COPY)
         if found is not None:
@@ -223,6 +263,24 @@ def _pairs_of(
             pairs.append(Pair(found, log, journal=_journal(search, name, Origin.COPY)))
     unique = list(dict.fromkeys(pairs))
     return [pair for pair in unique if _size(pair.main) or _size(pair.log)]
+
+
+def _gone_frames(database: str) -> str | None:
+    """Return a sentence on the frames that the -shm of a database counts, if it does."""
+    with suppress(OSError, NotRegularError):
+        fd = open_regular(database + "-shm")
+        try:
+            index = read_index(fd)
+        finally:
+            os.close(fd)
+        if index is not None and index.is_settled and index.pending:
+            name = visible(os.path.basename(database), 200)
+            return (
+                f"{name}-shm counts {plural(index.pending, 'frame')} that are not here: after a "
+                f"power cut {name} may have them; if not, look for {name}-wal (trash, backup, "
+                "container) and name it with --wal FILE"
+            )
+    return None
 
 
 def _journal(search: _Search, database: str, origin: Origin) -> EvidenceFile | None:
@@ -241,6 +299,8 @@ def _save_held(
     search: _Search, pairs: list[Pair], directory: str
 ) -> tuple[list[Pair], tuple[str, ...]]:
     """Copy the pairs with nameless files into `directory`; return the pairs of copies."""
+    files = {file for pair in pairs if pair.is_held for file in (pair.main, pair.log) if file}
+    require_room(directory, sum(file.size for file in files))
     try:
         os.mkdir(directory, 0o700)
     except OSError as error:

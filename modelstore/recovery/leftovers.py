@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelstore.recovery.additions import Additions, Source, bindable
+from modelstore.recovery.orphans import free_pages
 from modelstore.recovery.owners import Owners, historic_tables
-from modelstore.recovery.salvage import read_objects
+from modelstore.recovery.salvage import Salvage, read_objects
+from modelstore.recovery.states import candidate_states, has_page_one
 from modelstore.recovery.tables import Table, tables_of
 from modelstore.recovery.trees import StoredRow, TreeReader
 from modelstore.wal.format import DatabaseHeaderError
@@ -24,7 +27,9 @@ from modelstore.wal.pages import (
     TABLE_LEAF,
     BtreePage,
     CorruptPageError,
+    PageSet,
 )
+from modelstore.wal.record import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from modelstore.recovery.states import State, StateView
 
 _ROW_KINDS = (TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR)
+_REFILLED = "from another copy: the page that had it in the database cannot be read"
 _MAX_KNOWN = 4_000_000  # rows that are remembered, so that each comes back once
 
 
@@ -152,23 +158,23 @@ class Leftovers:
             source = owners.source(number, frame, commit)
             self.add(table, row, source, is_beyond=is_beyond)
 
-    def add(self, table: Table, row: StoredRow, source: Source, *, is_beyond: bool) -> None:
-        """Add a row unless the new file has it."""
+    def add(self, table: Table, row: StoredRow, source: Source, *, is_beyond: bool) -> bool:
+        """Add a row unless the new file has it; return True if it went into its table."""
         values = table.values(row.rowid, row.stored)
         digest = hash((table.name, row.rowid, len(values), values))
         if digest in self.known:
-            return
+            return False
         if len(self.known) < _MAX_KNOWN:
             self.known.add(digest)
         there = self.tables.get(table.name.lower())
         is_there = there is not None and there.columns == table.columns
         current = self.additions.current(table, values, row.rowid) if is_there else None
         if current is not None and _equal(table, current, values):
-            return
+            return False
         if is_beyond and is_there and current is None:
-            note = "newer than the recovered state, or of a history that split off"
+            note = source.note or "newer than the recovered state, or of a history that split off"
             if self.additions.fit(table, values, row.rowid, replace(source, note=note)):
-                return
+                return True
         note = (
             "another version of a row of the recovered state"
             if current is not None
@@ -177,9 +183,47 @@ class Leftovers:
         self.additions.set_aside(
             table, values, row.rowid, replace(source, note=source.note or note)
         )
+        return False
 
-    def add_state(self, state: State, *, beyond: bool) -> None:
-        """Add the rows of another state that the new file lacks: of another copy, for example."""
+    def add_main_alone(self) -> None:
+        """Add the rows of the main file that the log has deleted or changed since.
+
+        They are in pages that the log has again, or that its last commit no longer uses.
+        """
+        pair, base = self.base.pair, self._base_view
+        states = candidate_states(replace(pair, log=None), None) if pair.main is not None else []
+        if base is None or not self.base.commit or not states or not has_page_one(states[0]):
+            return
+        view = states[0].view()
+        free, _ = free_pages(base)
+        for table, root in historic_tables(read_objects(view)):
+            with suppress(CorruptPageError):
+                tree = view.tree(root, PageSet())
+                known = self.tables.get(table.name.lower(), table)
+                for number in tree.leaves if tree.has_rowids else (*tree.interiors, *tree.leaves):
+                    if number in self.base.frames or number in free or number > base.page_count:
+                        self._add_superseded(states[0], view, known, number)
+
+    def _add_superseded(self, state: State, view: StateView, table: Table, number: int) -> None:
+        """Set aside the rows of a page of the main file that the recovered state lacks."""
+        page = view.btree_page(number)
+        live = self._live_cells(number)
+        reader = TreeReader(view, mends=True)
+        source = Source(state.source(number)[0], number, confidence=0.9)
+        for index, raw in enumerate(_raw_cells(view, page)):
+            if raw in live:
+                continue
+            with suppress(CorruptPageError, RecordError):
+                row = reader.row(page, index)
+                is_whole = not (row.lost or row.is_doubtful)
+                if is_whole and table.fits(row.rowid, row.stored):
+                    self.add(table, row, source, is_beyond=False)
+
+    def add_state(self, state: State, *, beyond: bool, lost: Salvage) -> None:
+        """Add the rows of another state that the new file lacks: of another copy, for example.
+
+        A row that may have been where the database cannot be read (`lost`) goes into its table.
+        """
         view = state.view()
         reader = TreeReader(view, mends=True)
         for table, root in historic_tables(read_objects(view)):
@@ -189,7 +233,11 @@ class Leftovers:
                     continue
                 file, frame = state.source(row.page)
                 source = Source(file, row.page, frame, state.commit or None)
-                self.add(known, row, source, is_beyond=beyond)
+                is_lost = lost.may_have_had(known.name, row.rowid)
+                if is_lost:
+                    source = replace(source, confidence=0.7, note=_REFILLED)
+                if self.add(known, row, source, is_beyond=beyond or is_lost) and is_lost:
+                    lost.count_found(known.name, row.rowid)
 
 
 def _equal(table: Table, current: Sequence[object], values: Sequence[object]) -> bool:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from modelstore.errors import RefusedError
 from modelstore.recovery.accounts import lost_frames, only_in_log, user_rows
 from modelstore.recovery.additions import Additions, Source
-from modelstore.recovery.choices import Choices
+from modelstore.recovery.choices import Choices, is_own
 from modelstore.recovery.deleted import add_deleted
 from modelstore.recovery.doubts import mark_doubtful_rows
-from modelstore.recovery.evidence import Evidence, Origin, gather
+from modelstore.recovery.evidence import Evidence, EvidenceFile, Origin, gather
 from modelstore.recovery.leftovers import Leftovers
 from modelstore.recovery.result import RecoveredTable, Recovery
 from modelstore.recovery.salvage import Salvage, read_objects, salvage
@@ -74,20 +74,21 @@ def recover(request: Request, progress: Progress | None = None) -> Recovery:
             ) as evidence:
                 before = _stamps(evidence)
                 done = _Work(request, evidence, draft, progress).run()
+                like = _like(evidence)
                 raced = _stamps(evidence) != before
             if not raced:
                 break
         if request.into is not None:
-            publish(draft, request.into, 0o600 if done.main is None else _mode(request.database))
+            publish(draft, request.into, like.mode, like.owner)
             done = replace(done, size=os.path.getsize(request.into))
     return replace(done, is_raced=done.is_raced or raced)
 
 
-def _mode(path: str) -> int:
-    try:
-        return os.stat(path).st_mode
-    except OSError:
-        return 0o600
+def _like(evidence: Evidence) -> EvidenceFile:
+    """Return the file whose mode and owner the new file gets, to be put in its place."""
+    files = [pair.main or pair.log for pair in evidence.pairs]
+    own = [file for file in files if file is not None and file.origin is not Origin.COPY]
+    return (own or [file for file in files if file is not None])[0]
 
 
 def _stamps(evidence: Evidence) -> list[object]:
@@ -131,9 +132,27 @@ class _Work:
                 hint="name other copies with --also FILE, and logs found elsewhere with --wal FILE",
             )
         require_room(self.draft, max(s.page_size * s.page_count for s in states))
-        base, verdict, how = self._base(states)
+        # A whole copy must not hide the newer rows of the database itself, damaged as it may be.
+        own = [state for state in states if is_own(state)]
+        rest = [state for state in states if not is_own(state)]
+        found = self._build(own, states, is_last=not rest) if own else None
+        if found is None and rest:
+            found = self._build(rest, states, is_last=True)
+        if found is None:
+            raise RefusedError(
+                "nothing to recover: the evidence holds no row of any table",
+                hint="name other copies with --also FILE, and logs found elsewhere with --wal",
+            )
+        return found
+
+    def _build(
+        self, chosen: Sequence[State], states: Sequence[State], *, is_last: bool
+    ) -> Recovery | None:
+        """Build the new file from the best of the `chosen` states; None if they hold no row."""
+        self.notes, self.salvaged = [], Salvage()
+        base, verdict, how = self._base(chosen)
         try:
-            tables = self._fill(base, states, how)
+            tables = self._fill(base, states, how, is_last=is_last)
         except SQL_ERRORS as error:
             if how == "rows" or verdict.is_whole:
                 raise RefusedError(
@@ -141,23 +160,28 @@ class _Work:
                     hint="check the disk, and its room, at the place of the new file",
                 ) from error
             how = "rows"  # the pages looked readable, but SQLite cannot work with them
-            tables = self._fill(base, states, how)
+            tables = self._fill(base, states, how, is_last=is_last)
         if how == "rows":
             verdict = check(self.draft, base)
-            if not any(table.rows for table in tables) and not any(t.set_aside for t in tables):
-                raise RefusedError(
-                    "nothing to recover: the evidence holds no row of any table",
-                    hint="name other copies with --also FILE, and logs found elsewhere with --wal",
-                )
+            if not any(table.rows or table.set_aside for table in tables):
+                return None
         return self._result(base, verdict, how, tables)
 
-    def _fill(self, base: State, states: Sequence[State], how: str) -> tuple[RecoveredTable, ...]:
-        """Add to the draft the rows that its pages lack, or all rows; return the tables."""
+    def _fill(
+        self, base: State, states: Sequence[State], how: str, *, is_last: bool
+    ) -> tuple[RecoveredTable, ...]:
+        """Add to the draft the rows that its pages lack, or all rows; return the tables.
+
+        Returns none if the state has no row, and others (not `is_last`) are left to try.
+        """
         with self._open_draft(how) as conn:
             additions = Additions(conn)
             if how == "rows":
                 self._tell("gathering rows")
                 self._salvage(base, states, conn, additions)
+                is_empty = not (additions.total or any(user_rows(conn, ()).values()))
+                if is_empty and not is_last:
+                    return ()
             elif marked := mark_doubtful_rows(base, additions):
                 self.notes.append(
                     f"{plural(marked, 'row')} lost bytes to sectors of zeros, unseen by "
@@ -274,6 +298,9 @@ class _Work:
             except DatabaseHeaderError:
                 continue
             if any(item.type == "table" for item in objects):
+                if state.main_fd != base.main_fd:
+                    name = state.source(1)[0]
+                    self.notes.append(f"the schema is that of {name}: the database's own is lost")
                 return objects
         return []
 
@@ -294,11 +321,12 @@ class _Work:
                 else:
                     beyond = generation.is_current and self.choices.split_off(pair, log)
                 leftovers.add_generation(pair, log, generation, beyond=beyond)
+        leftovers.add_main_alone()
         for pair in self.evidence.pairs:
             is_other = pair.main is not None and pair.main.fd != base.main_fd
             if is_other:
                 for state in candidate_states(pair, self.choices.log(pair))[:1]:
-                    leftovers.add_state(state, beyond=pair.is_held)
+                    leftovers.add_state(state, beyond=pair.is_held, lost=self.salvaged)
 
     def _describe(self, base: State, additions: Additions) -> None:
         """Write the provenance of whole tables if their files are not those at the path."""
@@ -338,6 +366,7 @@ class _Work:
                     self.salvaged.missing_rows(name),
                     tuple(self.salvaged.unreadable.get(name, ())[:_MAX_NAMED]),
                     dict(counts.sources),
+                    dict(counts.fitted_from),
                 )
             )
         return tuple(found)
@@ -383,6 +412,7 @@ class _Work:
             notes=(
                 *self.notes,
                 *dict.fromkeys(self.choices.apart.values()),
+                *([self.evidence.gone] if self.evidence.gone and not base.commit else []),
                 *([self.evidence.hidden] if self.evidence.hidden else []),
             ),
             unread=self.evidence.notes,

@@ -16,7 +16,8 @@ class RecoveredTable:
     rows in tables of their own. `missing_pages` counts the pages of the table that cannot be read,
     and `unreadable_pages` names those of them that a file holds, 100 at most;
     `missing_rows` is the least number of rows that are gone: one for each page or cell whose rows
-    are found nowhere else, or those that an index names. `sources` counts the added rows by file.
+    are found nowhere else, or those that an index names. `sources` counts the added rows by file,
+    `fitted_from` those of them that are `fitted`.
     """
 
     name: str
@@ -28,6 +29,7 @@ class RecoveredTable:
     missing_rows: int = 0
     unreadable_pages: tuple[int, ...] = ()
     sources: dict[str, int] = field(default_factory=dict)
+    fitted_from: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.additions import Additions, Source, bindable, insert_row, key_text
 from modelstore.recovery.indexes import add_from_indexes
-from modelstore.recovery.orphans import Orphans
+from modelstore.recovery.orphans import Orphans, count_found
 from modelstore.recovery.remains import Remains
 from modelstore.recovery.tables import Table, tables_of
 from modelstore.recovery.trees import Gap, StoredRow, TreePage, TreeReader
@@ -50,6 +50,15 @@ class Salvage:
         """Return how many rows of a table are gone at least: one for each gap without a row."""
         empty = sum(not gap.found for gap in self.gaps.get(table, ()))
         return max(empty, self.proven.get(table, 0))
+
+    def may_have_had(self, table: str, rowid: int | None) -> bool:
+        """Return True if the row with this rowid may have been where nothing can be read."""
+        return any(gap.has(rowid) for gap in self.gaps.get(table, ()))
+
+    def count_found(self, table: str, rowid: int | None) -> None:
+        """Count a missing row of a table that came back from elsewhere."""
+        count_found(self.gaps.get(table, ()), rowid)
+        self.proven[table] = max(0, self.proven.get(table, 0) - 1)
 
 
 def read_objects(view: StateView) -> list[SchemaObject]:

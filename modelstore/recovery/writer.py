@@ -51,6 +51,8 @@ def new_file(target: str | None) -> Iterator[str]:
             yield draft
         return
     name = visible(target, 200)
+    if not target or target.endswith(os.sep):
+        raise RefusedError(f"--into {name} names no file", hint="give the path of a new file")
     if os.path.lexists(target):
         raise RefusedError(
             f"{name} exists already, and recover never overwrites a file",
@@ -81,7 +83,7 @@ def new_file(target: str | None) -> Iterator[str]:
 
 def require_room(draft: str, needed: int) -> None:
     """Raise `RefusedError` unless the draft's file system has `needed` bytes free."""
-    directory = os.path.dirname(draft)
+    directory = os.path.dirname(os.path.abspath(draft))
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise RefusedError(
@@ -91,10 +93,17 @@ def require_room(draft: str, needed: int) -> None:
         )
 
 
-def publish(draft: str, target: str, mode: int) -> None:
-    """Sync the draft and give it the name `target`, which must not exist."""
+def publish(draft: str, target: str, mode: int, owner: tuple[int, int]) -> None:
+    """Sync the draft and give it the name `target`, which must not exist.
+
+    It gets `owner`, a user and a group, if this user may do that: the application of a database
+    that root recovers must be able to write to the new file.
+    """
     descriptor = os.open(draft, os.O_RDWR)
     try:
+        if hasattr(os, "fchown"):
+            with suppress(PermissionError):
+                os.fchown(descriptor, *owner)
         os.fchmod(descriptor, mode & 0o666)
         sync_file(descriptor, draft)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,14 @@ from modelstore.render.grid import Cell, Grid, Heading
 from modelstore.text import human_bytes, listed, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from modelstore.recovery.result import RecoveredTable, Recovery
     from modelstore.render.report import Part
 
 _MAX_TABLES = 200
 _MAX_NAMED = 8
+_MAX_PAGES = 100  # that the result names of one table
 
 
 def recovery_payload(done: Recovery) -> dict[str, object]:
@@ -29,7 +33,12 @@ def recovery_payload(done: Recovery) -> dict[str, object]:
 
 def recovery_body(done: Recovery) -> list[Part]:
     """Return the answer in words: the rows of each table, then what no longer exists."""
-    body: list[Part] = [Cell(sentence, "warn") for sentence in done.held]
+    keep = (
+        "keep it running until this is saved"
+        if done.into is None
+        else "it is saved, but what the process commits from now on is not in the new file"
+    )
+    body: list[Part] = [Cell(f"{sentence}; {keep}", "warn") for sentence in done.held]
     body.append(Cell(_headline(done), "good" if done.is_complete else "warn"))
     body += [table_line(table, done) for table in done.tables[:_MAX_TABLES] if _is_news(table)]
     quiet = [table for table in done.tables if not _is_news(table)]
@@ -40,7 +49,29 @@ def recovery_body(done: Recovery) -> list[Part]:
     body += [Cell(note, "warn") for note in (*done.notes, *done.unread)]
     if done.is_raced:
         body.append(Cell("the files changed while they were read: run it again", "warn"))
+    body += [Cell(f"To do: {step}", "strong") for step in _steps(done)]
     return body
+
+
+def _steps(done: Recovery) -> Iterator[str]:
+    """Yield what to do next; the last step is the one to do now."""
+    if done.lost_pages or done.missing_rows or not (done.rows or done.set_aside):
+        yield (
+            "if you have an older copy of the database, name it with --also FILE; if you find "
+            "another log of it, name it with --wal FILE"
+        )
+    if not (done.rows or done.set_aside):
+        if not done.searched_deleted:
+            yield "if rows were deleted, look for them with --deleted"
+        return
+    if done.into is None:
+        yield "run it again with --into NEW.db, which writes these rows to a new file"
+        return
+    name = os.path.basename(done.database)
+    yield (
+        f"look at the rows in {done.into}; then stop the application, move {name} and its -wal, "
+        f"-shm and -journal away, put {done.into} in the place of {name}, and start it again"
+    )
 
 
 def _is_news(table: RecoveredTable) -> bool:
@@ -49,7 +80,7 @@ def _is_news(table: RecoveredTable) -> bool:
 
 def _headline(done: Recovery) -> str:
     if done.into is None:
-        verb = "can be recovered: nothing was written, --into NEW.db writes them"
+        verb = "can be recovered; nothing was written"
     else:
         verb = f"recovered into {done.into}"
     aside = f" and {plural(done.set_aside, 'row')} set aside" if done.set_aside else ""
@@ -72,8 +103,7 @@ def table_line(table: RecoveredTable, done: Recovery) -> str:
             parts.append(f"{from_main:,} from {done.main}")
         if table.only_in_log and done.log:
             parts.append(f"{table.only_in_log:,} from {done.log}")
-    if table.fitted:
-        parts.append(f"{table.fitted:,} from beyond the state, marked")
+    parts += [f"{count:,} from {name}, marked" for name, count in table.fitted_from.items()]
     parts += [f"{count:,} more in {name}" for name, count in table.set_aside.items()]
     return total + (f": {', '.join(parts)}" if parts else "")
 
@@ -87,7 +117,7 @@ def _facts(done: Recovery) -> list[tuple[str, str | Cell]]:
     if done.how == "pages":
         how = "every page exactly as it was"
         if done.provenance_lines:
-            how = "the old pages, and what modelstore_recovered lists"
+            how = "every page as it was, and what modelstore_recovered lists"
     found: list[tuple[str, str | Cell]] = [("state", state), ("new file", f"{how}; {whole}")]
     mode = "WAL, as the old one, without a log" if done.is_wal else "rollback journal"
     found.append(("journal mode", mode))
@@ -120,6 +150,10 @@ def _missing(done: Recovery) -> list[str]:
             named = [f"{page:,}" for page in table.unreadable_pages]
             noun = "page" if len(named) == 1 else "pages"
             lines.append(f"{noun} {listed(named, _MAX_NAMED)} of {table.name} cannot be read")
+        empty = table.missing_pages - len(table.unreadable_pages)
+        if empty > 0 and len(table.unreadable_pages) < _MAX_PAGES and not done.lost_pages:
+            verb = "holds" if empty == 1 else "hold"
+            lines.append(f"{plural(empty, 'page')} of {table.name} {verb} nothing any more")
     if done.lost_frames:
         frames = listed([f"{frame:,}" for frame in done.lost_frames], _MAX_NAMED)
         lines.append(

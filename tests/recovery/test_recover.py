@@ -377,8 +377,9 @@ def test_a_relative_path_finds_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         application.write(10)
         os.unlink(f"{path}-wal")
         monkeypatch.chdir(tmp_path)
-        done = recover("app.db", "--json")
+        done = recover("app.db", "--into", "new.db", "--json")
         assert f"pid {application.process.pid}" in done.json["log"]
+        assert len(done.json["saved"]) == 2
         assert done.json["rows"] == 10
 
 
