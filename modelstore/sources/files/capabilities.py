@@ -116,12 +116,25 @@ def of_projector(metadata: Mapping[str, object]) -> set[str]:
     return found or {"vision"}  # the first projectors name no encoder: all were for images
 
 
+_SENSORS = {
+    "vision": ("vision_config", "img_processor", "vision_encoder", "image_embd_layer"),
+    "audio": ("audio_config", "audio_processor", "encoder_args", "audio_embd_layer"),
+}
+"""The keys of objects that only a model with that sense has: the second ones are Phi's, then
+those of Mistral's params.json, and Phi-4's."""
+
+
 def of_config(config: Mapping[str, object]) -> set[str]:
-    """Return the capabilities that a config.json of transformers gives."""
-    found = set()
-    nested = config.get("thinker_config")
-    parts = (config, nested if isinstance(nested, dict) else {})
-    for sense in _SENSES:
-        if any(isinstance(part.get(f"{sense}_config"), dict) for part in parts):
-            found.add(sense)
-    return found
+    """Return the capabilities that a config.json of transformers, or a params.json, gives."""
+    whisper = _object(_object(config, "multimodal"), "whisper_model_args")
+    parts = (config, _object(config, "thinker_config"), _object(config, "embd_layer"), whisper)
+    return {
+        sense
+        for sense, keys in _SENSORS.items()
+        if any(isinstance(part.get(key), dict) for part in parts for key in keys)
+    }
+
+
+def _object(config: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = config.get(key)
+    return value if isinstance(value, dict) else {}

@@ -6,12 +6,15 @@ method and its bits are in ``config.json``, or in a file of its own beside that.
 
 from __future__ import annotations
 
+import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from modelstore.sources.files.model_config import text_parts
 from modelstore.sources.files.safetensors_header import DTYPE_BITS
-from modelstore.sources.values import count_or_none, mapping, text_or_none
+from modelstore.sources.values import count_or_none, mapping, parse_json, text_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,10 +71,16 @@ PACKINGS: dict[str, Packing] = {
     "hqq": Packing("W_q", "whole", "github.com/mobiusml/hqq hqq/core/bitpack.py"),
     "mlx": Packing("weight", "stream", "github.com/ml-explore/mlx mlx/ops.cpp, quantize"),
     "modelopt": Packing(
-        "weight", "bytes", "github.com/NVIDIA/Model-Optimizer export/unified_export_hf.py", 4
+        "weight|.*_proj",
+        "bytes",
+        "github.com/NVIDIA/Model-Optimizer export/unified_export_hf.py",
+        4,
     ),
     "mxfp4": Packing(
-        r".*_blocks", "whole", "huggingface.co/openai/gpt-oss-20b, model.safetensors.index.json", 4
+        "(?:.*_)?blocks",
+        "whole",
+        "huggingface.co/openai/gpt-oss-20b, model.safetensors.index.json",
+        4,
     ),
     "quanto": Packing("_data", "bytes", "github.com/huggingface/optimum-quanto tensor/packed.py"),
     "quark": Packing("weight", "bytes", "quark.docs.amd.com, pytorch/export"),
@@ -82,7 +91,8 @@ PACKINGS: dict[str, Packing] = {
 _AUXILIARY = re.compile(
     r".*(?:scales?|scale_inv|scale_2|scale_shift|g_idx|absmax|quant_map|weight_shape|weight_format"
     r"|zeros?|zero_point|biases|codebooks|scale_max|SCB)|bitsandbytes__.*|_shift|meta|input_amax"
-    r"|q_(?:groups|group_map|invperm|perm)|s[uv]h?|mcg|mul1|perm",
+    r"|q_(?:groups|group_map|invperm|perm)|s[uv]h?|mcg|mul1|perm|comfy_quant|scale_weight"
+    r"|nbits|group_size|axis|shape|packing|view_as_float|quant_(?:scale|zero)",
     re.DOTALL,
 )
 """The last parts of the names of scales and tables, which hold no parameter."""
@@ -151,12 +161,25 @@ def _by_shape(elements: Elements, shapes: Shapes, quantization: Quantization | N
     if method == "exl3":  # github.com/turboderp-org/exllamav3 doc/exl3.md: tiles of 16 by 16
         tiles = [shape for name, shape in shapes.items() if name.endswith(".trellis")]
         return sum(shape[0] * shape[1] * 256 for shape in tiles if len(shape) == 3) or None
-    if quantization is None or quantization.bits or not quantization.group:
+    if quantization is None or quantization.bits:
         return None
-    if method not in ("mlx", "gptq", "awq", "auto-round"):
+    if method == "mlx" and not quantization.group:
+        return _mlx_mixture(shapes, settings)
+    if method not in ("mlx", "gptq", "awq", "auto-round") or not quantization.group:
         return None
     scales = sum(count for (_, part), count in elements.items() if part == "scales")
     return scales * quantization.group
+
+
+def _mlx_mixture(shapes: Shapes, settings: Mapping[str, object]) -> int | None:
+    """Count the weights of MLX where modules have groups of their own: a scale for each group."""
+    total = 0
+    for name, shape in shapes.items():
+        module, _, part = name.rpartition(".")
+        own = mapping(settings.get(module)).get("group_size", settings.get("group_size"))
+        if part == "scales" and (group := count_or_none(own)):
+            total += math.prod(shape) * group
+    return total or None
 
 
 def _exl2(shapes: Shapes) -> int | None:
@@ -174,8 +197,7 @@ def _exl2(shapes: Shapes) -> int | None:
 
 def declared_quantization(config: Mapping[str, object]) -> Quantization | None:
     """Return the quantization that a ``config.json`` declares, at any of the usual places."""
-    parts = (config, *(mapping(config.get(key)) for key in _NESTED))
-    for part in parts:
+    for part in reversed(text_parts(config)):
         for key in ("quantization_config", "compression_config", "quantization"):
             settings = mapping(part.get(key))
             if settings:
@@ -183,7 +205,19 @@ def declared_quantization(config: Mapping[str, object]) -> Quantization | None:
     return None
 
 
-_NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+def evident_quantization(elements: Elements, metadata: Mapping[str, str]) -> Quantization | None:
+    """Return the quantization of tensors without a configuration, by their dtypes and names."""
+    if {("U8", "blocks"), ("U8", "scales")} <= elements.keys():  # gpt-oss, in its own format
+        return Quantization("mxfp4", "MXFP4", 4)
+    if {("U8", "weight"), ("F8_E4M3", "weight_scale")} <= elements.keys():  # ComfyUI, ModelOpt
+        return Quantization("modelopt", "NVFP4", 4)
+    settings: object = None
+    with suppress(ValueError):  # nunchaku tells its own in the file
+        settings = parse_json(metadata.get("quantization_config", "").encode())
+    if text_or_none(mapping(settings).get("method")) == "svdquant":
+        dtype = text_or_none(mapping(mapping(settings).get("weight")).get("dtype")) or ""
+        return Quantization("svdquant", f"SVDQUANT-{dtype.partition('_')[0]}".upper().rstrip("-"))
+    return None
 
 
 def _declared(settings: Mapping[str, object], config: Mapping[str, object]) -> Quantization | None:

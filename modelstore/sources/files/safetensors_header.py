@@ -50,8 +50,11 @@ DTYPE_BITS = {
 }
 """Bits an element of each dtype (safetensors/src/tensor.rs, ``Dtype::bitsize``)."""
 
-SHAPED = frozenset((b"q_weight", b"q_invperm", b"q_perm", b"trellis"))
+SHAPED = frozenset((b"q_weight", b"q_invperm", b"q_perm", b"scales", b"trellis"))
 """The last parts of tensors' names whose shapes tell what their packed numbers do not."""
+
+_ADAPTER = re.compile(rb"lora_|lokr_|hada_w")  # LoRA; LyCORIS' LoKr and LoHa
+_MAX_SAMPLES = 100
 
 _SPACE = rb"[ \t\n\r]*+"
 _NAME = rb'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)"'
@@ -79,7 +82,8 @@ class SafetensorsHeader:
     tensor_count: int
     elements: dict[tuple[str, str], int]  # by dtype and last part of the tensor's name
     shapes: dict[str, tuple[int, ...]]  # of the tensors whose last part is one of `SHAPED`
-    has_lora: bool
+    adapter_elements: int  # of LoRA and its like
+    samples: tuple[str, ...]  # the first tensor's name of each first part
     data_end: int  # bytes that the file must hold for its tensors to be whole
     size: int  # bytes that it holds
 
@@ -130,7 +134,8 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
     shapes: dict[str, tuple[int, ...]] = {}
     names: set[bytes] = set()
     end = 0
-    has_lora = False
+    adapter_elements = 0
+    samples: dict[bytes, bytes] = {}
     empty = _EMPTY.match(text)
     pos, separator = (empty.end(), b"}") if empty else (1, b",")
     while separator == b",":
@@ -148,9 +153,12 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
         names.add(raw_name)
         dtype, shape, entry_end = _tensor(raw_name, entry)
         end = max(end, entry_end)
-        has_lora = has_lora or b"lora_" in raw_name
         part = raw_name.rpartition(b".")[2]
         count = math.prod(shape)
+        if _ADAPTER.search(raw_name):
+            adapter_elements += count
+        if len(samples) < _MAX_SAMPLES:
+            samples.setdefault(raw_name.partition(b".")[0], raw_name)
         if part in SHAPED:
             shapes[raw_name.decode("utf-8", "replace")] = tuple(shape)
         key = (dtype, part.decode("utf-8", "replace"))
@@ -162,7 +170,8 @@ def _parse(text: bytes, size: int) -> SafetensorsHeader:
         tensor_count=len(names),
         elements=elements,
         shapes=shapes,
-        has_lora=has_lora,
+        adapter_elements=adapter_elements,
+        samples=tuple(name.decode("utf-8", "replace") for name in samples.values()),
         data_end=8 + len(text) + end,
         size=size,
     )

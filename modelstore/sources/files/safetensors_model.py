@@ -20,10 +20,17 @@ from modelstore.sources.files.local_files import (
     missing_shards,
     unchanged,
 )
+from modelstore.sources.files.model_config import (
+    architecture,
+    config_columns,
+    model_kind,
+    text_parts,
+)
 from modelstore.sources.files.packing import (
     QUANTIZER_FILES,
     beside_config,
     declared_quantization,
+    evident_quantization,
     parameter_count,
 )
 from modelstore.sources.files.safetensors_header import (
@@ -56,22 +63,6 @@ _MAX_METADATA_VALUE = 256
 _MAX_TOKENIZER = 1 << 22  # bytes
 _MAX_TEMPLATES = 20
 _INDEX_ENTRY = re.compile(rb'"\s*+:\s*+"([^"\\/]{1,255}\.safetensors)"')
-_TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
-_COLUMNS = {
-    "context_length": (
-        "max_position_embeddings",
-        "n_positions",
-        "max_sequence_length",
-        "max_seq_len",
-        "seq_length",
-    ),
-    "embedding_length": ("hidden_size", "n_embd", "d_model", "dim"),
-    "block_count": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "head_count": ("num_attention_heads", "n_head", "n_heads"),
-    "head_count_kv": ("num_key_value_heads", "multi_query_group_num", "n_head_kv"),
-    "feed_forward_length": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"),
-    "vocab_size": ("vocab_size", "padded_vocab_size"),
-}
 _FACTS = (
     "architectures",
     "base_model_name_or_path",
@@ -93,10 +84,6 @@ _FACTS = (
     "tie_word_embeddings",
     "transformers_version",
 )
-_DRAFT = re.compile(r"Eagle|Medusa|DFlash|Assistant|MTP|Speculator")  # in vLLM's registry
-_CLASSIFIER = re.compile(r"For(?:Sequence|Token|Image|Audio)Classification$")
-_PIPELINE_PARTS = re.compile(r"(Autoencoder)|UNet|\w*Transformer\dD|ControlNet")  # diffusers
-_EMBEDDING_TYPES = re.compile(r".*bert.*|mpnet|electra|t5encoder", re.DOTALL)  # roberta too
 
 
 def describe_safetensors(
@@ -124,7 +111,7 @@ def describe_safetensors(
         else:
             faults.incomplete(f"{file.shown}: {header}")
     missing_shards(
-        {name.shard for name in names if name},
+        {name.shard for name in names if name and name.shards},
         max(name.shards if name else 0 for name in names),
         faults,
     )
@@ -140,8 +127,9 @@ def describe_safetensors(
     if beside and declared_quantization(config) is None:
         config = {**config, "quantization_config": beside}
     origin = replace(origin, name=origin.name or _component_name(weights[0].path))
-    columns, facts = _describe(weights[0], headers, config)
-    columns["size_label"] = naming.size_label(origin.name or naming.model_name(weights[0].path))
+    title = origin.name or naming.model_name(weights[0].path)
+    columns, facts = _describe(weights[0], title, headers, config)
+    columns["size_label"] = naming.size_label(title)
     columns["source"] = origin.source or "safetensors"
     if len(headers) < len(weights) or faults.status == "incomplete":
         columns["parameter_count"] = facts["tensor_bytes"] = None
@@ -194,10 +182,15 @@ def _check_index(file: LocalFile, weights: Sequence[LocalFile], faults: Faults) 
         faults.note(f"{file.shown} cannot be read")
         return
     wanted = {os.fsdecode(match[1]) for match in _INDEX_ENTRY.finditer(text)}
-    missing = sorted(wanted - {naming.without_partial(weight.name) for weight in weights})
+    total = len(wanted)
+    wanted -= {naming.without_partial(weight.name) for weight in weights}
+    directory = os.path.dirname(file.path)
+    missing = [
+        name for name in sorted(wanted) if not os.path.lexists(os.path.join(directory, name))
+    ]
     if missing and faults.status != "incomplete":
         faults.incomplete(
-            f"{len(missing)} of {len(wanted)} files are missing: {visible(missing[0], 200)}"
+            f"{len(missing)} of {total} files are missing: {visible(missing[0], 200)}"
             + (", …" if len(missing) > 1 else "")
         )
 
@@ -211,46 +204,32 @@ def _component_name(path: str) -> str | None:
 
 
 def _describe(
-    first: LocalFile, headers: list[SafetensorsHeader], config: Json
+    first: LocalFile, name: str, headers: list[SafetensorsHeader], config: Json
 ) -> tuple[dict[str, object], Json]:
     """Return the columns and the facts from the headers and the configuration."""
-    nested = next((part for key in _TEXT_CONFIGS if isinstance(part := config.get(key), dict)), {})
     elements: dict[tuple[str, str], int] = {}
     for header in headers:
         for which, number in header.elements.items():
             elements[which] = elements.get(which, 0) + number
     shapes = {name: shape for header in headers for name, shape in header.shapes.items()}
-    quantization = declared_quantization(config)
-    architectures = config.get("architectures")
-    class_name = text_or_none(
-        architectures[0] if isinstance(architectures, list) and architectures else None
+    quantization = declared_quantization(config) or evident_quantization(
+        elements, headers[0].metadata if headers else {}
     )
+    count = count_or_none(parameter_count(elements, shapes, quantization))
+    directory = os.path.dirname(first.path)
     columns: dict[str, object] = {
-        column: next(
-            (
-                count
-                for key in keys
-                for part in (nested, config)
-                if (count := count_or_none(part.get(key)))
-            ),
-            None,
-        )
-        for column, keys in _COLUMNS.items()
-    }
-    columns["head_count_kv"] = columns["head_count_kv"] or columns["head_count"]
-    columns |= {
-        "architecture": text_or_none(config.get("model_type"))
-        or class_name
-        or text_or_none(config.get("_class_name")),
-        "type": _type(first, config, class_name, headers),
-        "parameter_count": count_or_none(parameter_count(elements, shapes, quantization)),
+        **config_columns(config),
+        "architecture": architecture(config, headers[0] if headers else None),
+        "type": model_kind(directory, name, config, headers),
+        "parameter_count": count,
         "quantization": quantization.label if quantization else _dominant(elements),
         "license": text_or_none(config.get("license")),
     }
-    facts: Json = {key: nested.get(key, config.get(key)) for key in _FACTS}
+    parts = text_parts(config)
+    facts: Json = {key: next((part[key] for part in parts if key in part), None) for key in _FACTS}
     facts["tensor_count"] = sum(header.tensor_count for header in headers) or None
     facts["tensor_bytes"] = _tensor_bytes(elements)
-    templates = _chat_templates(os.path.dirname(first.path)) if config else {}
+    templates = _chat_templates(directory) if config else {}
     facts |= templates
     found = capabilities.of_config(config).union(*map(capabilities.of_template, templates.values()))
     columns["capabilities"] = capabilities.of_type(str(columns["type"]), found)
@@ -309,33 +288,3 @@ def _dominant(elements: Mapping[tuple[str, str], int]) -> str | None:
     for (dtype, _), count in elements.items():
         by_dtype[dtype] = by_dtype.get(dtype, 0) + count
     return text_or_none(max(sorted(by_dtype), key=lambda dtype: by_dtype[dtype], default=None))
-
-
-def _type(
-    first: LocalFile, config: Json, class_name: str | None, headers: list[SafetensorsHeader]
-) -> str:
-    if "peft_type" in config or any(header.has_lora for header in headers):
-        return "adapter"
-    class_name = class_name or ""
-    if _DRAFT.search(class_name) or "speculators_config" in config:
-        return "draft"
-    if _CLASSIFIER.search(class_name):
-        return "reranker" if _gives_one_score(first, config) else "classifier"
-    if pipeline_part := _PIPELINE_PARTS.match(text_or_none(config.get("_class_name")) or ""):
-        return "vae" if pipeline_part[1] else "diffusion"
-    bert_like = _EMBEDDING_TYPES.fullmatch(str(config.get("model_type")))
-    if os.path.lexists(os.path.join(os.path.dirname(first.path), "modules.json")) or (
-        bert_like and class_name.endswith("Model")
-    ):
-        return "embedding"
-    return naming.sidecar(naming.model_name(first.path)) or "model"
-
-
-def _gives_one_score(first: LocalFile, config: Json) -> bool:
-    """Return True for a classifier of one label: a reranker. Without labels, it has two.
-
-    https://huggingface.co/docs/transformers/main_classes/configuration, ``num_labels``
-    """
-    labels = config.get("id2label")
-    count = len(labels) if isinstance(labels, dict) else config.get("num_labels")
-    return count == 1 or (count is None and "rerank" in first.path.lower())

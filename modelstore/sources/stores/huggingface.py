@@ -202,7 +202,7 @@ def _has_namesake(group: Group, groups: list[Group]) -> bool:
         for other in groups
         if other.format == group.format and os.path.dirname(other.files[0].path) == directory
     ]
-    return len(others) > 1 and group.stem not in MAIN_STEMS
+    return len(others) > 1 and (group.stem not in MAIN_STEMS or bool(group.mark))
 
 
 def _apart(group: Group, taken: Collection[str]) -> Group:

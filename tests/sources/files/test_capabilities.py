@@ -183,7 +183,10 @@ CAUSAL = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
         (CAUSAL, {"chat_template__jinja": "-----BEGIN OPENSSH PRIVATE KEY-----"}, (), None),
         ({**CAUSAL, "vision_config": {"depth": 32}}, {}, ("vision",), None),
         ({**CAUSAL, "thinker_config": {"audio_config": {}}}, {}, ("audio",), None),
+        ({**CAUSAL, "embd_layer": {"audio_embd_layer": {}}}, {}, ("audio",), None),  # Phi-4
         ({"model_type": "bert", "architectures": ["BertModel"]}, {}, ("embedding",), None),
+        ({"architectures": ["WhisperForConditionalGeneration"]}, {}, (), None),
+        ({"model_type": "whisper"}, {}, ("audio",), None),
     ],
 )
 def test_a_folder_of_transformers_tells(

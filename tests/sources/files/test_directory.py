@@ -151,6 +151,32 @@ def local(path: str) -> LocalFile:
             ],
         ),
         (
+            "model-00001-of-00001.safetensors mtp.safetensors model_extra_tensors.safetensors "
+            "model-mtp-of-00002.safetensors model.safetensors.index.json config.json",
+            ["model-00001-of-00001.safetensors+shard+shard+shard+config+index"],
+        ),
+        (
+            "model.safetensors model_mtp.safetensors model_fp16.safetensors "
+            "model.safetensors.index.json config.json",
+            ["model.safetensors+shard+config+index", "model_fp16.safetensors"],
+        ),
+        (
+            "model.safetensors model-00001-of-00001.safetensors model.safetensors.index.json",
+            ["model-00001-of-00001.safetensors", "model.safetensors+index"],
+        ),
+        (
+            "model.safetensors model-00001-of-00002.safetensors model.safetensors.index.json "
+            "model-00002-of-00002.safetensors",
+            ["model-00001-of-00002.safetensors+shard+index", "model.safetensors"],
+        ),
+        (
+            "model.safetensors 2_Dense/model.safetensors 10_Dense_1024/model.safetensors "
+            "0_Transformer/model.safetensors 2_Dense/config.json config.json",
+            ["0_Transformer/model.safetensors", "model.safetensors+shard+shard+config"],
+        ),
+        ("2_Dense/model.safetensors x.safetensors", ["2_Dense/model.safetensors", "x.safetensors"]),
+        ("consolidated.safetensors params.json", ["consolidated.safetensors+config"]),
+        (
             "adapter_model.safetensors adapter_config.json config.json model.safetensors",
             ["adapter_model.safetensors+config", "model.safetensors+config"],
         ),

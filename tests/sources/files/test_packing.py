@@ -323,7 +323,40 @@ LAYOUTS = {
         {".indices": ("I32", (OUT, IN // 16))},
         "VPTQ",
     ),
-    "undeclared": Layout(MODELOPT, {}, "U8", None),
+    "modelopt-experts": method(
+        "modelopt",
+        {
+            ".experts.gate_up_proj": ("U8", (4, OUT // 4, IN // 2)),
+            ".experts.gate_up_proj_weight_scale": ("F8_E4M3", (4, OUT // 4, IN // 16)),
+            ".experts.gate_up_proj_weight_scale_2": ("F32", (4,)),
+        },
+        "NVFP4",
+        quant_algo="NVFP4",
+    ),
+    "mlx-mixed-groups": Layout(
+        {
+            ".weight": ("U32", (OUT, IN // 8)),
+            ".scales": ("U8", (OUT, IN // 32)),
+            ".other.weight": ("U32", (OUT, IN // 4)),
+            ".other.scales": ("BF16", (OUT, IN // 64)),
+            ".other.biases": ("BF16", (OUT, IN // 64)),
+        },
+        {
+            "quantization": {
+                "group_size": 32,
+                "bits": 4,
+                "mode": "mxfp4",
+                "model.layers.0.up_proj.other": {"group_size": 64, "bits": 8},
+            }
+        },
+        "MLX-MXFP4",
+        2 * COUNT,
+    ),
+    "comfyui-nvfp4": Layout(MODELOPT | {".comfy_quant": ("U8", (30,))}, {}, "NVFP4"),
+    "gpt-oss-original": Layout(
+        {".blocks": ("U8", (OUT, IN // 32, 16)), ".scales": ("U8", (OUT, IN // 32))}, {}, "MXFP4"
+    ),
+    "undeclared": Layout({".weight": ("U8", (OUT, IN // 2))}, {}, "U8", None),
 }
 LAYOUTS["unknown"] = Layout(LAYOUTS["unknown"].tensors, LAYOUTS["unknown"].config, "VPTQ", None)
 

@@ -448,7 +448,7 @@ def test_lies_in_a_configuration_are_unknown(tmp_path: Path) -> None:
         "num_hidden_layers": -3,
         "max_position_embeddings": 1 << 70,
         "vocab_size": True,
-        "num_attention_heads": [1],
+        "num_attention_heads": [[1]],
         "text_config": [],
         "architectures": [{}],
         "rope_theta": 1e999,
@@ -506,6 +506,51 @@ def test_loose_files_are_models_of_their_own(tmp_path: Path) -> None:
         make(tmp_path, {"a": zeros(2)}, None, name)
     found = [item for item in items(tmp_path) if isinstance(item, Found)]
     assert [item.model.name for item in found] == ["flux_dev", "sdxl_base"]
+
+
+def test_files_beside_the_shards_that_the_index_names_are_there(tmp_path: Path) -> None:
+    config = {"model_type": "qwen3_next"}
+    for number in (1, 2):
+        make(tmp_path, {f"a{number}": zeros(3)}, config, f"model-0000{number}-of-00002")
+    make(tmp_path, {"mtp.fc": zeros(2)}, None, "mtp")
+    make(tmp_path, {"other": zeros(1)}, None, "vision")  # in the index, but by no rule of names
+    names = [*(f"model-0000{n}-of-00002" for n in (1, 2)), "mtp", "vision"]
+    weights = {name: f"{name}.safetensors" for name in names}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weights}))
+    one, other = (item.model for item in items(tmp_path) if isinstance(item, Found))
+    assert (one.status, one.parameter_count) == ("available", 8)
+    assert other.name == "vision"
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    one, other = (item.model for item in items(tmp_path) if isinstance(item, Found))
+    assert (one.status, one.parameter_count) == ("incomplete", None)
+
+
+def test_layers_in_directories_of_their_own_are_parts_of_the_model(tmp_path: Path) -> None:
+    make(tmp_path / "m", {"a": zeros(2)}, {"model_type": "bert"})
+    (tmp_path / "m" / "modules.json").write_text("[]")
+    make(tmp_path / "m" / "2_Dense", {"linear.weight": zeros(3)}, {"in_features": 3})
+    model = only(tmp_path / "m")
+    assert (model.model.name, model.model.type) == ("m", "embedding")
+    assert (model.model.parameter_count, model.model.block_count) == (5, None)
+    (tmp_path / "m" / "modules.json").unlink()
+    assert len(items(tmp_path / "m")) == 2  # two models of somebody's
+
+
+def test_mistral_s_two_formats_of_one_model_have_two_names(tmp_path: Path) -> None:
+    folder = tmp_path / "Small-24B"
+    for name in ("model", "consolidated"):
+        make(folder, {"a": zeros(2)}, {"model_type": "mistral3"}, name)
+    names = {item.model.name for item in items(folder) if isinstance(item, Found)}
+    assert names == {"Small-24B", "Small-24B/consolidated"}
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").unlink()
+    told = {"dim": 5120, "n_kv_heads": 8, "hidden_dim": 14336, "vision_encoder": {}}
+    (folder / "params.json").write_text(json.dumps(told))
+    model = only(folder).model
+    assert (model.name, model.capabilities) == ("Small-24B", ("vision",))
+    assert (model.embedding_length, model.head_count_kv) == (5120, 8)
+    assert model.feed_forward_length == 14336
 
 
 def test_a_file_alone_is_the_model_that_it_belongs_to(tmp_path: Path) -> None:
