@@ -168,11 +168,13 @@ def _contradictions(
     try:
         seen = probe(found.database, known=known)
     except DamageError as error:  # the database is gone, and a process still has its log
-        return (Contradiction("other-database", error.message, error.hint or ""),), known
+        gone = Contradiction("other-database", error.message, error.hint or "", is_elsewhere=True)
+        return (gone,), known
     except ModelstoreError:
         return (), known  # another fault, which the report or the fold names
     reasons = seen.reasons
-    return tuple(Contradiction(str(r.code), r.text, r.hint) for r in reasons), seen.holders
+    found_too = (Contradiction(str(r.code), r.text, r.hint, r.is_elsewhere) for r in reasons)
+    return tuple(found_too), seen.holders
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,8 @@ def _checked(found: Inspection) -> str:
         return "; pages that are not in the log were not checked"
     if not check.is_still:
         return "; it was written while SQLite checked the other pages"
+    if check.unchecked and not check.problem:
+        return "; SQLite could not check all of it"
     return "; SQLite's integrity_check " + ("fails" if check.problem else "finds no fault")
 
 

@@ -22,7 +22,7 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         "claims": [statement.claim.value for statement in said],
         "state": [statement.text for statement in said],
         "nothing_lost": found.nothing_lost,
-        "damaged": found.is_damaged or found.main_problem is not None,
+        "damaged": _is_damaged(found),
         "raced": loss.raced,
         "exact": found.is_exact,
         "log": _log(found),
@@ -72,6 +72,11 @@ def inspection_payload(found: Inspection) -> dict[str, object]:
         "locks_note": found.locks.note,
         "blockers": [asdict(blocker) for blocker in found.blockers],
     }
+
+
+def _is_damaged(found: Inspection) -> bool:
+    is_malformed = any(c.code == "malformed" for c in found.contradictions)
+    return found.is_damaged or found.main_problem is not None or is_malformed
 
 
 def _log(found: Inspection) -> dict[str, object]:
@@ -127,7 +132,7 @@ def _index(found: Inspection) -> dict[str, object] | None:
 
 def _main(found: Inspection) -> dict[str, object]:
     main, check = found.loss.main, found.main_check
-    is_checked = check is not None and check.is_still
+    is_checked = check is not None and check.is_still and not check.unchecked
     return {
         "state": main.state.value,
         "size": main.size,
@@ -137,9 +142,18 @@ def _main(found: Inspection) -> dict[str, object]:
         "held_pages": main.held_pages,
         "readable": main.readable,
         "checked": is_checked,  # pages that are not in the log, too
-        "integrity": (check.problem or "ok") if check is not None and is_checked else None,
+        "integrity": _integrity(found),
+        "unchecked": list(check.unchecked) if check is not None else [],
         "problem": main.problem,
     }
+
+
+def _integrity(found: Inspection) -> str | None:
+    """Return the fault of the main file alone, or "ok"; None if the check does not tell."""
+    check = found.main_check
+    if check is None or not check.is_still:
+        return None
+    return check.problem or (None if check.unchecked else "ok")
 
 
 def _objects(loss: LossReport) -> list[dict[str, object]]:

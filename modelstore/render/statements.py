@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from modelstore.render.grid import Tone
     from modelstore.wal.frames import WalScan
-    from modelstore.wal.inspection import Inspection
+    from modelstore.wal.inspection import Inspection, MainCheck
     from modelstore.wal.loss_report import LossReport, TableLoss
 
 FATES = {
@@ -60,6 +60,7 @@ class Claim(Enum):
     UNREADABLE_ALONE = "unreadable-alone"
     MIXED = "main-mixed"
     TORN = "main-torn"
+    IN_USE = "in-use"
     ALONE_SOUND = "main-alone-sound"
     ALONE_DAMAGED = "main-alone-damaged"
     ALONE_UNKNOWN = "main-alone-unknown"
@@ -103,6 +104,7 @@ def statements(found: Inspection) -> Iterator[Statement]:
     else:
         yield from _damage(found)
         yield from _loss(found)
+    yield from _in_use(found)
     yield from _main_check(found)
     yield from _ways_back(found)
 
@@ -206,8 +208,8 @@ def _loss(found: Inspection) -> Iterator[Statement]:
     if found.nothing_lost:
         yield Statement(
             Claim.SAME,
-            f"{_frames_in(scan)}, and the main file has the newest version of each of their pages: "
-            "nothing would be lost without it.",
+            f"{_frames_in(scan)}, and the main file has the newest version of each of "
+            f"{'its' if scan.max_frame == 1 else 'their'} pages: nothing would be lost without it.",
             "good",
         )
     elif loss.is_known and not (loss.differing or loss.file_differences):
@@ -238,7 +240,7 @@ def _torn(found: Inspection) -> Iterator[Statement]:
             "it whole. Never delete the -wal.",
             "bad",
         )
-    elif state is MainState.MIXED and check is not None and check.is_still and not check.problem:
+    elif state is MainState.MIXED and check is not None and _finds_all_sound(check):
         yield Statement(
             Claim.MIXED,
             "A checkpoint may have copied the log in part: without its -wal, the main file may "
@@ -251,6 +253,21 @@ def _torn(found: Inspection) -> Iterator[Statement]:
             "A checkpoint may have copied the log in part: only together with its -wal is the main "
             "file certainly whole. Deleting the -wal may corrupt it, not merely lose rows.",
             "bad",
+        )
+
+
+def _finds_all_sound(check: MainCheck) -> bool:
+    return check.is_still and not check.problem and not check.unchecked
+
+
+def _in_use(found: Inspection) -> Iterator[Statement]:
+    """Warn against deleting a log that holds nothing yet, or nothing more."""
+    has_log = found.scan.fault is not WalFault.ABSENT
+    if found.nothing_lost and has_log and found.locks.attached:
+        yield Statement(
+            Claim.IN_USE,
+            "The database is in use: never delete its -wal, or the next commit is lost with it.",
+            "warn",
         )
 
 
@@ -271,6 +288,13 @@ def _main_check(found: Inspection) -> Iterator[Statement]:
         yield Statement(
             Claim.ALONE_UNKNOWN,
             "The main file was written while SQLite checked it alone, which proves nothing.",
+            "warn",
+        )
+    elif check.problem is None and check.unchecked:
+        yield Statement(
+            Claim.ALONE_UNKNOWN,
+            "SQLite's integrity_check finds no fault in the main file alone, and could not check "
+            f"{_listed(list(check.unchecked))}.",
             "warn",
         )
     elif check.problem is None:
@@ -332,7 +356,7 @@ def _only_in_log(found: Inspection) -> str:
     rows = loss.lost + loss.reverted
     if not rows:
         return _lacking(loss)
-    at_least = "" if loss.is_exact else "at least "
+    at_least = "" if found.is_exact else "at least "
     verb = "is" if rows == 1 else "are"
     words = f"{at_least.capitalize()}{plural(rows, 'row')} in {plural(found.pending, 'frame')}"
     return f"{words} {verb} only in the WAL."
@@ -368,7 +392,11 @@ def _table_losses(table: TableLoss) -> Iterator[str]:
     if table.reverted.count:
         verb = "reverts" if table.reverted.count == 1 else "revert"
         yield f"{plural(table.reverted.count, 'row')} of {table.name} {verb} to older content"
-    if table.returning.count:
+    if table.fate is Fate.RETURNS:
+        has_rows = table.returning.count or not table.is_exact
+        rows = plural(table.returning.count, "deleted row")
+        yield f"{table.name} comes back{f' with {rows}' if has_rows else ', which is empty'}"
+    elif table.returning.count:
         verb = "comes" if table.returning.count == 1 else "come"
         yield f"{plural(table.returning.count, 'deleted row')} of {table.name} {verb} back"
     if table.problem:

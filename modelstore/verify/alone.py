@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelstore.database.handle import connect
@@ -32,14 +33,15 @@ def check_alone(path: str, pragma: str = "integrity_check") -> MainCheck:
         before = files.stamp()
         try:
             with closing(connect(path, "immutable")) as db:
-                problem = check_view(db, pragma).problem
+                found = check_view(db, pragma)
         except sqlite3.Error as error:
-            problem = visible(str(error), _SHOWN)
-        return MainCheck(problem, is_still=before.settles(files.stamp(before)))
+            found = MainCheck(visible(str(error), _SHOWN))
+        return replace(found, is_still=before.settles(files.stamp(before)))
 
 
 def check_view(db: Database, pragma: str) -> MainCheck:
     """Check the database that a connection sees, which nobody changes meanwhile."""
+    unchecked: list[str] = []
     try:
         with ticking(db.conn, lambda: None):
             try:
@@ -47,9 +49,10 @@ def check_view(db: Database, pragma: str) -> MainCheck:
             except sqlite3.Error as error:
                 if primary_code(error) != SQLITE_ERROR:
                     raise
-                messages, _ = by_table(db, pragma)  # one table needs what the application defines
+                messages, unchecked = by_table(db, pragma)
     except sqlite3.Error as error:
         return MainCheck(visible(str(error), _SHOWN))
     lines = [line for message in messages for line in message.splitlines()]
     faults = [line for line in lines if line != "ok" and not line.startswith("***")]  # a heading
-    return MainCheck(visible(faults[0], _SHOWN) if faults else None)
+    tables = tuple(visible(table, _SHOWN) for table in unchecked)
+    return MainCheck(visible(faults[0], _SHOWN) if faults else None, unchecked=tables)

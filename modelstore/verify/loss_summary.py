@@ -25,14 +25,14 @@ def at_risk(found: Inspection) -> str | None:
     if not loss.is_known:
         return plural(found.pending or found.scan.max_frame, "frame")
     rows = loss.lost + loss.reverted
-    at_least = "" if loss.is_exact else "at least "
+    at_least = "" if found.is_exact else "at least "
     parts = [f"{at_least}{plural(rows, 'row')}"] if rows else []
     if loss.returning:
         parts.append(plural(loss.returning, "deletion"))
     changed = [change for change in loss.schema_changes if change.fate is not Fate.STAYS]
     if changed:
         parts.append(plural(len(changed), "change") + " of the schema")
-    if not parts and loss.is_exact:
+    if not parts and found.is_exact:
         return plural(loss.differing, "changed page")
     return " and ".join(parts) or plural(found.pending or found.scan.max_frame, "frame")
 

@@ -296,9 +296,10 @@ def _leftovers(subject: Subject) -> Iterator[Finding]:
             "environment.shm",
             "warn",
             f"a -shm of {human_bytes(found.shm_size)} was left without a -wal, and nobody has the "
-            "database open: SQLite removes both or none",
+            "database open: SQLite removes the -wal first, and then the -shm",
             subject.path + "-shm",
-            "something deleted the -wal, or copied the -shm: find out what",
+            "something deleted the -wal or copied the -shm, or a program was killed while it "
+            "closed the database: find out which",
         )
 
 

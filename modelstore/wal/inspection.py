@@ -31,11 +31,15 @@ _NOBODY = LockReport((), complete=True)
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """Evidence from outside the log against it: a stable code, a sentence, and what to do."""
+    """Evidence from outside the log against it: a stable code, a sentence, and what to do.
+
+    `is_elsewhere`: rows may exist in files that the path does not name any more.
+    """
 
     code: str
     text: str
     hint: str
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,12 @@ class MainCheck:
     """SQLite's check of the whole main file alone: its first `problem`; None if it found none.
 
     `is_still` is False if the file was written meanwhile: then the check proves nothing.
+    `unchecked` are the tables that SQLite could not check, each with the reason.
     """
 
     problem: str | None
     is_still: bool = True
+    unchecked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +116,12 @@ class Inspection:
     @property
     def is_exact(self) -> bool:
         """True if every figure is certain: none is if log and main file do not fit together."""
-        is_chimera = any(c.code in _NO_DATABASE_TOGETHER for c in self.contradictions)
-        return self.loss.is_exact and not is_chimera
+        if self.is_damaged:  # what lies behind the damage is only in the log, too
+            return False
+        is_partial = any(
+            c.is_elsewhere or c.code in _NO_DATABASE_TOGETHER for c in self.contradictions
+        )
+        return self.loss.is_exact and not is_partial
 
     @property
     def is_damaged(self) -> bool:

@@ -16,6 +16,7 @@ from modelstore.render.inspection_json import inspection_payload
 from modelstore.render.statements import Claim, statements
 from modelstore.wal.format import WAL_HEADER_SIZE
 from modelstore.wal.inspection import Inspection, inspect_log
+from tests.wal.children import holding_index
 from tests.wal.logfiles import LogBuilder, naive_checksum
 
 PAGE = 4096
@@ -65,6 +66,7 @@ def test_the_same_is_said_of_a_folded_log_alone(tmp_path: Path) -> None:
         ("PRAGMA user_version = 7", Claim.NO_ROW_DIFFERS, "user_version is 7 with the log, 0"),
         ("ALTER TABLE t ADD COLUMN y", Claim.SCHEMA_DIFFERS, "table t would revert"),
         ("CREATE INDEX i ON t(x)", Claim.SCHEMA_DIFFERS, "index i would vanish"),
+        ("DROP TABLE t", Claim.SCHEMA_DIFFERS, "t comes back, which is empty"),
     ],
 )
 def test_what_differs_where_no_row_does(
@@ -136,6 +138,25 @@ def test_frames_behind_damage_are_not_called_lost(tmp_path: Path) -> None:
     assert claims(found)[0] is Claim.LOG_DAMAGED
     assert Claim.RECOVER in claims(found)
     assert NOTHING not in text(found)
+
+
+def test_rows_behind_damage_make_every_figure_inexact(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "a.db", *(f"INSERT INTO t VALUES({n})" for n in range(3)))
+    with open(f"{path}-wal", "r+b") as file:
+        file.seek(WAL_HEADER_SIZE + 24 + PAGE + 100)
+        file.write(b"damage")
+    found = inspect_log(path)
+    assert claims(found) == [Claim.LOG_DAMAGED, Claim.ROWS_DIFFER, Claim.RECOVER]
+    assert "At least 1 row in 1 frame" in text(found)
+    payload = inspection_payload(found)
+    assert (payload["lost"], payload["exact"], payload["damaged"]) == (1, False, True)
+
+
+def test_a_log_in_use_is_never_to_be_deleted(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "a.db", "INSERT INTO t VALUES(1)", "PRAGMA wal_checkpoint(PASSIVE)")
+    Path(f"{path}-shm").touch()
+    with holding_index(path):
+        assert claims(inspect_log(path)) == [Claim.SAME, Claim.IN_USE]
 
 
 def test_a_database_of_zeros_whose_log_is_whole(tmp_path: Path) -> None:

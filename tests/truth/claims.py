@@ -74,6 +74,7 @@ CLAIMS: dict[str, Meaning] = {
     "unreadable-alone": lambda facts, _: (
         not facts.alone.is_sound or len(facts.main) < facts.page_size
     ),
+    "in-use": _never,  # no process has the files
     "main-alone-sound": lambda facts, _: not facts.alone.is_unsound,
     "main-alone-damaged": lambda facts, _: not facts.alone.is_sound,
     "main-alone-unknown": _never,  # nobody writes
@@ -119,6 +120,7 @@ FINDINGS: dict[str, Meaning] = {
     "integrity.alone": lambda facts, _: not facts.alone.is_unsound,
     "integrity.alone-damaged": lambda facts, _: not facts.alone.is_sound,
     "integrity.alone-unknown": _never,
+    "integrity.alone-unchecked": _never,  # each SQLite here knows all that the schemas need
     "integrity.damaged": lambda facts, _: not facts.both.is_sound,
     "integrity.malformed": lambda facts, _: not facts.both.is_sound,
     "integrity.foreign-keys": _always,  # no schema here has any

@@ -19,6 +19,9 @@ _PROBLEMS = frozenset(
 )
 """Claims whose sentences name a page or a value that no figure shows."""
 
+_PARTIAL = {"foreign-log", "malformed", "log-replaced", "overwritten"}
+"""Reasons against a log for which no figure is certain."""
+
 _ENCODING = re.compile(r"UTF-\d+")
 _MORE = re.compile(r"; and \d+ more")
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?![\w.]*\w)")
@@ -177,6 +180,8 @@ def _alarm(told: Ran, found: dict[str, Any], facts: Facts) -> Iterator[str]:
     hidden = facts.log.later_commits - facts.log.later_padding
     if hidden > 0 and not found["damaged"] and not facts.may_be_left_over:
         yield f"damaged is false, but {hidden} commits lie behind the first invalid frame"
+    if found["exact"] and (found["damaged"] or reasons & _PARTIAL):
+        yield f"exact, but the log is not all that there is: {found['state'][:2]}"
     if found["raced"]:
         yield "it says raced, and nobody writes"
     if is_alarm and facts.is_alarm_false and not facts.has_journal:

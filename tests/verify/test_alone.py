@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from modelstore.verify import alone
 from modelstore.verify.alone import check_alone
 from modelstore.wal.inspection import MainCheck
 from tests.cli.program import modelstore
-from tests.verify.examining import codes, contents, crashed, examine, severities
+from tests.verify.examining import codes, connect, contents, copied, crashed, examine, severities
 
 PAGE = 4096
 SETUP = (
@@ -62,6 +63,23 @@ def test_a_check_of_a_file_that_is_written_meanwhile_proves_nothing(
     assert not check_alone(str(pending)).is_still
     found = severities(examine(pending, "integrity", deep=True, fold=False))
     assert found["integrity.alone-unknown"] == "note"
+
+
+def test_a_table_that_could_not_be_checked_is_not_called_sound(tmp_path: Path) -> None:
+    source = tmp_path / "source.db"
+    with closing(connect(source)) as conn:
+        conn.create_collation("MINE", lambda one, other: (one > other) - (one < other))
+        conn.execute("CREATE TABLE m(a TEXT COLLATE MINE PRIMARY KEY)")
+        conn.execute("INSERT INTO m VALUES ('a'), ('b')")
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        conn.execute("CREATE TABLE t(x)")
+        path = copied(source, tmp_path / "a.db")
+    found = severities(examine(path, "integrity", deep=True, fold=False))
+    assert (found["integrity.alone-unchecked"], found["integrity.unchecked"]) == ("warn", "warn")
+    told = modelstore("inspect-wal", path, "--no-checkpoint", "--deep", "--json").json
+    assert "main-alone-unknown" in told["claims"]
+    main = told["main_file"]
+    assert (main["checked"], main["integrity"], len(main["unchecked"])) == (False, None, 1)
 
 
 def test_a_main_file_without_a_log_is_damaged_for_good(pending: Path) -> None:

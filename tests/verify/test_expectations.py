@@ -11,7 +11,16 @@ from modelstore.errors import UsageError
 from modelstore.finding import Verification
 from modelstore.verify.expected import Expected, RowCount, parse_count, read_models
 from tests.cli.program import modelstore, records
-from tests.verify.examining import connect, contents, examine, incident, settled, severities, the
+from tests.verify.examining import (
+    connect,
+    contents,
+    crashed,
+    examine,
+    incident,
+    settled,
+    severities,
+    the,
+)
 
 
 def counting(path: Path, *counts: RowCount, **orders: bool) -> Verification:
@@ -37,6 +46,30 @@ def test_what_is_only_in_the_log_does_not_count_but_is_told(tmp_path: Path) -> N
     count = the(found, "expectations.count")
     assert (count.severity, count.data["found"], count.data["with_log"]) == ("fail", 0, 18)
     assert not counting(path, RowCount("models", 18)).failed
+
+
+def test_a_table_that_is_only_in_the_log_is_no_missing_table(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "a.db", ["CREATE TABLE models(name)", "INSERT INTO models VALUES(1)"])
+    for number, shortfall in ((0, "too-many"), (1, "only-in-log"), (2, "too-few")):
+        count = the(counting(path, RowCount("models", number), fold=False), "expectations.count")
+        assert count.data["shortfall"] == shortfall
+        assert count.data["with_log"] == 1
+
+
+def test_the_advice_does_not_contradict_that_of_a_damaged_log(tmp_path: Path) -> None:
+    path = incident(tmp_path / "a.db")
+    with Path(f"{path}-wal").open("r+b") as log:
+        log.seek(32 + 24 + 100)
+        log.write(b"damage")
+    expected = Expected((RowCount("models", 18), RowCount("gone", 1)), max_wal_size=1)
+    found = examine(path, expected=expected)
+    advice = {f.advice for f in found.findings if f.check == "expectations"}
+    assert len(advice) == 2
+    assert all(words is not None and "modelstore" not in words for words in advice)
+    fine = settled(tmp_path / "b.db")
+    assert "import" in str(
+        the(counting(fine, RowCount("models", 999)), "expectations.count").advice
+    )
 
 
 def test_the_size_of_the_log_before_the_run(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing, suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from modelstore.database.handle import Database
     from modelstore.verify.check import MainFile
+    from modelstore.wal.locks import Blocker
 
 _HAS_TABLE = (
     "SELECT type FROM sqlite_master WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE"
@@ -63,10 +65,12 @@ _ADVICE = {
     Shortfall.UNREADABLE: "keep the database and its -wal; `modelstore recover` writes what can be "
     "read to a new file",
     Shortfall.ONLY_IN_LOG: "keep the -wal and fold it: `modelstore checkpoint`",
-    Shortfall.TOO_FEW: "import again; if the rows were there once, `modelstore recover --deleted` "
-    "looks for what is left of them, and a backup may have them",
+    Shortfall.TOO_FEW: "if the rows were there once, `modelstore recover --deleted` looks for what "
+    "is left of them, and a backup may have them",
     Shortfall.TOO_MANY: "correct the expectation, or find out which program added the rows",
 }
+_IMPORT = "import again; "
+_FIRST = "first do what the other checks say, and verify again: rows may be in what was not read"
 
 
 def _count(
@@ -111,17 +115,19 @@ def _shortfall(wanted: RowCount, found: int | str | None, with_log: int | str | 
         with_log >= wanted.number if wanted.at_least else with_log == wanted.number
     ):
         return Shortfall.ONLY_IN_LOG
-    if found is None:
+    rows = found if with_log is None else with_log
+    if rows is None:
         return Shortfall.NO_TABLE
-    if isinstance(found, str):
+    if isinstance(rows, str):
         return Shortfall.UNREADABLE
-    return Shortfall.TOO_FEW if found < wanted.number else Shortfall.TOO_MANY
+    return Shortfall.TOO_FEW if rows < wanted.number else Shortfall.TOO_MANY
 
 
 def _advice(shortfall: Shortfall, table: str, alone: Database) -> str:
     """Return the thing to do; for a table that is missing, name those that are there."""
     if shortfall is not Shortfall.NO_TABLE:
-        return _ADVICE[shortfall]
+        is_ours = shortfall is Shortfall.TOO_FEW and table == DEFAULT_TABLE
+        return (_IMPORT if is_ours else "") + _ADVICE[shortfall]
     try:
         names = [*alone.table_names(), *alone.view_names()]
     except sqlite3.Error:
@@ -247,7 +253,7 @@ def _models_advice(missing: list[str], alone: Database, view: Database | None) -
     in_main = _rows(alone, DEFAULT_TABLE)
     in_both = _rows(view, DEFAULT_TABLE) if view is not None else None
     is_in_log = isinstance(in_main, int) and isinstance(in_both, int) and in_both > in_main
-    return _ADVICE[Shortfall.ONLY_IN_LOG if is_in_log else Shortfall.TOO_FEW]
+    return _ADVICE[Shortfall.ONLY_IN_LOG] if is_in_log else _IMPORT + _ADVICE[Shortfall.TOO_FEW]
 
 
 class _Best:
@@ -328,22 +334,43 @@ def _check_log_size(run: Run) -> Iterator[Finding]:
 
 def _growth_advice(run: Run) -> str:
     """Return the thing to do about a log that is too large: it depends on who is in the way."""
-    blockers = [blocker for blocker in run.subject.log.blockers if blocker.holds_up_folding]
-    if blockers:
-        who = listed(sorted({process_name(b.pid, b.command) for b in blockers}), NAMED)
-        return f"{who} keeps it from being folded: let that end its transaction"
-    if not run.subject.log.locks.complete:
+    log = run.subject.log
+    if run.unfoldable is not None:
+        return "first do what the other checks say: as it is, the log must not be folded"
+    folding = [blocker for blocker in log.blockers if blocker.holds_up_folding]
+    if folding:
+        return f"{_named(folding)} keeps it from being folded: let that end its transaction"
+    readers = [blocker for blocker in log.blockers if "reset" in blocker.blocks]
+    if readers:
+        return f"{_named(readers)} keeps it from beginning anew: let that end its transaction"
+    if not log.locks.complete:
         return "`modelstore checkpoint` folds it, or names who is in the way"
+    if not log.pending:
+        return (
+            "all of it is in the main file, and the file keeps its size: `modelstore checkpoint` "
+            "shortens it, and PRAGMA journal_size_limit keeps it short"
+        )
     return (
-        "nobody is in the way, so nothing checkpoints it: `modelstore checkpoint` folds it; see "
-        "whether the application turned wal_autocheckpoint off"
+        "nobody is in the way: `modelstore checkpoint` folds it; if it grows again, see whether "
+        "the application turned wal_autocheckpoint off"
     )
+
+
+def _named(blockers: list[Blocker]) -> str:
+    return listed(sorted({process_name(b.pid, b.command) for b in blockers}), NAMED)
 
 
 def _check(run: Run, main: MainFile) -> Iterator[Finding]:
     expected = run.options.expected
     if expected is None:
         return
+    for finding in _findings(run, expected, main):
+        is_clear = finding.severity == "pass" or finding.data.get("shortfall") == "too-many"
+        is_blocked = run.unfoldable is not None and not is_clear
+        yield replace(finding, advice=_FIRST) if is_blocked else finding
+
+
+def _findings(run: Run, expected: Expected, main: MainFile) -> Iterator[Finding]:
     if main.alone is not None:
         yield from check_expectations(expected, main.alone, None)
     elif main.is_moving and main.with_log is not None:

@@ -49,6 +49,12 @@ _RESTORE = (
     "restore it from a backup"
 )
 
+_FOLD_IT = "fold it with `modelstore checkpoint`, and verify again"
+_NEEDS = (
+    "the application, or a fuller build of SQLite, has what its tables need: a collation, "
+    "a function, a module"
+)
+
 
 def check_integrity(opened: OpenDatabase, options: VerifyOptions) -> Iterator[Finding]:
     """Yield SQLite's verdict on every page, index and row, then on the foreign keys."""
@@ -118,8 +124,7 @@ def _structure(opened: OpenDatabase, pragma: str) -> Finding:
             "warn",
             f"{pragma} could not check {', '.join(unchecked[:5])}",
             opened.path,
-            "the application, or a fuller build of SQLite, has what its tables need: a collation, "
-            "a function, a module",
+            _NEEDS,
             {"pragma": pragma, "unchecked": unchecked},
         )
     where = " of a copy" if opened.access == "copy" else ""
@@ -338,7 +343,17 @@ def _verdict(found: MainCheck, run: Run) -> Finding:
             "fail",
             f"{pragma} of the main file alone: {found.problem}",
             path,
-            "never delete the -wal: fold it with `modelstore checkpoint`, and verify again",
+            "never delete the -wal: "
+            + ("first see to what keeps it from being folded" if run.unfoldable else _FOLD_IT),
+        )
+    if found.unchecked:
+        return Finding(
+            "integrity.alone-unchecked",
+            "warn",
+            f"{pragma} of the main file alone could not check {', '.join(found.unchecked[:5])}",
+            path,
+            _NEEDS,
+            {"pragma": pragma, "unchecked": list(found.unchecked)},
         )
     return Finding("integrity.alone", "pass", f"{pragma} of the main file alone: ok", path)
 

@@ -10,7 +10,7 @@ from modelstore.finding import Finding
 from modelstore.text import human_bytes, plural, process_name
 from modelstore.verify.check import Check, Run
 from modelstore.verify.loss_summary import TORN, at_risk, is_many, loss_data, where_lost
-from modelstore.verify.preconditions import unheld_pages
+from modelstore.verify.preconditions import unheld_pages, why_not_fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,12 @@ _KEEP = (
     "fold nothing and delete nothing: keep the database and its -wal; `modelstore recover` writes "
     "what both hold to a new file"
 )
+
+_PENDING = (
+    "let the application checkpoint, or run `modelstore checkpoint` after it; until then whoever "
+    "copies, mounts or keeps the .db alone loses this"
+)
+_FIRST = "never delete the -wal; first do what else is said of it: as it is, it must not be folded"
 
 
 def _check(run: Run) -> Iterator[Finding]:
@@ -165,7 +171,8 @@ def _content(subject: Subject, options: VerifyOptions) -> Iterator[Finding]:
         yield Finding(
             "log.folded",
             "pass",
-            f"{frames}, and the main file has the newest version of each of their pages",
+            f"{frames}, and the main file has the newest version of each of "
+            f"{'its' if scan.max_frame == 1 else 'their'} pages",
             subject.log_path,
             None,
             data,
@@ -182,8 +189,7 @@ def _content(subject: Subject, options: VerifyOptions) -> Iterator[Finding]:
         "warn",
         only + (f": {lost}" if lost else ""),
         subject.log_path,
-        "let the application checkpoint, or run `modelstore checkpoint` after it; until then "
-        "whoever copies, mounts or keeps the .db alone loses this",
+        _PENDING if why_not_fold(subject) is None else _FIRST,
         data,
     )
     if loss.main.state in TORN:
