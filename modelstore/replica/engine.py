@@ -39,6 +39,7 @@ PROGRAM = "litestream"
 _ANSWER = 64 << 20  # bytes of an answer that are read
 _WORDS = 1 << 16  # bytes of its messages that are kept, the last ones
 _RESTORE_LIMIT = 3600.0  # seconds; a restore of a terabyte takes longer than anybody waits
+_STILL = 300.0  # seconds in which a restored file does not grow; then the store hangs
 _LEAST_PATIENCE = 5.0  # seconds for a listing
 _SPARE = 64 << 20  # bytes that must stay free on the disk of the scratch directory
 _BLOCK = 1 << 16
@@ -58,7 +59,7 @@ class Outcome:
     def reason(self) -> str:
         """The last line that it said, for people."""
         if self.is_overdue:
-            return "it did not end in time"
+            return "no answer in time"
         lines = [line.strip() for line in self.words.splitlines() if line.strip()]
         return lines[-1].removeprefix("Error: ")[:300] if lines else f"exit code {self.code}"
 
@@ -203,10 +204,13 @@ def _wait(process: subprocess.Popen[bytes], limit: float, watched: str, tick: Pr
     for reader in readers:
         reader.start()
     deadline = time.monotonic() + limit
-    pause = 0.005
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError):
-            tick("restoring the replica", os.stat(watched).st_size >> 20 if watched else 0)
+    patience = _STILL if watched else limit
+    still, size, pause = time.monotonic(), 0, 0.005
+    while process.poll() is None and time.monotonic() < min(deadline, still + patience):
+        before, size = size, _size(watched)
+        if size != before:
+            still = time.monotonic()
+        tick("restoring the replica", size >> 20)
         with suppress(subprocess.TimeoutExpired):
             process.wait(pause)
         pause = min(2 * pause, 0.2)
@@ -217,6 +221,14 @@ def _wait(process: subprocess.Popen[bytes], limit: float, watched: str, tick: Pr
         reader.join(5.0)
     said = [_without_secrets(part.decode("utf-8", "replace")) for part in (answer, words)]
     return Outcome(process.wait(), said[0], said[1], is_overdue)
+
+
+def _size(path: str) -> int:
+    """Return the size of a file in bytes; 0 if it is not there."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _environment() -> dict[str, str]:

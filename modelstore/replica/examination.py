@@ -225,11 +225,14 @@ class _Examiner:
         course = self._course
         course.failures += 1
         course.trouble = reason
-        if course.failures < 2 or time.monotonic() - course.begun < course.timeout:
+        if time.monotonic() - course.begun < course.timeout:
             return None
         listed = self._engine.newest(course.timeout)
         if isinstance(listed, Outcome):
+            course.trouble = listed.reason
             return Verdict.UNREACHABLE
+        if course.failures < 2:
+            return None
         return Verdict.DAMAGED if listed.txid else Verdict.ABSENT
 
     def _judge(self, first: _Look, before: _Look | None, look: _Look) -> Verdict | None:

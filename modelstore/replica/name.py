@@ -12,6 +12,7 @@ from modelstore.errors import UsageError
 from modelstore.text import visible
 
 _MAX = 2048  # characters
+_OTHER = ("http", "https", "ftp")  # the schemes of the servers alone: S3's is a setting
 _HINT = (
     "write s3://BUCKET/PATH, file:///PATH or nats://HOST/BUCKET, or name a litestream.yml; keys "
     "belong in the environment (LITESTREAM_ACCESS_KEY_ID, LITESTREAM_SECRET_ACCESS_KEY) or in "
@@ -44,8 +45,10 @@ class ReplicaName:
             query = parse_qsl(parts.query, keep_blank_values=True)
         except ValueError:
             raise UsageError("the replica's URL is no URL", hint=_HINT) from None
-        if "@" in parts.netloc or any(_is_secret(name) for name, _ in query):
+        if "@" in parts.netloc or any(_is_secret(name) or "@" in value for name, value in query):
             raise UsageError("the replica's URL holds a user name or a key", hint=_HINT)
+        if parts.fragment or parts.scheme in _OTHER or not (parts.netloc or parts.scheme == "file"):
+            raise UsageError("the replica's URL is none that Litestream takes", hint=_HINT)
         return cls(url=text)
 
     @property

@@ -160,6 +160,20 @@ def test_a_fleet_that_cannot_be_listed_changes_nothing(tmp_path: Path) -> None:
     assert refused.code == 3
 
 
+def test_a_store_that_dies_while_machines_are_restored_ends_the_round(tmp_path: Path) -> None:
+    hub = tmp_path / "hub.db"
+    for host in ("den", "box"):
+        (tmp_path / "fleet" / host / "ltx" / "0").mkdir(parents=True)
+        (tmp_path / "fleet" / host / "ltx" / "0" / f"{1:016x}-{1:016x}.ltx").touch()
+    dies = f"import shutil; shutil.rmtree({str(tmp_path / 'fleet')!r}, True); sys.exit(1)"
+    refused = modelstore(
+        *("import", "--from", "fleet", f"file://{tmp_path}/fleet", "--db", hub),
+        env=pretend(tmp_path, dies),
+    )
+    assert refused.code == 3
+    assert "skipped" not in refused.err
+
+
 def test_a_lost_machine_comes_back_from_its_replica(tmp_path: Path) -> None:
     fleet = tmp_path / "fleet"
     db = _machine(tmp_path, "den", fleet, "den-1", "den-2")
@@ -184,7 +198,7 @@ def test_a_fleet_over_an_object_store(tmp_path: Path) -> None:
     db, hub = tmp_path / "den.db", tmp_path / "hub.db"
     with object_store(tmp_path / "store") as store:
         done = modelstore(
-            *("import", "-", "--db", db, "--replica", store.url("fleet/den")),
+            *("import", "-", "--db", db, "--replica", store.url("fleet/den"), "--timeout", "60s"),
             stdin=_models("one"),
             env={**with_litestream(), **KEYS},
         )

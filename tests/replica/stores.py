@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,12 +33,15 @@ KEYS = {"LITESTREAM_ACCESS_KEY_ID": "testkey", "LITESTREAM_SECRET_ACCESS_KEY": "
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Return ports that nobody listens on now, below those that the system gives to connections."""
+    found: list[int] = []
+    for port in random.sample(range(15_000, 32_000), 17_000):
+        with closing(socket.socket()) as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ def _answers(url: str) -> bool:
 @contextmanager
 def object_store(directory: Path, ports: Sequence[int] = ()) -> Iterator[ObjectStore]:
     """Run SeaweedFS with its data in a directory; with `ports`, where it ran before."""
-    master, volume, filer, s3, *_ = ports or free_ports(4)
+    spare = free_ports(8)
+    master, volume, filer, s3, *_ = ports or spare
     directory.mkdir(exist_ok=True)
     config = directory / "s3.json"
     key = {"accessKey": KEYS["LITESTREAM_ACCESS_KEY_ID"], "secretKey": "testsecret"}
@@ -74,7 +79,7 @@ def object_store(directory: Path, ports: Sequence[int] = ()) -> Iterator[ObjectS
     identity = {"name": "test", "credentials": [key], "actions": actions}
     config.write_text(json.dumps({"identities": [identity]}))
     # A port for gRPC is the other plus 10,000 unless it is named; 0 would be a fixed one.
-    grpc = free_ports(4)
+    grpc = spare[4:]
     command = [
         *(
             WEED,

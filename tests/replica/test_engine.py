@@ -83,6 +83,17 @@ def test_endless_output_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert len(ended.reason) <= 300
 
 
+def test_a_restore_that_no_longer_grows_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine, "_STILL", 0.05)
+    _play(monkeypatch, tmp_path, "import time; time.sleep(1000)")
+    with Engine.ready(_NAME, "app.db", need=0) as ready:
+        ended = ready.restore()
+    assert isinstance(ended, Outcome)
+    assert ended.is_overdue
+
+
 def test_a_program_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _play(monkeypatch, tmp_path, "import time; time.sleep(1000)")
     monkeypatch.setattr(engine, "_LEAST_PATIENCE", 0.2)

@@ -47,11 +47,13 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of each machine that has moved, and every machine.
 
     A machine that cannot be restored or read is skipped, and is tried again next time. Raises
-    `SourceError` if the fleet cannot be listed.
+    `SourceError` if the fleet cannot be listed, also later on: Litestream tries a dead store for
+    two minutes, and there may be a thousand machines.
     """
     fleet = ReplicaName.parse(target.text)
     before = context.positions(fleet.shown)
-    members = members_of(fleet, timeout=max(context.timeout, 1.0))
+    patience = max(context.timeout, 1.0)
+    members = members_of(fleet, timeout=patience)
     good = [member for member in members if member.has_good_name]
     for member in members:
         if not member.has_good_name:
@@ -63,6 +65,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
     for member, restored in _restored(fleet, moved):
         context.progress(member.name, 0)
         if not isinstance(restored, Restored):
+            members_of(fleet, timeout=patience)  # raises if the store no longer answers
             yield Skipped(member.name, f"its replica cannot be restored: {restored.reason}")
             continue
         try:
