@@ -9,11 +9,12 @@ import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 Value = int | float | str | bytes | None
 
 _INT_SIZES = (0, 1, 2, 3, 4, 6, 8)
+_INTEGERS = frozenset((1, 2, 3, 4, 5, 6, 8, 9))  # serial types
 _REAL = struct.Struct(">d")
 _ENCODINGS = {2: "utf-16-le", 3: "utf-16-be"}
 
@@ -100,6 +101,27 @@ def _without_small_integers(types: bytes, body: bytes) -> tuple[bytes, bytes]:
             new_types += types[at:after]
             new_body += value
         at, offset = after, end
+    return bytes(new_types), bytes(new_body)
+
+
+def with_reals(types: bytes, body: bytes, places: Container[int]) -> tuple[bytes, bytes]:
+    """Return the types and the values of a record with the integers at these indexes as REALs.
+
+    SQLite reads them as REALs, however a record holds them.
+    """
+    new_types, new_body = bytearray(), bytearray()
+    at = offset = place = 0
+    while at < len(types):
+        serial, after = _type_at(types, at)
+        end = offset + serial_size(serial)
+        value = body[offset:end]
+        if place in places and serial in _INTEGERS:
+            new_types.append(7)
+            new_body += _REAL.pack(decode_value(serial, value))
+        else:
+            new_types += types[at:after]
+            new_body += value
+        at, offset, place = after, end, place + 1
     return bytes(new_types), bytes(new_body)
 
 

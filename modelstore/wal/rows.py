@@ -33,6 +33,7 @@ from modelstore.wal.record import (
     record_fields,
     serial_size,
     type_count,
+    with_reals,
     without_last_nulls,
 )
 from modelstore.wal.schema import TableColumns, parse_table
@@ -158,8 +159,11 @@ class TableView:
                 if not padding.is_known_after(count):
                     self.unsure_from = count
                 more_types, more_body = padding.after(count)
-                return types + more_types, body + more_body
-            return without_last_nulls(types, live._columns.required), body
+                types, body = types + more_types, body + more_body
+            else:
+                types = without_last_nulls(types, live._columns.required)
+            reals = live._columns.reals
+            return with_reals(types, body, reals) if reals else (types, body)
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 

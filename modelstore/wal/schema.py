@@ -106,6 +106,8 @@ class TableColumns:
     is 0. `rowid_alias` is the INTEGER PRIMARY KEY column, which a record holds as NULL. The columns
     after the first `required` ones have no default but NULL: a record that lacks them, as it is
     older than they are, has NULL there. `defaults` are those of the first `required` columns.
+    `reals` are the indexes of a WITHOUT ROWID table's REAL columns: a record holds a whole number
+    there as a REAL, or as an integer if it came from the column's default.
     """
 
     stored: tuple[str, ...]
@@ -113,6 +115,7 @@ class TableColumns:
     rowid_alias: str | None
     required: int = 0
     defaults: tuple[Default, ...] = ()
+    reals: frozenset[int] = frozenset()
 
     def place(self, column: str) -> int | None:
         """Return the index of `column` in a record; None if it is not stored."""
@@ -137,6 +140,7 @@ class _Token:
 class _Column:
     name: str
     is_integer: bool
+    is_real: bool
     is_stored: bool
     is_key: bool
     is_descending_key: bool
@@ -163,8 +167,12 @@ def parse_table(sql: str) -> TableColumns | None:
     options = [token.word for token in tokens if token.depth == 0]
     if "WITHOUT" in options and "ROWID" in options:
         rest = [name for name in stored if name not in names]
+        if not names:
+            return None
         order = (*names, *rest)
-        return TableColumns(order, len(names), None, *_defaults(order, columns)) if names else None
+        real = {column.name for column in columns if column.is_real}
+        reals = frozenset(place for place, name in enumerate(order) if name in real)
+        return TableColumns(order, len(names), None, *_defaults(order, columns), reals)
     alias = next((column for column in columns if [column.name] == names), None)
     is_alias = alias is not None and alias.is_integer and not alias.is_descending_key
     name = alias.name if alias is not None and is_alias else None
@@ -218,14 +226,16 @@ def _column(part: list[_Token]) -> _Column:
         type_words.append(token.name.upper())
     key = words.index("PRIMARY") if _is_key(words) else -1
     has_default = _has_default(words)
+    kind = affinity(" ".join(type_words))
     return _Column(
         name=ascii_lower(part[0].name),
         is_integer=type_words == ["INTEGER"],
+        is_real=kind == "REAL",
         is_stored="AS" not in words or "STORED" in words,
         is_key=key >= 0,
         is_descending_key=key >= 0 and words[key + 2 : key + 3] == ["DESC"],
         has_default=has_default,
-        default=_default(part, affinity(" ".join(type_words))) if has_default else (None,),
+        default=_default(part, kind) if has_default else (None,),
     )
 
 

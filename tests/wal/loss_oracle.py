@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +73,12 @@ def dbstat(conn: sqlite3.Connection) -> list[tuple[str, int, str]]:
     except sqlite3.OperationalError:
         pytest.skip("this SQLite was built without dbstat")
     return [(name.replace("sqlite_master", "sqlite_schema"), *rest) for name, *rest in rows]
+
+
+def has_module(name: str) -> bool:
+    """Tell whether the SQLite of this process has a module for virtual tables."""
+    with closing(sqlite3.connect(":memory:")) as conn:
+        return (name,) in conn.execute("SELECT name FROM pragma_module_list").fetchall()
 
 
 def _rows(conn: sqlite3.Connection, name: str) -> tuple[Rows, Row]:

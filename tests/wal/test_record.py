@@ -8,12 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelstore.wal.defaults import encode_value
 from modelstore.wal.record import (
     RecordError,
+    Value,
+    decode_record,
     first_values,
     normal_form,
     read_varint,
     record_fields,
+    with_reals,
     without_last_nulls,
 )
 
@@ -58,3 +62,21 @@ def test_any_bytes_have_an_answer(payload: bytes, count: int) -> None:
         without_last_nulls(types, count)
     with suppress(RecordError):
         list(record_fields(payload))
+
+
+VALUE = st.one_of(st.none(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(), st.binary())
+
+
+@given(st.lists(VALUE, max_size=9), st.sets(st.integers(0, 9)))
+def test_whole_numbers_of_real_columns_have_one_form(values: list[Value], places: set[int]) -> None:
+    """SQLite 3.54 stores them as REALs in a WITHOUT ROWID table, older ones as integers."""
+    parts = [encode_value(value, 1) for value in values]
+    types, body = with_reals(
+        b"".join(types for types, _ in parts), b"".join(body for _, body in parts), places
+    )
+    wanted = [
+        float(value) if isinstance(value, int) and place in places else value
+        for place, value in enumerate(values)
+    ]
+    found = decode_record(bytes([len(types) + 1]) + types + body)
+    assert list(map(repr, found)) == list(map(repr, wanted))

@@ -77,6 +77,12 @@ def test_places() -> None:
     assert [columns.place(name) for name in ("A", "b", "c")] == [0, 1, None]
 
 
+def test_real_columns_without_a_rowid_are_known_by_their_places() -> None:
+    columns = "CREATE TABLE t(a REAL, b INT PRIMARY KEY, c DOUBLE PRECISION, d TEXT)"
+    found = [parse_table(sql) for sql in (columns, f"{columns} WITHOUT ROWID")]
+    assert [table and table.reals for table in found] == [frozenset(), {1, 2}]
+
+
 @pytest.mark.parametrize("sql", ["", "CREATE TABLE t", "CREATE TABLE t(a", "(" * 99, "x" * 300_000])
 def test_what_cannot_be_told(sql: str) -> None:
     assert parse_table(sql) is None
