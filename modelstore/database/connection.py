@@ -332,8 +332,8 @@ class OpenDatabase:
             )
             raise
         finally:
-            self._let_go()
-            self._resources.close()
+            with self._resources:  # they are closed even if Ctrl-C cuts the last look short
+                self._let_go()
         self.checkpoint = self._doubt(self.checkpoint).after_closing(self.path)
         return self.checkpoint
 
@@ -361,12 +361,15 @@ class OpenDatabase:
 
     def _let_go(self) -> None:
         """Decide whether SQLite may delete the log, should this be the last connection."""
-        if self._may_delete_log():
-            if self._is_guarded:
+        is_guarded, self._is_guarded = self._is_guarded, False
+        may_delete = False
+        try:
+            may_delete = self._may_delete_log()
+        finally:
+            if may_delete and is_guarded:
                 self._held.unguard()
-        elif not self._is_guarded and self.totals is not None:
-            keep_log_on_close(self.db)
-        self._is_guarded = False
+            elif not may_delete and not is_guarded and self.totals is not None:
+                keep_log_on_close(self.db)
 
     def _may_delete_log(self) -> bool:
         """Tell whether all of the log is in the main file, and nobody else has the files open.

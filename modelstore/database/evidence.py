@@ -95,7 +95,7 @@ def _of(holder: Holder, path: str) -> Iterator[Reason]:
 def _other(holder: Holder, path: str) -> tuple[str, str]:
     """Say which files a process uses instead of those at the path."""
     others = [file for file in holder.files if not file.is_current]
-    what = " and ".join(_named(file) for file in others)
+    what = " and ".join(_named(file) for file in others) or "another database"
     keep = f"keep pid {holder.pid} running: " + _only_there(others, path)
     return f"uses {what}, not what is at {path} now", keep
 

@@ -317,10 +317,14 @@ def _header_contradicts(held: HeldFiles, shm: int) -> str | None:
 
 
 def _times_contradict(main: int, wal: int, index: WalIndex) -> str | None:
-    """Compare the times: only a checkpoint writes the main file, so until one the log is newer."""
+    """Compare the times: only a checkpoint writes the main file, so until one the log is newer.
+
+    A time that is still to come says that the clock was set back.
+    """
     if index.backfill_attempted or not index.pending:
         return None
-    if os.fstat(main).st_mtime_ns <= os.fstat(wal).st_mtime_ns:
+    written = os.fstat(main).st_mtime_ns
+    if written <= os.fstat(wal).st_mtime_ns or written > time.time_ns():
         return None
     return "it was written after its log, and no checkpoint was attempted"
 

@@ -6,9 +6,10 @@ file of the database: closing it would drop the locks of this process on it
 (sqlite.org/howtocorrupt.html, section 2.2). Only Linux tells.
 
 A process belongs to a database if it has a file open that is the one at the path, by inode, or
-that the kernel still shows by that path. If it has the database open under another name, its log
-and index have that name too. SQLite opens its files for writing, so a descriptor that only reads
-is a backup or a look like ours, and proves nothing.
+that has, or had, its name in that directory, or that shows it through an overlay or FUSE. If it
+has the database open under another name, its log and index have that name too. SQLite opens its
+files for writing, so a descriptor that only reads is a backup or a look like ours, and proves
+nothing.
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelstore.text import plural
 from modelstore.wal.format import LOCK_OFFSET
 from modelstore.wal.processes import (
+    DELETED,
     Descriptor,
     ancestors,
     describe_process,
     descriptor_info,
     is_kernel_thread,
+    is_opened_to_write,
+    namespace,
     open_files,
     process_ids,
     runs_program,
     sees_all_processes,
+    shows_other_files,
 )
 
 if TYPE_CHECKING:
@@ -39,9 +44,9 @@ if TYPE_CHECKING:
     from modelstore.wal.locks import KernelLock
     from modelstore.wal.processes import Process
 
-_DELETED = " (deleted)"
-_DMS = LOCK_OFFSET + 8  # the dead man's switch: everybody attached holds it (walformat.html)
+_INDEX_UNIT = 32 << 10  # bytes; sqlite.org/walformat.html
 _READ_LOCKS = range(LOCK_OFFSET + 3, LOCK_OFFSET + 8)
+_DMS = LOCK_OFFSET + 8  # the dead man's switch: everybody attached holds it (walformat.html)
 PENDING_BYTE = 0x40000000  # sqlite.org/lockingv3.html
 SHARED_FIRST, SHARED_SIZE = PENDING_BYTE + 2, 510
 # Seconds between looks: SQLite has a file open without its lock for microseconds, but a program
@@ -106,15 +111,21 @@ class OpenFile(NamedTuple):
     is_writable: bool
     locks: tuple[KernelLock, ...] = ()
 
+    def has_lock(self, byte: int) -> bool:
+        """Tell whether a lock on this byte was taken through it."""
+        return any(lock.start <= byte <= lock.end and not lock.waiting for lock in self.locks)
+
 
 class Holder(NamedTuple):
     """A process and its files of one database. `command` is outside text.
 
     `started` is the start of the process in seconds since the epoch; no table tells since when a
-    lock is held. `base` is the name by which it knows the database.
+    lock is held. `base` is the name by which it knows the database. `task` is the process, or a
+    thread of it that lives on after the first: ``/proc/TASK`` shows its files.
     """
 
     pid: int
+    task: int
     command: str
     user: int | None
     started: float | None
@@ -135,7 +146,7 @@ class Holder(NamedTuple):
     @property
     def is_attached(self) -> bool:
         """True if it holds the lock of everybody who has the log open."""
-        return any(_has_lock(file, _DMS) for file in self.of(Role.INDEX))
+        return any(file.has_lock(_DMS) for file in self.of(Role.INDEX))
 
     def locks_database(self, *, exclusively: bool = False) -> bool:
         """Tell whether it holds a lock on the database file."""
@@ -228,15 +239,19 @@ class _Look:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._names = {path + role.suffix: role for role in Role}
+        self._directory, name = os.path.split(path)
+        self._names = {name + role.suffix: role for role in Role}
         self._current: dict[tuple[int, int], Role] = {}
-        for name, role in self._names.items():
+        self._database: os.stat_result | None = None
+        for role in Role:
             try:
-                status = os.stat(name)
+                status = os.stat(path + role.suffix)
             except OSError:
                 continue
             self._current[status.st_dev, status.st_ino] = role
-        self._mounts = _namespace("self", "mnt")
+            if role is Role.DATABASE:
+                self._database = status
+        self._mounts = namespace("self", "mnt")
 
     def at(self, pids: Iterable[int]) -> tuple[list[Holder], int]:
         """Return the holders among some processes, and how many processes hide their files."""
@@ -256,23 +271,25 @@ class _Look:
 
     def _holder(self, pid: int, descriptors: list[Descriptor]) -> Holder | None:
         base = self._base(descriptors)
+        task = descriptors[0].task
         files = [
-            self._file(descriptor, role) for descriptor, role in self._roles(pid, base, descriptors)
+            self._file(descriptor, role)
+            for descriptor, role in self._roles(task, base, descriptors)
         ]
         if not files:
             return None
-        holder = _new_holder(describe_process(pid), pid, base, tuple(files))
+        holder = _new_holder(describe_process(pid), pid, task, base, tuple(files))
         return holder._replace(problems=tuple(self._problems(holder)))
 
     def _roles(
-        self, pid: int, base: str, descriptors: list[Descriptor]
+        self, task: int, base: str, descriptors: list[Descriptor]
     ) -> list[tuple[Descriptor, Role]]:
         """Return the descriptors on files of the database, with the part that each file plays."""
         roles = {base + role.suffix: role for role in Role} if base != self.path else {}
         found = []
         for descriptor in descriptors:
-            role = self._current.get(_identity(descriptor)) or self._named(pid, descriptor)
-            role = role or roles.get(_plain_name(descriptor))
+            role = self._current.get(descriptor.identity) or self._named(task, descriptor)
+            role = role or roles.get(descriptor.name)
             if role is not None:
                 found.append((descriptor, role))
         if found and not any(role is Role.LOG for _, role in found):
@@ -280,37 +297,47 @@ class _Look:
         return found
 
     def _is_ours(self, target: str, status: os.stat_result) -> bool:
-        if (status.st_dev, status.st_ino) in self._current or target in self._names:
+        name = os.path.basename(target)
+        if name in self._names or name.removesuffix(DELETED) in self._names:
             return True
-        return target.removesuffix(_DELETED) in self._names
+        return (status.st_dev, status.st_ino) in self._current
 
-    def _named(self, pid: int, descriptor: Descriptor) -> Role | None:
+    def _named(self, task: int, descriptor: Descriptor) -> Role | None:
         """Return the role of a file that had one of our names, in our own directory."""
-        role = self._names.get(_plain_name(descriptor))
-        return role if role is not None and self._shares_directory(pid, self.path) else None
+        directory, name = os.path.split(descriptor.name)
+        role = self._names.get(name)
+        return role if role is not None and self._is_directory(task, directory) else None
 
-    def _shares_directory(self, pid: int, name: str) -> bool:
-        """Tell whether a name in the eyes of a process lies in the directory of our path."""
-        ours = os.path.dirname(self.path)
-        theirs = os.path.dirname(name)
-        if theirs == ours and _namespace(str(pid), "mnt") == self._mounts:
+    def _is_directory(self, task: int, name: str) -> bool:
+        """Tell whether a directory in the eyes of a process is the one of our path."""
+        if name == self._directory and namespace(task, "mnt") == self._mounts:
             return True
         try:
-            return os.path.samestat(os.stat(f"/proc/{pid}/root{theirs}"), os.stat(ours))
+            return os.path.samestat(os.stat(f"/proc/{task}/root{name}"), os.stat(self._directory))
         except OSError:
             return False
 
+    def _is_database(self, descriptor: Descriptor) -> bool:
+        """Tell whether a file is the database at our path, by whatever name."""
+        if self._current.get(descriptor.identity) is Role.DATABASE:
+            return True
+        ours, theirs = self._database, descriptor.status
+        if ours is None or theirs.st_dev == ours.st_dev:
+            return False
+        name = os.path.basename(descriptor.name)
+        if self._names.get(name) is not Role.DATABASE:
+            return False
+        if (theirs.st_size, theirs.st_mtime_ns) != (ours.st_size, ours.st_mtime_ns):
+            return False
+        return shows_other_files(ours.st_dev) or shows_other_files(theirs.st_dev, descriptor.task)
+
     def _base(self, descriptors: list[Descriptor]) -> str:
         """Return the name by which a process knows the database."""
-        names = [
-            _plain_name(descriptor)
-            for descriptor in descriptors
-            if self._current.get(_identity(descriptor)) is Role.DATABASE
-        ]
+        names = [descriptor.name for descriptor in descriptors if self._is_database(descriptor)]
         return self.path if self.path in names or not names else names[0]
 
     def _file(self, descriptor: Descriptor, role: Role) -> OpenFile:
-        lines = descriptor_info(descriptor.pid, descriptor.number)
+        lines = descriptor_info(descriptor.task, descriptor.number)
         from modelstore.wal.locks import parse_locks  # a lone database needs none of it
 
         locks = parse_locks(
@@ -320,11 +347,11 @@ class _Look:
             role=role,
             descriptor=descriptor.number,
             name=descriptor.target,
-            identity=_identity(descriptor),
+            identity=descriptor.identity,
             size=descriptor.status.st_size,
-            is_deleted=_is_deleted(descriptor),
-            is_current=_identity(descriptor) in self._current,
-            is_writable=_opened_to_write(lines),
+            is_deleted=descriptor.is_deleted,
+            is_current=descriptor.identity in self._current or self._is_database(descriptor),
+            is_writable=is_opened_to_write(lines),
             locks=tuple(locks),
         )
 
@@ -335,10 +362,11 @@ class _Look:
         if not holder.is_user:
             return
         others = {file.role for file in holder.files if not file.is_current}
-        if Role.DATABASE in others:
+        is_orphan = holder.is_attached and not holder.of(Role.DATABASE)  # it was moved away
+        if Role.DATABASE in others or is_orphan:
             yield HolderProblem.OTHER_DATABASE
         elif self._has_other_name(holder):
-            mounts = _namespace(str(holder.pid), "mnt")
+            mounts = namespace(holder.task, "mnt")
             yield (
                 HolderProblem.OTHER_NAME if mounts == self._mounts else HolderProblem.OTHER_MOUNT
             )
@@ -346,7 +374,7 @@ class _Look:
             yield HolderProblem.OTHER_LOG
         if Role.INDEX in others:
             yield HolderProblem.OTHER_INDEX
-        if not others:
+        if not others and not is_orphan:
             yield from _lock_problems(holder, self.path)
 
     def _has_other_name(self, holder: Holder) -> bool:
@@ -354,14 +382,15 @@ class _Look:
         is_same = os.path.basename(holder.base) == os.path.basename(self.path)
         if holder.base == self.path or any(file.is_current for file in holder.of(Role.LOG)):
             return False
-        return not (is_same and self._shares_directory(holder.pid, holder.base))
+        return not (is_same and self._is_directory(holder.task, os.path.dirname(holder.base)))
 
 
 def _lock_problems(holder: Holder, path: str) -> Iterator[HolderProblem]:
-    """Yield the problems with the locks of a process that has the files at the path open."""
+    """Yield the problems with the locks of a process that has the files at `path` open."""
     if not (holder.of(Role.DATABASE) and holder.of(Role.LOG)):
         # A journal is open as long as a transaction holds the database reserved, and no longer.
-        if _is_written(holder.of(Role.JOURNAL)) and not holder.locks_database():
+        is_writing = any(file.is_writable for file in holder.of(Role.JOURNAL))
+        if is_writing and not holder.locks_database():
             yield HolderProblem.NO_LOCKS
         return
     if holder.is_attached:
@@ -373,16 +402,8 @@ def _lock_problems(holder: Holder, path: str) -> Iterator[HolderProblem]:
         yield HolderProblem.NO_LOCKS
 
 
-def _is_written(files: tuple[OpenFile, ...]) -> bool:
-    return any(file.is_writable for file in files)
-
-
-def _has_lock(file: OpenFile, byte: int) -> bool:
-    return any(lock.start <= byte <= lock.end and not lock.waiting for lock in file.locks)
-
-
 def _has_read_lock(holder: Holder) -> bool:
-    return any(_has_lock(file, byte) for file in holder.of(Role.INDEX) for byte in _READ_LOCKS)
+    return any(file.has_lock(byte) for file in holder.of(Role.INDEX) for byte in _READ_LOCKS)
 
 
 def _is_litestream(holder: Holder, path: str) -> bool:
@@ -419,9 +440,12 @@ def _has_same_descriptors(heir: Holder, parent: Holder) -> bool:
     return all((file.descriptor, file.identity) in theirs for file in heir.files)
 
 
-def _new_holder(process: Process, pid: int, base: str, files: tuple[OpenFile, ...]) -> Holder:
+def _new_holder(
+    process: Process, pid: int, task: int, base: str, files: tuple[OpenFile, ...]
+) -> Holder:
     return Holder(
         pid=pid,
+        task=task,
         command=process.command,
         user=process.user,
         started=process.since,
@@ -431,47 +455,16 @@ def _new_holder(process: Process, pid: int, base: str, files: tuple[OpenFile, ..
     )
 
 
-def _identity(descriptor: Descriptor) -> tuple[int, int]:
-    return descriptor.status.st_dev, descriptor.status.st_ino
-
-
-def _plain_name(descriptor: Descriptor) -> str:
-    """Return the name of a file without the kernel's mark, which may be part of a real name."""
-    target = descriptor.target
-    return target.removesuffix(_DELETED) if _is_deleted(descriptor) else target
-
-
-def _is_deleted(descriptor: Descriptor) -> bool:
-    if not descriptor.target.endswith(_DELETED):
-        return False
-    try:
-        return not os.path.samestat(os.stat(descriptor.target), descriptor.status)
-    except OSError:
-        return True
-
-
 def _orphans(descriptors: list[Descriptor]) -> Iterator[tuple[Descriptor, Role]]:
-    """Yield logs and indexes whose own database the process does not have open.
+    """Yield a log and its index whose own database the process does not have open.
 
-    The database was renamed: its log and index keep the old name.
+    The database was renamed: both keep the old name. An index is 32 KiB, or several times that.
     """
-    known = {_plain_name(descriptor) for descriptor in descriptors}
-    for descriptor in descriptors:
-        name = _plain_name(descriptor)
-        for role in (Role.LOG, Role.INDEX):
-            if name.endswith(role.suffix) and name.removesuffix(role.suffix) not in known:
-                yield descriptor, role
-
-
-def _opened_to_write(lines: list[bytes]) -> bool:
-    for line in lines:
-        if line.startswith(b"flags:"):
-            return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
-    return False
-
-
-def _namespace(pid: str, kind: str) -> str | None:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/{kind}")
-    except OSError:
-        return None
+    named = {descriptor.name: descriptor for descriptor in descriptors}
+    for name, log in named.items():
+        base = name.removesuffix(Role.LOG.suffix)
+        index = named.get(base + Role.INDEX.suffix)
+        if base == name or base in named or index is None:
+            continue
+        if index.status.st_size and not index.status.st_size % _INDEX_UNIT:
+            yield from ((log, Role.LOG), (index, Role.INDEX))

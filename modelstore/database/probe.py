@@ -20,7 +20,7 @@ from modelstore.database.filesystem import ownership_warning, placement_warnings
 from modelstore.database.holders import look_at_holders
 from modelstore.errors import DamageError, RefusedError
 from modelstore.text import listed, plural, process_name, visible
-from modelstore.wal.files import read_at, refusing_to_read
+from modelstore.wal.files import read_at, real_path, reason_of, refusing_to_read
 from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeader
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def probe(
         return _absent(real, name, holders, create=create)
     except (OSError, ValueError) as error:
         raise RefusedError(
-            f"cannot look at {name}: {_reason(error)}",
+            f"cannot look at {name}: {reason_of(error)}",
             hint="check the path, and who may enter its directory",
         ) from error
     _require_regular(status, name)
@@ -236,21 +236,6 @@ def _with_copy_tried(held: HeldFiles, found: Probe) -> Probe:
     return found._replace(malformed=both)
 
 
-def real_path(path: str) -> str:
-    """Return the path that SQLite will use: absolute, symbolic links followed."""
-    try:
-        return os.path.realpath(path)
-    except (OSError, ValueError) as error:
-        raise RefusedError(
-            f"{visible(path, 200)} is not the path of a file: {_reason(error)}",
-            hint="check the path",
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
 def _absent(real: str, name: str, holders: Holders, *, create: bool) -> Probe:
     if holders.users:
         raise _deleted_in_use(name, holders)
@@ -285,7 +270,7 @@ def _size(path: str) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RefusedError(f"cannot look at {visible(path, 200)}: {_reason(error)}") from error
+        raise RefusedError(f"cannot look at {visible(path, 200)}: {reason_of(error)}") from error
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError(
             f"{visible(path, 200)} is {_kind(status)}, where SQLite keeps a file of the database",

@@ -18,7 +18,13 @@ from modelstore.database.holders import Role, look_at_holders
 from modelstore.errors import RefusedError
 from modelstore.recovery.writer import require_room
 from modelstore.text import human_bytes, plural, process_name, visible
-from modelstore.wal.files import NotRegularError, open_or_refuse, open_regular, read_at
+from modelstore.wal.files import (
+    NotRegularError,
+    open_or_refuse,
+    open_regular,
+    read_at,
+    real_path,
+)
 from modelstore.wal.format import DATABASE_MAGIC, WAL_MAGIC
 from modelstore.wal.index import read_index
 from modelstore.wal.inspection import split_path
@@ -152,7 +158,7 @@ class _Search:
 def _split(path: str) -> tuple[str, str]:
     """Return the paths of the database and its log; `path` may be either, with a damaged header."""
     if path.endswith("-wal") and not os.path.lexists(path + "-wal"):
-        return os.path.realpath(path[:-4]), path
+        return real_path(path[:-4]), path
     database, log = split_path(path)
     return os.path.realpath(database), log
 
@@ -394,4 +400,4 @@ def _elsewhere(holder: Holder, role: Role) -> str:
 
 
 def _link(holder: Holder, file: OpenFile) -> str:
-    return f"/proc/{holder.pid}/fd/{file.descriptor}"
+    return f"/proc/{holder.task}/fd/{file.descriptor}"

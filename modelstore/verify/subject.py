@@ -10,8 +10,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.database.probe import Probe, probe, real_path
+from modelstore.database.probe import Probe, probe
 from modelstore.errors import DamageError
+from modelstore.wal.files import real_path
 from modelstore.wal.inspection import inspect_log
 
 if TYPE_CHECKING:

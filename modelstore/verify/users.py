@@ -40,25 +40,25 @@ def users_of(path: str, holders: Holders | None = None) -> tuple[tuple[User, ...
     """
     found = holders or look_at_holders(path, certain=False)
     users = tuple(
-        User(holder.pid, holder.command, _sqlite_version(holder.pid))
+        User(holder.pid, holder.command, _sqlite_version(holder.task))
         for holder in found.holders
         if any(file.is_current for file in holder.of(Role.DATABASE))
     )
     return users, found.complete
 
 
-def _sqlite_version(pid: int) -> str | None:
+def _sqlite_version(task: int) -> str | None:
     """Return the version in the library, or else in the program, that a process runs."""
     try:
-        with open(f"/proc/{pid}/maps", "rb") as table:
+        with open(f"/proc/{task}/maps", "rb") as table:
             lines = table.read(_MAX_MAPS).splitlines()
-        program = os.fsencode(os.readlink(f"/proc/{pid}/exe"))
+        program = os.fsencode(os.readlink(f"/proc/{task}/exe"))
     except OSError:
         return None
     mapped = {line.split(maxsplit=5)[5] for line in lines if line.count(b"/")}
     libraries = sorted(name for name in mapped if b"sqlite" in os.path.basename(name).lower())
     for name in [*libraries, program]:
-        version = _version_of(b"/proc/%d/root%s" % (pid, name))
+        version = _version_of(b"/proc/%d/root%s" % (task, name))
         if version is not None:
             return version
     return None

@@ -113,6 +113,44 @@ def require_regular(fd: int, name: str) -> None:
         raise RefusedError(f"{name} {error}", hint="give the path of a file") from error
 
 
+_LOOKS = 3  # a file may be replaced between the two halves of a look
+
+
+def real_path(path: str) -> str:
+    """Return the path that SQLite will use: absolute, symbolic links followed.
+
+    Raises `RefusedError` for a path that leads to another file than its links say, as one below
+    ``/proc/PID/root`` does: SQLite follows the links, and opens the file of this side.
+    https://man7.org/linux/man-pages/man5/proc_pid_root.5.html
+    """
+    try:
+        real = os.path.realpath(path)
+    except (OSError, ValueError) as error:
+        raise RefusedError(
+            f"{visible(path, 200)} is not the path of a file: {reason_of(error)}",
+            hint="check the path",
+        ) from error
+    if any(_identity(path) == _identity(real) for _ in range(_LOOKS)):
+        return real
+    raise RefusedError(
+        f"{visible(path, 200)} is another file than {visible(real, 200)}, which SQLite would open",
+        hint="run the command where that file is: nsenter --target PID --mount",
+    )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def reason_of(error: Exception) -> str:
+    """Return the system's words for an error."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 @contextmanager
 def refusing_to_read(path: str) -> Iterator[None]:
     """Raise `RefusedError`, which names the database at `path`, for an error of reading."""

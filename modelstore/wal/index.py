@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from modelstore.wal.files import read_at
 from modelstore.wal.format import (
+    FRAME_HEADER,
+    FRAME_HEADER_SIZE,
     INDEX_CHECKED_SIZE,
     INDEX_COPY,
     INDEX_COPY_SIZE,
@@ -24,6 +26,7 @@ from modelstore.wal.format import (
     WalHeader,
     WalHeaderError,
     checksum,
+    frame_size,
 )
 
 _TRIES = 50
@@ -147,17 +150,27 @@ def read_index(fd: int) -> WalIndex | None:
 def contradicts(fd: int, wal: int | None) -> bool:
     """Tell whether the index open at `fd` counts frames that the log open at `wal` cannot have.
 
-    SQLite writes the header of a log before it enters the first frame in the index, and empties the
-    index before it changes the header, so somebody else has emptied or overwritten the log then.
+    SQLite writes a frame, and the header of the log, before it enters the frame in the index, and
+    empties the index before it changes the header. If salts or the checksum of the last frame
+    differ, somebody else has emptied or overwritten the log.
     """
     index = read_index(fd)
     if index is None or not index.is_settled or not index.max_frame:
         return False
     if wal is None:
         return True
-    try:
-        salt = WalHeader.parse(read_at(wal, WAL_HEADER_SIZE, 0)).salt
-    except WalHeaderError:
-        salt = None
+    agrees = _has_last_frame(wal, index)
     again = read_index(fd)  # restarted meanwhile?
-    return salt != index.salt and again is not None and again.salt == index.salt
+    return not agrees and again is not None and again.salt == index.salt
+
+
+def _has_last_frame(wal: int, index: WalIndex) -> bool:
+    try:
+        header = WalHeader.parse(read_at(wal, WAL_HEADER_SIZE, 0))
+    except WalHeaderError:
+        return False
+    offset = WAL_HEADER_SIZE + (index.max_frame - 1) * frame_size(index.page_size)
+    raw = read_at(wal, FRAME_HEADER_SIZE, offset)
+    if header.salt != index.salt or len(raw) < FRAME_HEADER_SIZE:
+        return False
+    return FRAME_HEADER.unpack(raw)[4:] == index.frame_checksum

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
-from modelstore.wal.files import open_or_refuse, read_at, refusing_to_read
+from modelstore.wal.files import open_or_refuse, read_at, real_path, refusing_to_read
 from modelstore.wal.format import WAL_MAGIC
 from modelstore.wal.index import WalIndex, read_index
 from modelstore.wal.journal import Journal, read_journal
@@ -176,11 +176,11 @@ class Inspection:
 
 def split_path(path: str) -> tuple[str, str]:
     """Return the paths of the database and its log; `path` may be either of them."""
+    real = real_path(path)  # SQLite puts the log beside the target of a link
     if path.endswith("-wal") and _is_log(path):
         return path[:-4], path
     if _is_log(path):
         return path + ".no-database", path  # a log under another name
-    real = os.path.realpath(path)  # SQLite puts the log beside the target of a link
     return path, real + "-wal"
 
 

@@ -23,6 +23,10 @@ _NO_DATABASE = ("/dev/null", "/dev/pts/", "/dev/tty", "/dev/urandom", "/proc/", 
 """Names that no database has, and that most descriptors have; one may well lie in /dev/shm."""
 
 
+DELETED = " (deleted)"
+"""The kernel's mark behind the name of a file that has lost it."""
+
+
 class Process(NamedTuple):
     """A process. `command` is outside text: escape it before it is shown.
 
@@ -112,12 +116,33 @@ class Descriptor(NamedTuple):
     """An open descriptor of a process, with the name that the kernel shows for its file.
 
     `target` ends in " (deleted)" for a file without that name; `status` is the file's ``stat``.
+    `task` is the process, or another thread of it if the first has ended: ``/proc/TASK`` shows it.
     """
 
-    pid: int
+    task: int
     number: int
     target: str
     status: os.stat_result
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The device and inode of its file."""
+        return self.status.st_dev, self.status.st_ino
+
+    @property
+    def is_deleted(self) -> bool:
+        """True if its file has lost the name that the kernel shows."""
+        if not self.target.endswith(DELETED):
+            return False
+        try:
+            return not os.path.samestat(os.stat(self.target), self.status)
+        except OSError:
+            return True
+
+    @property
+    def name(self) -> str:
+        """The name of its file without the kernel's mark, which may be part of a real name."""
+        return self.target.removesuffix(DELETED) if self.is_deleted else self.target
 
 
 def sees_all_processes() -> bool:
@@ -147,25 +172,53 @@ def open_files(
     Takes 3 microseconds a descriptor, sockets and pipes included; 2.5 of them are the kernel's, for
     a program in C as well. https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html
     """
+    task, found = pid, _named_files(pid)
+    if not found:
+        for task in _other_threads(pid):
+            found = _named_files(task)
+            if found:
+                break
+    if not found:
+        return None if found is None else []
+    if not any(is_sought(target, status) for _, target, status in found):
+        return []
+    return [
+        Descriptor(task, int(number), target, status)
+        for numbers, target, status in found
+        for number in numbers
+    ]
+
+
+def _named_files(task: int) -> list[tuple[list[str], str, os.stat_result]] | None:
+    """Return the files with a path that a thread has open; None if they may not be seen."""
     try:
-        directory = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(f"/proc/{task}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
         return None
     except OSError:
         return []
     try:
-        found = list(_statuses(directory, _names(directory)))
+        return list(_statuses(directory, _names(directory)))
     except OSError:  # it has ended
         return []
     finally:
         os.close(directory)
-    if not any(is_sought(target, status) for _, target, status in found):
+
+
+def _other_threads(pid: int) -> list[int]:
+    """Return the threads of a process whose first thread has ended: they keep its files.
+
+    None of a process that is another user's. https://man7.org/linux/man-pages/man3/pthread_exit.3.html
+    """
+    try:
+        status = os.stat(f"/proc/{pid}/task")
+        if status.st_nlink <= 3 or os.geteuid() not in (0, status.st_uid):  # 2 and its threads
+            return []
+        if _stat_fields(pid)[:1] != [b"Z"]:
+            return []
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task") if name != str(pid)]
+    except OSError:
         return []
-    return [
-        Descriptor(pid, int(number), target, status)
-        for numbers, target, status in found
-        for number in numbers
-    ]
 
 
 def _names(directory: int) -> dict[str, list[str]]:
@@ -189,7 +242,7 @@ def _statuses(
 ) -> Iterator[tuple[list[str], str, os.stat_result]]:
     """Yield descriptors, their name and its ``stat``: once for each name that is one file."""
     for target, numbers in names.items():
-        is_one_file = not target.endswith(" (deleted)")
+        is_one_file = not target.endswith(DELETED)
         for group in [numbers] if is_one_file else [[number] for number in numbers]:
             with suppress(OSError):  # closed meanwhile
                 yield group, target, os.stat(group[0], dir_fd=directory)
@@ -201,12 +254,46 @@ def is_kernel_thread(pid: int) -> bool:
     return len(fields) > 6 and bool(int(fields[6]) & _KERNEL_THREAD)
 
 
-def descriptor_info(pid: int, number: int) -> list[bytes]:
+def descriptor_info(task: int, number: int) -> list[bytes]:
     """Return the lines of a descriptor's fdinfo: its flags, and the locks taken through it.
 
     https://man7.org/linux/man-pages/man5/proc_pid_fdinfo.5.html
     """
-    return _read(f"/proc/{pid}/fdinfo/{number}", _MAX_FDINFO).splitlines()
+    return _read(f"/proc/{task}/fdinfo/{number}", _MAX_FDINFO).splitlines()
+
+
+def is_opened_to_write(lines: list[bytes]) -> bool:
+    """Tell from the lines of a descriptor's fdinfo whether it can write."""
+    for line in lines:
+        if line.startswith(b"flags:"):
+            return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
+
+
+def namespace(task: int | str, kind: str) -> str | None:
+    """Return the name of a namespace of a process: equal names are one namespace."""
+    try:
+        return os.readlink(f"/proc/{task}/ns/{kind}")
+    except OSError:
+        return None
+
+
+def shows_other_files(device: int, task: int | str = "self") -> bool:
+    """Tell whether a device, as a process has it mounted, shows the files of another one.
+
+    An overlay does so, in which a container sees its files, and a file system in user space.
+    https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
+    """
+    wanted = f"{os.major(device)}:{os.minor(device)}".encode()
+    try:
+        with open(f"/proc/{task}/mountinfo", "rb") as table:
+            for line in table:
+                before, _, after = line.partition(b" - ")
+                if before.split(b" ", 3)[2] == wanted:
+                    return after.startswith((b"overlay ", b"fuse"))
+    except (OSError, IndexError):
+        pass
+    return False
 
 
 def descriptor_infos(status: os.stat_result) -> Iterator[tuple[int, list[bytes]]]:
@@ -217,4 +304,4 @@ def descriptor_infos(status: os.stat_result) -> Iterator[tuple[int, list[bytes]]
     for pid in process_ids():
         for descriptor in open_files(pid, lambda _, found: os.path.samestat(found, status)) or ():
             if os.path.samestat(descriptor.status, status):
-                yield pid, descriptor_info(pid, descriptor.number)
+                yield pid, descriptor_info(descriptor.task, descriptor.number)

@@ -170,3 +170,19 @@ def test_descriptors_are_closed_in_the_end(tmp_path: Path) -> None:
         if os.path.isdir("/proc/self/fd"):
             assert descriptors_below(tmp_path)
     assert descriptors_below(tmp_path) == []
+
+
+def test_ctrl_c_in_the_last_look_closes_everything_and_keeps_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = crashed(tmp_path / "app.db")
+    opened = open_database(str(path), purpose=Purpose.READ)
+
+    def interrupt(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OpenDatabase, "_may_delete_log", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        opened.close()
+    assert descriptors_below(tmp_path) == []
+    assert os.path.exists(f"{path}-wal")

@@ -16,9 +16,13 @@ import pytest
 from modelstore.cli.main import run
 from modelstore.database import holders
 from modelstore.database.holders import HolderProblem, Role, look_at_holders
+from modelstore.database.probe import probe
+from modelstore.errors import ExitCode
+from modelstore.wal.files import real_path
 from modelstore.wal.processes import open_files, process_ids
 from tests.cli.program import ROOT, environment
 from tests.database.situations import HARMFUL, INSERT, SETUP, WAL, LiveApp, Situation
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
 
@@ -98,6 +102,98 @@ def test_other_databases_of_the_same_name_are_not_ours(tmp_path: Path) -> None:
         assert [holder.pid for holder in found.users] == [two.pid]
 
 
+def test_database_moved_away_is_missed_where_its_log_still_is(tmp_path: Path) -> None:
+    """A restore: the application's log would be folded into a copy of its own database."""
+    path = tmp_path / "app.db"
+    (tmp_path / "attic").mkdir()
+    with LiveApp.start(path) as app:
+        shutil.copy2(path, tmp_path / "copy")
+        os.rename(path, tmp_path / "attic" / "broken")
+        os.rename(tmp_path / "copy", path)
+        (holder,) = look_at_holders(str(path)).troubled
+        assert (holder.pid, holder.problems) == (app.pid, (HolderProblem.OTHER_DATABASE,))
+        (reason,) = probe(str(path)).reasons
+        assert "uses another database" in reason.text
+
+
+@pytest.mark.parametrize("setup", [SETUP, SETUP[2:]], ids=["WAL", "rollback"])
+def test_own_files_that_are_named_like_a_log_are_no_log(
+    setup: tuple[str, ...], tmp_path: Path
+) -> None:
+    names = [str(tmp_path / name) for name in ("store-wal", "store-shm", "queue-wal", "x-shm")]
+    with LiveApp.start(
+        tmp_path / "app.db", *setup, f"py:kept = [open(name, 'w+') for name in {names!r}]"
+    ):
+        assert not look_at_holders(str(tmp_path / "app.db")).troubled
+
+
+# A namespace of its own: a file system in memory, where the application and the look are.
+_NAMESPACE = 'mount -t tmpfs none "$1" && cd "$1" && mkdir a b c d && shift && exec "$@"'
+_LOOK_WITHIN = """
+import os, subprocess, sys
+from modelstore.database.holders import look_at_holders
+from tests.database.situations import LiveApp
+from pathlib import Path
+mount, name, mischief, path = sys.argv[1:]
+subprocess.run(mount.split(), check=True)
+with LiveApp.start(Path.cwd() / name) as app:
+    exec(mischief)
+    found = look_at_holders(os.path.join(os.getcwd(), path)).troubled
+    (problems,) = [holder.problems for holder in found if holder.pid == app.pid]
+    print([str(problem) for problem in problems])
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "name", "mischief", "path", "problems"),
+    [
+        (
+            "mount -t overlay none -o lowerdir=a,upperdir=b,workdir=c d",
+            *("d/app.db", "", "b/app.db"),
+            ["other-name", "other-log", "other-index"],
+        ),
+        (
+            "mount --bind a b",
+            *("b/app.db", "open('new', 'w'); os.replace('new', 'a/app.db')", "a/app.db"),
+            ["other-database"],
+        ),
+        (
+            "mount --bind a b",
+            *("b/app.db", "[os.remove(f'a/app.db{end}') for end in ('', '-wal')]", "a/app.db"),
+            ["other-database", "other-log"],
+        ),
+    ],
+    ids=["below an overlay", "replaced", "deleted"],
+)
+def test_other_mounts_show_the_same_files(
+    mount: str, name: str, mischief: str, path: str, problems: list[str], tmp_path: Path
+) -> None:
+    if shutil.which("unshare") is None or os.geteuid():
+        pytest.skip("needs unshare, and root")
+    words = ("unshare", "--mount", "sh", "-c", _NAMESPACE, "sh", str(tmp_path))
+    done = subprocess.run(
+        [*words, sys.executable, "-c", _LOOK_WITHIN, mount, name, mischief, path],
+        env=environment({"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"{problems}\n", done.stderr
+
+
+def test_path_into_another_namespace_is_not_taken_for_one_of_ours(tmp_path: Path) -> None:
+    """Python and SQLite follow /proc/PID/root as a link to "/", and come to another file."""
+    if shutil.which("unshare") is None or os.geteuid():
+        pytest.skip("needs unshare, and root")
+    path = tmp_path / "app.db"
+    assert real_path(f"/proc/self/root{path}") == str(path)
+    script = 'mount -t tmpfs none "$1" && shift && exec "$@"'
+    prefix = ("unshare", "-m", "sh", "-c", script, "sh", str(tmp_path))
+    with LiveApp.start(path, *SETUP, prefix=prefix) as app:
+        for command in ("checkpoint", "inspect-wal", "verify", "recover"):
+            assert run([command, f"/proc/{app.pid}/root{path}"]) == ExitCode.REFUSED
+
+
 HIDING = """
 import os, sys
 from modelstore.database.holders import look_at_holders
@@ -136,6 +232,25 @@ def test_stopped_process_is_called_stopped(tmp_path: Path) -> None:
         os.waitid(os.P_PID, app.pid, os.WSTOPPED | os.WNOWAIT)
         (holder,) = look_at_holders(str(path)).users
         assert holder.is_stopped
+
+
+def test_process_whose_first_thread_has_ended_keeps_its_files(tmp_path: Path) -> None:
+    """The kernel shows no descriptor of such a process, but those of its other threads."""
+    path = tmp_path / "app.db"
+    leave = (
+        "py:import ctypes, threading\n"
+        "threading.Thread(target=lambda: (print('ok', flush=True), sys.stdin.read())).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    with LiveApp.start(path) as app:
+        assert app.do(leave.replace("\n", "; "))
+        wait_until(lambda: not os.listdir(f"/proc/{app.pid}/fd"))
+        (holder,) = look_at_holders(str(path)).users
+        assert (holder.pid, holder.is_attached, holder.problems) == (app.pid, True, ())
+        os.remove(f"{path}-wal")
+        (holder,) = look_at_holders(str(path)).troubled
+        (log,) = holder.of(Role.LOG)
+        assert Path(f"/proc/{holder.task}/fd/{log.descriptor}").stat().st_size == log.size
 
 
 def test_litestream_without_its_read_lock(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.database.evidence import codes
+from modelstore.database.evidence import LOG_REPLACED, codes
 from modelstore.database.holders import HolderProblem
 from modelstore.database.probe import probe
 from modelstore.errors import ExitCode, ModelstoreError, RefusedError
 from tests.database.outside import (
     NOBODY,
+    STRANGER_WITHOUT_PATIENCE,
     child,
     contents,
     crashed,
@@ -220,6 +221,21 @@ def test_a_log_deleted_while_in_use_is_no_place_to_go_on(tmp_path: Path) -> None
     with reader(path):
         Path(f"{path}-wal").unlink()
         assert codes(probe(str(path)).reasons) == {HolderProblem.OTHER_LOG}
+
+
+def test_a_log_overwritten_by_an_older_copy_while_in_use_is_no_place_to_go_on(
+    tmp_path: Path,
+) -> None:
+    """The salts are the same; the last frame that the index counts is not there."""
+    path = crashed(tmp_path / "app.db")
+    with child(STRANGER_WITHOUT_PATIENCE, path) as writer:
+        writer.hear()
+        older = Path(f"{path}-wal").read_bytes()
+        writer.tell()
+        writer.hear()
+        assert not probe(str(path)).reasons
+        Path(f"{path}-wal").write_bytes(older)
+        assert codes(probe(str(path)).reasons) == {LOG_REPLACED}
 
 
 def test_a_log_replaced_while_in_use_is_no_place_to_go_on(tmp_path: Path) -> None:
