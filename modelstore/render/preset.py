@@ -9,6 +9,7 @@ choose resources (context size, layers on the GPU) are the server's own business
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import closing
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ def write_preset(
             for key, value in (
                 ("mmproj", model.projector),
                 ("model-draft", model.draft),
+                ("spec-type", _draft_type(model.draft)),
                 ("tags", ",".join(tag for tag in model.tags if "," not in tag)),
             )
             if value and _is_speakable(value)
@@ -183,6 +185,12 @@ def _repository_pairs(repository: str, part: str | None) -> list[tuple[str, str]
     if part and part.lower().endswith(".gguf"):
         return [("hf-repo", repository), ("hf-file", part)]
     return [("hf-repo", f"{repository}:{part}" if part else repository)]
+
+
+def _draft_type(path: str | None) -> str | None:
+    """Return the type of draft that llama.cpp does not tell by the file itself."""
+    is_eagle = path is not None and os.path.basename(path).lower().startswith("eagle3-")
+    return "draft-eagle3" if is_eagle else None
 
 
 def _is_speakable(value: str) -> bool:

@@ -42,6 +42,7 @@ def test_a_section_a_model() -> None:
             projector="/srv/mmproj.gguf",
             draft="/srv/draft.gguf",
         ),
+        model("eagle", draft="/srv/eagle3-Qwen3-8B-F16.gguf"),
         model("nomic", path="/srv/nomic.gguf", type="embedding"),
         model("hub", path=None, locator="hf:org/repo-GGUF@0123abcd"),
     )
@@ -53,6 +54,11 @@ def test_a_section_a_model() -> None:
             "mmproj": "/srv/mmproj.gguf",
             "model-draft": "/srv/draft.gguf",
             "tags": "favorite,work",
+        },
+        "eagle": {
+            "model": "/srv/m.gguf",
+            "model-draft": "/srv/eagle3-Qwen3-8B-F16.gguf",
+            "spec-type": "draft-eagle3",
         },
         "nomic": {"model": "/srv/nomic.gguf", "embedding": "true"},
         "hub": {"hf-repo": "org/repo-GGUF"},

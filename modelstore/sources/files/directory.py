@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from modelstore.errors import SourceError
 from modelstore.found import Place, Skipped
 from modelstore.sources.base import Note, Target
-from modelstore.sources.files.grouping import Group, describe, group_files, is_relevant
+from modelstore.sources.files import naming
+from modelstore.sources.files.grouping import (
+    Group,
+    describe,
+    group_files,
+    is_module,
+    is_relevant,
+)
 from modelstore.sources.files.local_files import Origin, ask_for_header, local_file, unchanged
 from modelstore.sources.files.usual_places import program_directories
 from modelstore.sources.files.walk import Listing, list_directory, note_outside, walk
@@ -89,13 +96,15 @@ def _steps(
     stores: list[_Store] = []
     outside: list[tuple[str, str]] = []
 
-    def leave_stores_out(listing: Listing) -> None:
-        kind, names = store_at(listing)
-        listing.without(names)
-        if kind and not (kind == beside and _is_at(listing.path, real)):
-            stores.append(_Store(kind, listing.path))
+    def look(listing: Listing) -> None:
+        if has_stores:
+            kind, names = store_at(listing)
+            listing.without(names)
+            if kind and not (kind == beside and _is_at(listing.path, real)):
+                stores.append(_Store(kind, listing.path))
+        _take_parts_below(listing)
 
-    for listing in walk(real, leave_stores_out if has_stores else lambda _listing: None):
+    for listing in walk(real, look):
         outside += listing.outside
         yield from listing.skipped
         while stores:
@@ -104,6 +113,30 @@ def _steps(
             if only in (None, group.format):
                 yield group
     yield from note_outside(real, outside)
+
+
+def _take_parts_below(listing: Listing) -> None:
+    """Take files in directories below for files here, where they are parts of one model.
+
+    The later layers of sentence-transformers have directories of their own (``2_Dense``), and so
+    do the quantizations of a large model, with one projector above them.
+    """
+    has_layers = "modules.json" in listing.names
+    has_sidecar = any(naming.sidecar(file.name) for file in listing.files if listing.directories)
+    if not (has_layers or has_sidecar):
+        return
+    real = os.path.realpath(listing.path)
+    for name in tuple(listing.directories):
+        is_layer = has_layers and is_module(name)
+        if not is_layer and not has_sidecar:
+            continue
+        below = list_directory(os.path.join(listing.path, name), os.path.join(real, name))
+        files = [file for file in below.files if not is_layer or not file.name.endswith(".json")]
+        extension = ".safetensors" if is_layer else ".gguf"
+        is_leaf = not (below.directories or below.links or below.skipped or store_at(below)[0])
+        if is_leaf and files and all(file.name.lower().endswith(extension) for file in files):
+            listing.directories.remove(name)
+            listing.files += files
 
 
 def _read_ahead(steps: Iterable[_Step], context: Context) -> Iterator[_Step]:

@@ -48,6 +48,11 @@ _GENERIC = re.compile(
     re.IGNORECASE,
 )
 _SEPARATOR = re.compile(r"[-._ ]")
+_DRAFTS = ("mtp", "dflash", "dspark", "eagle3")
+_SIDECAR_WORDS = re.compile(
+    rf"(?:^|[-._])(?:mmproj|draft|{'|'.join(_DRAFTS)})(?=$|[-._])", re.IGNORECASE
+)
+_I1 = re.compile(r"[-._]i1$", re.IGNORECASE)  # mradermacher's mark of a quantization by imatrix
 _SECONDARY = frozenset(("imatrix", "lora", "vocab"))
 _MAX_NAME = 255  # longer than file systems allow: not searched
 
@@ -115,13 +120,15 @@ def without_partial(name: str) -> str:
 
 
 def sidecar(stem: str) -> Sidecar | None:
-    """Return the role of a projector or a draft (multi-token prediction) model, by its name."""
+    """Return the role of a projector or a draft (multi-token prediction) model, by its name.
+
+    The names are those that llama.cpp looks for (common/preset.cpp, common/download.cpp).
+    """
     lower = stem.lower()
     if "mmproj" in lower:
         return "projector"
-    if lower.startswith(("mtp-", "mtp.", "mtp_")) or "draft" in _words(lower):
-        return "draft"
-    return None
+    words = _words(lower)
+    return "draft" if "draft" in words or (words[0] in _DRAFTS and len(words) > 1) else None
 
 
 def main_stem(stem: str) -> str:
@@ -129,8 +136,10 @@ def main_stem(stem: str) -> str:
 
     A model and its sidecars share it: ``mmproj-X-F16`` and ``X-Q4_K_M`` give ``x``.
     """
-    rest = re.sub(r"(?:^|[-._])(?:mmproj|mtp|draft)(?=$|[-._])", "", stem, flags=re.IGNORECASE)
-    return (_ENCODING.sub("", rest) if len(rest) <= _MAX_NAME else rest).strip("-._").lower()
+    rest = _SIDECAR_WORDS.sub("", stem)
+    if len(rest) <= _MAX_NAME:
+        rest = _I1.sub("", _ENCODING.sub("", rest))
+    return rest.strip("-._").lower()
 
 
 def is_secondary(stem: str) -> bool:

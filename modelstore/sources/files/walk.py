@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.found import Skipped
 from modelstore.sources.base import Note
-from modelstore.sources.files.grouping import is_module, is_relevant
+from modelstore.sources.files.grouping import is_relevant
 from modelstore.sources.files.local_files import LocalFile, from_stat
 from modelstore.text import plural
 from modelstore.wal.files import kind_of
@@ -75,7 +75,6 @@ def walk(root: str, look: Callable[[Listing], None] = lambda _listing: None) -> 
             continue
         seen, real = pending.pop()
         listing = list_directory(seen, real)
-        _take_modules(listing, real)
         look(listing)
         if not _is_within(real, {root}) and real in roots:
             listing.outside.append((seen, real))
@@ -95,17 +94,6 @@ def walk(root: str, look: Callable[[Listing], None] = lambda _listing: None) -> 
             pending.append((path, path if seen == real else os.path.join(real, name)))
         links += [os.path.join(seen, name) for name in reversed(listing.links)]
         yield listing
-
-
-def _take_modules(listing: Listing, real: str) -> None:
-    """Take the weights of a model's layers in directories of their own for files beside it."""
-    if "modules.json" not in listing.names:
-        return
-    for name in filter(is_module, tuple(listing.directories)):
-        layer = list_directory(os.path.join(listing.path, name), os.path.join(real, name))
-        listing.directories.remove(name)
-        listing.files += [file for file in layer.files if file.name.endswith(".safetensors")]
-        listing.skipped += layer.skipped
 
 
 def _leads_out(file: LocalFile, directory: str, root: str) -> bool:

@@ -131,6 +131,14 @@ def local(path: str) -> LocalFile:
             ["model.safetensors-00001-of-00002.safetensors+shard+config+index"],
         ),
         ("Qwen3-32B.gguf Qwen3-0.6B-draft.gguf", ["Qwen3-32B.gguf+draft"]),
+        (
+            "gpt-oss-20b-mxfp4.gguf eagle3-gpt-oss-20b-F16.gguf dflash-gpt-oss-20b-Q8_0.gguf",
+            ["gpt-oss-20b-mxfp4.gguf+draft+draft"],
+        ),
+        (
+            "X-12B.i1-Q4_K_M.gguf X-12B.Q8_0.gguf X-12B.mmproj-f16.gguf",
+            ["X-12B.Q8_0.gguf+projector", "X-12B.i1-Q4_K_M.gguf+projector"],
+        ),
         ("GLM-4.5-Q4_0.gguf mtp-GLM-4.5-Q8_0.gguf", ["GLM-4.5-Q4_0.gguf+draft"]),
         (
             "x.gguf x-imatrix.gguf x-lora.gguf mmproj-x.gguf",
@@ -228,6 +236,15 @@ def test_a_directory_full_of_indexes_is_sorted_out_quickly(config: str) -> None:
     files += [local(f"/m/x{number}.safetensors.index.json") for number in range(20_000)]
     groups = group_files([*files, local(f"/m/{config}")])
     assert len(groups) == (1 if config == "config.json" else 20_000)
+
+
+def test_a_projector_goes_with_the_quantizations_in_directories_below_it(tmp_path: Path) -> None:
+    for path in ("mmproj-F16", "Q4_0/X-Q4_0", "Q8_0/X-Q8_0", "other/deeper/Y"):
+        put(tmp_path / "X-GGUF" / f"{path}.gguf")
+    found = [item for item in read(tmp_path) if isinstance(item, Found)]
+    roles = {item.model.name: [file.role for file in item.files] for item in found}
+    both = ["model", "projector"]
+    assert roles == {"X-Q4_0": both, "X-Q8_0": both, "Y": ["model"]}
 
 
 def test_links_to_files_are_the_files(tmp_path: Path) -> None:
