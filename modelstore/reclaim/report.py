@@ -16,6 +16,7 @@ from modelstore.reclaim.result import Inode, Leftover, Reclaim
 from modelstore.reclaim.stores import HubCache, Notes, in_ollama, inode_of
 from modelstore.sources.kinds import KINDS
 from modelstore.sources.stores.huggingface import PREFIX, has_repository
+from modelstore.sources.stores.ollama_manifests import has_manifests
 from modelstore.sources.stores.store_files import contains
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ class _Look:
                 if (one.source, one.root) == (place.source, place.root)
             ]
             if place.source == "ollama":
-                return Owner("ollama", commands.ollama_remove(names))
+                builds = {name.partition("@")[0]: None for name in names}  # removed together
+                return Owner("ollama", commands.ollama_remove(builds))
             if place.source == "docker-models":
                 return Owner("docker-models", commands.docker_remove(names))
             if (targets := self._targets(paths)) is not None:
@@ -166,7 +168,7 @@ def _store(kind: str, root: str) -> tuple[str, str] | None:
         return None
     if kind == "ollama":
         below = os.path.join(real, "models")
-        return kind, real if os.path.isdir(os.path.join(real, "manifests")) else below
+        return kind, real if has_manifests(real) else below
     if kind in ("huggingface", "llama-cache"):
         below = os.path.join(real, "hub")
         is_repo = os.path.basename(real).startswith(PREFIX)

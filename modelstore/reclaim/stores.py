@@ -15,7 +15,7 @@ from modelstore.found import Skipped
 from modelstore.reclaim.commands import hub_remove, remove
 from modelstore.reclaim.result import Leftover
 from modelstore.sources.stores.huggingface import PREFIX, Repo
-from modelstore.sources.stores.ollama import manifest_entries, read_tag
+from modelstore.sources.stores.ollama_manifests import manifest_entries, named_digests
 from modelstore.sources.stores.store_files import UnreadableError, entries, walk
 
 if TYPE_CHECKING:
@@ -105,11 +105,9 @@ def _named(store: str) -> set[str] | Skipped:
         if isinstance(entry, Skipped):
             return entry
         try:
-            tag = read_tag(store, entry)
+            named |= named_digests(store, entry)
         except UnreadableError as error:
             return Skipped(entry.path, str(error))
-        named.update(layer.digest for layer in tag.layers)
-        named.update([tag.config] if tag.config else [])
     return named
 
 

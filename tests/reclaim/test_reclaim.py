@@ -337,6 +337,25 @@ def test_orphans_and_broken_downloads_of_ollama(machine: Machine, disk: Path) ->
     assert inside("verify", machine.db, "--skip", "drill").code == 0  # the model is whole
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_blobs_that_are_manifests_are_no_orphans(machine: Machine, disk: Path) -> None:
+    store = ollama(disk)
+    kept = store.root / "manifests/registry.ollama.ai/library/kept/latest"
+    other = store.tag("registry.ollama.ai/library/other/latest", store.layer("model", b"o" * 9000))
+    absent = {"digest": "sha256:" + "a" * 64}
+    new = store.move_to_v2(kept, ("ggml", kept), ("llamacpp", other), ("mlx", absent))
+    for old in (kept, other):
+        old.unlink()
+    dangling = new.with_name("gone")
+    dangling.symlink_to("../../../../blobs/sha256-" + "b" * 64)
+    age(store.root)
+    machine.take(store.root)
+    report = machine.json("--reclaim")
+    assert (report["bytes"], report["notes"]) == (0, [])
+    new.unlink()
+    assert len(machine.json("--reclaim")["orphan"]) == 6  # list, manifests, config, weights
+
+
 @pytest.mark.parametrize("recent", ["blob", "partial"])
 def test_a_download_that_may_be_running_is_left_out(
     machine: Machine, disk: Path, recent: str

@@ -14,6 +14,7 @@ from modelstore.sources.servers.http import ReplyError
 from modelstore.sources.servers.server import Server, ServerModel
 from modelstore.sources.stores.ollama import KIND as STORE
 from modelstore.sources.stores.ollama import quantization, remote_locator
+from modelstore.sources.stores.ollama_manifests import is_shadow
 from modelstore.sources.values import (
     MAX_TEMPLATE,
     array,
@@ -71,7 +72,10 @@ def items(server: Server) -> Iterator[Item]:
     """Yield its models, in its store or in the cloud."""
     tags = mapping(server.client.get("/api/tags"))
     reader = _Reader(server)
-    yield from server.models(tags.get("models", {}), "name", reader.model)
+    listed = tags.get("models", {})
+    if isinstance(listed, list):  # some versions list their own copies for older ones
+        listed = [one for one in listed if not is_shadow(str(mapping(one).get("name")))]
+    yield from server.models(listed, "name", reader.model)
 
 
 class _Reader:

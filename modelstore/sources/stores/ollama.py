@@ -2,22 +2,20 @@
 
 ::
 
-    manifests/HOST/NAMESPACE/MODEL/TAG    JSON: a config and layers, each {mediaType, digest, size}
+    manifests*/HOST/NAMESPACE/MODEL/TAG   JSON: a config and layers, each {mediaType, digest, size}
     blobs/sha256-HEX                      their content (sha256:HEX in old versions)
     blobs/sha256-HEX-partial*             an unfinished download
 
 The weights are a GGUF layer, or one layer for each tensor; a model in the cloud has none.
-https://github.com/ollama/ollama/blob/main/manifest/manifest.go
+`modelstore.sources.stores.ollama_manifests` reads the manifests.
 """
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
-import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modelstore.errors import SourceError
@@ -31,22 +29,25 @@ from modelstore.sources.files.gguf_model import describe_gguf
 from modelstore.sources.files.local_files import LocalFile, Origin, local_file, unchanged
 from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
+from modelstore.sources.stores.ollama_manifests import (
+    DIRECTORIES,
+    Layer,
+    Tag,
+    has_manifests,
+    named_entries,
+    read_tags,
+)
 from modelstore.sources.stores.store_files import (
     UnreadableError,
     contains,
     fault,
-    is_litter,
-    json_object,
     open_store,
     read_object,
     read_text,
-    walk,
 )
 from modelstore.sources.values import (
     MAX_TEMPLATE,
-    array,
     count_or_none,
-    mapping,
     parameters_json,
     text,
     texts,
@@ -62,8 +63,6 @@ KIND = "ollama"
 
 _SNAP = "/var/snap/ollama/common/models"
 _FLATPAK = ".var/app/com.jeffser.Alpaca/data/.ollama/models"  # Alpaca brings an Ollama along
-_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
-_MEDIA = "application/vnd.ollama.image."
 _COMPANIONS: dict[str, FileRole] = {
     "projector": "projector",
     "adapter": "adapter",
@@ -88,88 +87,31 @@ def usual_places(context: Context) -> list[str]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One file of a model, by its content."""
-
-    media: str  # after the common prefix: model, projector, tensor, …
-    digest: str  # hex
-    size: int | None  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Tag:
-    """One name in the store, and its layers."""
-
-    name: str  # as `ollama list` shows it
-    path: str  # of the manifest
-    revision: str  # SHA-256 of the manifest: the ID of `ollama list` is its beginning
-    config: str | None  # digest
-    layers: tuple[Layer, ...]
-
-    def of(self, *media: str) -> tuple[Layer, ...]:
-        """Return the layers of some media types."""
-        return tuple(layer for layer in self.layers if layer.media in media)
-
-
 def recognises(path: str, names: set[str]) -> bool:
     """Return True for the directory of manifests and blobs, or the one above it."""
-    if {"manifests", "blobs"} <= names:
+    if "blobs" in names and not names.isdisjoint(DIRECTORIES):
         return True
-    return "models" in names and os.path.isdir(os.path.join(path, "models", "manifests"))
+    return "models" in names and has_manifests(os.path.join(path, "models"))
 
 
 def claims(_path: str, names: set[str]) -> set[str]:
     """Return the entries of a directory that belong to a store there."""
-    return {"manifests", "blobs"} if {"manifests", "blobs"} <= names else set()
+    own = names.intersection(DIRECTORIES)
+    return {"blobs", *own} if "blobs" in names and own else set()
 
 
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of a store: the directory with manifests and blobs, or the one above it."""
     root = open_store(target.text, holds="directory that holds Ollama's manifests and blobs")
     store = root
-    if not os.path.isdir(os.path.join(store, "manifests")):
+    if not has_manifests(store):
         store = os.path.realpath(os.path.join(root, "models"))
-        if not os.path.isdir(os.path.join(store, "manifests")):
+        if not has_manifests(store):
             raise SourceError(
                 f"there are no manifests of Ollama in '{visible(root, 200)}'",
                 hint="name the directory that holds them",
             )
     yield from _Reader(root, store, context).items()
-
-
-def manifest_entries(store: str) -> Iterator[os.DirEntry[str] | Skipped]:
-    """Yield the manifests of a store, without what file managers leave there."""
-    for entry in walk(os.path.join(store, "manifests")):
-        if isinstance(entry, Skipped) or not is_litter(entry.name):
-            yield entry
-
-
-def read_tag(store: str, entry: os.DirEntry[str]) -> Tag:
-    """Read one manifest of a store. Raises `UnreadableError`."""
-    if not entry.is_file(follow_symlinks=False):
-        raise UnreadableError("is not a file, and links are not followed")
-    parts = os.path.relpath(entry.path, os.path.join(store, "manifests")).split(os.sep)
-    if len(parts) != 4:
-        raise UnreadableError("is not at HOST/NAMESPACE/MODEL/TAG")
-    content = read_text(entry.path)
-    manifest = json_object(content)
-    config = mapping(manifest.get("config")).get("digest")
-    layers = [
-        Layer(
-            (text(layer.get("mediaType")) or "").removeprefix(_MEDIA),
-            _digest(layer.get("digest")),
-            count_or_none(layer.get("size")),
-        )
-        for layer in map(mapping, array(manifest.get("layers")))
-    ]
-    return Tag(
-        tag_name(*parts),
-        entry.path,
-        hashlib.sha256(content).hexdigest(),
-        _digest(config) if config else None,
-        tuple(layers),
-    )
 
 
 class _Reader:
@@ -184,22 +126,34 @@ class _Reader:
     def items(self) -> Iterator[Item]:
         """Yield each model once for every tag on its weights."""
         sharing: dict[tuple[str, ...], list[Tag]] = {}
-        for entry in manifest_entries(self.store):
+        for entry in named_entries(self.store):
             if isinstance(entry, Skipped):
                 yield entry
                 continue
             try:
-                tag = read_tag(self.store, entry)
+                tags = self._builds(read_tags(self.store, entry))
             except UnreadableError as error:
                 yield Skipped(entry.path, str(error))
                 continue
-            weights = tuple(layer.digest for layer in tag.of("model", "tensor"))
-            sharing.setdefault(weights or (tag.path,), []).append(tag)
+            for tag in tags:
+                weights = tuple(layer.digest for layer in tag.of("model", "tensor"))
+                sharing.setdefault(weights or (tag.place,), []).append(tag)
         for tags in sharing.values():
             item = self._item(tags)
             for tag in tags:
-                yield at_place(item, Place(self.root, tag.path, KIND, tag.name))
+                yield at_place(item, Place(self.root, tag.place, KIND, tag.name))
         yield from note_outside(self.store, self.outside)
+
+    def _builds(self, tags: list[Tag]) -> list[Tag]:
+        """Return the builds of one name that are here, each but the first marked by its engine."""
+        here = [
+            tag
+            for tag in tags
+            if any(os.path.exists(self._blob(layer.digest)) for layer in tag.of("model", "tensor"))
+        ]
+        first, *others = here or tags[:1]
+        marked = (replace(tag, name=f"{tag.name}@{tag.engine}", is_further=True) for tag in others)
+        return [first, *marked]
 
     def _item(self, tags: list[Tag]) -> Found | Unchanged | Skipped:
         tag = tags[0]
@@ -229,7 +183,7 @@ class _Reader:
         files = [self._file(one, "model" if len(weights) == 1 else "shard") for one in weights]
         companions = {layer: None for tag in tags for layer in tag.of(*_COMPANIONS)}
         files += [self._file(layer, _COMPANIONS[layer.media]) for layer in companions]
-        place = Place(self.root, tags[0].path, KIND, name)
+        place = Place(self.root, tags[0].place, KIND, name)
         revision = tags[0].revision
         known = unchanged(files, place, self.context)
         if known is not None:
@@ -289,7 +243,7 @@ class _Reader:
             updated_at=self.context.now,
             **self._columns(tag, template),
         )
-        return Found(model, place=Place(self.root, tag.path, KIND, tag.name))
+        return Found(model, place=Place(self.root, tag.place, KIND, tag.name))
 
     def _config(self, tag: Tag) -> dict[str, object]:
         if tag.config is None:
@@ -315,20 +269,6 @@ class _Reader:
         if not contains(self.store, file.real):
             self.outside.append((file.path, file.real))
         return file
-
-
-def tag_name(host: str, namespace: str, model: str, tag: str) -> str:
-    """Return a name as `ollama list` shows it, without the default host and namespace."""
-    if host != "registry.ollama.ai":
-        return f"{host}/{namespace}/{model}:{tag}"
-    return f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
-
-
-def _digest(value: object) -> str:
-    match = _DIGEST.fullmatch(text(value) or "")
-    if match is None:
-        raise UnreadableError("holds a malformed digest")
-    return match[1]
 
 
 def columns_of(config: dict[str, object]) -> dict[str, Any]:

@@ -79,6 +79,29 @@ class Store:
         path.write_bytes(json.dumps(manifest).encode())
         return path
 
+    def reference(self, manifest: Path) -> dict[str, str]:
+        return {"digest": f"sha256:{self.blob(manifest.read_bytes())}"}
+
+    def move_to_v2(self, path: Path, *builds: tuple[str, Path | dict[str, str]]) -> Path:
+        """Make a link of a manifest, as Ollama 0.40 does; with `builds`, a list of manifests.
+
+        A build is an engine, and a manifest that becomes a blob or a reference to one.
+        """
+        content = path.read_bytes()
+        if builds:
+            listed = []
+            for engine, build in builds:
+                told = build if isinstance(build, dict) else self.reference(build)
+                listed.append({"runner": engine, "format": "gguf", **told})
+            media = "application/vnd.ollama.manifest.list.v2+json"
+            content = json.dumps({"mediaType": media, "manifests": listed}).encode()
+        parts = path.relative_to(self.root / "manifests").parts[1:]
+        new = self.root.joinpath("manifests-v2", "ollama.com", *parts)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        blob = self.root / "blobs" / self.blob_name.format(self.blob(content))
+        new.symlink_to(os.path.relpath(blob, new.parent))
+        return new
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
@@ -520,3 +543,86 @@ def test_a_pulled_tag_with_the_same_weights_has_the_new_revision(
     assert isinstance(item, Unchanged)
     assert item.naming is not None
     assert item.naming.revision == sha256(manifest.read_bytes())
+
+
+LIBRARY = "registry.ollama.ai/library/"
+needs_links = pytest.mark.skipif(os.name == "nt", reason="links")
+
+
+@needs_links
+def test_the_names_of_version_0_40_are_links_to_blobs(store: Store, weights: bytes) -> None:
+    old = store.tag(LIBRARY + "x/1b", store.layer("model", weights))
+    [before] = found(read_all(ollama.read, store.root))
+    new = store.move_to_v2(old)
+    [both] = found(read_all(ollama.read, store.root))  # the old one is kept for older versions
+    assert both.place is not None
+    assert both.place.locator == str(new)
+    old.unlink()
+    (store.root / "manifests").rename(store.root / "old")
+    assert ollama.recognises(str(store.root), {"manifests-v2", "blobs"})
+    assert ollama.claims(str(store.root), {"manifests-v2", "blobs", "x"}) == {
+        "manifests-v2",
+        "blobs",
+    }
+    items = read_all(ollama.read, store.root)
+    [after] = found(items)
+    assert (after.model, skipped(items)) == (before.model, {})
+
+
+@needs_links
+def test_a_link_that_leads_nowhere_gives_way_to_the_older_name(
+    store: Store, weights: bytes
+) -> None:
+    old = store.tag(LIBRARY + "x/1b", store.layer("model", weights))
+    new = store.move_to_v2(old)
+    os.unlink(os.path.realpath(new))  # as an older version does when it tidies up
+    [item] = found(read_all(ollama.read, store.root))
+    assert item.place is not None
+    assert item.place.locator == str(old)
+    old.unlink()
+    (reason,) = skipped(read_all(ollama.read, store.root)).values()
+    assert reason == "does not exist"
+
+
+@needs_links
+def test_a_link_out_of_the_store_is_not_followed(
+    store: Store, weights: bytes, tmp_path: Path
+) -> None:
+    old = store.tag(LIBRARY + "x/1b", store.layer("model", weights))
+    new = store.move_to_v2(old)
+    outside = tmp_path / ("sha256-" + "a" * 64)
+    old.rename(outside)
+    new.unlink()
+    new.symlink_to(outside)
+    items = read_all(ollama.read, store.root)
+    assert found(items) == []
+    assert skipped(items) == {str(new): "is a link, and not to a blob of this store"}
+
+
+@needs_links
+def test_each_build_of_a_list_is_a_model_and_the_pulled_one_has_the_name(
+    store: Store, weights: bytes, tmp_path: Path
+) -> None:
+    pulled = store.tag(LIBRARY + "x/9b", store.layer("model", weights))
+    converted = write_gguf(tmp_path / "converted.gguf", name="Converted")
+    shadow = store.tag(LIBRARY + "llamacpp/" + "a" * 64, store.layer("model", converted))
+    absent = {"digest": "sha256:" + "b" * 64}  # of another machine
+    new = store.move_to_v2(pulled, ("mlx", absent), ("llamacpp", shadow), ("ggml", pulled))
+    items = read_all(ollama.read, store.root)
+    assert skipped(items) == {}
+    names = {item.model.name: item.model for item in found(items)}
+    assert set(names) == {"x:9b", "x:9b@llamacpp"}
+    assert names["x:9b"].sha256 == sha256(weights)
+    assert names["x:9b@llamacpp"].sha256 == sha256(converted)
+    places = [item.place.locator for item in found(items) if item.place]
+    assert places == [str(new), f"{new}#llamacpp"]
+    os.unlink(store.root / "blobs" / f"sha256-{sha256(weights)}")  # the conversion is kept alone
+    [left] = found(read_all(ollama.read, store.root))
+    assert (left.model.name, left.model.sha256) == ("x:9b", sha256(converted))
+
+
+@needs_links
+def test_a_list_without_a_build_here_is_named(store: Store, weights: bytes) -> None:
+    old = store.tag(LIBRARY + "x/9b", store.layer("model", weights))
+    new = store.move_to_v2(old, ("mlx", {"digest": "sha256:" + "b" * 64}))
+    assert skipped(read_all(ollama.read, store.root)) == {str(new): "lists no build that is here"}
