@@ -57,17 +57,18 @@ _TOKEN = re.compile(
 _WORD = re.compile(r"[^\W\d]\w*")
 _NO_NAMES = "'\"-/"  # the first characters of texts and comments; SQLite may take "word" for a text
 _MAX_WORDS = 500
+_FEW = 12  # names that a hint can list
 _ALLOW: int = sqlite3.SQLITE_OK
 _DENY: int = sqlite3.SQLITE_DENY
 _OPERATIONS_PER_TICK = 20_000  # of SQLite's virtual machine: about a millisecond
 
 
 def near(word: str, known: tuple[str, ...] = MODEL_COLUMNS) -> str:
-    """Return a hint that names the known words most like `word`, or all of them."""
+    """Return a hint that names the known words most like `word`, or all of them if they are few."""
     close = difflib.get_close_matches(word.lower(), known, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(close) + "?"
-    return "there are " + ", ".join(known)
+    return f"one of {', '.join(known)}" if len(known) <= _FEW else "see modelstore help columns"
 
 
 def check_expression(expression: str) -> None:

@@ -123,9 +123,9 @@ def _near(db: Database, text: str) -> str:
     close = heapq.nlargest(3, scored())
     if close:
         names = (f"'{visible(from_sqlite_text(name), 80)}'" for _, name in close)
-        return f"did you mean {', '.join(names)}?"
+        return f"did you mean {' or '.join(names)}?"
     total = single_value(db, "SELECT count(*) FROM models")
-    return f"the catalogue holds {plural(total, 'model')}; see: modelstore list"
+    return f"the catalogue holds {plural(total, 'model')}; see modelstore list"
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,11 @@ def _find_models(opened: OpenDatabase, path: str, *, write: bool) -> None:
 
     owner = check_readable(opened.db, path)
     name = visible(path, 200)
+    if owner == "empty" and opened.reasons:
+        raise RefusedError(
+            f"{name} is empty without its log: {opened.reasons[0].text}",
+            hint=opened.reasons[0].hint,
+        )
     if owner == "empty":
         raise RefusedError(
             f"{name} is an empty database: there is no catalogue in it yet",

@@ -56,7 +56,7 @@ def run_change(
         found = {one.values["id"]: one for one in (find_model(models_db, text) for text in models)}
         named = _named(list(found.values()))
         if not change.keeps_models and not out.confirm(
-            f"{change.command} {named} in {choice.path}?",
+            f"{change.command.capitalize()} {named} in {choice.path}?",
             yes=yes,
             refusal=f"{change.command} would take {named} out of {visible(choice.path, 200)}, "
             "and there is nobody to ask",

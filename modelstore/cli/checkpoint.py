@@ -185,8 +185,8 @@ def _report(choice: DatabaseChoice, checkpoint: Checkpoint, discarded: Discarded
     else:
         body += fold_parts(checkpoint)
         body.append(
-            f"{plural(checkpoint.moved, 'frame')} folded by this checkpoint, "
-            f"{human_bytes(checkpoint.bytes_moved)} of pages in the log; database "
+            f"{plural(checkpoint.moved, 'frame')} ({human_bytes(checkpoint.bytes_moved)}) "
+            "folded by this checkpoint; database "
             f"{human_bytes(checkpoint.db_size_before)} → {human_bytes(checkpoint.db_size_after)}"
         )
         body.append(_verdict(choice, checkpoint))
@@ -222,11 +222,12 @@ def _verdict(choice: DatabaseChoice, checkpoint: Checkpoint) -> Part:
         rest = "" if checkpoint.main_checked else unchecked
         return Cell(f"everything is in the main file alone: {choice}{rest}", "good")
     left = plural(checkpoint.left, "frame")
+    verb = "is" if checkpoint.left == 1 else "are"
     if code is ExitCode.FAILED and not checkpoint.log_deleted:
         return Cell(f"not safe: {checkpoint.reason}", "bad")
     if code is ExitCode.FAILED:
-        return Cell(f"the log was deleted while in use; {left} not in the main file", "bad")
+        return Cell(f"the log was deleted while in use; {left} {verb} not in the main file", "bad")
     return Cell(
-        f"{left} still only in the WAL of {choice}: try again, and never delete the -wal now",
+        f"{left} {verb} still only in the WAL of {choice}: try again, and do not delete the -wal",
         "warn",
     )

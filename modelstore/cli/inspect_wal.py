@@ -325,6 +325,7 @@ def _transactions(found: Inspection) -> _Rows:
 
 def _write_list(out: Output, choice: DatabaseChoice, found: _Rows, form: str | None) -> None:
     """Stream a list to stdout. Its JSON object stays open: the exit code is not known yet."""
+    from modelstore.render.report import in_cell
     from modelstore.render.rows import dump_json, write_rows
 
     if form == "json":
@@ -339,7 +340,8 @@ def _write_list(out: Output, choice: DatabaseChoice, found: _Rows, form: str | N
         out.stream("\n]")
     elif form in ("jsonl", "csv", "tsv") or not out.stdout_is_terminal:
         kind = "tsv" if form in (None, "table") else form
-        write_rows(out.stream, kind, found.columns, found.rows)
+        rows = (tuple(map(in_cell, row)) for row in found.rows)
+        write_rows(out.stream, kind, found.columns, rows)
     else:
         _draw_list(out, found)
 

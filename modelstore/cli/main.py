@@ -13,7 +13,7 @@ from modelstore.cli.output import StdoutClosedError, StdoutFailedError, current
 from modelstore.errors import ExitCode, ModelstoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from types import FrameType
 
     from modelstore.cli.output import Output
@@ -143,10 +143,25 @@ def _invoke(arguments: Sequence[str]) -> ExitCode:
 
 def _usage_error(error: Exception) -> UsageError:
     """Turn Click's complaint into one sentence and one hint."""
-    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
+    from modelstore.cli.vendored_click import NoSuchOption
+    from modelstore.text import visible
+
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "modelstore")
+    if isinstance(error, NoSuchOption):
+        near = _near_options(error.option_name, error.possibilities or ())
+        hint = f"did you mean {near}?" if near else f"see {path} --help"
+        return UsageError(f"there is no option {visible(error.option_name, 60)}", hint=hint)
+    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
     return UsageError(message[:1].lower() + message[1:], hint=f"see {path} --help")
+
+
+def _near_options(typed: str, known: Iterable[str]) -> str:
+    """Return those of the options that are like the one typed; their dashes make none alike."""
+    from difflib import get_close_matches
+
+    names = [name.lstrip("-") for name in known]
+    return " or ".join(f"--{name}" for name in get_close_matches(typed.lstrip("-"), names, n=2))
 
 
 def _report_bug(error: Exception) -> None:

@@ -290,7 +290,7 @@ def _body(found: FoundModel) -> list[Part]:
         told["memory"] = _memory_fact(found.memory)
     parts: list[Part] = [Cell(str(values["name"]), "strong"), facts(told.items())]
     if unknown:
-        parts.append(Cell(f"unknown: {', '.join(unknown)}", "dim"))
+        parts += [Cell(f"unknown: {', '.join(unknown)}", "dim"), ""]
     if found.companions.files:
         parts.append(_files(found.companions))
     if found.companions.places:
@@ -319,6 +319,7 @@ def _parameters(values: dict[str, Any]) -> list[Part]:
     templates = [name for name in _TEMPLATES if name in parameters]
     long = next((name for name, text in texts.items() if len(text) > _LONG), None)
     parts: list[Part] = [
+        "",
         Cell("parameters", "strong"),
         facts((name, _short(text)) for name, text in texts.items()),
     ]

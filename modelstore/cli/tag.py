@@ -60,7 +60,7 @@ def command(
     from modelstore.cli.changes import Change, run_change
 
     if not add and not remove:
-        raise UsageError("no tag was given", hint="say --add TAG or --remove TAG")
+        raise UsageError("no tag was given", hint="name one with --add TAG or --remove TAG")
     added, removed = split_commas(add), split_commas(remove)
     for tag in (*added, *removed):
         check_tag(tag)

@@ -50,8 +50,7 @@ def near_columns(name: str, known: Sequence[str] = MODEL_COLUMNS) -> str:
     """Return a hint that names the columns and aliases most like `name`."""
     from modelstore.catalogue.expression import near
 
-    hint = near(name, (*known, *aliases()))
-    return hint if hint.startswith("did you mean") else "see: modelstore help columns"
+    return near(name, (*known, *aliases()))
 
 
 def is_comparison(word: str) -> bool:

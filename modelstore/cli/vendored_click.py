@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer import Abort
 from typer._click.core import Command, Context
-from typer._click.exceptions import ClickException
+from typer._click.exceptions import ClickException, NoSuchOption
 from typer._click.formatting import HelpFormatter
 from typer._click.shell_completion import CompletionItem, ShellComplete, split_arg_string
 
@@ -15,6 +15,7 @@ __all__ = [
     "CompletionItem",
     "Context",
     "HelpFormatter",
+    "NoSuchOption",
     "ShellComplete",
     "split_arg_string",
 ]

@@ -234,7 +234,7 @@ class OpenDatabase:
         if self.reasons:
             return f"nothing was folded: {self.reasons[0].text}"
         if not self.may_fold:
-            return "nothing was folded, as was asked"
+            return "nothing was folded, as asked"
         if self.access == "copy":
             return "nothing was folded: a copy was read"
         if self.journal_mode != "wal" and self.access != "immutable":

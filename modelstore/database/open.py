@@ -111,8 +111,10 @@ def _prepare_to_write(found: Probe, purpose: Purpose) -> None:
     blocked = unwritable(found.path)
     if blocked is not None:
         raise RefusedError(
-            f"{visible(blocked, 200)} cannot be written by this user, so neither can the database",
-            hint="check who owns the database, its -wal, its -shm and its directory",
+            f"{visible(blocked, 200)} cannot be written by this user"
+            + ("" if blocked == found.path else ", so neither can the database"),
+            hint="check who owns the database, its -wal, its -shm and its directory, and if their "
+            "file system is mounted read-only",
         )
 
 

@@ -18,5 +18,5 @@ def evidence_parts(reasons: Iterable[Reason]) -> list[Part]:
     return [
         part
         for reason in reasons
-        for part in (Cell(reason.text, "bad"), Cell(f"do: {reason.hint}", "warn"))
+        for part in (Cell(reason.text, "bad"), Cell(f"To do: {reason.hint}", "warn"))
     ]

@@ -77,7 +77,7 @@ def write_report(
         flat = {key: value for key, value in payload.items() if not isinstance(value, _NESTED)}
         columns = report.columns or tuple(flat)
         rows = report.rows if report.columns else [tuple(flat.values())]
-        write_rows(write, form, columns, (tuple(map(_in_cell, row)) for row in rows), header=header)
+        write_rows(write, form, columns, (tuple(map(in_cell, row)) for row in rows), header=header)
 
 
 def write_body(
@@ -111,6 +111,6 @@ def _draw(write: Write, part: Part, screen: Screen) -> None:
         write(draw_line(part, screen.width, color=screen.color))
 
 
-def _in_cell(value: object) -> object:
+def in_cell(value: object) -> object:
     """Return a value as a cell of CSV or TSV: truth values and nested values become JSON."""
     return dump_json(value) if isinstance(value, (bool, *_NESTED)) else value

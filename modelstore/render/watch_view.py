@@ -294,7 +294,7 @@ def _keys(state: WatchState, look: Look) -> list[Text]:
     if look.height < 6:
         return []
     line = Text()
-    pairs = (("q", "quit"), ("p", "go on" if state.is_paused else "pause"))
+    pairs = (("q", "quit"), ("p", "resume" if state.is_paused else "pause"))
     for key, word in pairs:
         line.append(f" {key} ", "reverse")
         line.append(f" {word}   ", "dim")

@@ -115,9 +115,11 @@ def _trouble_told(run: Run) -> Iterator[None]:
 
 
 def _note_unchecked(run: Run, why: str) -> None:
+    """Note each check that could not be made; the first one says why."""
     for check in run.checks:
         if check.looks_inside and not run.has_findings(check):
             run.findings.append(not_checked(check.name, why))
+            why = "for the same reason"
 
 
 def _look_inside(run: Run) -> None:

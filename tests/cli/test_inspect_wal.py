@@ -202,7 +202,7 @@ def test_every_command_that_folds_nothing_says_whether_a_reader_is_in_the_way(
         answers = [modelstore(name, db, "--no-checkpoint", "--json").json for name in commands]
         assert [(answer["left"], answer["busy"]) for answer in answers] == [(3, True)] * 2
         words = modelstore("verify", db, "--no-checkpoint")
-        assert "3 left; busy: yes; nothing was folded, as was asked" in words.out
+        assert "3 left; busy: yes; nothing was folded, as asked" in words.out
     answers = [modelstore(name, db, "--no-checkpoint", "--json").json for name in commands]
     assert [(answer["left"], answer["busy"]) for answer in answers] == [(3, False)] * 2
 

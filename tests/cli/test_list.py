@@ -345,7 +345,7 @@ def test_the_origin_of_the_choice_is_told(filled: Path) -> None:
     ("options", "said"),
     [
         (["--columns", "nmae"], "did you mean name?"),
-        (["--columns", "zzz"], "hint: see: modelstore help columns"),
+        (["--columns", "zzz"], "hint: see modelstore help columns"),
         (["--status", "gone"], "one of available, missing, incomplete, truncated, remote"),
         (["--type", "modle"], "one of model, embedding, reranker"),
         (["size>big"], "'big' is no figure for file_size"),

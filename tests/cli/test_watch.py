@@ -129,7 +129,7 @@ def test_a_pause_looks_at_nothing_and_the_clock_goes_on(database: Path) -> None:
     with watched("inspect-wal", database, "--watch", "0.1") as terminal:
         terminal.read_until(has("frames 1 to 7"))
         terminal.press("p")
-        terminal.read_until(has("PAUSED", "go on"))
+        terminal.read_until(has("PAUSED", "resume"))
         killed_writer(database, 9)
         for _ in range(2):
             raw = terminal.read_until(has("PAUSED", "frames 1 to"))

@@ -139,7 +139,7 @@ def test_without_the_fold_database_and_log_keep_every_byte(tmp_path: Path) -> No
     result = opened.checkpoint
     assert result is not None
     assert (result.log, result.checkpointed, result.left) == (5, 0, 5)
-    assert result.reason == "nothing was folded, as was asked"
+    assert result.reason == "nothing was folded, as asked"
 
 
 def test_a_damaged_log_is_read_from_a_copy_and_never_folded(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def opened_source(path: str, timeout: float = DEFAULT_TIMEOUT) -> Iterator[OpenD
         except sqlite3.Error as error:
             raise SourceError(
                 f"reading the database '{opened.probe.name}' failed: {visible(str(error), 200)}",
-                hint="see: modelstore verify FILE",
+                hint="see modelstore verify FILE",
             ) from None
 
 

@@ -92,7 +92,7 @@ def _their_sqlite(users: tuple[User, ...]) -> Iterator[Finding]:
             "warn",
             f"{_names(affected)} {verb} on an SQLite that {_BUG}",
             process_name(affected[0].pid),
-            _BUG_ADVICE,
+            f"in that program, {_BUG_ADVICE}",
             {"pids": [user.pid for user in affected]},
         )
 

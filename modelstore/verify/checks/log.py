@@ -25,10 +25,10 @@ _KEEP = (
 )
 
 _PENDING = (
-    "let the application checkpoint, or run `modelstore checkpoint` after it; until then whoever "
-    "copies, mounts or keeps the .db alone loses this"
+    "let the application checkpoint, or run `modelstore checkpoint` after it; until then a copy or "
+    "mount of the .db alone lacks this"
 )
-_FIRST = "never delete the -wal; first do what else is said of it: as it is, it must not be folded"
+_FIRST = "do not delete the -wal, and do not fold it as it is: follow the other advice on it first"
 
 
 def _check(run: Run) -> Iterator[Finding]:

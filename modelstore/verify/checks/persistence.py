@@ -218,7 +218,7 @@ def _unfolded(found: Inspection, path: str, why: str) -> Finding:
     return Finding(
         "persistence.pending",
         "fail",
-        f"{risk} {verb} not in the main file alone ({why})" + (f": {lost}" if lost else "") + torn,
+        f"{risk} {verb} not in the main file ({why})" + (f": {lost}" if lost else "") + torn,
         path,
         "keep the -wal; fold it with `modelstore checkpoint`, and verify again",
         {"frames": frames, "left": found.pending, **loss_data(found.loss)},
