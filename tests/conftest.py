@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ from tests.skips import Recorder
 # A crowded machine is no fault of what is tested: how long an example takes proves nothing.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("calm")
+
+# A run starts Python a thousand times; without byte code, each start compiles the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A process in the background of a shell, or of nohup, ignores such signals, and so do those that
 # it starts. A handler that does nothing is as good here, and is not inherited.

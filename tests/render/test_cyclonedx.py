@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import uuid
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +18,9 @@ from tests.cli.shelf import fill
 from tests.sources.files.oracle import TINY
 from tests.sources.stores.test_ollama import Store
 
-VALIDATOR = JsonStrictValidator(SchemaVersion.V1_6)
+if TYPE_CHECKING:
+    from cyclonedx.validation.json import JsonStrictValidator
+
 ID = "0123456789abcdef"
 COMMIT = "A1" * 20
 ROW: dict[str, Any] = {
@@ -37,8 +38,17 @@ ROW: dict[str, Any] = {
 }
 
 
+@cache
+def validator() -> JsonStrictValidator:
+    """The official schema's judge; its import takes seconds, which only these tests shall pay."""
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    return JsonStrictValidator(SchemaVersion.V1_6)
+
+
 def validated(text: str) -> dict[str, Any]:
-    fault = VALIDATOR.validate_str(text)
+    fault = validator().validate_str(text)
     assert fault is None, fault
     return json.loads(text)  # type: ignore[no-any-return]
 
