@@ -57,15 +57,19 @@ class Ran:
 
 
 class ForkServer:
-    """One server; one run at a time."""
+    """One server of the package in `place`; one run at a time."""
 
-    def __init__(self) -> None:
-        variables = {**environment(), "OPENBLAS_NUM_THREADS": "1"}
+    def __init__(self, place: Path = ROOT) -> None:
+        variables = {
+            **environment(),
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, (place, ROOT))),
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.forkserver"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=ROOT,
+            cwd=place,
             env=variables,
             text=True,
         )
@@ -81,16 +85,20 @@ class ForkServer:
         memory: int | None = MEMORY,
         patience: float = PATIENCE,
         program: str = PROGRAM,
+        terminal: Mapping[int, str] | None = None,
     ) -> Ran:
         """Run `program` (``module:function``) and return what came of it.
 
-        Without `memory` the run is as free as any process in what it takes and writes.
+        Without `memory` the run is as free as any process in what it takes and writes. `terminal`
+        is a device for some of the streams 0 to 2; what is written to it is not in the answer.
         """
         names = [os.path.join(self._streams, name) for name in ("in", "out", "err")]
+        for name in names[1:]:
+            Path(name).write_bytes(b"")
         Path(names[0]).write_bytes(stdin)
         request = {
             "argv": ["modelstore", *map(str, arguments)],
-            "streams": names,
+            "streams": [(terminal or {}).get(number, name) for number, name in enumerate(names)],
             "env": environment(env),
             "cwd": str(cwd),
             "memory": memory,
@@ -213,7 +221,7 @@ def _redirect(names: Sequence[str]) -> None:
     """Put files in the place of the standard streams, as Python has them in UTF-8 mode."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for descriptor, name in enumerate(names):
-        opened = os.open(name, flags if descriptor else os.O_RDONLY, 0o600)
+        opened = os.open(name, os.O_NOCTTY | (flags if descriptor else os.O_RDONLY), 0o600)
         os.dup2(opened, descriptor)
         os.close(opened)
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)

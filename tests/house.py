@@ -90,8 +90,12 @@ class Module:
             if line.strip() and not line.lstrip().startswith("#") and number not in texts
         )
 
-    def imports(self) -> Iterator[tuple[str, bool]]:
-        """Yield each imported name in full, and whether only the type checker imports it."""
+    @cached_property
+    def imports(self) -> tuple[tuple[str, bool], ...]:
+        """Each imported name in full, and whether only the type checker imports it."""
+        return tuple(self._imports())
+
+    def _imports(self) -> Iterator[tuple[str, bool]]:
         typing_only = {
             id(inner)
             for node in ast.walk(self.tree)
@@ -128,7 +132,7 @@ class House:
         """Map each module to the modules of the package that it imports, lazily or not."""
         graph: dict[str, set[str]] = {name: set() for name in self.modules}
         for name, module in self.modules.items():
-            for target, typing_only in module.imports():
+            for target, typing_only in module.imports:
                 if typing_only and not typing:
                     continue
                 known = target if target in self.modules else target.rpartition(".")[0]

@@ -144,7 +144,7 @@ _KEYS = (
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_header_breaks_it(data: st.DataObject) -> None:
     architecture = data.draw(st.sampled_from(sorted(ARCHITECTURES)))

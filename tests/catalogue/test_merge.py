@@ -282,7 +282,7 @@ def _sighting(content: int, copy: int, source: str, license_name: str | None) ->
     return Found(described, (weights,), Place(f"/{source}", path, source, path))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(_sightings.flatmap(lambda s: st.tuples(st.just(s), st.permutations(s))), st.integers(1, 10))
 def test_one_content_is_one_row_in_any_order_and_batches(
     orders: tuple[list[tuple[int, int, str, str | None]], ...], batch: int

@@ -24,7 +24,8 @@ from modelstore.catalogue.schema import SCHEMA_VERSION
 from modelstore.database.handle import Database
 from modelstore.locator import model_id
 from modelstore.model import MODEL_COLUMNS
-from tests.cli.program import Result, modelstore, started
+from tests.cli.program import Result, modelstore, run_by
+from tests.forkserver import ForkServer
 from tests.sources.stores.making import write_gguf
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -123,7 +124,9 @@ def _following(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         text = path.read_text(encoding="utf-8")
         assert text.count(before) == 1
         path.write_text(text.replace(before, after), encoding="utf-8")
-    yield partial(started, env={"PYTHONPATH": str(place)}, cwd=place)
+    server = ForkServer(place)
+    yield partial(run_by, server, cwd=place)
+    server.close()
     shutil.rmtree(place)
 
 

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from tests.forkserver import ForkServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = ROOT / "tests" / "data" / "models"
@@ -65,9 +68,18 @@ def modelstore(
     """
     from tests.forkserver import fork_server
 
-    ran = fork_server().run(
-        *arguments, stdin=stdin or b"", env=env, cwd=cwd or Path.cwd(), memory=None
-    )
+    return run_by(fork_server(), *arguments, stdin=stdin, env=env, cwd=cwd)
+
+
+def run_by(
+    server: ForkServer,
+    *arguments: str | Path,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Result:
+    """Run the program that a server has loaded, as `modelstore` does."""
+    ran = server.run(*arguments, stdin=stdin or b"", env=env, cwd=cwd or Path.cwd(), memory=None)
     assert not ran.timed_out, f"modelstore {arguments} did not end"
     return Result(
         ran.code,

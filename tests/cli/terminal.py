@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import select
-import signal
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,23 +51,28 @@ def on_terminal(
     pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     fcntl = pytest.importorskip("fcntl")
     termios = pytest.importorskip("termios")
+    from tests.forkserver import fork_server
+
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "modelstore", *map(str, arguments)],
-        stdin=theirs if answer is not None else subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs if answer is not None else subprocess.PIPE,
-        env=environment({"TERM": "xterm-256color", **(env or {})}),
-    )
-    os.close(theirs)
     if answer is not None:
         os.write(ours, answer.encode())
-    raw = _drain(ours, process)
-    err = process.stderr.read().decode() if process.stderr is not None else ""
-    process.wait(PATIENCE)
+    with ThreadPoolExecutor(1) as reader:
+        raw = reader.submit(_drain, ours)
+        try:
+            ran = fork_server().run(
+                *arguments,
+                env={"TERM": "xterm-256color", **(env or {})},
+                cwd=Path.cwd(),
+                memory=None,
+                terminal=dict.fromkeys((1,) if answer is None else (0, 1, 2), os.ttyname(theirs)),
+            )
+        finally:
+            os.close(theirs)
+        text = raw.result(PATIENCE).decode().replace("\r\n", "\n")
     os.close(ours)
-    return Screen(process.returncode, raw.decode().replace("\r\n", "\n"), err)
+    assert not ran.timed_out, f"modelstore {arguments} did not end; it wrote {text[-400:]!r}"
+    return Screen(ran.code, text, ran.said)
 
 
 @contextmanager
@@ -112,16 +117,10 @@ def stderr_on_terminal(
         os.close(source)
 
 
-def _drain(descriptor: int, process: subprocess.Popen[bytes]) -> bytes:
+def _drain(descriptor: int) -> bytes:
     """Read until the terminal's other side is closed by everybody."""
-    deadline = time.monotonic() + PATIENCE
     raw = b""
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([descriptor], [], [], 0.2)
-        if not ready:
-            if process.poll() is not None:
-                return raw
-            continue
+    while True:
         try:
             chunk = os.read(descriptor, 65536)
         except OSError:  # Linux: EIO once nobody has the other side open
@@ -129,8 +128,6 @@ def _drain(descriptor: int, process: subprocess.Popen[bytes]) -> bytes:
         if not chunk:
             return raw
         raw += chunk
-    process.send_signal(signal.SIGKILL)
-    pytest.fail(f"the program did not end; it wrote {raw[-400:]!r}")
 
 
 class Watched:

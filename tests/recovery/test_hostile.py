@@ -22,7 +22,7 @@ from tests.recovery.victims import (
     rows,
 )
 
-_ROUNDS = 20
+_ROUNDS = 10
 _NOISE = (bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\1", bytes((13,)), bytes((5,)))
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.cli.program import Result, modelstore
 
 Row = tuple[Any, ...]
 
@@ -82,28 +82,11 @@ def digests(directory: Path) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 def recover(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Result:
     """Run the command as a black box."""
-    done = subprocess.run(
-        [sys.executable, "-m", "modelstore", "recover", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONUTF8": "1", **(env or {})},
-        check=False,
-    )
-    assert "this is a bug" not in done.stderr, done.stderr
-    return Result(done.returncode, done.stdout, done.stderr)
+    done = modelstore("recover", *arguments, env=env)
+    assert "this is a bug" not in done.err, done.err
+    return done
 
 
 FRAME = 24 + 4096

@@ -19,7 +19,7 @@ from tests.recovery.readers import READERS
 from tests.torture.attack import Failure, Plan, Result, SimpleAttack, Twin
 from tests.torture.targets import PARSERS, Parser, feed_wal
 
-_PATIENCE = 2.0  # seconds of processor time for one input of a few kilobytes
+_PATIENCE = 1.0  # seconds of processor time for one input of a few kilobytes
 _GROWTH = 256 << 20  # bytes of address space beyond what the process has at its start
 _CHUNK = 2000
 
@@ -147,14 +147,14 @@ BROKEN = tuple(_broken())
 
 
 def _twin(name: str) -> Twin:
-    cases = 15 if "round" in name else 60  # each that hangs takes the whole patience
+    cases = 10 if "round" in name else 60  # each that hangs takes the whole patience
     return Twin(name, lambda seed: attack(Plan(seed, cases, quick=True), names=(name,)))
 
 
 ATTACK = SimpleAttack(
     name="parsers",
     summary="mutants through the readers of GGUF, safetensors, logs, damaged databases and records",
-    quick=4000,
+    quick=2000,
     full=1_000_000,
     attack=attack,
     twins=tuple(_twin(parser.name) for parser in BROKEN),

@@ -75,16 +75,16 @@ def test_no_text_at_all_is_markup(text: str) -> None:
     assert page_of(hostile(f"x{text}<b>")).texts("database") == [visible(f"x{text}<b>")]
 
 
-def test_a_hundred_thousand_findings_stay_a_page_that_can_be_read() -> None:
+def test_ten_thousand_findings_stay_a_page_that_can_be_read() -> None:
     many = [
         finding(
             "models", "fail", "gone " + "x" * 5000, advice=str(n), data={"names": ["y" * 99] * 99}
         )
-        for n in range(100_000)
+        for n in range(10_000)
     ]
     text = html_report(verification(*many))
     assert len(text) < 8_000_000
-    assert "99,800 more findings" in text
+    assert "9,800 more findings" in text
 
 
 def test_failures_that_share_advice_are_all_listed_and_come_first() -> None:

@@ -145,7 +145,7 @@ VALUE = st.sampled_from(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(sorted(DAMAGEABLE)),
     in_main=st.lists(st.tuples(PLACE, VALUE), max_size=6),
