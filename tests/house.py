@@ -99,7 +99,9 @@ class Module:
         typing_only = {
             id(inner)
             for node in ast.walk(self.tree)
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            if isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
             for part in node.body
             for inner in ast.walk(part)
         }

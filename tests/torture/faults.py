@@ -174,7 +174,7 @@ def _twin(program: str, because: str, *ops: Op) -> Twin:
 ATTACK = SimpleAttack(
     name="faults",
     summary="system calls fail; space, rights, descriptors, files and the clock change",
-    quick=40,
+    quick=25,
     full=20_000,  # more than there are: each once
     attack=attack,
     twins=(

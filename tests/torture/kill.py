@@ -207,7 +207,7 @@ def _twin(program: str, *because: str) -> Twin:
 ATTACK = SimpleAttack(
     name="kill",
     summary="SIGKILL at a random moment of an import's write window, or at a system call of it",
-    quick=20,
+    quick=15,
     full=3_200,  # of which more than 2,500 are killed: the others are done before
     attack=attack,
     twins=(

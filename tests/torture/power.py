@@ -236,7 +236,7 @@ def _twin(program: str) -> Twin:
 ATTACK = SimpleAttack(
     name="power",
     summary="the power is cut: unsynced writes and names are lost, reordered, torn",
-    quick=3,
+    quick=2,
     full=60,
     attack=attack,
     twins=tuple(_twin(name) for name in ("never-syncs", "ignores-busy", "never-checkpoints")),
