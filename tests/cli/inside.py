@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from modelstore.cli import output
@@ -19,20 +20,28 @@ _HANDLED = [
 ]
 
 
+def run_here(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; signals are handled as before then."""
+    handlers = [signal.getsignal(number) for number in _HANDLED]
+    try:
+        return run(arguments)
+    finally:
+        for number, handler in zip(_HANDLED, handlers, strict=True):
+            signal.signal(number, handler)
+
+
 def inside(*arguments: str | Path) -> Result:
     """Run one command line and return what it wrote."""
-    saved = sys.stdout, sys.stderr, [signal.getsignal(number) for number in _HANDLED]
+    saved = sys.stdout, sys.stderr
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
     sys.stdout, sys.stderr = out, err
     output._current = None
     try:
-        code = run([str(argument) for argument in arguments])
+        code = run_here([str(argument) for argument in arguments])
         out.flush()
         err.flush()
     finally:
-        sys.stdout, sys.stderr, handlers = saved
+        sys.stdout, sys.stderr = saved
         output._current = None
-        for number, handler in zip(_HANDLED, handlers, strict=True):
-            signal.signal(number, handler)
     texts = [stream.buffer.getvalue().decode() for stream in (out, err)]
     return Result(code, *texts)

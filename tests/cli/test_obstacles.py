@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from modelstore.cli.main import run
 from modelstore.database import live_log
 from modelstore.database.files import sync_file
+from tests.cli.inside import run_here
 from tests.cli.logs import killed_writer, state_of
 from tests.cli.program import alone, modelstore
 from tests.database.situations import WAL, LiveApp
@@ -51,7 +51,7 @@ def test_a_sync_that_fails_once_is_exit_5_and_the_log_is_kept(
         sync_file(descriptor, path)
 
     monkeypatch.setattr(live_log, "sync_file", fail_once)
-    assert run([*command, "--db", str(catalogue)]) == 5
+    assert run_here([*command, "--db", str(catalogue)]) == 5
     assert failed
     assert os.path.getsize(f"{catalogue}-wal") >= size
     monkeypatch.undo()
@@ -85,7 +85,7 @@ def test_a_file_that_cannot_be_read_is_named(
 
     monkeypatch.setattr(os, "pread", failing(os.pread))
     monkeypatch.setattr(os, "preadv", failing(os.preadv))
-    assert run([command, "--db", str(db)]) == 3
+    assert run_here([command, "--db", str(db)]) == 3
     said = capfd.readouterr().err
     assert str(db) in said
     assert os.strerror(errno.EIO) in said

@@ -13,13 +13,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from modelstore.cli.main import run
 from modelstore.database import holders
 from modelstore.database.holders import HolderProblem, Role, look_at_holders
 from modelstore.database.probe import probe
 from modelstore.errors import ExitCode
 from modelstore.wal.files import real_path
 from modelstore.wal.processes import open_files, process_ids
+from tests.cli.inside import run_here
 from tests.cli.program import ROOT, environment
 from tests.database.situations import HARMFUL, INSERT, SETUP, WAL, LiveApp, Situation
 from tests.waiting import wait_until
@@ -317,7 +317,7 @@ def test_command_looks_at_each_process_once(
 ) -> None:
     path = tmp_path / "app.db"
     (tmp_path / "models.jsonl").write_text('{"name": "one"}\n')
-    assert run(["import", str(tmp_path / "models.jsonl"), "--db", str(path)]) == 0
+    assert run_here(["import", str(tmp_path / "models.jsonl"), "--db", str(path)]) == 0
     looked: list[int] = []
 
     def noted(pid: int, is_sought: Callable[[str, os.stat_result], bool]) -> object:
@@ -326,5 +326,5 @@ def test_command_looks_at_each_process_once(
 
     with LiveApp.start(tmp_path / "other.db") as other:
         monkeypatch.setattr(holders, "open_files", noted)
-        run([command, "--db", str(path)])
+        run_here([command, "--db", str(path)])
         assert looked.count(other.pid) == 1

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.cli.main import run
 from modelstore.database.holders import look_at_holders
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.probe import probe
 from modelstore.verify.users import users_of
 from modelstore.wal import processes
+from tests.cli.inside import run_here
 from tests.database.outside import crashed, reader
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there a log in use is not read")
@@ -35,7 +35,7 @@ def test_other_systems_do_not_say_nobody(
     assert users_of(str(path)) == ((), False)
     with reader(path):
         assert probe(str(path)).attached is None
-        assert run(["checkpoint", str(path), "--timeout", "0", "--json"]) == 0
+        assert run_here(["checkpoint", str(path), "--timeout", "0", "--json"]) == 0
         report = json.loads(capsys.readouterr().out)
         assert report["blockers"] == []
         assert report["busy"] is not report["blockers_complete"]

@@ -111,7 +111,6 @@ def test_version_1_of_a_big_endian_file_is_refused_by_name(tmp_path: Path) -> No
         read_header(str(path))
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize(("build", "words"), hostile.BAD.values(), ids=hostile.BAD)
 def test_a_hostile_file_is_refused_with_its_fault_named(
     tmp_path: Path, build: hostile.Builder, words: str
@@ -123,7 +122,6 @@ def test_a_hostile_file_is_refused_with_its_fault_named(
     assert len(caught.value.reason) < 250
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize(("build", "size", "words"), hostile.SPARSE.values(), ids=hostile.SPARSE)
 def test_a_huge_hole_is_refused_as_quickly(
     tmp_path: Path, build: hostile.Builder, size: int, words: str
@@ -244,7 +242,6 @@ def test_a_file_that_shrinks_while_it_is_read_is_named(
 
 
 @needs_fifo
-@pytest.mark.timeout(10)
 def test_what_is_no_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> bytes:
         raise AssertionError("it was read")

@@ -179,7 +179,6 @@ BAD: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize(("content", "words"), BAD.values(), ids=BAD)
 def test_a_hostile_file_is_skipped_with_its_fault_named(
     tmp_path: Path, content: bytes, words: str

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -229,7 +230,7 @@ def test_a_full_disk_is_told_and_left_as_it_was(tmp_path: Path) -> None:
         ["unshare", "-rm", "sh", "-c", _MOUNT, "sh", str(tmp_path), sys.executable],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     if done.returncode in (1, 77):
@@ -265,7 +266,11 @@ def test_settings_and_files_of_the_caller_do_not_reach_the_children(tmp_path: Pa
         "sys.exit(sum(finding.severity != 'pass' for finding in result))"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert list(place.iterdir()) == []
@@ -317,7 +322,16 @@ def test_a_signal_at_any_moment_leaves_nothing_behind(
         assert descendants_of(tmp_path) == []
 
 
+@pytest.fixture(name="interruptible")
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts, also where whoever started pytest had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @posix
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_waits_until_what_must_not_be_disturbed_is_done() -> None:
     done = []
 
@@ -333,6 +347,7 @@ def test_a_signal_waits_until_what_must_not_be_disturbed_is_done() -> None:
 
 
 @posix
+@pytest.mark.usefixtures("interruptible")
 def test_impatience_does_not_keep_the_scratch_files_from_being_removed(tmp_path: Path) -> None:
     seen: list[str] = []
 
