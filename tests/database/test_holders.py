@@ -191,7 +191,7 @@ def test_path_into_another_namespace_is_not_taken_for_one_of_ours(tmp_path: Path
     prefix = ("unshare", "-m", "sh", "-c", script, "sh", str(tmp_path))
     with LiveApp.start(path, *SETUP, prefix=prefix) as app:
         for command in ("checkpoint", "inspect-wal", "verify", "recover"):
-            assert run([command, f"/proc/{app.pid}/root{path}"]) == ExitCode.REFUSED
+            assert run_here([command, f"/proc/{app.pid}/root{path}"]) == ExitCode.REFUSED
 
 
 HIDING = """
