@@ -24,6 +24,7 @@ DAMAGED_LOG = "damaged-log"
 LOG_REPLACED = "log-replaced"
 MALFORMED = "malformed"
 OVERWRITTEN = "overwritten"
+UNSEEN = "unseen"
 HOT_JOURNAL = "hot-journal"
 
 _NAMED = 3  # reasons in one sentence
@@ -31,7 +32,7 @@ _NAMED = 3  # reasons in one sentence
 _ELSEWHERE = frozenset(
     (
         *(HolderProblem.OTHER_DATABASE, HolderProblem.OTHER_LOG, HolderProblem.OTHER_NAME),
-        *(HolderProblem.OTHER_MOUNT, LOG_REPLACED, OVERWRITTEN),
+        *(HolderProblem.OTHER_MOUNT, LOG_REPLACED, OVERWRITTEN, UNSEEN),
     )
 )
 

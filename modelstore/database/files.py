@@ -31,7 +31,7 @@ else:
     _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 
 # Linux: a lock that belongs to an open file description, and struct flock (fcntl(2)).
-_F_OFD_SETLK = 37
+_F_OFD_GETLK, _F_OFD_SETLK = 36, 37
 _FLOCK = struct.Struct("@hhqqi4x")  # type, whence, start, length, pid
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510  # sqlite.org/lockingv3.html, os_unix.c
 
@@ -221,6 +221,17 @@ class HeldFiles:
             self._group.guards -= 1
             if not self._group.guards:
                 self._lock_shared(acquire=False)
+
+    def is_locked(self) -> bool:
+        """Tell whether another process has a lock on the database; False if the system hides it."""
+        if not sys.platform.startswith("linux"):
+            return False
+        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+        try:
+            answer = fcntl.fcntl(self.db, _F_OFD_GETLK, question)
+        except OSError:  # an old kernel, or a file system without locks
+            return False
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
     def _lock_shared(self, *, acquire: bool) -> bool:
         if not sys.platform.startswith("linux"):

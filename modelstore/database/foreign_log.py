@@ -12,9 +12,10 @@ from itertools import compress
 from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
+from modelstore.database.holders import SHARED_FIRST
 from modelstore.database.older_log import OlderLog, find_older_log
 from modelstore.errors import ModelstoreError, RefusedError
-from modelstore.text import visible
+from modelstore.text import process_name, visible
 from modelstore.wal.files import read_at
 from modelstore.wal.format import (
     DATABASE_HEADER_SIZE,
@@ -24,7 +25,7 @@ from modelstore.wal.format import (
     frame_size,
 )
 from modelstore.wal.index import contradicts, read_index
-from modelstore.wal.locks import attached_processes
+from modelstore.wal.locks import attached_processes, conflicting_lock, read_lock_table
 from modelstore.wal.page_owners import freelist
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
@@ -35,6 +36,7 @@ from modelstore.wal.pages import (
     PageVersions,
     Tree,
 )
+from modelstore.wal.processes import describe_process
 from modelstore.wal.schema import read_schema
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ _MAX_LEAVES = 500  # of one b-tree
 _MAX_FRAMES = 1_000  # frames from each end of a log in use
 _MAX_FOLDED = 50  # folded pages that are compared
 _LOOKS = 3
+_LONG_PAUSES = (0.0, 0.005, 0.02, 0.05, 0.1)
 _PAUSE = 0.005  # seconds between looks; a restart of the log takes microseconds
 
 
@@ -274,6 +277,40 @@ def log_is_gone(held: HeldFiles, shm: int) -> bool:
 
 def _contradicts(held: HeldFiles, shm: int) -> bool:
     return not os.path.lexists(held.path + "-wal") or contradicts(shm, held.open("-wal"))
+
+
+def unseen_user(held: HeldFiles, seen: Iterable[int]) -> str | None:
+    """Name a process that keeps the database open and not the index at the path; None if none does.
+
+    Who has the log open has a lock on the database and one on the index, all the time. The kernel
+    tells of both, even where the files of the process may not be seen. Leaves out the processes
+    that are `seen`, and asks again: who leaves WAL mode has the one without the other for a while.
+    """
+    strangers: set[int | None] = set()
+    for look, pause in enumerate(_LONG_PAUSES):
+        time.sleep(pause)
+        shm = held.open("-shm")
+        attached = {user.pid for user in attached_processes(shm)} if shm is not None else set()
+        now = _lockers(held.db, is_alone=not attached) - attached - {os.getpid(), *seen}
+        strangers = now if not look else strangers & now
+        if not strangers:
+            return None
+    pid = next((pid for pid in strangers if pid is not None), None)
+    if pid is None:
+        return "a process that the kernel hides"
+    return process_name(pid, visible(describe_process(pid).command, 200))
+
+
+def _lockers(main: int, *, is_alone: bool) -> set[int | None]:
+    """Return the processes that have SQLite's lock on a database; None is a hidden one.
+
+    The kernel tells of one hidden process only if none that it shows is in its way.
+    """
+    table = [lock for lock in read_lock_table(main) or () if lock.end >= SHARED_FIRST]
+    conflict = conflicting_lock(main, SHARED_FIRST)
+    if conflict is not None and (is_alone or conflict.pid is not None):
+        table.append(conflict)
+    return {lock.pid for lock in table if lock.kind == "POSIX" and not lock.waiting}
 
 
 def why_overwritten(held: HeldFiles, shm: int) -> str | None:

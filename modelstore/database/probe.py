@@ -64,6 +64,7 @@ class Probe(NamedTuple):
     is_whole_checked: bool = False  # every page was looked at
     log_replaced: bool = False  # the log contradicts the index of those who are attached
     overwritten: str | None = None  # why the database is not the one whose log is in use
+    unseen: str | None = None  # a process that uses another index, and shows no files
     journal: Journal | None = None
     holders: Holders | None = None
     warnings: tuple[str, ...] = ()
@@ -94,6 +95,8 @@ class Probe(NamedTuple):
         if self.overwritten is not None:
             text = f"the database was overwritten while processes use it: {self.overwritten}"
             yield Reason(evidence.OVERWRITTEN, text + self._users(), self._keep_running)
+        if self.unseen is not None:
+            yield Reason(evidence.UNSEEN, f"{self.unseen} {_UNSEEN}", _AS_ROOT)
         if self.has_hot_journal:
             yield self._hot_journal()
         if self.foreign is not None:
@@ -167,6 +170,10 @@ class Probe(NamedTuple):
 
 
 _NAMED = 5  # processes in one sentence
+_UNSEEN = (
+    "has it open, does not show its files to this user, and uses another log than that at the path"
+)
+_AS_ROOT = "run `modelstore inspect-wal` as root, or where that process runs: it tells more"
 _REPLACED = "the log was deleted or replaced while processes have it open"
 
 
@@ -320,7 +327,7 @@ def _look(held: HeldFiles, name: str, holders: Holders) -> Probe:
         holders=holders,
     )
     found = found._replace(warnings=_warnings(found, status))
-    found = _look_at_index(held, found, name)
+    found = _look_for_the_unseen(held, _look_at_index(held, found, name))
     if wal_size and header is not None:
         found = _look_at_log(held, found, name)
     return found
@@ -397,6 +404,16 @@ def _look_at_index(held: HeldFiles, found: Probe, name: str) -> Probe:
         )
         return found._replace(warnings=(*found.warnings, text))
     return found
+
+
+def _look_for_the_unseen(held: HeldFiles, found: Probe) -> Probe:
+    """Ask the locks where the processes do not show their files."""
+    holders = found.holders
+    if holders is None or holders.complete or not found.is_wal or not held.is_locked():
+        return found
+    from modelstore.database.foreign_log import unseen_user
+
+    return found._replace(unseen=unseen_user(held, [one.pid for one in holders.holders]))
 
 
 def _look_at_log(held: HeldFiles, found: Probe, name: str) -> Probe:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from modelstore.database.evidence import UNSEEN
 from modelstore.database.holders import look_at_holders
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.probe import probe
 from modelstore.verify.users import users_of
 from modelstore.wal import processes
 from tests.cli.inside import run_here
-from tests.database.outside import crashed, reader
+from tests.database.outside import child, crashed, reader
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there a log in use is not read")
+
+
+NEWCOMER = """
+conn = connect()
+conn.execute('create table n (x)')
+say('here')
+hear()
+"""
 
 
 @pytest.mark.parametrize("platform", ["darwin", "freebsd14"])
@@ -59,3 +69,23 @@ def test_a_process_that_hides_its_files_is_counted(
     found = look_at_holders(str(path))
     assert not found.complete
     assert "may not be seen by this user" in (found.note or "")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_a_process_that_hides_its_files_cannot_hide_its_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One uses a deleted log; the index at the path is another's, who came later."""
+    path = crashed(tmp_path / "app.db")
+    monkeypatch.setattr("modelstore.database.holders.open_files", lambda *_: None)
+    with reader(path) as hidden:
+        assert not probe(str(path)).reasons
+        for suffix in ("-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink()
+        for company in (contextlib.nullcontext(), child(NEWCOMER, path)):
+            with company as newcomer:
+                if newcomer is not None:
+                    newcomer.hear()
+                (reason,) = probe(str(path)).reasons
+                assert (reason.code, reason.is_elsewhere) == (UNSEEN, True)
+                assert f"pid {hidden.pid} " in reason.text
