@@ -354,6 +354,8 @@ def _listed(parts: list[str]) -> str:
 def _only_in_log(found: Inspection) -> str:
     loss = found.loss
     rows = loss.lost + loss.reverted
+    if loss.main.state is MainState.FOREIGN:  # it may have the rows, but not their schema
+        return f"{_frames_in(loss.scan)}, and without the WAL the main file is no database."
     if not rows:
         return _lacking(loss)
     at_least = "" if found.is_exact else "at least "

@@ -47,6 +47,22 @@ def unheld_pages(log: Inspection) -> int:
     )
 
 
+def as_seen(subject: Subject, unfolded: Checkpoint) -> Checkpoint:
+    """Return the figures of a log that was left as it is, by its pages where no process has it.
+
+    An index that nobody holds counts every frame as not copied, whatever the main file has.
+    """
+    log = subject.log
+    if log.index is not None or log.loss.raced or not subject.is_wal:
+        return unfolded
+    return unfolded._replace(
+        log=log.scan.max_frame,
+        checkpointed=log.checkpointed,
+        left=log.pending,
+        in_main_file=not log.pending,
+    )
+
+
 def nothing_folded(subject: Subject, why: str) -> Checkpoint:
     """Return the figures of a log that is left as it is, for the reason `why`."""
     log = subject.log

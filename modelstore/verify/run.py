@@ -25,7 +25,7 @@ from modelstore.verify.check import MainFile, Run, VerifyOptions, not_checked, n
 from modelstore.verify.checks import all_checks
 from modelstore.verify.checks.checkpoint import fold
 from modelstore.verify.log_figures import log_figures
-from modelstore.verify.preconditions import nothing_folded, why_not_fold, why_not_open
+from modelstore.verify.preconditions import as_seen, nothing_folded, why_not_fold, why_not_open
 from modelstore.verify.subject import look
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def _fold(run: Run, reader: OpenDatabase) -> None:
         with run.timed("checkpoint"), options.watching("bytes") as tick:
             if opened.totals is not None and tick is not silent:
                 opened.totals.progress = tick
-            run.checkpoint, run.is_stuck = fold(opened, options)
+            result, run.is_stuck = fold(opened, options)
+            run.checkpoint = result if options.fold else as_seen(run.subject, result)
         _make(run, "folded", opened)
         _look_at_main_file(run, opened)
 

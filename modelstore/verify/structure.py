@@ -22,11 +22,16 @@ _STEPS = 50_000  # of SQLite's virtual machine, between two looks
 
 
 def said(db: Database, statement: str) -> list[str]:
-    """Return SQLite's messages, and the error that ended them. Raises it if it is the first."""
+    """Return SQLite's messages, and the error that ended them. Raises it if it is the first.
+
+    Faults of pages share one row, below a heading.
+    """
     found: list[str] = []
     try:
         for row in db.query(statement):
-            found.extend(map(str, row.values()))
+            for text in map(str, row.values()):
+                heading, *faults = text.splitlines() if text.startswith("***") else (text,)
+                found.extend(faults or (heading,))
     except sqlite3.Error as error:
         if not found or primary_code(error) == SQLITE_INTERRUPT:
             raise

@@ -168,6 +168,17 @@ def test_a_database_of_zeros_whose_log_is_whole(tmp_path: Path) -> None:
     assert found.loss.lost == 1
 
 
+def test_rows_of_a_file_without_a_header_are_not_called_only_in_the_log(tmp_path: Path) -> None:
+    steps = "INSERT INTO t VALUES(1)", "PRAGMA wal_checkpoint(TRUNCATE)", "CREATE TABLE u(x)"
+    path = crashed(tmp_path / "a.db", *steps)
+    with open(path, "r+b") as file:
+        file.write(b"x" * 16)
+    found = inspect_log(path)
+    assert claims(found) == [Claim.ROWS_DIFFER, Claim.RECOVER]
+    assert "without the WAL the main file is no database" in text(found)
+    assert not found.is_exact
+
+
 def test_a_lone_log_without_every_page_is_inexact(tmp_path: Path) -> None:
     path = crashed(tmp_path / "a.db")
     os.unlink(path)

@@ -64,6 +64,17 @@ def _codes(told: Ran, found: dict[str, Any], facts: Facts, *, folds: bool) -> It
         yield f"false alarm: {[words for words in told_of if words[0] in failing]}"
 
 
+def hold_to_inspection(checked: Ran, inspected: Ran) -> Iterator[str]:
+    """Hold the figures of verify to those of inspect-wal, of the same state."""
+    if not checked.json.get("checkpoint") or not inspected.json.get("log"):
+        return
+    told = tuple(checked.json[name] for name in ("log", "checkpointed", "left"))
+    found = inspected.json
+    right = found["log"]["committed"], found["checkpointed"], found["left"]
+    if told != right:
+        yield f"log, checkpointed and left are {told}, inspect-wal: {right}"
+
+
 def _what_differs(facts: Facts) -> str:
     words = [name for name in facts.header_changes if name in CONTENT]
     if facts.both.digest != facts.alone.digest:

@@ -180,7 +180,8 @@ def _alarm(told: Ran, found: dict[str, Any], facts: Facts) -> Iterator[str]:
     hidden = facts.log.later_commits - facts.log.later_padding
     if hidden > 0 and not found["damaged"] and not facts.may_be_left_over:
         yield f"damaged is false, but {hidden} commits lie behind the first invalid frame"
-    if found["exact"] and (found["damaged"] or reasons & _PARTIAL):
+    is_cut_short = found["damaged"] and found["log"]["later_commits"]
+    if found["exact"] and (is_cut_short or reasons & _PARTIAL):
         yield f"exact, but the log is not all that there is: {found['state'][:2]}"
     if found["raced"]:
         yield "it says raced, and nobody writes"

@@ -25,7 +25,7 @@ from tests.truth.life import Child, scratch
 from tests.truth.program import Ran, run
 
 _SIZE = 200 << 20  # bytes of the database
-_BATCH = 200  # looks of the library for one of the program
+_BATCH = 500  # looks of the library for one of the program
 _FEW = 0.05  # of all looks may be raced
 _ROW = 3_600  # bytes of a row at the start, which is most of a page
 

@@ -145,6 +145,7 @@ class Bench:
             yield from _named(ran, hold(ran, facts))
         checked = yield from self._look(facts, counts, *check, "--json")
         yield from _named(checked, checks.hold_verify(checked, facts, folds=False))
+        yield from _named(checked, checks.hold_to_inspection(checked, told))
         if rng.random() < 0.25:
             plain = yield from self._look(facts, counts, *check)
             yield from _named(plain, checks.hold_text(plain, checked))

@@ -16,7 +16,7 @@ from modelstore.verify.check import VerifyOptions
 from modelstore.verify.checks import persistence
 from modelstore.verify.checks.persistence import compare
 from modelstore.verify.content import read_content
-from tests.cli.program import alone, python, reader
+from tests.cli.program import alone, modelstore, python, reader
 from tests.verify.examining import (
     TABLE,
     codes,
@@ -380,3 +380,13 @@ def test_writers_that_never_stop_are_no_loss(tmp_path: Path) -> None:
             found = examine(path, "log", "checkpoint", "persistence", timeout=10)
             assert not found.failed, found.findings
             assert {"persistence.same", "persistence.busy"} & set(severities(found))
+
+
+def test_figures_are_those_of_inspect_wal_where_no_process_has_the_log(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "a.db", ["CREATE TABLE t(x)", "PRAGMA wal_checkpoint(PASSIVE)"])
+    Path(f"{path}-shm").unlink(missing_ok=True)
+    told = modelstore("inspect-wal", path, "--no-checkpoint", "--json").json
+    found = examine(path, "log", fold=False).checkpoint
+    assert found is not None
+    assert (found.log, found.checkpointed, found.left) == (2, 2, 0)
+    assert (told["checkpointed"], told["left"]) == (2, 0)

@@ -67,7 +67,7 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             "fail",
             f"the log does not belong to this database: {foreign}",
             subject.log_path,
-            "fold nothing and delete nothing: keep both; `modelstore recover` shows what each has",
+            _hint(subject, evidence.FOREIGN_LOG),
         )
     if found.is_damaged and found.loss.live_problem is not None:
         yield Finding(
@@ -75,7 +75,7 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             "fail",
             f"the database with its log cannot be read: {found.loss.live_problem}",
             subject.log_path,
-            _KEEP,
+            subject.reasons[0].hint if subject.reasons else _KEEP,
         )
     if _is_cut_short(found) and not found.loss.raced:
         commits = plural(scan.later_commits, "commit")
@@ -91,7 +91,7 @@ def _damage(subject: Subject) -> Iterator[Finding]:
             "fail",
             what,
             subject.log_path,
-            _KEEP,
+            _hint(subject, evidence.DAMAGED_LOG),
             {
                 "valid": scan.valid,
                 "later_commits": scan.later_commits,
@@ -99,6 +99,11 @@ def _damage(subject: Subject) -> Iterator[Finding]:
                 "ignored_commits": scan.ignored_commits,
             },
         )
+
+
+def _hint(subject: Subject, code: str) -> str:
+    """Return the advice of the evidence of this code, so that one report gives one advice."""
+    return next((reason.hint for reason in subject.reasons if reason.code == code), _KEEP)
 
 
 def _is_cut_short(found: Inspection) -> bool:
