@@ -75,12 +75,11 @@ def match_staged(
     `cached` is the id of the model in a hub's cache that the item refers to.
     """
     values = {"locator": locator, "host": host, "weights": weights, "cached": cached}
-    lookups = [_BY_LOCATOR]
-    if weights is not None:
-        lookups += _BY_WEIGHTS_FILE
+    by_weights = _BY_WEIGHTS_FILE if weights is not None else ()
+    lookups = (_BY_LOCATOR, *by_weights)
     # Another machine may have the same reference. One of this machine is joined at the end.
     if cached is not None and db.execute(_OWN_LOCATOR, values).fetchone() is None:
-        lookups = [_BY_ID]
+        lookups = (_BY_ID,)
     for lookup in lookups:
         # plain SQL: merging a model takes 107 µs, and 164 µs with db.query() here
         row = db.execute(lookup, values).fetchone()

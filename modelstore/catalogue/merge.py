@@ -329,8 +329,10 @@ def _merge_items(
     landed = []
     cached = CachedModels(db)
     for item in list(db.query(_ITEMS)):
-        meant = cached.find(item["locator"], item["host"]) if _is_reference(item) else None
-        match = match_staged(db, item["locator"], item["host"], item["weights"], meant)
+        weights, meant = item["weights"], None
+        if weights is None and _is_reference(item):
+            meant = cached.find(item["locator"], item["host"])
+        match = match_staged(db, item["locator"], item["host"], weights, meant)
         model, locator = (item["id"], item["locator"])
         mode: Mode = "override"
         if match is None:
@@ -344,7 +346,7 @@ def _merge_items(
         values = {"now": now, "id": model, "locator": locator, "item": item["item"]}
         # plain SQL: one statement copies a row from the attached staging
         wrote = db.execute(upsert_sql(mode, _ITEM), values).rowcount > 0
-        land_companions(db, model, item["locator"], item["host"], item["weights"])
+        land_companions(db, model, item["locator"], item["host"], weights)
         if outcomes.get(model, "unchanged") == "unchanged":
             outcomes[model] = "added" if match is None else "updated" if wrote else "unchanged"
         landed.append((model, locator))
@@ -352,10 +354,9 @@ def _merge_items(
 
 
 def _is_reference(item: Mapping[str, Any]) -> bool:
-    """Tell whether an item is a reference to the hub that a configuration or a server holds."""
+    """Tell whether an item without files is a reference to the hub."""
     return (
-        item["weights"] is None
-        and item["locator"].startswith("hf:")
+        item["locator"].startswith("hf:")
         and not item["authoritative"]
         and item["source"] not in CACHES
     )

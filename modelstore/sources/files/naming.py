@@ -127,6 +127,8 @@ def sidecar(stem: str) -> Sidecar | None:
     lower = stem.lower()
     if "mmproj" in lower:
         return "projector"
+    if "draft" not in lower and not lower.startswith(_DRAFTS):  # nearly all names
+        return None
     words = _words(lower)
     return "draft" if "draft" in words or (words[0] in _DRAFTS and len(words) > 1) else None
 
