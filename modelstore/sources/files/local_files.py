@@ -14,7 +14,7 @@ from modelstore.sources.base import Context, Unchanged
 from modelstore.sources.files import naming
 from modelstore.sources.values import iso_time, parameters_json
 from modelstore.text import visible
-from modelstore.wal.files import open_regular
+from modelstore.wal.files import open_regular, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,6 +108,18 @@ def unchanged(
     if locator is None or count != len(files):
         return None
     return Unchanged(locator, place)
+
+
+def read_bounded(path: str, limit: int) -> bytes:
+    """Return a small file's bytes. Raises OSError, or ValueError if it is too large or no file."""
+    fd = open_regular(path)
+    try:
+        size = os.fstat(fd).st_size
+        if size > limit:
+            raise ValueError(f"has {size} bytes")
+        return read_at(fd, size, 0)
+    finally:
+        os.close(fd)
 
 
 _FIRST_READ = 1 << 16  # bytes that the readers of headers begin with

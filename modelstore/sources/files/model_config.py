@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 Json = dict[str, object]
 
-_TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
+_TEXT_PARTS = (
+    *("text_config", "llm_config", "language_config", "thinker_config"),
+    *("decoder_config", "decoder"),
+)
 _COLUMNS = {
     "context_length": (
         "max_position_embeddings",

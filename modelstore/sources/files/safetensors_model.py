@@ -18,8 +18,10 @@ from modelstore.sources.files.local_files import (
     Origin,
     build_found,
     missing_shards,
+    read_bounded,
     unchanged,
 )
+from modelstore.sources.files.model_card import card_license
 from modelstore.sources.files.model_config import (
     architecture,
     config_columns,
@@ -48,7 +50,6 @@ from modelstore.sources.values import (
     text_or_none,
 )
 from modelstore.text import visible
-from modelstore.wal.files import open_regular, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,21 +152,9 @@ def _header(file: LocalFile, faults: Faults, *, partial: bool) -> SafetensorsHea
     return header
 
 
-def _read_bounded(path: str, limit: int) -> bytes:
-    """Return a small file's bytes. Raises OSError, or ValueError if it is too large or no file."""
-    fd = open_regular(path)
-    try:
-        size = os.fstat(fd).st_size
-        if size > limit:
-            raise ValueError(f"has {size} bytes")
-        return read_at(fd, size, 0)
-    finally:
-        os.close(fd)
-
-
 def _config(file: LocalFile, faults: Faults) -> Json:
     try:
-        config = json.loads(_read_bounded(file.real, _MAX_CONFIG))
+        config = json.loads(read_bounded(file.real, _MAX_CONFIG))
     except (OSError, ValueError, RecursionError):
         config = None
     if isinstance(config, dict):
@@ -177,7 +166,7 @@ def _config(file: LocalFile, faults: Faults) -> Json:
 def _check_index(file: LocalFile, weights: Sequence[LocalFile], faults: Faults) -> None:
     """Note the files in the index's ``weight_map`` that are missing."""
     try:
-        text = _read_bounded(file.real, _MAX_INDEX)
+        text = read_bounded(file.real, _MAX_INDEX)
     except (OSError, ValueError):
         faults.note(f"{file.shown} cannot be read")
         return
@@ -223,7 +212,7 @@ def _describe(
         "type": model_kind(directory, name, config, headers),
         "parameter_count": count,
         "quantization": quantization.label if quantization else _dominant(elements),
-        "license": text_or_none(config.get("license")),
+        "license": text_or_none(config.get("license")) or _card_license(directory, config),
     }
     parts = text_parts(config)
     facts: Json = {key: next((part[key] for part in parts if key in part), None) for key in _FACTS}
@@ -242,6 +231,11 @@ def _describe(
     return columns, facts
 
 
+def _card_license(directory: str, config: Json) -> str | None:
+    """Return the licence in the card of a model's own directory: one with a configuration."""
+    return card_license(os.path.join(directory, "README.md")) if config else None
+
+
 def _tensor_bytes(elements: Mapping[tuple[str, str], int]) -> int | None:
     """Return the bytes of all tensors; None if a dtype is unknown."""
     if any(dtype not in DTYPE_BITS for dtype, _ in elements):
@@ -256,12 +250,10 @@ def _chat_templates(directory: str) -> dict[str, str]:
     """
     path = os.path.join(directory, "chat_template.jinja")
     with suppress(OSError, ValueError):
-        return _kept_templates({"": _read_bounded(path, MAX_TEMPLATE).decode()})
+        return _kept_templates({"": read_bounded(path, MAX_TEMPLATE).decode()})
     for name in ("tokenizer_config.json", "chat_template.json"):
         with suppress(OSError, ValueError):
-            value = mapping(
-                parse_json(_read_bounded(os.path.join(directory, name), _MAX_TOKENIZER))
-            )
+            value = mapping(parse_json(read_bounded(os.path.join(directory, name), _MAX_TOKENIZER)))
             template = value.get("chat_template")
             if isinstance(template, str):
                 return _kept_templates({"": template})

@@ -23,9 +23,9 @@ from modelstore.model import Model, Status
 from modelstore.sources.base import Unchanged, at_place, fill_unknown
 from modelstore.sources.files.grouping import MAIN_STEMS, describe, group_files, is_relevant
 from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged
+from modelstore.sources.files.model_card import card_license
 from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
-from modelstore.sources.stores.model_card import card_license
 from modelstore.sources.stores.store_files import (
     UnreadableError,
     contains,

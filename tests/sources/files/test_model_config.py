@@ -25,6 +25,7 @@ FALCON = {"num_attention_heads": 71, "num_kv_heads": 8, "multi_query": True}
     [
         ({"thinker_config": {"text_config": TEXT}}, "head_count_kv", 2),  # Qwen3-Omni
         ({"decoder": TEXT, "encoder": {"hidden_size": 32}}, "embedding_length", 64),  # T5Gemma
+        ({"decoder_config": TEXT}, "head_count", 8),  # VibeVoice
         ({"text_config": TEXT, "hidden_size": 1}, "embedding_length", 64),
         ({"text_config": {"intermediate_size": [16, 32]}}, "feed_forward_length", 32),  # Gemma 3n
         ({"model_type": "xlm-roberta", **ROBERTA}, "context_length", 8192),

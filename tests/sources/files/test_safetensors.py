@@ -525,6 +525,14 @@ def test_files_beside_the_shards_that_the_index_names_are_there(tmp_path: Path) 
     assert (one.status, one.parameter_count) == ("incomplete", None)
 
 
+def test_the_card_beside_a_model_names_its_licence(tmp_path: Path) -> None:
+    make(tmp_path, {"a": zeros(2)}, {"model_type": "llama"})
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    assert only(tmp_path).model.license == "apache-2.0"
+    (tmp_path / "config.json").unlink()
+    assert only(tmp_path).model.license is None  # that README may speak of anything
+
+
 def test_layers_in_directories_of_their_own_are_parts_of_the_model(tmp_path: Path) -> None:
     make(tmp_path / "m", {"a": zeros(2)}, {"model_type": "bert"})
     (tmp_path / "m" / "modules.json").write_text("[]")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelstore.sources.stores.model_card import card_license
+from modelstore.sources.files.model_card import card_license
 
 
 def card(path: Path, content: str | bytes) -> str:

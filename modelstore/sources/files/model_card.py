@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from modelstore.sources.stores.store_files import UnreadableError, read_text
+from modelstore.sources.files.local_files import read_bounded
 from modelstore.sources.values import array, text_or_none
 
 _MAX_CARD = 1 << 20  # bytes
@@ -26,8 +26,8 @@ def card_license(path: str) -> str | None:
     A licence that the hub does not know is ``other``, with its name beside it.
     """
     try:
-        front = _FRONT.match(read_text(path, _MAX_CARD).decode("utf-8", "replace"))
-    except UnreadableError:
+        front = _FRONT.match(read_bounded(path, _MAX_CARD).decode("utf-8", "replace"))
+    except (OSError, ValueError):
         return None
     if front is None:
         return None
