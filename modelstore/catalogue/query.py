@@ -1,4 +1,4 @@
-"""Queries: filter, sort and choose columns; stream rows, or JSON that SQLite itself writes.
+"""Queries: filter, sort and choose columns; stream rows, or texts that SQLite itself writes.
 
 NULL is last in any order, and equal rows are ordered by id. Without a sort, or sorted by ``id`` or
 ``locator``, a query holds no rows in memory. Any other order, `BY_NAME` too, holds the sort key of
@@ -8,7 +8,8 @@ each row that fits, and the whole row if the table is a view.
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
+from itertools import islice
 from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from modelstore.catalogue.expression import TimeBudget
     from modelstore.catalogue.memory import CacheOptions
     from modelstore.database.handle import Database
+
+    Row = tuple[object, ...]
+
+CELL, ROW = "\x1f", "\x1e"
+"""ASCII's own separators, of cells and of rows."""
 
 _SEARCHED = ("name", "path", "architecture")
 BY_NAME = ("name",)
@@ -124,6 +130,57 @@ def cell_blocks(db: Database, query: Query) -> Generator[str, None, None]:
     )
     chunks = _run(db, query, f"json_array({cells})")
     return (from_sqlite_json(",\n".join(map(_FIRST, rows))) for rows in chunks)
+
+
+def separated_blocks(db: Database, query: Query) -> Generator[str | list[Row], None, None]:
+    """Stream the rows of `select`, many at a time, as text with `CELL` and `ROW` between them.
+
+    NULL is an empty text. Raises as `select` does, before the first block. From the block on in
+    which a cell holds a separator itself, rows come as tuples; all of them with a SQLite before
+    3.44, which has no ``concat_ws``.
+    """
+    columns = check_columns(query.columns)
+    cells = ", ".join(f"ifnull({column_sql(column)}, '')" for column in columns)
+    with ExitStack() as reading:
+        if not db.conn.in_transaction:
+            db.begin()  # a second statement may read the rest, and must see the same
+            reading.callback(_end_reading, db)
+        if sqlite3.sqlite_version_info < (3, 44):
+            return _within(reading.pop_all(), _many(select(db, query)))
+        chunks = _run(db, query, f"concat_ws(char({ord(CELL)}), {cells})")
+        return _within(reading.pop_all(), _separated(db, query, chunks))
+
+
+def _separated(
+    db: Database, query: Query, chunks: Iterator[list[tuple[Any, ...]]]
+) -> Iterator[str | list[Row]]:
+    between, done = len(query.columns) - 1, 0
+    for rows in chunks:
+        block = ROW.join(map(_FIRST, rows))
+        if block.count(CELL) != len(rows) * between or block.count(ROW) != len(rows) - 1:
+            limit = None if query.limit is None else query.limit - done
+            rest = query._replace(offset=query.offset + done, limit=limit)
+            yield from _many(select(db, rest))
+            return
+        done += len(rows)
+        yield from_sqlite_text(block)
+
+
+def _many(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while block := list(islice(rows, _CHUNK)):
+        yield block
+
+
+def _within(
+    reading: ExitStack, blocks: Iterator[str | list[Row]]
+) -> Generator[str | list[Row], None, None]:
+    with reading:
+        yield from blocks
+
+
+def _end_reading(db: Database) -> None:
+    with suppress(sqlite3.ProgrammingError):  # the database was closed before
+        db.rollback()
 
 
 def count(db: Database, query: Query) -> int:

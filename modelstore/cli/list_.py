@@ -450,20 +450,25 @@ def _write(listing: Listing, db: Database, choice: DatabaseChoice) -> None:
         with closing(json_blocks(db, query, BETWEEN[form])) as blocks:
             write_json_blocks(out.stream, form, blocks)
     else:
-        from modelstore.catalogue.query import cell_blocks
-        from modelstore.render.columns import PLAIN_COLUMNS
-        from modelstore.render.rows import write_cell_blocks
+        _write_cells(listing, db)
 
-        query = query._replace(columns=query.columns or (*PLAIN_COLUMNS, *listing.further))
-        with closing(cell_blocks(db, query)) as blocks:
-            write_cell_blocks(
-                out.stream,
-                form,
-                query.columns,
-                blocks,
-                header=listing.header,
-                formulas=listing.formulas,
-            )
+
+def _write_cells(listing: Listing, db: Database) -> None:
+    from modelstore.catalogue.query import cell_blocks, separated_blocks
+    from modelstore.render.rows import write_cell_blocks, write_separated_blocks
+
+    write, header, columns = listing.out.stream, listing.header, listing.query.columns
+    if not columns:
+        from modelstore.render.columns import PLAIN_COLUMNS
+
+        columns = (*PLAIN_COLUMNS, *listing.further)
+    query = listing.query._replace(columns=columns)
+    if listing.form == "tsv":
+        with closing(separated_blocks(db, query)) as blocks:
+            write_separated_blocks(write, columns, blocks, header=header)
+        return
+    with closing(cell_blocks(db, query)) as arrays:
+        write_cell_blocks(write, columns, arrays, header=header, formulas=listing.formulas)
 
 
 def _write_paths(out: Output, db: Database, query: Query) -> None:

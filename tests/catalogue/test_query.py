@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,17 @@ from hypothesis import strategies as st
 
 from modelstore.catalogue import expression
 from modelstore.catalogue import query as queries
-from modelstore.catalogue.query import Query, cell_blocks, count, json_lines, select
+from modelstore.catalogue.query import (
+    CELL,
+    ROW,
+    Query,
+    cell_blocks,
+    count,
+    json_lines,
+    select,
+    separated_blocks,
+)
+from modelstore.database.handle import connect
 from modelstore.database.sqlite_text import LEAD
 from modelstore.errors import UsageError
 from modelstore.model import MODEL_COLUMNS
@@ -73,6 +84,45 @@ def test_blocks_of_cells_say_what_rows_say(opened: Opened) -> None:
     rows = select(opened.db, query)
     assert cells == [["" if value is None else value for value in row] for row in rows]
     assert len(cells) > 1
+
+
+@pytest.mark.parametrize("name", ["a\x1fb", "a\x1eb", "a\x1f\x1eb", "z"])
+def test_separated_blocks_say_what_rows_say(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """From the first block on that has a separator in a cell, the rows come by themselves."""
+    monkeypatch.setattr(queries, "_CHUNK", 2)
+    opened.conn.execute("UPDATE models SET name = ? WHERE file_size = 7", (name,))
+    for query in (Query(), Query(sort=("name",), limit=4, offset=1), Query(columns=("name",))):
+        rows: list[list[str]] = []
+        for block in separated_blocks(opened.db, query):
+            lines = block.split(ROW) if isinstance(block, str) else None
+            rows += (
+                [line.split(CELL) for line in lines]
+                if lines is not None
+                else [["" if value is None else str(value) for value in row] for row in block]
+            )
+        assert rows == [
+            ["" if value is None else str(value) for value in row]
+            for row in select(opened.db, query)
+        ]
+    assert not opened.conn.in_transaction
+
+
+def test_the_rest_of_separated_blocks_is_of_the_same_state(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit between two blocks changes nothing in what is read, also by the second statement."""
+    monkeypatch.setattr(queries, "_CHUNK", 3)
+    opened.conn.execute("UPDATE models SET name = 'z' || char(31) WHERE name LIKE 'l%0X%'")
+    blocks = separated_blocks(opened.db, Query(columns=("name",), sort=("name",)))
+    first = next(blocks)
+    with closing(connect(opened.path, "rw")) as other:
+        other.execute("UPDATE models SET name = 'a' || name")
+    rest = [row for block in blocks for row in block]
+    assert isinstance(first, str)
+    assert first.split(ROW)[0] == "llama_100%.gguf"
+    assert rest == [("z\x1f",), ("\udcff.gguf",)]
 
 
 def test_json_of_a_broken_cell_is_the_text_that_it_is(opened: Opened) -> None:
