@@ -18,9 +18,9 @@ From the file up:
 - `inspection` combines the loss report, the locks and the blockers for one database; `glance` does
   without the frames, so that it costs a millisecond.
 
-The package imports `errors` and `text`, the standard library, and numpy in `vector` alone. It never
-imports SQLite, a sibling package or anything that writes to a terminal. Every byte it reads is
-hostile: a new reader checks each offset, size and count before it uses them, bounds its work by the
-file's size, and gets a property-based test with damaged input. Frame numbers and page numbers begin
-at 1, as in SQLite.
+The package imports `errors`, `later` and `text`, the standard library, and numpy in `vector` alone.
+It never imports SQLite, a sibling package or anything that writes to a terminal. Every byte it
+reads is hostile: a new reader checks each offset, size and count before it uses them, bounds its
+work by the file's size, and gets a property-based test with damaged input. Frame numbers and page
+numbers begin at 1, as in SQLite.
 """

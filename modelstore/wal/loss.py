@@ -21,10 +21,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelstore.errors import ModelstoreError
-from modelstore.wal.capture import MOST, Capture
-from modelstore.wal.difference import TableComparison, check_indexes, schema_changes
-from modelstore.wal.encryption import is_encrypted
-from modelstore.wal.file_difference import file_differences
 from modelstore.wal.format import (
     DATABASE_HEADER_SIZE,
     PENDING_BYTE,
@@ -44,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelstore.progress import Progress
+    from modelstore.wal.capture import Capture
     from modelstore.wal.frames import WalScan
     from modelstore.wal.pages import MainSource
 
@@ -88,8 +85,7 @@ def analyse_loss(
             if attempt > 1 or files.are_in_use():
                 # A quick copy of the pages that a look needs can be looked at in peace.
                 wanted = wanted or _roots(files.main)
-                most = MOST if attempt > 1 else _COPIED_AT_ONCE
-                copy = Capture.take(files, wanted, stack, most)
+                copy = _captured(files, wanted, stack, attempt)
             if copy is not None:
                 before, scan = copy.stamp, copy.scan()
                 analysis = _Analysis(copy.main, copy.log, scan, before, progress)
@@ -113,6 +109,12 @@ def analyse_loss(
         if len(needed) <= _LEARNED:  # more is the nonsense of a look in a race
             wanted |= needed
         time.sleep(_PAUSE * attempt)
+
+
+def _captured(files: OpenFiles, wanted: set[int], stack: ExitStack, attempt: int) -> Capture | None:
+    from modelstore.wal.capture import MOST, Capture  # late: few databases are in use
+
+    return Capture.take(files, wanted, stack, MOST if attempt > 1 else _COPIED_AT_ONCE)
 
 
 def _roots(main: int | None) -> set[int]:
@@ -186,6 +188,8 @@ class _Analysis:
             live = self._live = self._live_view(main_file)
             schema = read_schema(live)
         except ModelstoreError as error:
+            from modelstore.wal.encryption import is_encrypted
+
             if is_encrypted(self._main, self._log, self._pages):
                 return replace(report, unattributed=len(self._pages), encrypted=True)
             return replace(report, unattributed=len(self._pages), live_problem=error.message)
@@ -207,6 +211,10 @@ class _Analysis:
         limit: int,
     ) -> LossReport:
         """Return `report` with the owners of the pages, and the tables that change."""
+        # Late: most databases are looked at without a log.
+        from modelstore.wal.difference import TableComparison, check_indexes, schema_changes
+        from modelstore.wal.file_difference import file_differences
+
         main_file = report.main
         budget = ReadBudget(None if deep else _BUDGET)
         if self._progress is not None:

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from modelstore.later import put_off
 from modelstore.wal.files import open_or_refuse, read_at, read_into, require_regular
 from modelstore.wal.format import (
     WAL_HEADER_SIZE,
@@ -52,6 +53,11 @@ _PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy
 _CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones cost more calls
 _THREAD_LIMIT = 64 << 20  # bytes; below it, loading the thread module costs more than it saves
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"  # numpy.org/doc/stable/reference/global_state.html
+_NUMPY_PUT_OFF = {
+    "numpy._core._add_newdocs": (),
+    "numpy._core._add_newdocs_scalars": (),
+    "numpy.linalg": ("eigvals", "inv", "lstsq", "matrix_power"),
+}
 _ATTEMPTS = 10
 _VECTOR = "modelstore.wal.vector"
 _SECTOR = 4096  # bytes: SQLite's own value (SQLITE_DEFAULT_SECTOR_SIZE)
@@ -305,12 +311,13 @@ def _fastest_check(size: int) -> FrameCheck:
     """Return the function that checks the frames of a log of `size` bytes in the least time."""
     if size <= _PLAIN_LIMIT and _VECTOR not in sys.modules:
         return check_frames
-    # numpy starts a thread for each core for its linear algebra, which nothing here uses: a third
-    # of the time that it takes to load.
+    # Half of the time that numpy takes to load is for what nothing here uses: a thread for each
+    # core for its linear algebra, that algebra, and the texts of its help.
     given = os.environ.get(_BLAS_THREADS)
     os.environ[_BLAS_THREADS] = "1"
     try:
-        from modelstore.wal import vector
+        with put_off(_NUMPY_PUT_OFF):
+            from modelstore.wal import vector
     finally:
         if given is None:
             del os.environ[_BLAS_THREADS]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from modelstore.text import ascii_lower
@@ -81,14 +82,19 @@ def _object(payload: bytes, encoding: int, rowid: int) -> SchemaObject | None:
     return SchemaObject(kind, name, table, root, sql if isinstance(sql, str) else "", rowid)
 
 
-_TOKEN = re.compile(
-    r"""\s+ | --[^\n]* | /\*.*?(?:\*/|\Z)
-    | (?P<quoted>'(?:[^']++|'')*+(?:'|\Z) | "(?:[^"]++|"")*+(?:"|\Z)
-                | `(?:[^`]++|``)*+(?:`|\Z) | \[[^\]]*+(?:\]|\Z))
-    | (?P<word>[\w$\x80-\U0010ffff]+)
-    | (?P<sign>.)""",
-    re.VERBOSE | re.DOTALL,
-)
+@cache
+def _token() -> re.Pattern[str]:
+    """Return the pattern of a token of SQL. It takes 2 ms to compile: most logs need none."""
+    return re.compile(
+        r"""\s+ | --[^\n]* | /\*.*?(?:\*/|\Z)
+        | (?P<quoted>'(?:[^']++|'')*+(?:'|\Z) | "(?:[^"]++|"")*+(?:"|\Z)
+                    | `(?:[^`]++|``)*+(?:`|\Z) | \[[^\]]*+(?:\]|\Z))
+        | (?P<word>[\w$\x80-\U0010ffff]+)
+        | (?P<sign>.)""",
+        re.VERBOSE | re.DOTALL,
+    )
+
+
 _TABLE_CONSTRAINTS = {"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"}
 _COLUMN_CONSTRAINTS = {
     *_TABLE_CONSTRAINTS,
@@ -190,7 +196,7 @@ def _defaults(order: Sequence[str], columns: Iterable[_Column]) -> tuple[int, tu
 def _tokens(sql: str) -> Iterator[_Token]:
     """Yield the tokens of a CREATE TABLE; the outer brackets have depth 0, their content 1."""
     depth = 0
-    for match in _TOKEN.finditer(sql):
+    for match in _token().finditer(sql):
         text = match[0]
         if match["quoted"]:
             name = text[1:-1].replace(text[-1] * 2, text[-1]) if text[0] != "[" else text[1:-1]
