@@ -45,6 +45,7 @@ KILLED_WRITER = """
     import os, sqlite3, sys
     conn = sqlite3.connect(sys.argv[1], isolation_level=None)
     conn.execute("PRAGMA wal_autocheckpoint=0")
+    conn.execute("PRAGMA synchronous=OFF")
     for n in range(7):
         conn.execute("UPDATE models SET license = ?", (f"licence {n}",))
     print("written", flush=True)

@@ -210,6 +210,7 @@ def test_frames_folded_add_up_under_two_writers(tmp_path: Path) -> None:
         import sqlite3, sys
         conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
         conn.execute("PRAGMA wal_autocheckpoint=0")
+        conn.execute("PRAGMA synchronous=OFF")
         print("ready", flush=True)
         sys.stdin.readline()
         for n in range(1000):

@@ -180,6 +180,7 @@ class Author:
         self.run("PRAGMA journal_mode = WAL")
         self.run("PRAGMA wal_autocheckpoint = 0")
         self.run("PRAGMA secure_delete = OFF")
+        self.run("PRAGMA synchronous = OFF")  # processes are killed, no power is cut
 
     def run(self, sql: str) -> None:
         """Run one statement to its end."""

@@ -20,6 +20,7 @@ _MAKER = """
 import json, os, sqlite3, sys
 path, script, keep = sys.argv[1], json.load(sys.stdin), sys.argv[2:] == ["keep"]
 conn = sqlite3.connect(path, isolation_level=None)
+conn.execute("PRAGMA synchronous = OFF")  # no power is cut
 for step in script:
     if isinstance(step, list):
         conn.execute("BEGIN")
