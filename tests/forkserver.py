@@ -1,8 +1,8 @@
 """The command line run thousands of times: a server that has it loaded, and forks for each run.
 
 A run sees what a process of its own would: its arguments, environment, directory, streams and
-limits. Starting Python anew would cost ten times as much. ``python -m tests.forkserver``
-is the server; `ForkServer` starts one and talks to it.
+limits. Starting Python anew would cost ten times as much. ``python -m tests.forkserver DIRECTORY``
+is the server, with the files of the streams in DIRECTORY; `ForkServer` starts one and talks to it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import pkgutil
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,8 +66,9 @@ class ForkServer:
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(map(str, (place, ROOT))),
         }
+        self._streams = tempfile.mkdtemp(prefix="modelstore-forkserver-")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forkserver"],
+            [sys.executable, "-m", "tests.forkserver", self._streams],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=place,
@@ -74,7 +76,6 @@ class ForkServer:
             text=True,
         )
         self.umask = 0o022
-        self._streams = tempfile.mkdtemp(prefix="modelstore-torture-")
 
     def run(
         self,
@@ -114,6 +115,7 @@ class ForkServer:
             answer = json.loads(self._process.stdout.readline())
         except BaseException:  # a test's time is up: the next one must not get this answer
             self._process.kill()
+            shutil.rmtree(self._streams, ignore_errors=True)
             fork_server.cache_clear()
             raise
         out, err = (Path(name).read_bytes() for name in names[1:])
@@ -123,9 +125,6 @@ class ForkServer:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(PATIENCE)
-        for entry in Path(self._streams).iterdir():
-            entry.unlink()
-        Path(self._streams).rmdir()
 
 
 @cache
@@ -149,7 +148,7 @@ def preload() -> None:
 
 
 def main() -> None:
-    """Serve until stdin ends."""
+    """Serve until stdin ends, if only because whoever asked was killed; leave nothing then."""
     preload()
     requests, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
@@ -176,6 +175,7 @@ def main() -> None:
             "timed_out": not ended,
         }
         os.write(answers, (json.dumps(answer) + "\n").encode())
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 
 def _become(request: Mapping[str, Any]) -> NoReturn:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cli.program import ROOT, environment
+from tests.waiting import wait_until
 
 README = ROOT / "README.md"
 TOPICS = sorted((ROOT / "modelstore" / "topics").glob("*.md"))
@@ -214,7 +215,12 @@ def _scratch(readme: str) -> Iterator[tuple[Path, Path]]:
                     (here / block.marks["file"]).write_text(block.text)
         yield here, tools
     finally:
-        shutil.rmtree(outer, ignore_errors=True)
+        wait_until(lambda: _removed(outer))  # what was killed may still be writing
+
+
+def _removed(directory: Path) -> bool:
+    shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
 
 
 def _on_terminal(command: list[str], directory: Path, tools: Path) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from modelstore.database.sqlite_text import to_sqlite_text
 from modelstore.errors import ModelstoreError
@@ -29,7 +30,7 @@ from modelstore.wal.index import WalIndex
 from modelstore.wal.locks import LockReport, blockers
 from modelstore.wal.loss import analyse_loss
 from modelstore.wal.scan import scan_wal
-from tests.torture import seeds
+from tests.torture import seeds, shim
 from tests.torture.mutate import mutated, mutated_database, mutated_index, mutated_log, mutated_text
 from tests.wal.logfiles import LogBuilder, naive_checksum, page, simple_log
 
@@ -65,11 +66,14 @@ def _held(data: bytes) -> int:
 
 
 @cache
-def _scratch(_process: int) -> str:
-    """Return a path of this process's own, in memory; the system forgets it at the next start."""
-    place = f"/dev/shm/modelstore-torture-{os.getuid()}"
-    os.makedirs(place, mode=0o700, exist_ok=True)
-    return f"{place}/{os.getpid()}"
+def _directory(_process: int) -> TemporaryDirectory[str]:
+    """Return a directory of this process's own, in memory, that ends with it."""
+    return TemporaryDirectory(prefix="modelstore-torture-", dir=shim.workplace())
+
+
+def _scratch() -> str:
+    """Return a path of this process's own."""
+    return os.path.join(_directory(os.getpid()).name, "scratch")
 
 
 def feed_gguf(data: bytes) -> None:
@@ -85,7 +89,7 @@ def feed_gguf(data: bytes) -> None:
 
 
 def feed_safetensors(data: bytes) -> None:
-    path = _scratch(os.getpid())
+    path = _scratch()
     with open(path, "wb") as file:
         file.write(data)
     try:
@@ -196,7 +200,7 @@ def feed_yaml(data: bytes) -> None:
 
 def feed_loss(data: bytes) -> None:
     """Take a database and its log behind each other; the first four bytes say where."""
-    path = _scratch(os.getpid())
+    path = _scratch()
     cut = int.from_bytes(data[:4], "little")
     Path(f"{path}.db").write_bytes(data[4 : 4 + cut])
     Path(f"{path}.db-wal").write_bytes(data[4 + cut :])
