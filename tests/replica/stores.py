@@ -121,6 +121,8 @@ def _make_bucket(filer: int) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return bool(answer.status < 300)
+    except urllib.error.HTTPError as error:
+        return error.code == 409  # it is there
     except OSError:
         return False
 
