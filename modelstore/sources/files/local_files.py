@@ -240,6 +240,15 @@ def build_found(
     return Found(model, tuple(file.as_model_file() for file in files), origin.place)
 
 
+def is_named_after(locator: str, file: LocalFile, context: Context) -> bool:
+    """Return True for the locator that a model has by this file, its first one.
+
+    The locator of a model with several copies is that of one of them, and so is its name.
+    """
+    own = file_locator(context.host, _final_path(file.real))
+    return locator == own or locator.startswith(f"{own}#")
+
+
 def _final_path(path: str) -> str:
     """Return the path that a model will have when it is complete: it identifies the model."""
     path = naming.first_shard(path)

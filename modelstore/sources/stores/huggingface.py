@@ -22,7 +22,14 @@ from modelstore.locator import (
 from modelstore.model import Model, Status
 from modelstore.sources.base import Unchanged, at_place, fill_unknown
 from modelstore.sources.files.grouping import MAIN_STEMS, describe, group_files, is_relevant
-from modelstore.sources.files.local_files import WEIGHTS, LocalFile, Origin, from_stat, unchanged
+from modelstore.sources.files.local_files import (
+    WEIGHTS,
+    LocalFile,
+    Origin,
+    from_stat,
+    is_named_after,
+    unchanged,
+)
 from modelstore.sources.files.model_card import card_license
 from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
@@ -218,10 +225,6 @@ def _apart(group: Group, taken: Collection[str]) -> Group:
     return replace(group, files=files)
 
 
-def _naming(origin: Origin, group: Group) -> Naming:
-    return Naming(origin.name or group.name, origin.source_id, origin.revision)
-
-
 def read(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of a cache, of the directory around it, or of one repository."""
     return read_cache(target.text, context, KIND)
@@ -341,9 +344,8 @@ class _Reader:
                             origin = replace(origin, shares_file=True)
                         seen[key] = self._described(own, origin, snapshot)
                     item = at_place(seen[key], place)
-                    is_first = place.locator == first_places.setdefault(key, place.locator)
-                    if isinstance(item, Unchanged) and is_first:  # main may have moved on
-                        item = replace(item, naming=_naming(origin, group))
+                    if place.locator == first_places.setdefault(key, place.locator):
+                        item = self._named_anew(item, origin, group)
                     yield item
         except UnreadableError as error:
             yield Skipped(self.repo.path, str(error))
@@ -361,6 +363,20 @@ class _Reader:
         item = describe(group, origin, self.context)
         if isinstance(item, Found) and item.model.license is None:
             item = fill_unknown(item, {"license": self._license(snapshot)})
+        return item
+
+    def _named_anew(
+        self, item: Found | Unchanged | Skipped, origin: Origin, group: Group
+    ) -> Found | Unchanged | Skipped:
+        """Return an unchanged model with its name, as main may have moved on.
+
+        A copy in another repository does not name it.
+        """
+        if isinstance(item, Unchanged) and is_named_after(
+            item.locator, group.files[0], self.context
+        ):
+            naming = Naming(origin.name or group.name, origin.source_id, origin.revision)
+            return replace(item, naming=naming)
         return item
 
     def _license(self, snapshot: Snapshot) -> str | None:

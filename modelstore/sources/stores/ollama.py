@@ -26,7 +26,13 @@ from modelstore.sources.address import Address
 from modelstore.sources.base import Unchanged, at_place, fill_unknown
 from modelstore.sources.files.capabilities import known_capabilities, of_go_template, of_parser
 from modelstore.sources.files.gguf_model import describe_gguf
-from modelstore.sources.files.local_files import LocalFile, Origin, local_file, unchanged
+from modelstore.sources.files.local_files import (
+    LocalFile,
+    Origin,
+    is_named_after,
+    local_file,
+    unchanged,
+)
 from modelstore.sources.files.walk import note_outside
 from modelstore.sources.paths import expand
 from modelstore.sources.stores.ollama_manifests import (
@@ -187,7 +193,8 @@ class _Reader:
         revision = tags[0].revision
         known = unchanged(files, place, self.context)
         if known is not None:
-            return replace(known, naming=Naming(revision=revision))
+            is_own = is_named_after(known.locator, files[0], self.context)
+            return replace(known, naming=Naming(revision=revision)) if is_own else known
         template = self._template(tags[0])
         origin = Origin(
             source=KIND,

@@ -524,3 +524,22 @@ def test_the_license_of_the_card_and_the_revision(
             staging.add_seen(item.locator, item.place, item.naming)
         merge(opened, staging, now=LATER)
     assert table(opened, "license, revision, source_id") == [("apache-2.0", B, f"{REPO}@{B}")]
+
+
+@needs_links
+def test_a_model_of_two_repositories_keeps_its_name(
+    download: Callable[..., Path], tmp_path: Path
+) -> None:
+    content = write_gguf(tmp_path / "made.gguf")
+    opened = catalogue(tmp_path)
+    download("org/first", A, {"First-F32.gguf": content})
+    cache = download("mirror/second", B, {"Second-F32.gguf": content})
+    take(opened, *found(read_all(huggingface.read, cache)))
+    before = table(opened, "name, source_id, revision")
+    known = known_files(opened.db, str(cache), "box")
+    with new_staging() as staging:
+        for item in read_all(huggingface.read, cache, context(known=known)):
+            assert isinstance(item, Unchanged)
+            staging.add_seen(item.locator, item.place, item.naming)
+        assert merge(opened, staging, now=LATER).updated == 0
+    assert table(opened, "name, source_id, revision") == before
