@@ -8,7 +8,7 @@ cells that do not overlap are taken (https://www.sqlite.org/fileformat2.html#b_t
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
@@ -41,8 +41,10 @@ _IN_CHAIN = 12.0  # the cell begins at a freeblock of the page's chain
 _AT_BOUNDARY = 10.0  # the cell ends where another begins, or where its freeblock ends
 _NEAR_BOUNDARY = 5.0  # one to three bytes before it: SQLite leaves such fragments
 _AT_HEADER = 6.0  # it ends at what looks like the header of a former freeblock
+_NEAR_HEADER = 2.0
 _OWN_TABLE = 6.0  # the page belongs to the table
 _ENOUGH_WHOLE = 24.0
+_NEEDED = 20.0  # each cell's weight counts from here on where cells compete
 _ENOUGH_HEADLESS = 29.0
 _ENOUGH_CONTENT = 6.0  # of a headless cell: its place alone is not enough
 _CLEARLY = 1.5  # the likelier of two readings of the same bytes must be so by this
@@ -233,7 +235,7 @@ class Carver:
         tried = self._tried_headless(image)
         cut = [(at, 0) for at in image.cut_cells if start <= at < end]
         headers = sorted({*freeblock_headers(image, start, end), *cut})
-        later = {at for at, _ in headers} | self._cut_cells(image, start, end)
+        later = {at for at, _ in headers} | self._heads_of_cells(image, start, end)
         for at, size in headers[::-1]:
             best: list[_Cell] = []
             for forms in tried:
@@ -256,14 +258,14 @@ class Carver:
                 break
         return found
 
-    def _cut_cells(self, image: PageImage, start: int, end: int) -> set[int]:
-        """Return the offsets of cells whose heads are whole, but whose ends are overwritten."""
+    def _heads_of_cells(self, image: PageImage, start: int, end: int) -> set[int]:
+        """Return the offsets of cells whose heads are whole: their ends may be overwritten."""
         return {
             at
             for forms, pattern in self._tried(image)
             for match in islice(pattern.finditer(image.data, start, end), _MAX_CANDIDATES)
             if (header := forms.whole_header(image.data, match.start())) is not None
-            and header.end <= end < header.end + header.values
+            and header.end <= end
             for at, _ in _heads(image.data, start, match.start(), header, forms.table)
         }
 
@@ -378,21 +380,32 @@ def _edge(end: int, borders: set[int], block_end: int, headers: Collection[int])
         return _AT_BOUNDARY
     if end in headers:
         return _AT_HEADER
-    is_near = any(end + gap in borders or end + gap == block_end for gap in (1, 2, 3))
-    return _NEAR_BOUNDARY if is_near else 0.0
+    if any(end + gap in borders or end + gap == block_end for gap in (1, 2, 3)):
+        return _NEAR_BOUNDARY
+    return _NEAR_HEADER if any(end + gap in headers for gap in (1, 2, 3)) else 0.0
 
 
 def _choose(cells: list[_Cell]) -> list[_Cell]:
-    """Return the heaviest cells that do not overlap, in the order of their offsets."""
-    taken: list[_Cell] = []
-    starts: list[int] = []
-    for cell in sorted(cells, key=lambda cell: (-cell.weight, cell.start)):
-        place = bisect_left(starts, cell.start)
-        is_free_before = place == 0 or taken[place - 1].end <= cell.start
-        if is_free_before and (place == len(taken) or cell.end <= taken[place].start):
-            taken.insert(place, cell)
-            starts.insert(place, cell.start)
-    return taken
+    """Return the cells that do not overlap and weigh most together, in the order of their offsets.
+
+    Each must outweigh what a cell needs at least: two doubtful cells do not replace a sure one.
+    """
+    ordered = sorted(cells, key=lambda cell: (cell.end, cell.start, -cell.weight))
+    ends = [cell.end for cell in ordered]
+    best = [0.0]  # the most that the first n cells can weigh
+    before = []  # how many of them end before each cell begins
+    for n, cell in enumerate(ordered):
+        before.append(bisect_right(ends, cell.start, 0, n))
+        best.append(max(best[n], best[before[n]] + cell.weight - _NEEDED))
+    taken = []
+    n = len(ordered)
+    while n:
+        if best[n] == best[n - 1]:
+            n -= 1
+            continue
+        taken.append(ordered[n - 1])
+        n = before[n - 1]
+    return taken[::-1]
 
 
 def _clear(cells: list[_Cell]) -> list[_Cell]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from modelstore.recovery.states import StateView
 
-_SECTOR = 512
-_ZEROS = bytes(_SECTOR)
+SECTOR = 512  # bytes
+_ZEROS = bytes(SECTOR)
 _LEAVES = (TABLE_LEAF, INDEX_LEAF)
 _INTERIORS = (TABLE_INTERIOR, INDEX_INTERIOR)
 _KINDS = {True: (TABLE_LEAF, TABLE_INTERIOR), False: (INDEX_LEAF, INDEX_INTERIOR)}
@@ -41,9 +41,9 @@ def lost_stretches(data: bytes, held: int, start: int, end: int) -> Iterator[tup
 
     What lies behind the first `held` bytes is lost too: the file ends there.
     """
-    for at in range(start // _SECTOR * _SECTOR, min(end, held), _SECTOR):
+    for at in range(start // SECTOR * SECTOR, min(end, held), SECTOR):
         if data.startswith(_ZEROS, at):
-            yield max(at, start), min(at + _SECTOR, end)
+            yield max(at, start), min(at + SECTOR, end)
     if end > held:
         yield max(held, start), end
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from modelstore.recovery.damage import SECTOR
+from modelstore.recovery.free_space import PageImage, layout_of
 from modelstore.wal.files import read_at
 from modelstore.wal.format import (
     FRAME_HEADER,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 Salt = tuple[int, int]
 _MAX_MENDS = 256  # frames that are tried; each costs a millisecond
+_NEAR = 64  # frames before and after one that are compared with it
+_CONTEXT = 24  # bytes around a word that are compared
 _MAX_OLD_FRAMES = 1 << 20  # frames of older generations to read
 
 
@@ -48,7 +52,7 @@ class Generation:
 
     `sound` has 1 for a frame that follows from the frame before it, mended ones included.
     `likely` frames cannot be proved: the header of the frame before them is destroyed, the file
-    ends within them, or one byte of them is wrong and it is not known which.
+    ends within them, a sector of them is lost, or one byte is wrong and it is not known which.
     `exact_end` is the last commit that no unsound frame comes before, `end` the last sound commit.
     """
 
@@ -109,8 +113,8 @@ class Generation:
 class LogHistory:
     """All that one log holds; `fd` stays the caller's. `mended` has the frames put right.
 
-    `doubtful` has the frames with one wrong byte that may be in several words: the offsets of these
-    words in the page. All other bytes are proved.
+    `doubtful` has the frames with one wrong byte that may be in several words, or with a lost
+    sector: the offsets of these words in the page. All other bytes are proved, or likely.
     """
 
     fd: int
@@ -251,12 +255,51 @@ class _Reader:
                 self._accept(found, index, frame)  # its stored checksum is wrong
                 return index + 1, computed
         mends = possible_mends(frame, last, big_endian=big_endian)
+        if len(mends) > 1:
+            mends = self._not_elsewhere(found, index, mends)
         likely = mends if len(mends) == 1 else self._like_neighbours(found, index, mends)
         if len(likely) == 1:
             self._accept(found, index, likely[0].apply(frame))
         elif mends and all(mend.at > FRAME_HEADER_SIZE for mend in mends):
             self.doubtful[index + 1] = tuple(mend.at - FRAME_HEADER_SIZE for mend in mends)
+        elif not mends and (words := self._zeroed_words(index, frame)):
+            self.doubtful[index + 1] = words
         return None
+
+    def _zeroed_words(self, index: int, frame: bytes) -> tuple[int, ...]:
+        """Return the offsets in the page of the words in lost sectors, which read as zeros.
+
+        Free space is zeros too: only a sector that takes bytes of a row is lost.
+        """
+        number = FRAME_HEADER.unpack_from(frame)[0]
+        first = page_offset(index + 1, self.scan.page_size)
+        page = frame[FRAME_HEADER_SIZE:]
+        spans = layout_of(PageImage(number, page, "", len(page))).spans
+        words: list[int] = []
+        for sector in range(-(first % SECTOR), len(page), SECTOR):
+            start, end = max(sector, 0), min(sector + SECTOR, len(page))
+            is_used = any(span.start < end and span.end > start for span in spans)
+            if is_used and not any(page[start:end]):
+                words += range(start, end, 4)
+        return tuple(words)
+
+    def _not_elsewhere(self, found: Generation, index: int, mends: list[Mend]) -> list[Mend]:
+        """Return the mends of bytes that no sound frame near has just so: SQLite copies pages."""
+        first = max(0, index - _NEAR)
+        others = [
+            self.frame(n + 1)
+            for n in range(first, min(len(found.sound), index + _NEAR))
+            if found.sound[n] and n != index
+        ]
+        frame = self.frame(index + 1)
+
+        def is_elsewhere(mend: Mend) -> bool:
+            begin = max(FRAME_HEADER_SIZE, mend.at - _CONTEXT)
+            part = frame[begin : mend.at + _CONTEXT]
+            is_telling = len(part) - part.count(0) >= _CONTEXT // 2
+            return is_telling and any(other.startswith(part, begin) for other in others)
+
+        return [mend for mend in mends if not is_elsewhere(mend)]
 
     def _like_neighbours(self, found: Generation, index: int, mends: list[Mend]) -> list[Mend]:
         """Return the mends that give the word that the page has in the frames before and after."""

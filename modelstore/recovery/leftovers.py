@@ -77,12 +77,14 @@ class Leftovers:
         end = generation.end if commits else generation.first + len(generation.sound) - 1
         owners = Owners(self.tables, self._base_view, pair, log, generation, frames)
         # What is newest comes first: a row that fits must not be set aside as an old one.
-        for is_beyond in (True, False) if beyond else (False,):
+        for is_beyond in (True, False) if beyond or generation.likely else (False,):
             for done, (number, of_page) in enumerate(frames.items()):
                 if self.progress is not None:
                     self.progress("comparing the log", done, len(frames))
                 live = self._live_cells(number)
-                newest = of_page[bisect_right(of_page, end) - 1] if beyond else 0
+                newest = of_page[bisect_right(of_page, end) - 1]
+                if not beyond and not self._is_damaged_in_base(log, generation, number, newest):
+                    newest = 0
                 for frame in reversed(of_page):
                     is_wanted = frame <= end and (frame == newest) == is_beyond
                     if not is_wanted or self._is_base(log, number, frame):
@@ -95,6 +97,14 @@ class Leftovers:
 
         if generation.is_current:
             self._add_unfinished(owners, frames, end)
+
+    def _is_damaged_in_base(
+        self, log: LogHistory, generation: Generation, number: int, frame: int
+    ) -> bool:
+        """Return True if the base has an older version of a page, because `frame` is damaged."""
+        is_same = self.base.log is log and self.base.generation is generation
+        is_newer = self.base.frames.get(number, 0) < frame <= self.base.commit
+        return is_same and is_newer and frame in generation.likely
 
     def _add_unfinished(self, owners: Owners, frames: Mapping[int, array[int]], end: int) -> None:
         """Set aside the rows behind the last commit: the log ends within a transaction."""

@@ -42,6 +42,7 @@ _MAX_SAMPLE = 2000
 _LETTERS = 40  # of a text that count
 _ENOUGH_LETTERS = 400
 _MANY_ROWS = 50  # live rows after which a column is taken to have no other serial types, if few
+_MANY_TYPES = 64  # serial types that a column without a usual one may have
 _MAX_COLUMNS = 500  # more columns are rare, and each costs a comparison at each offset
 _MAX_GUESSES = 4000  # combinations of two overwritten serial types
 _IN_PATTERN = 12  # serial types that the search checks; the others are checked one by one
@@ -276,11 +277,13 @@ class Forms:
         if width > lost:
             yield from self._guessed(data, at, at, end, width, choices)
 
+    def _has_few_types(self, place: int) -> bool:
+        return self.rows >= _MANY_ROWS and len(self._columns[place].serials) * 10 <= self.rows
+
     def _guesses(self, place: int) -> Sequence[int]:
         """Return the serial types of one byte that a column may have, or the few that it had."""
         seen = self._columns[place].serials
-        is_known = self.rows >= _MANY_ROWS and len(seen) * 10 <= self.rows
-        known = seen if is_known else _ONE_BYTE_TYPES
+        known = seen if self._has_few_types(place) else _ONE_BYTE_TYPES
         is_learned = self.rows >= _MANY_ROWS
         classes = self._columns[place].classes if is_learned else range(5)
         return [
@@ -373,6 +376,9 @@ class Forms:
         if place == self.table.alias:
             return 0.0
         seen = self._columns[place]
+        if is_guess and self.rows >= _MANY_ROWS and not self._has_few_types(place):
+            # Texts of all lengths: that none of this length is seen says little.
+            return math.log2((seen.serials[serial] + 1) / (self.rows + _MANY_TYPES)) - 1.0
         if is_guess:
             return max(-12.0, math.log2((seen.serials[serial] + 0.25) / (self.rows + 1))) - 1.0
         if self.rows < _ENOUGH_ROWS:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.recovery.corpus import corpus_folder, score_corpus
+from tests.recovery.corpus import ceilings, corpus_folder, score_corpus
 from tests.recovery.kinds import KINDS
 from tests.recovery.mutants import mutate
 from tests.recovery.scores import Case, Score, cases
@@ -27,7 +27,7 @@ _OURS = "recover"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the scores; return 1 if rows shown were never committed, or a peer did better."""
+    """Print the scores; return 1 if rows shown were never committed, or more could come back."""
     options = _options().parse_args(arguments)
     if options.mutants or options.commands:
         return mutate(options.mutants, options.commands, options.seed, options.first)
@@ -51,12 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _tell_case(case)
     folder = corpus_folder()
     corpus = score_corpus(folder) if folder is not None and not options.kind else {}
+    most = ceilings(folder) if folder is not None and corpus else {}
     if options.json:
-        _write_json(options.seed, totals, corpus)
+        _write_json(options.seed, totals, corpus, most)
     else:
         _tell(totals, list(tools), len(found))
-        _tell_corpus(corpus, folder)
-    return int(_is_behind(totals))
+        _tell_corpus(corpus, most, folder)
+    is_short = any(one.back < most[category] for category, one in corpus.items())
+    return int(_is_behind(totals) or is_short)
 
 
 def _options() -> argparse.ArgumentParser:
@@ -114,21 +116,29 @@ def _cell(score: Score) -> str:
     return f"{score.recall:.3f}/{score.precision:.3f}"
 
 
-def _tell_corpus(corpus: dict[str, Score], folder: Path | None) -> None:
+def _tell_corpus(corpus: dict[str, Score], most: dict[str, int], folder: Path | None) -> None:
     if folder is None:
         print("no corpus: name its folder in MODELSTORE_TEST_CORPUS")
         return
     print(f"{folder.name}: deleted rows by category")
     for category, one in corpus.items():
-        print(f"{category}: {one.back} of {one.wanted}, {_cell(one)}; live again {one.returned}")
+        print(
+            f"{category}: {one.back} of {one.wanted}, {_cell(one)}; live again {one.returned}; "
+            f"the files have all values of {most[category]}"
+        )
 
 
-def _write_json(seed: int, totals: dict[str, dict[str, Score]], corpus: dict[str, Score]) -> None:
+def _write_json(
+    seed: int,
+    totals: dict[str, dict[str, Score]],
+    corpus: dict[str, Score],
+    most: dict[str, int],
+) -> None:
     def plain(score: Score) -> dict[str, float]:
         return {"recall": score.recall, "precision": score.precision, "wanted": score.wanted}
 
     kinds = {kind: {tool: plain(s) for tool, s in of.items()} for kind, of in totals.items()}
-    parts = {category: plain(score) for category, score in corpus.items()}
+    parts = {name: {**plain(score), "most": most[name]} for name, score in corpus.items()}
     print(json.dumps({"format_version": 1, "seed": seed, "kinds": kinds, "corpus": parts}))
 
 

@@ -1,7 +1,12 @@
 """Databases with a known history: each row that was ever committed is known, and can be found.
 
-Every row has a mark at its beginning and at its end, different for each version of it, and long
-rows have marks all along: if all are still in the files, then the bytes of the row exist.
+A row exists if the bytes of its record are in the files, by these rules:
+
+- The first bytes do not count: a freed cell loses its first four to the header of a freeblock.
+- A long row has words all along, and a mark at its end: all of them are there.
+- Without ``--deleted``, only cells count that a page led to before the damage, not free space.
+- A page in the log does not count if more than one byte of it, and not a sector, was changed:
+  its checksum says that bytes are false, and nothing says which.
 """
 
 from __future__ import annotations
@@ -10,7 +15,8 @@ import random
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,9 +47,45 @@ class Schema:
         maker = random.Random(f"{self.name} {n} {v}")
         return f"{maker.getrandbits(40):010x}", f"{maker.getrandbits(40):010x}"
 
+    @property
+    def overwritten(self) -> int:
+        """The bytes of a record that the header of a freeblock may take."""
+        return 3 if "WITHOUT ROWID" in self.sql[0] else 2  # beside the payload's size and the rowid
+
+    def record(self, row: Row) -> bytes:
+        """Return a row as SQLite stores it."""
+        values = [None if self.has_alias and at == self.key else v for at, v in enumerate(row)]
+        fields = [stored(value, self.encoding) for value in values]
+        types = b"".join(_varint(serial) for serial, _ in fields)
+        return bytes([1 + len(types)]) + types + b"".join(raw for _, raw in fields)
+
     def row(self, n: int, v: int) -> Row:
         """Return a version of a row: always the same one."""
         return self.make(n, *self.marks(n, v), random.Random(f"row {n} {v}"))
+
+
+def stored(value: object, encoding: str) -> tuple[int, bytes]:
+    """Return the serial type of a value, and its bytes."""
+    if value is None:
+        return 0, b""
+    if isinstance(value, str):
+        raw = value.encode(encoding)
+        return 13 + 2 * len(raw), raw
+    if isinstance(value, float):
+        return 7, struct.pack(">d", value)
+    assert isinstance(value, int)
+    if value in (0, 1):
+        return 8 + value, b""
+    sizes = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (6, 8))
+    serial, size = next(s for s in sizes if -(1 << 8 * s[1] - 1) <= value < 1 << 8 * s[1] - 1)
+    return serial, value.to_bytes(size, "big", signed=True)
+
+
+def _varint(value: int) -> bytes:
+    raw = [value & 0x7F]
+    while value := value >> 7:
+        raw.append(0x80 | value & 0x7F)
+    return bytes(reversed(raw))
 
 
 def _model(n: int, first: str, last: str, maker: random.Random) -> Row:
@@ -119,34 +161,88 @@ class Victim:
         """The database."""
         return self.directory / DATABASE
 
+    starts: set[int] = field(default_factory=set)
+    before: dict[str, bytes] = field(default_factory=dict)
+
     @property
     def log(self) -> Path:
         """Its log."""
         return self.directory / f"{DATABASE}-wal"
 
-    def existing(self) -> set[Row]:
-        """Return the rows, of all that were ever committed, whose bytes are still in the files."""
-        content = b"\0".join(file.read_bytes() for file in sorted(self.directory.iterdir()))
-        code = self.schema.encoding
+    def remember(self) -> None:
+        """Remember the files before their damage, and where the records of their rows begin."""
+        self.before = {file.name: file.read_bytes() for file in self.directory.iterdir()}
+        for content in self.before.values():
+            self.starts.update(record_starts(content))
+
+    def existing(self, *, deleted: bool) -> set[Row]:
+        """Return the rows, of all that were ever committed, whose bytes are still in the files.
+
+        With `deleted`, bytes in free space count too.
+        """
+        files = {file.name: file.read_bytes() for file in sorted(self.directory.iterdir())}
+        content = b"\0".join(files.values())
         words = set(_WORD.findall(content))
-        return {
-            row
-            for row, marks in self.versions.items()
-            if _has_marks(content, marks[0].encode(code), marks[1].encode(code), row)
-            and all(_has_words(value, words, content) for value in row)
-        }
+        found = set()
+        for row, (_, last) in self.versions.items():
+            record = self.schema.record(row)
+            stem = record[self.schema.overwritten : _STEM]
+            is_there = any(
+                self._counts(name, file, at, deleted=deleted)
+                for name, file in files.items()
+                for at in _places(stem, file)
+            )
+            is_long = len(record) > _STEM
+            is_ended = not is_long or last.encode(self.schema.encoding) in content
+            if is_there and is_ended and all(_has_words(value, words, content) for value in row):
+                found.add(row)
+        return found
 
-
-def _has_marks(content: bytes, first: bytes, last: bytes, row: Row) -> bool:
-    """Return True if both marks exist; those of a short row must be near each other."""
-    if any(isinstance(value, str) and len(value) > 200 for value in row):
-        return first in content and last in content
-    at = content.find(first)
-    while at >= 0:
-        if content.find(last, at, at + 400) >= 0:
+    def _counts(self, name: str, file: bytes, at: int, *, deleted: bool) -> bool:
+        """Return True if the bytes of a row at `at` count as existing."""
+        if not deleted and at - self.schema.overwritten not in self.starts:
+            return False
+        before = self.before.get(name, b"")
+        if int.from_bytes(before[:4], "big") & ~1 != _LOG_MAGIC:
             return True
-        at = content.find(first, at + 1)
-    return False
+        page_size = int.from_bytes(before[8:12], "big")
+        start = at - (at - 32) % (24 + page_size) + 24
+        pages = before[start : start + page_size], file[start : start + page_size]
+        wrong = [place for place, (old, new) in enumerate(zip(*pages, strict=False)) if old != new]
+        return len(wrong) < 2 or not any(file[start + place] for place in wrong)
+
+
+_STEM = 300  # bytes of a record that its first page always has
+_LOG_MAGIC = 0x377F0682
+
+
+def _places(part: bytes, content: bytes) -> Iterator[int]:
+    at = content.find(part)
+    while at >= 0:
+        yield at
+        at = content.find(part, at + 1)
+
+
+def record_starts(content: bytes) -> Iterator[int]:
+    """Yield the offsets of all records that the pages of a whole database or log lead to."""
+    first, stride, size = 0, 0, int.from_bytes(content[16:18], "big")
+    if int.from_bytes(content[:4], "big") & ~1 == _LOG_MAGIC:
+        size = int.from_bytes(content[8:12], "big")
+        first, stride = 32 + 24, 24
+    for page in range(first, len(content), size + stride) if size else ():
+        head = page + (100 if content[page : page + 6] == b"SQLite" else 0)
+        kind = content[head] if head + 8 <= len(content) else 0
+        begin = {13: 8, 10: 8, 2: 12}.get(kind)
+        if begin is None:
+            continue
+        for number in range(int.from_bytes(content[head + 3 : head + 5], "big")):
+            at = head + begin + 2 * number
+            cell = page + int.from_bytes(content[at : at + 2], "big") + (4 if kind == 2 else 0)
+            for _ in range(2 if kind == 13 else 1):  # the size of the payload, and the rowid
+                while content[cell] & 0x80:
+                    cell += 1
+                cell += 1
+            yield cell
 
 
 def _has_words(value: object, words: set[bytes], content: bytes) -> bool:
@@ -155,11 +251,11 @@ def _has_words(value: object, words: set[bytes], content: bytes) -> bool:
         return True
     own = value.encode()
     return all(
-        match[0] in words or _is_split(own, match.start(), content) for match in _WORD.finditer(own)
+        match[0] in words or is_split(own, match.start(), content) for match in _WORD.finditer(own)
     )
 
 
-def _is_split(text: bytes, start: int, content: bytes) -> bool:
+def is_split(text: bytes, start: int, content: bytes) -> bool:
     """Return True if the word at `start` lies in two pages, each part beside its neighbour."""
     near = 2 * _WORD_SIZE  # each part with the whole word beside it
     return any(

@@ -113,3 +113,22 @@ def test_confused_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="names no file"):
         recover_here(Request(str(path), f"{tmp_path}/out/"))
     assert recover(path, "--into", "").code == 2
+
+
+def test_rows_beside_a_lost_sector_of_the_log_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    created = TABLE, "CREATE TABLE u (a)", "PRAGMA wal_checkpoint(TRUNCATE)"
+    later = ("INSERT INTO u VALUES (?)", [(1,)])
+    make(path, *WAL, *created, (INSERT, rows(1, 45)), later, crash=True)
+    with open(f"{path}-wal", "r+b") as log:
+        log.seek(5 * 512)
+        assert any(log.read(512))
+        log.seek(5 * 512)
+        log.write(bytes(512))
+    done = run(path, into=tmp_path / "new.db")
+    kept = content(tmp_path / "new.db")
+    assert 30 <= len(kept) < 45
+    assert set(kept) < set(rows(1, 45))
+    assert done.lost_frames == (1,)
+    marked = content(tmp_path / "new.db", "SELECT DISTINCT confidence FROM modelstore_recovered")
+    assert (0.8,) in marked
