@@ -293,7 +293,7 @@ class _Look:
             if role is not None:
                 found.append((descriptor, role))
         if found and not any(role is Role.LOG for _, role in found):
-            found += _orphans(descriptors)
+            found += _orphans(descriptors, has_index=any(role is Role.INDEX for _, role in found))
         return found
 
     def _is_ours(self, target: str, status: os.stat_result) -> bool:
@@ -455,16 +455,23 @@ def _new_holder(
     )
 
 
-def _orphans(descriptors: list[Descriptor]) -> Iterator[tuple[Descriptor, Role]]:
+def _orphans(
+    descriptors: list[Descriptor], *, has_index: bool
+) -> Iterator[tuple[Descriptor, Role]]:
     """Yield a log and its index whose own database the process does not have open.
 
     The database was renamed: both keep the old name. An index is 32 KiB, or several times that.
+    If the process `has_index`, that of our database, then the log alone was moved away.
     """
     named = {descriptor.name: descriptor for descriptor in descriptors}
     for name, log in named.items():
         base = name.removesuffix(Role.LOG.suffix)
         index = named.get(base + Role.INDEX.suffix)
-        if base == name or base in named or index is None:
+        if base == name or base in named:
+            continue
+        if index is None:
+            if has_index:
+                yield log, Role.LOG
             continue
         if index.status.st_size and not index.status.st_size % _INDEX_UNIT:
             yield from ((log, Role.LOG), (index, Role.INDEX))

@@ -223,6 +223,14 @@ def _refuse_confused(logs: Sequence[str], copies: Sequence[str]) -> None:
             )
 
 
+def _place(file: EvidenceFile) -> str:
+    """Return where a held file is now, if it has a name."""
+    with suppress(OSError):
+        if os.fstat(file.fd).st_nlink:
+            return f" that is now {visible(os.readlink(file.path), 200)}"
+    return ""
+
+
 def _start_of(path: str, size: int) -> bytes:
     with suppress(OSError, NotRegularError):
         fd = open_regular(path)
@@ -252,7 +260,7 @@ def _pairs_of(
             files = [file for file in (main_of, log_of) if file and file.origin is Origin.HELD]
             search.held += [
                 f"{process_name(held.pid, visible(held.command, _COMMAND))} uses "
-                f"{file.name.rpartition(' that ')[0]}: {human_bytes(file.size)}"
+                f"{file.name.rpartition(' that ')[0]}{_place(file)}: {human_bytes(file.size)}"
                 for file in files
             ]
     for name in logs:

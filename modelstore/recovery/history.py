@@ -269,17 +269,20 @@ class _Reader:
     def _zeroed_words(self, index: int, frame: bytes) -> tuple[int, ...]:
         """Return the offsets in the page of the words in lost sectors, which read as zeros.
 
-        Free space is zeros too: only a sector that takes bytes of a row is lost.
+        Free space is zeros too: only a sector behind the start of the page's content, which takes
+        bytes of a row, is lost.
         """
         number = FRAME_HEADER.unpack_from(frame)[0]
         first = page_offset(index + 1, self.scan.page_size)
         page = frame[FRAME_HEADER_SIZE:]
-        spans = layout_of(PageImage(number, page, "", len(page))).spans
+        image = PageImage(number, page, "", len(page))
+        spans = layout_of(image).spans
+        content = int.from_bytes(page[image.start + 5 : image.start + 7], "big") or len(page)
         words: list[int] = []
         for sector in range(-(first % SECTOR), len(page), SECTOR):
             start, end = max(sector, 0), min(sector + SECTOR, len(page))
             is_used = any(span.start < end and span.end > start for span in spans)
-            if is_used and not any(page[start:end]):
+            if is_used and content <= start and not any(page[start:end]):
                 words += range(start, end, 4)
         return tuple(words)
 

@@ -80,7 +80,7 @@ def _is_news(table: RecoveredTable) -> bool:
 
 def _headline(done: Recovery) -> str:
     if done.into is None and not done.rows and not done.set_aside:
-        return "no row was found: name other evidence with --wal FILE or --also FILE"
+        return "no row was found"
     if done.into is None:
         verb = "can be recovered; nothing was written"
     else:

@@ -13,7 +13,18 @@ from modelstore.recovery.recover import Request
 from modelstore.recovery.recover import recover as recover_here
 from modelstore.recovery.result import Recovery
 from modelstore.render.recovery import recovery_body
-from tests.recovery.victims import INSERT, TABLE, WAL, content, digests, make, names, recover, rows
+from tests.recovery.victims import (
+    INSERT,
+    TABLE,
+    WAL,
+    content,
+    digests,
+    make,
+    names,
+    recover,
+    rows,
+    writer,
+)
 
 MARKED = "SELECT row_key FROM modelstore_recovered WHERE into_table = 't' ORDER BY id"
 
@@ -84,6 +95,20 @@ def test_a_log_that_is_gone_is_named_by_what_the_index_counts(tmp_path: Path) ->
     os.unlink(f"{path}-wal")
     (note,) = run(path).notes
     assert note.startswith("app.db-shm counts 3 frames that are not here")
+
+
+def test_a_log_moved_away_under_a_living_application_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    (tmp_path / "trash").mkdir()
+    with writer(path, "python") as application:
+        application.write(5)
+        moved = Path(f"{path}-wal").rename(tmp_path / "trash" / "app.db-wal")
+        application.write(5)
+        done = run(path)
+        (held,) = done.held
+    assert done.rows == 10
+    assert held.startswith(f"pid {application.process.pid} (")
+    assert f" that is now {moved}: " in held
 
 
 def test_the_last_line_says_what_to_do(tmp_path: Path) -> None:
