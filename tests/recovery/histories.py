@@ -4,7 +4,7 @@ A row exists if the bytes of its record are in the files, by these rules:
 
 - The first bytes do not count: a freed cell loses its first four to the header of a freeblock.
 - A long row has words all along, and a mark at its end: all of them are there.
-- Without ``--deleted``, only cells count that a page led to before the damage, not free space.
+- In the log, only cells count that a page led to before the damage, not free space.
 - A page in the log does not count if more than one byte of it, and not a sector, was changed:
   its checksum says that bytes are false, and nothing says which.
 """
@@ -175,11 +175,8 @@ class Victim:
         for content in self.before.values():
             self.starts.update(record_starts(content))
 
-    def existing(self, *, deleted: bool) -> set[Row]:
-        """Return the rows, of all that were ever committed, whose bytes are still in the files.
-
-        With `deleted`, bytes in free space count too.
-        """
+    def existing(self) -> set[Row]:
+        """Return the rows, of all that were ever committed, whose bytes are still in the files."""
         files = {file.name: file.read_bytes() for file in sorted(self.directory.iterdir())}
         content = b"\0".join(files.values())
         words = set(_WORD.findall(content))
@@ -188,7 +185,7 @@ class Victim:
             record = self.schema.record(row)
             stem = record[self.schema.overwritten : _STEM]
             is_there = any(
-                self._counts(name, file, at, deleted=deleted)
+                self._counts(name, file, at)
                 for name, file in files.items()
                 for at in _places(stem, file)
             )
@@ -198,13 +195,13 @@ class Victim:
                 found.add(row)
         return found
 
-    def _counts(self, name: str, file: bytes, at: int, *, deleted: bool) -> bool:
+    def _counts(self, name: str, file: bytes, at: int) -> bool:
         """Return True if the bytes of a row at `at` count as existing."""
-        if not deleted and at - self.schema.overwritten not in self.starts:
-            return False
         before = self.before.get(name, b"")
         if int.from_bytes(before[:4], "big") & ~1 != _LOG_MAGIC:
             return True
+        if at - self.schema.overwritten not in self.starts:
+            return False
         page_size = int.from_bytes(before[8:12], "big")
         start = at - (at - 32) % (24 + page_size) + 24
         pages = before[start : start + page_size], file[start : start + page_size]
