@@ -145,7 +145,8 @@ class Victim:
     """A database before its damage, with what was ever in it.
 
     `live` are the rows after the last commit, by key; `versions` has each row that was ever
-    committed, with its marks.
+    committed, with its marks. `before` are the files before the damage, `starts` the offsets of the
+    records in their cells.
     """
 
     schema: Schema
@@ -155,14 +156,13 @@ class Victim:
     versions: dict[Row, tuple[str, str]] = field(default_factory=dict)
     newest: dict[int, int] = field(default_factory=dict)
     gone: set[Row] = field(default_factory=set)
+    before: dict[str, bytes] = field(default_factory=dict)
+    starts: set[int] = field(default_factory=set)
 
     @property
     def path(self) -> Path:
         """The database."""
         return self.directory / DATABASE
-
-    starts: set[int] = field(default_factory=set)
-    before: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
