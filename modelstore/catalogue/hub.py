@@ -6,6 +6,7 @@ cache on the same machine holds that model, both are one row.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,12 @@ CACHES = ("huggingface", "llama-cache")
 """The kinds of source whose places are named ``org/repo``, or ``org/repo/PATH`` for one file."""
 
 _PLACES = f"SELECT host, name, model_id FROM model_places WHERE source IN {CACHES}"
+# A server on this machine names a file of a cache that was not imported itself.
+_FILES = """SELECT ifnull(host, '') AS host, path, id FROM models
+WHERE path LIKE '%models--%snapshots%' ORDER BY rowid"""
+_SNAPSHOT = re.compile(
+    r".*[/\\]models--([^/\\]+)[/\\]snapshots[/\\][0-9a-f]{40}[/\\](.+)", re.DOTALL
+)
 _UNFINISHED = ".incomplete"
 
 
@@ -55,4 +62,8 @@ class CachedModels:
             parts = from_sqlite_text(row["name"]).removesuffix(_UNFINISHED).split("/", 2)
             path = parts[2] if len(parts) > 2 else ""
             repositories[row["host"], "/".join(parts[:2])][path] = row["model_id"]
+        for row in self._db.query(_FILES):
+            if match := _SNAPSHOT.fullmatch(from_sqlite_text(row["path"])):
+                repository, path = match[1].replace("--", "/", 1), match[2].replace("\\", "/")
+                repositories[row["host"], repository].setdefault(path, row["id"])
         return repositories

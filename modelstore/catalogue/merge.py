@@ -339,7 +339,7 @@ def _merge_items(
             model = free_id(db, model, locator)
         else:
             model, locator = match.id, match.locator
-            mode = _mode(item, match, staging)
+            mode = "fill_unknown" if model == meant else _mode(item, match, staging)
             if staging.rank(item["source"]) == _FILES_RANK and follows(item, match):
                 move(db, item, match)
                 locator, mode = item["locator"], "override"

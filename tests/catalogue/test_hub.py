@@ -141,6 +141,16 @@ def test_references_of_another_machine_and_records_stay_apart(tmp_path: Path) ->
     assert take(opened, reference(FILES[0]), told=True).added == 1
 
 
+def test_a_file_in_a_cache_that_was_not_imported_is_meant_as_well(tmp_path: Path) -> None:
+    opened = catalogue(tmp_path)
+    path = f"/home/me/hub/models--org--Tiny-GGUF/snapshots/{'a' * 40}/{FILES[1]}"
+    by_server = found(path, "http://127.0.0.1:8080", source="llama-server")
+    for order in ((by_server, reference("Q8_0")), (reference("UD-Q8_0"), by_server)):
+        for item in order:
+            run(opened, item)
+        assert table(opened, "path, status") == [(path, "available")]
+
+
 def test_a_download_that_has_not_ended_is_meant_as_well(tmp_path: Path) -> None:
     opened = catalogue(tmp_path)
     run(opened, reference("Q4_K_M"))

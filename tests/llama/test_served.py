@@ -166,6 +166,7 @@ def test_presets_of_the_hub_are_one_row_with_its_cache(
         for number, order in enumerate(permutations(sources)):
             for source in order:
                 add(tmp_path / f"{number}.db", source, hub=hub if known else None)
+                assert len(rows(tmp_path / f"{number}.db")) == 3 or not known
     for number in range(6):
         listed = {row["name"]: row["status"] for row in rows(tmp_path / f"{number}.db")}
         names = ("Tiny-Q4_K_M", "Tiny-Q8_0", "Big-UD-Q4_K_XL")
