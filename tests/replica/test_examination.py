@@ -26,7 +26,7 @@ from tests.replica.litestream import (
     replicate_once,
     with_litestream,
 )
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = needs_litestream
 
@@ -134,7 +134,7 @@ def test_a_sound_replica_under_a_writer_is_never_called_lost(tmp_path: Path) -> 
     database = make(tmp_path / "app.db", TABLE + numbered(1, 500))
     replica = tmp_path / "replica"
     with daemon(database, f"file://{replica}"), writing(database):
-        found = examine(str(database), _name(replica), timeout=20)
+        found = examine(str(database), _name(replica), timeout=PATIENCE)
         assert found.verdict is Verdict.SAME, found
 
 
@@ -195,5 +195,5 @@ def test_a_database_that_changes_and_catches_up_is_the_same(tmp_path: Path) -> N
     with daemon(database, f"file://{replica}"):
         wait_until(lambda: list(replica.rglob("*.ltx")))
         change(database, numbered(101, 300))
-        found = examine(str(database), _name(replica), timeout=20)
+        found = examine(str(database), _name(replica), timeout=PATIENCE)
         assert found.verdict is Verdict.SAME
