@@ -145,7 +145,9 @@ def _save_unchanged(held: HeldFiles, found: Probe) -> str:
             "nothing was discarded",
             hint="make room, or make the directory writable",
         ) from error
-    if state_of(found.path) != before or probe(found.path).attached:
+    again = probe(found.path)
+    is_new = evidence.codes(again.reasons) - evidence.codes(found.reasons)
+    if state_of(found.path) != before or again.attached or is_new:
         raise RefusedError(
             f"{found.name} changed while it was saved; nothing was discarded",
             hint=f"the copies are {visible(saved, 200)} and its -wal; try again",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database.holders import HolderProblem, Role
 from modelstore.errors import DamageError, RefusedError
-from modelstore.text import human_bytes, process_name, visible
+from modelstore.text import human_bytes, listed, process_name, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +28,7 @@ UNSEEN = "unseen"
 HOT_JOURNAL = "hot-journal"
 
 _NAMED = 3  # reasons in one sentence
+_NAMED_FILES = 4  # of one process
 
 _ELSEWHERE = frozenset(
     (
@@ -96,9 +97,14 @@ def _of(holder: Holder, path: str) -> Iterator[Reason]:
 def _other(holder: Holder, path: str) -> tuple[str, str]:
     """Say which files a process uses instead of those at the path."""
     others = [file for file in holder.files if not file.is_current]
-    what = " and ".join(_named(file) for file in others) or "another database"
+    what = _joined([_named(file) for file in others]) or "another database"
     keep = f"keep pid {holder.pid} running: " + _only_there(others, path)
     return f"uses {what}, not what is at {path} now", keep
+
+
+def _joined(files: list[str]) -> str:
+    """Join the files of a process in a sentence; one that loses a log a day may have very many."""
+    return " and ".join(files) if len(files) <= _NAMED_FILES else listed(files, _NAMED_FILES)
 
 
 def _named(file: OpenFile) -> str:
@@ -117,8 +123,8 @@ def _only_there(others: list[OpenFile], path: str) -> str:
     if not lost:
         return "restart it when its data is safe; nothing is folded until then"
     names = {Role.LOG: "log", Role.DATABASE: "database"}
-    what = " and ".join(
-        f"{names.get(file.role, 'journal')} of {human_bytes(file.size)}" for file in lost
+    what = _joined(
+        [f"{names.get(file.role, 'journal')} of {human_bytes(file.size)}" for file in lost]
     )
     verb = "is" if len(lost) == 1 else "are"
     saves = f"`modelstore recover {path} --into NEW.db` saves {'it' if len(lost) == 1 else 'them'}"

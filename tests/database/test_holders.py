@@ -60,6 +60,20 @@ def test_deleted_file_keeps_size_and_descriptor(tmp_path: Path) -> None:
         assert Path(f"/proc/{app.pid}/fd/{log.descriptor}").read_bytes() == content
 
 
+def test_sentence_about_very_many_files_is_short(tmp_path: Path) -> None:
+    """A clean-up job deletes the log each night, and the application opens another one."""
+    path = tmp_path / "app.db"
+    again = (
+        f"py:kept = []\nfor _ in range(50):\n"
+        f"  kept.append(os.open({f'{path}-wal'!r}, os.O_RDWR | os.O_CREAT))\n"
+        f"  os.remove({f'{path}-wal'!r})"
+    )
+    with LiveApp.start(path, *SETUP, again):
+        (reason,) = probe(str(path)).reasons
+        assert "47 more" in reason.text
+        assert len(reason.text) + len(reason.hint) < 2_000
+
+
 @pytest.mark.parametrize("name", ["new\nline.db", "back\\slash.db", "x (deleted)", "é\udcff.db"])
 def test_strange_names_match_as_the_kernel_shows_them(name: str, tmp_path: Path) -> None:
     path = os.path.join(tmp_path, name)

@@ -100,6 +100,24 @@ def _overwrite(stage: Stage) -> Path:
     return stage.path
 
 
+def _move_and_restore(stage: Stage) -> Path:
+    """Put the broken database away, and a copy of it in its place: its log stays."""
+    shutil.copyfile(stage.path, stage.place / "new")
+    stage.place.joinpath("attic").mkdir()
+    os.rename(stage.path, stage.place / "attic" / "broken.db")
+    os.rename(stage.place / "new", stage.path)
+    return stage.path
+
+
+def _overwrite_log(stage: Stage) -> Path:
+    """Restore an older state of the log with `cp`: it lacks frames that its index counts."""
+    log = Path(f"{stage.path}-wal")
+    older = log.read_bytes()
+    stage.app.run(INSERT)
+    log.write_bytes(older)
+    return stage.path
+
+
 def _replace_log(data: bytes | None) -> Callable[[Stage], Path]:
     def spoil(stage: Stage) -> Path:
         log = Path(f"{stage.path}-wal")
@@ -259,7 +277,11 @@ DANGERS = (
     _kind("file mounted", Label.DANGER, start=_mount_file, has_company=False, has_moment=False,
           libraries=LIBRARIES),
     _kind("moved away", Label.GONE, _move("", back=True), has_moment=False),
+    _kind("moved, and its copy put there", Label.DANGER, _move_and_restore, has_moment=False),
+    _kind("replaced where it is mounted", Label.DANGER, _replace("WAL", "-wal", "-shm"),
+          _mount_directory, has_company=False, has_moment=False, libraries=LIBRARIES),
     _kind("overwritten", Label.OPEN, _overwrite, has_moment=False),
+    _kind("log overwritten", Label.OPEN, _overwrite_log, has_company=False, has_moment=False),
     # Not in the middle of a command that writes: whoever commits then makes the others read again.
     _kind("log truncated", Label.OPEN, _truncate_log, has_moment=False),
 )  # fmt: skip
