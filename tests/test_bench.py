@@ -16,7 +16,7 @@ from tests.bench.equality import json_rows, same_rows
 from tests.bench.growth import exponent
 from tests.bench.measure import FailedError, Pairs, Sample, alternate, in_turn, run
 from tests.bench.place import Place
-from tests.bench.row import Row, compared, missing, table
+from tests.bench.row import Row, compared, least, missing, table
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the benchmarks use posix_spawn")
 
@@ -53,6 +53,17 @@ def test_programs_are_timed_and_their_failure_is_none() -> None:
     assert pairs.ours[0].memory - pairs.peer[0].memory > 40_000_000
     with pytest.raises(FailedError, match="exited 3: because"):
         run([python, "-c", "import sys; print('because', file=sys.stderr); sys.exit(3)"])
+
+
+def test_a_wait_that_comes_once_is_the_machines() -> None:
+    for waits, made, limit in (
+        ([9, 2, 7], 2, True),
+        ([9, 5, 8, 6, 1], 4, False),
+        ([3, 1], 1, True),
+    ):
+        left = [Row(bench="b", what="w", measured=float(wait), limit=4.0) for wait in waits]
+        row = least(lambda left=left: left.pop(0))  # type: ignore[misc]
+        assert (len(waits) - len(left), row.met) == (made, limit)
 
 
 def test_a_missing_peer_is_never_beaten() -> None:

