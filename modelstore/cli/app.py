@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("import_", "Read models from files, directories, stores, servers or stdin."),
     "list": ("list_", "Show the models."),
-    "show": ("show", "Show everything about one model."),
+    "show": ("show", "Show everything about models."),
     "tag": ("tag", "Add your own tags to models, or remove them."),
     "forget": ("forget", "Take models out of the catalogue; their files stay."),
     "checkpoint": ("checkpoint", "Fold the WAL into the database, and say what moved."),

@@ -23,6 +23,7 @@ Together = Mapping[tuple[str, ...], str]
 """Names of options -> the meaning of the row of the first of them, which names the others."""
 
 _LEFT = 26  # columns of the names of options, their indent included
+_NARROW = 20  # columns of a meaning; with fewer it stands below its name
 _WIDEST = 100  # columns of a line that reads well
 
 
@@ -30,8 +31,8 @@ def command_help(ctx: Context, command: Command, *, common: str, together: Toget
     """Return the help of one command; the options of the group `common` are last."""
     out = current()
     width = min(out.width, _WIDEST)
-    usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
-    lines = [f"{out.style('Usage:', 'strong')} {usage}", "", *_prose(command.help or "", width)]
+    usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)]).replace("{", "")
+    lines = [*_usage(usage.replace("}", ""), width), "", *_prose(command.help or "", width)]
     arguments, groups = grouped(ctx, command, common, together)
     for title, rows in (("Arguments", arguments), *groups.items()):
         if rows:
@@ -47,13 +48,18 @@ def program_help(ctx: Context, sections: Mapping[str, Rows], examples: Sequence[
     out = current()
     width = min(out.width, _WIDEST)
     usage = f"{ctx.command_path} COMMAND [OPTIONS] [ARGS]..."
-    lines = [f"{out.style('Usage:', 'strong')} {usage}", "", *_prose(ctx.command.help or "", width)]
+    lines = [*_usage(usage, width), "", *_prose(ctx.command.help or "", width)]
     for title, rows in sections.items():
         lines += ["", out.style(f"{title}:", "strong"), *definitions(rows, width, left=13)]
     lines += ["", out.style("Examples:", "strong"), *(f"  {line}" for line in examples)]
     options = [(_names(ctx, param), _about(param)) for param in ctx.command.get_params(ctx)]
     lines += ["", out.style("Options:", "strong"), *definitions(options, width, left=30)]
     return "\n".join(lines) + "\n"
+
+
+def _usage(usage: str, width: int) -> list[str]:
+    title, *rest = textwrap.wrap(f"Usage: {usage}", width, subsequent_indent="  ")
+    return [title.replace("Usage:", current().style("Usage:", "strong"), 1), *rest]
 
 
 def _prose(text: str, width: int) -> Iterator[str]:
@@ -103,6 +109,8 @@ def _about(param: Any) -> str:  # noqa: ANN401  # Typer's own
 def definitions(rows: Rows, width: int, left: int = _LEFT) -> Iterator[str]:
     """Yield the lines of names and their meanings, in two columns."""
     out = current()
+    if width - left < _NARROW:
+        left = 8
     for name, meaning in rows:
         texts = textwrap.wrap(meaning, max(20, width - left - 2)) or [""]
         shown = "  " + out.style(name, "name")

@@ -360,6 +360,10 @@ def _import(
     )
 
 
+def _shown(source: str) -> str:
+    return "stdin" if source == "-" else source
+
+
 @dataclass(frozen=True, slots=True)
 class _Listener:
     """Writes what an import tells to stderr, and asks before a large prune."""
@@ -381,7 +385,7 @@ class _Listener:
         self.out.message(f"skipped: {visible(skipped.what, 300)}: {visible(skipped.reason, 300)}")
 
     def progress(self, what: str, done: int, total: int | None = None, unit: str = "") -> None:
-        self.show("stdin" if what == "-" else what, done, total, unit)
+        self.show(_shown(what), done, total, unit)
 
     def may_prune(self, prune: Prune, named: Sequence[ModelChange]) -> bool:
         """Name what a prune would forget, and ask."""
@@ -434,7 +438,7 @@ def _answer(out: Output, result: ImportResult, form: str | None, *, quiet: bool)
         if tally.error:
             out.error(tally.error)
         elif result.is_fault(tally) and tally.absent is None:
-            out.warn(f"{tally.source} holds no model (--allow-empty accepts that)")
+            out.warn(f"{_shown(tally.source)} holds no model (--allow-empty accepts that)")
     code = worst(*result.codes)
     if code in (ExitCode.BUG, ExitCode.USAGE, ExitCode.REFUSED, ExitCode.LOCKED):
         if result.total("found"):

@@ -76,7 +76,9 @@ def write_fold(session: Session, *, on_stdout: bool) -> None:
         note_fold(out, checkpoint)
         return
     if on_stdout:
-        out.answer(checkpoint.wal_line() + "\n")
+        from modelstore.render.report import write_body
+
+        write_body(out.answer, (checkpoint.wal_line(),), screen_of(out))
     else:
         out.message(checkpoint.wal_line())
     _note_blockers(out, checkpoint)

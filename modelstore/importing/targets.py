@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from io import BufferedReader, BytesIO
 from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
@@ -116,12 +117,15 @@ def choose_targets(
 
 
 def _named(source: str, kind: str | None) -> Chosen:
-    from modelstore.sources.detect import detect
+    from modelstore.sources.detect import detect, peek
 
     if source == "-":
         if sys.stdin is None:
             raise UsageError("stdin is closed", hint="name a file instead of -")
         target = Target("-", sys.stdin.buffer)
+        if kind is None and not peek(target):
+            # It has ended: another read would wait for a second Ctrl-D on a terminal.
+            target = Target("-", BufferedReader(BytesIO()))
     elif kind == "fleet":
         from modelstore.replica.engine import find_engine
         from modelstore.replica.name import ReplicaName

@@ -53,6 +53,12 @@ def test_examples_use_what_there_is(name: str) -> None:
                     assert re.search(rf"{re.escape(option)}\b", help_text), line
 
 
+def test_help_fits_a_narrow_terminal() -> None:
+    text = modelstore("list", "--help", env={"COLUMNS": "40"}).out
+    head = text.partition("Examples:")[0]
+    assert all(len(line) <= 40 for line in head.splitlines())
+
+
 def test_help_in_colour_is_the_same_text() -> None:
     colored = modelstore("list", "--help", "--color", "never", env={"FORCE_COLOR": "1"})
     plain = modelstore("list", "--help")

@@ -103,6 +103,15 @@ def test_stdin_that_is_a_terminal_is_named(tmp_path: Path) -> None:
     assert modelstore("list", "--db", tmp_path / "n.db", "--count").out == "1\n"
 
 
+@posix
+def test_one_end_of_file_ends_an_empty_stdin_on_a_terminal(tmp_path: Path) -> None:
+    with watched("import", "-", "--db", tmp_path / "m.db", on_stderr=True) as terminal:
+        terminal.read_until(lambda raw: b"Ctrl-D ends them" in raw)
+        terminal.press("\x04")
+        assert terminal.process.wait(PATIENCE) == 6
+        terminal.read_until(lambda raw: b"stdin holds no model" in raw)
+
+
 def test_without_a_terminal_there_is_none(tmp_path: Path) -> None:
     result = modelstore("import", "-", "--db", tmp_path / "m.db", stdin=records(3000))
     assert "\x1b" not in result.err
