@@ -236,8 +236,8 @@ def _torn(found: Inspection) -> Iterator[Statement]:
     if state is MainState.TORN:
         yield Statement(
             Claim.TORN,
-            "The main file lacks pages, or has pages that no commit wrote: only its -wal can make "
-            "it whole. Never delete the -wal.",
+            "The main file lacks pages, or has pages that no commit wrote: only together with its "
+            "-wal can it be whole. Never delete the -wal.",
             "bad",
         )
     elif state is MainState.MIXED and check is not None and _finds_all_sound(check):

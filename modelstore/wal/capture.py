@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from modelstore.wal.frames import WalScan
+    from modelstore.wal.index import WalIndex
     from modelstore.wal.stillness import OpenFiles, Stamp
 
 _TRIES = 40
@@ -84,15 +85,34 @@ class Capture:
             before = after
         return None
 
-    def scan(self) -> WalScan:
-        """Scan the copy of the log, and count the frames that it leaves out as unexamined."""
+    def scan(self, files: OpenFiles) -> WalScan:
+        """Scan the copy of the log, and the rest of the log if nobody has committed since.
+
+        Otherwise the frames that the copy leaves out count as unexamined.
+        """
         found = scan_wal(self.log)
+        if self.log_size > found.size and files.log is not None and self._is_newest(files):
+            whole = scan_wal(files.log)
+            if not whole.changed_while_reading and _last_commit(whole) == _last_commit(found):
+                return whole
         left_out = (self.log_size - found.size) // frame_size(found.page_size)
         return replace(found, size=self.log_size, unexamined=found.unexamined + left_out)
+
+    def _is_newest(self, files: OpenFiles) -> bool:
+        then, now = self.stamp.index, files.stamp(self.stamp).index
+        return then is not None and now is not None and _commit(then) == _commit(now)
 
     def lacks(self, numbers: Iterable[int]) -> bool:
         """Tell whether any of the pages was not copied."""
         return any(number not in self.main.pages for number in numbers)
+
+
+def _commit(index: WalIndex) -> object:
+    return index.salt, index.max_frame, index.frame_checksum
+
+
+def _last_commit(scan: WalScan) -> object:
+    return scan.header, scan.max_frame, scan.frame_checksum
 
 
 def _end_of_commits(size: int, stamp: Stamp) -> int:

@@ -87,7 +87,7 @@ def analyse_loss(
                 wanted = wanted or _roots(files.main)
                 copy = _captured(files, wanted, stack, attempt)
             if copy is not None:
-                before, scan = copy.stamp, copy.scan()
+                before, scan = copy.stamp, copy.scan(files)
                 analysis = _Analysis(copy.main, copy.log, scan, before, progress)
             else:
                 before = files.stamp()

@@ -321,6 +321,9 @@ def test_a_journal_beside_a_database_in_wal_mode_keeps_it_from_being_opened(tmp_
     assert contents(path) == before
     assert Path(f"{path}-journal").exists()
     assert the(found, "environment.hot-journal").severity == "fail"
+    advice = the(found, "persistence.hot-journal").advice
+    assert advice is not None
+    assert f"{path}-journal" in advice  # it is to be moved away, not to be used up
     assert "integrity.not-checked" in codes(found, "note")
 
 

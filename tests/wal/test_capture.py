@@ -14,7 +14,7 @@ from modelstore.wal.capture import Capture
 from modelstore.wal.loss import analyse_loss
 from modelstore.wal.loss_report import LossReport
 from modelstore.wal.stillness import OpenFiles, Stamp
-from tests.wal.children import holding_index
+from tests.wal.children import SQL, holding_index, running
 from tests.wal.loss_build import NUMBERS, Database
 
 SETUP = f"""
@@ -24,6 +24,7 @@ SETUP = f"""
     {NUMBERS.format(20_000)} INSERT INTO a SELECT i, i * 7919 % 60000, printf('%0300d', i) FROM s;
     {NUMBERS.format(300)} INSERT INTO gone SELECT i, printf('%0700d', i) FROM s;
 """
+FILL = f"{NUMBERS.format(99)} INSERT INTO t SELECT hex(zeroblob(1000)) FROM s"
 CHANGE = f"""
     UPDATE a SET text = printf('%0900d', id) WHERE id % 997 = 0;
     DELETE FROM a WHERE id BETWEEN 5000 AND 6000;
@@ -69,6 +70,15 @@ def test_a_look_at_copies_says_the_same(
     assert not left
     assert not raced.raced
     assert same(calm, raced)
+
+
+def test_frames_behind_the_last_commit_are_counted_while_nobody_commits(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.db")
+    spilled = "CREATE TABLE t(x)", "PRAGMA cache_size = 1", "BEGIN", FILL
+    with running(SQL, path, *spilled):
+        report = analyse_loss(path)
+    assert (report.scan.commit_count, report.scan.unexamined) == (1, 0)
+    assert report.scan.uncommitted > 20
 
 
 def test_pages_that_no_copy_has_are_asked_for(path: str) -> None:

@@ -142,7 +142,7 @@ def _shortness(
             "file.short",
             "warn",
             f"{missing} of {header.page_count:,} {'is' if lacking == 1 else 'are'} not in the main "
-            "file yet, as after a checkpoint that was cut short; the log holds what is missing",
+            "file yet, as after a checkpoint that was cut short",
             subject.path,
             "never delete the -wal: the next checkpoint completes the file",
             data,

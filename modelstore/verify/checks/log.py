@@ -197,7 +197,8 @@ def _content(subject: Subject, options: VerifyOptions) -> Iterator[Finding]:
         _PENDING if why_not_fold(subject) is None else _FIRST,
         data,
     )
-    if loss.main.state in TORN:
+    is_malformed = any(reason.code == evidence.MALFORMED for reason in subject.reasons)
+    if loss.main.state in TORN and not is_malformed:  # else not even its -wal makes it whole
         yield Finding(
             "log.torn",
             "warn",

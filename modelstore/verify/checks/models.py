@@ -122,7 +122,7 @@ def check_models(records: Records, options: VerifyOptions) -> tuple[list[Finding
     if not records.files:
         summary = "the catalogue records no model file of this machine"
     elif not bad:
-        summary += ", all as recorded"
+        summary += ", all as recorded" if options.hash_files else ", sizes and times as recorded"
     if options.hash_files:
         summary += f", {human_bytes(read)} hashed ({len(new):,} for the first time)"
     if records.elsewhere:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from modelstore.database.evidence import HOT_JOURNAL
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy
 from modelstore.finding import Finding
@@ -228,7 +229,15 @@ def _unfolded(found: Inspection, path: str, why: str) -> Finding:
 def _hot_journal(run: Run) -> Iterator[Finding]:
     """Warn of a main file that must not be opened, as its journal would be used up."""
     subject = run.subject
-    if subject.has_hot_journal:
+    if subject.has_hot_journal and subject.is_wal:
+        yield Finding(
+            "persistence.hot-journal",
+            "fail",
+            "whoever opens the database writes the old pages of a hot rollback journal over it",
+            subject.path,
+            next((r.hint for r in subject.reasons if r.code == HOT_JOURNAL), _KEEP),
+        )
+    elif subject.has_hot_journal:
         yield Finding(
             "persistence.hot-journal",
             "fail",
