@@ -135,7 +135,7 @@ def named_digests(store: str, entry: os.DirEntry[str]) -> set[str]:
         return set()  # an older version removed the blob: there is nothing to keep
     content, manifest = _read(store, entry)
     named = {hashlib.sha256(content).hexdigest()}
-    for child in map(mapping, array(manifest.get("manifests"))[:_MAX_BUILDS]):
+    for child in _children(manifest):
         named.update([_digest(child["digest"])] if "digest" in child else [])
     for tag in _tags(store, entry, content, manifest):
         named.update(layer.digest for layer in tag.layers)
@@ -152,7 +152,7 @@ def _tags(
     if text(manifest.get("mediaType")) != _LIST:
         return [_tag(name, entry.path, revision, manifest)]
     tags = []
-    for child in map(mapping, array(manifest.get("manifests"))[:_MAX_BUILDS]):
+    for child in _children(manifest):
         build = child if "layers" in child else _child(store, child)
         if build is not None:
             tags.append(_tag(name, entry.path, revision, build, text(child.get("runner"), 40)))
@@ -171,6 +171,13 @@ def _read(store: str, entry: os.DirEntry[str]) -> tuple[bytes, dict[str, object]
         raise UnreadableError("is not a file")
     content = read_text(path)
     return content, json_object(content)
+
+
+def _children(manifest: dict[str, object]) -> list[dict[str, object]]:
+    children = array(manifest.get("manifests"))
+    if len(children) > _MAX_BUILDS:
+        raise UnreadableError(f"lists more than {_MAX_BUILDS} builds")
+    return list(map(mapping, children))
 
 
 def _child(store: str, reference: dict[str, object]) -> dict[str, object] | None:

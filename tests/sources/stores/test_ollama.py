@@ -626,3 +626,24 @@ def test_a_list_without_a_build_here_is_named(store: Store, weights: bytes) -> N
     old = store.tag(LIBRARY + "x/9b", store.layer("model", weights))
     new = store.move_to_v2(old, ("mlx", {"digest": "sha256:" + "b" * 64}))
     assert skipped(read_all(ollama.read, store.root)) == {str(new): "lists no build that is here"}
+
+
+@needs_links
+@pytest.mark.parametrize(
+    ("build", "count", "reason"),
+    [
+        ({"digest": "sha256:../../../etc/passwd"}, 1, "holds a malformed digest"),
+        ({"layers": [{"digest": "sha256:" + "b" * 63}]}, 1, "holds a malformed digest"),
+        ({"digest": "sha256:" + "b" * 64}, 1000, "lists more than 32 builds"),
+        ({"manifests": []}, 1, "holds a malformed digest"),
+    ],
+)
+def test_hostile_list_is_skipped_by_name(
+    store: Store, weights: bytes, build: dict[str, str], count: int, reason: str
+) -> None:
+    store.tag(LIBRARY + "good/1b", store.layer("model", weights))
+    old = store.tag(LIBRARY + "x/9b", store.layer("model", weights))
+    new = store.move_to_v2(old, *[("mlx", build)] * count)
+    items = read_all(ollama.read, store.root)
+    assert [item.model.name for item in found(items)] == ["good:1b"]
+    assert skipped(items) == {str(new): reason}
