@@ -119,7 +119,7 @@ def _take_parts_below(listing: Listing) -> None:
     """Take files in directories below for files here, where they are parts of one model.
 
     The later layers of sentence-transformers have directories of their own (``2_Dense``), and so
-    do the quantizations of a large model, with one projector above them.
+    do the quantizations of a large model (``Q8_0``), with one projector above them.
     """
     has_layers = "modules.json" in listing.names
     has_sidecar = any(naming.sidecar(file.name) for file in listing.files if listing.directories)
@@ -128,7 +128,7 @@ def _take_parts_below(listing: Listing) -> None:
     real = os.path.realpath(listing.path)
     for name in tuple(listing.directories):
         is_layer = has_layers and is_module(name)
-        if not is_layer and not has_sidecar:
+        if not is_layer and not (has_sidecar and naming.encoding(name)):
             continue
         below = list_directory(os.path.join(listing.path, name), os.path.join(real, name))
         files = [file for file in below.files if not is_layer or not file.name.endswith(".json")]

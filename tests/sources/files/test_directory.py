@@ -267,12 +267,12 @@ def test_a_directory_full_of_indexes_is_twice_the_work_of_half_of_it(config: str
 
 
 def test_a_projector_goes_with_the_quantizations_in_directories_below_it(tmp_path: Path) -> None:
-    for path in ("mmproj-F16", "Q4_0/X-Q4_0", "Q8_0/X-Q8_0", "other/deeper/Y"):
+    for path in ("mmproj-F16", "Q4_0/X-Q4_0", "X-Q8_0/X-Q8_0", "Q2_K/deeper/Y", "other/Z"):
         put(tmp_path / "X-GGUF" / f"{path}.gguf")
     found = [item for item in read(tmp_path) if isinstance(item, Found)]
     roles = {item.model.name: [file.role for file in item.files] for item in found}
     both = ["model", "projector"]
-    assert roles == {"X-Q4_0": both, "X-Q8_0": both, "Y": ["model"]}
+    assert roles == {"X-Q4_0": both, "X-Q8_0": both, "Y": ["model"], "Z": ["model"]}
 
 
 def test_links_to_files_are_the_files(tmp_path: Path) -> None:
