@@ -22,7 +22,7 @@ from modelstore.cli.options import (
 from modelstore.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from modelstore.catalogue.roots import Prune
     from modelstore.cli.output import Output
@@ -240,7 +240,7 @@ def _read(out: Output, request: _Request, choice: DatabaseChoice) -> ImportResul
         with _private_copy(out, choice, request.timeout) as copy:
             result = _import(out, request, copy, targets, context, shown=choice)
             show("comparing with the catalogue", 0)
-            return replace(result, changes=_differences(copy.path))
+            return replace(result, changes=_differences(copy.path, result.changes or ()))
     result = _import(out, request, choice, targets, context, shown=choice)
     return replace(result, replica=_replicated(out, request, choice))
 
@@ -291,8 +291,11 @@ def _private_copy(out: Output, choice: DatabaseChoice, timeout: float) -> Iterat
 _BEFORE = ".before"  # the ending of the copy that a dry run leaves as it was
 
 
-def _differences(path: str) -> tuple[ModelChange, ...]:
-    """Return the changes of a dry run to its copy of the catalogue at `path`."""
+def _differences(path: str, pruned: Iterable[ModelChange]) -> tuple[ModelChange, ...]:
+    """Return the changes of a dry run to its copy of the catalogue at `path`.
+
+    Of the rows that are gone, those that were not `pruned` were joined with others.
+    """
     import os
     from contextlib import closing
 
@@ -301,7 +304,9 @@ def _differences(path: str) -> tuple[ModelChange, ...]:
 
     before = path + _BEFORE
     with closing(connect(path, "ro")) as after:
-        return tuple(changes_between(before if os.path.exists(before) else None, after))
+        changes = changes_between(before if os.path.exists(before) else None, after)
+        forgotten = {model.id for model in pruned}
+        return tuple(one for one in changes if one.kind != "pruned" or one.id in forgotten)
 
 
 def _import(
@@ -341,7 +346,7 @@ def _import(
         with _noting_what_stays(session, importer, is_dry=request.dry_run):
             tallies = importer.run(targets)
         changes = (
-            None
+            tuple(importer.pruned)
             if request.dry_run
             else importer.changes(tallies, most=None if request.verbose else FEW)
         )

@@ -151,6 +151,23 @@ def import_server(server: FakeServer, db: Path, **env: str) -> Result:
     return modelstore("import", server.url, "--db", db, "--timeout", "60s", env=env)
 
 
+def test_a_preset_and_the_hub_s_cache_are_one_row_in_a_dry_run_too(tmp_path: Path) -> None:
+    db, presets = tmp_path / "models.db", tmp_path / "p.ini"
+    presets.write_text("version = 1\n[mine]\nhf-repo = org/Tiny-GGUF\ntags = fast\n")
+    snapshot = tmp_path / "hub" / "models--org--Tiny-GGUF" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    shutil.copy(next(DATA.rglob("*Q8_0*.gguf")), snapshot / "Tiny-Q8_0.gguf")
+    assert modelstore("import", presets, "--db", db).code == 0
+    plan = modelstore("import", tmp_path / "hub", "--db", db, "--dry-run", "--json").json
+    result = modelstore("import", tmp_path / "hub", "--db", db, "--json").json
+    assert plan["changes"] == result["changes"]
+    assert [one["change"] for one in result["changes"]] == ["updated"]
+    (counts,) = result["sources"]
+    assert (counts["found"], counts["added"], counts["updated"]) == (1, 0, 1)
+    (row,) = modelstore("list", "--json", "--db", db).json
+    assert (row["name"], row["status"], row["tags"]) == ("Tiny-Q8_0", "available", ["fast"])
+
+
 def test_a_server_and_a_disk_show_one_model(tmp_path: Path) -> None:
     db = tmp_path / "m.db"
     path = tmp_path / "models" / "tiny-Q8_0.gguf"
