@@ -72,6 +72,7 @@ def type_into(shell: Shell, lines: Sequence[str], where: Path) -> list[list[str]
                 "PATH": f"{tools}:{os.environ['PATH']}",
                 "PYTHONPATH": str(ROOT),
                 "HOME": str(where),
+                "XDG_RUNTIME_DIR": str(where),  # fish would leave a directory in /tmp
                 "TERM": "dumb" if shell is not Shell.FISH else "xterm",
             }
         ),
