@@ -82,6 +82,16 @@ class Additions:
         ).fetchone()
         return None if found is None else list(found)
 
+    def between(self, table: Table, first: int, last: int) -> dict[int, tuple[Value, ...]]:
+        """Return the rows of the new file with the rowids `first` to `last`."""
+        names = ", ".join(quoted(column.name) for column in table.columns)
+        key = rowid_name(table)
+        found = self.conn.execute(
+            f"SELECT {key}, {names} FROM {quoted(table.name)} WHERE {key} BETWEEN ? AND ?",
+            (first, last),
+        )
+        return {rowid: tuple(values) for rowid, *values in found}
+
     def rows(self, table: Table) -> Iterator[tuple[Value, ...]]:
         """Yield the rows that the new file has of a table."""
         names = ", ".join(quoted(column.name) for column in table.columns)

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from modelstore.recovery.evidence import Pair
     from modelstore.recovery.history import Generation, LogHistory
     from modelstore.recovery.states import State, StateView
+    from modelstore.wal.record import Value
 
 _ROW_KINDS = (TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR)
+_NEAR_ROWIDS = 4096  # rows that are read at once to be compared with a page
 _REFILLED = "from another copy: the page that had it in the database cannot be read"
 _MAX_KNOWN = 4_000_000  # rows that are remembered, so that each comes back once
 
@@ -217,17 +219,35 @@ class Leftovers:
     def _add_superseded(self, state: State, view: StateView, table: Table, number: int) -> None:
         """Set aside the rows of a page of the main file that the recovered state lacks."""
         page = view.btree_page(number)
-        live = self._live_cells(number)
-        reader = TreeReader(view, mends=True)
+        current = self._current_between(table, view, page)
+        others: Sequence[int] = range(len(page.cells))
+        if not current and (live := self._live_cells(number)):
+            raw_cells = enumerate(_raw_cells(view, page))
+            others = [index for index, raw in raw_cells if raw not in live]
+        reader, careful = TreeReader(view), TreeReader(view, mends=True)
         source = Source(state.source(number)[0], number, confidence=0.9)
-        for index, raw in enumerate(_raw_cells(view, page)):
-            if raw in live:
-                continue
+        for index in others:
             with suppress(CorruptPageError, RecordError):
                 row = reader.row(page, index)
+                if row.rowid is not None and table.values(row.rowid, row.stored) == current.get(
+                    row.rowid
+                ):  # VACUUM has moved it
+                    continue
+                row = careful.row(page, index)
                 is_whole = not (row.lost or row.is_doubtful)
                 if is_whole and table.fits(row.rowid, row.stored):
                     self.add(table, row, source, is_beyond=False)
+
+    def _current_between(
+        self, table: Table, view: StateView, page: BtreePage
+    ) -> dict[int, tuple[Value, ...]]:
+        """Return the rows of the new file with the rowids that a page spans, if these are near."""
+        if table.name.lower() not in self.tables or page.kind != TABLE_LEAF or not page.cells:
+            return {}
+        first, last = (view.rowid(page, index) for index in (0, len(page.cells) - 1))
+        if not 0 <= last - first < _NEAR_ROWIDS:
+            return {}
+        return self.additions.between(table, first, last)
 
     def add_state(self, state: State, *, beyond: bool, lost: Salvage) -> None:
         """Add the rows of another state that the new file lacks: of another copy, for example.

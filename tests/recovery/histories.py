@@ -4,7 +4,8 @@ A row exists if the bytes of its record are in the files, by these rules:
 
 - The first bytes do not count: a freed cell loses its first four to the header of a freeblock.
 - A long row has words all along, and a mark at its end: all of them are there.
-- In the log, only cells count that a page led to before the damage, not free space.
+- In a log, and in a database that is not damaged, only cells count that a page led to before the
+  damage. Free space counts too with ``--deleted``, and in a damaged database.
 - A page in the log does not count if more than one byte of it, and not a sector, was changed:
   its checksum says that bytes are false, and nothing says which.
 """
@@ -175,8 +176,11 @@ class Victim:
         for content in self.before.values():
             self.starts.update(record_starts(content))
 
-    def existing(self) -> set[Row]:
-        """Return the rows, of all that were ever committed, whose bytes are still in the files."""
+    def existing(self, *, deleted: bool) -> set[Row]:
+        """Return the rows, of all that were ever committed, whose bytes are still in the files.
+
+        With `deleted`, free space counts in every file.
+        """
         files = {file.name: file.read_bytes() for file in sorted(self.directory.iterdir())}
         content = b"\0".join(files.values())
         words = set(_WORD.findall(content))
@@ -185,7 +189,7 @@ class Victim:
             record = self.schema.record(row)
             stem = record[self.schema.overwritten : _STEM]
             is_there = any(
-                self._counts(name, file, at)
+                self._counts(name, file, at, deleted=deleted)
                 for name, file in files.items()
                 for at in _places(stem, file)
             )
@@ -195,13 +199,15 @@ class Victim:
                 found.add(row)
         return found
 
-    def _counts(self, name: str, file: bytes, at: int) -> bool:
+    def _counts(self, name: str, file: bytes, at: int, *, deleted: bool) -> bool:
         """Return True if the bytes of a row at `at` count as existing."""
         before = self.before.get(name, b"")
-        if int.from_bytes(before[:4], "big") & ~1 != _LOG_MAGIC:
-            return True
-        if at - self.schema.overwritten not in self.starts:
+        is_log = int.from_bytes(before[:4], "big") & ~1 == _LOG_MAGIC
+        is_in_cell = at - self.schema.overwritten in self.starts
+        if not (is_in_cell or deleted) and (is_log or file == before):
             return False
+        if not is_log:
+            return True
         page_size = int.from_bytes(before[8:12], "big")
         start = at - (at - 32) % (24 + page_size) + 24
         pages = before[start : start + page_size], file[start : start + page_size]

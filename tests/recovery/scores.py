@@ -115,7 +115,7 @@ def run_case(
         victim = build(schema, story, kind.place, directory / "files", maker, total, kind.after)
         victim.remember()
         arguments = [*kind.arguments, *(kind.damage(victim) or [])]
-        existing = victim.existing()
+        existing = victim.existing(deleted="--deleted" in arguments)
         wanted = existing if kind.wanted == "all" else existing & set(victim.live.values())
         scores, failures = {}, {}
         missing: list[Row] = []

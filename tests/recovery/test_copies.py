@@ -90,6 +90,19 @@ def test_rows_that_only_the_log_has_deleted_are_set_aside(tmp_path: Path, change
     assert {name: after[name] for name in before} == before
 
 
+def test_rows_that_the_log_has_moved_are_no_other_versions(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    folded = (
+        (INSERT, rows(1, 300)),
+        "DELETE FROM t WHERE id < 90",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+    )
+    make(path, *WAL, TABLE, *folded, "VACUUM", crash=True)
+    done = run(path, into=tmp_path / "new.db")
+    assert (done.rows, done.set_aside) == (211, 0)
+    assert names(tmp_path / "new.db") == {"t"}
+
+
 def test_a_log_that_is_gone_is_named_by_what_the_index_counts(tmp_path: Path) -> None:
     path = make(tmp_path / "app.db", *WAL, TABLE, (INSERT, rows(1, 9)), crash=True)
     os.unlink(f"{path}-wal")
