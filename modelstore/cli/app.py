@@ -204,7 +204,7 @@ class LazyGroup(HelpOption, TyperGroup):
     """The group of commands. It imports the module of a command only when that is called."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Read the options of the program; one for completion needs no value: ask who calls."""
+        """Read the program's options; a completion option without a value means the caller."""
         if args and args[-1] in ("--install-completion", "--show-completion"):
             args = [*args, running_shell().value]
         return super().parse_args(ctx, args)
@@ -241,7 +241,7 @@ class LazyGroup(HelpOption, TyperGroup):
 
 
 def unknown_command(name: str) -> UsageError:
-    """Return the error for a command that does not exist, with what was probably meant."""
+    """Return the error for an unknown command, with the most likely ones."""
     from difflib import get_close_matches
 
     from modelstore.errors import UsageError

@@ -72,7 +72,7 @@ def _prose(text: str, width: int) -> Iterator[str]:
 def grouped(
     ctx: Context, command: Command, common: str, together: Together
 ) -> tuple[Rows, dict[str, Rows]]:
-    """Return the arguments, and the options of each group; those of all commands are last."""
+    """Return the arguments and the options of each group, common options last."""
     meanings = {names[0]: meaning for names, meaning in together.items()}
     named_there = {name for names in together for name in names[1:]}
     arguments: Rows = []

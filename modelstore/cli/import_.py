@@ -223,7 +223,7 @@ def _note_stdin(out: Output) -> None:
 
 
 def _read(out: Output, request: _Request, choice: DatabaseChoice) -> ImportResult:
-    """Find out what the sources are, and import them, or a copy with ``--dry-run``."""
+    """Detect the sources and import them; with ``--dry-run``, into a private copy."""
     import os
 
     from modelstore.importing.targets import choose_targets, make_context
@@ -246,7 +246,7 @@ def _read(out: Output, request: _Request, choice: DatabaseChoice) -> ImportResul
 
 
 def _replicated(out: Output, request: _Request, choice: DatabaseChoice) -> Replicated | None:
-    """Wait for the replica that was named; nobody of ours has the catalogue open any more."""
+    """Wait for the replica that was named, after the catalogue is closed."""
     import os
     from functools import partial
 

@@ -31,7 +31,7 @@ def import_report(result: ImportResult) -> Report:
 
 
 def _source_parts(result: ImportResult) -> Iterator[Part]:
-    """Yield the table of the sources, then those that were absent or offline."""
+    """Yield the table of the sources, then the sources that were absent or offline."""
     from modelstore.importing.result import COUNTS
     from modelstore.render.grid import Cell, Grid, Heading
 
@@ -70,7 +70,7 @@ def _source_parts(result: ImportResult) -> Iterator[Part]:
 
 
 def _machine_lines(result: ImportResult) -> Iterator[Part]:
-    """Yield a line for each fleet: how many machines it has, were read, and are silent."""
+    """Yield a line for each fleet: its machines, how many were read, and which are offline."""
     from modelstore.render.grid import Cell
     from modelstore.text import listed, plural
 
@@ -78,7 +78,7 @@ def _machine_lines(result: ImportResult) -> Iterator[Part]:
         silent = [machine.host for machine in tally.machines if machine.is_silent]
         read = sum(machine.is_read for machine in tally.machines)
         if tally.machines:
-            yield f"{plural(len(tally.machines), 'machine')}, {read:,} read because they had moved"
+            yield f"{plural(len(tally.machines), 'machine')}, {read:,} read because of changes"
         if silent:
             names = listed(silent, _SILENT_NAMED)
             yield Cell(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def refuse_beside_reclaim(others: object, form: str | None, *, filtered: bool) -> None:
-    """Raise `UsageError` for an option that does not fit a report on duplicates or bytes."""
+    """Raise `UsageError` for an option that does not fit a report on duplicates or freed space."""
     if others:
         raise UsageError(
             "--duplicates and --reclaim show a report, not the models",

@@ -100,7 +100,7 @@ def _draw(
 def _places(
     names: tuple[str, ...], extras: int, rows: list[list[str | Cell]], width: int
 ) -> list[int]:
-    """Return the columns to show: all but those of the extras that do not fit or tell nothing."""
+    """Return the columns to show: extras only if they fit and say something."""
     always = list(range(len(names) - extras))
     texts = [[shown(cell) for cell in row] for row in rows]
     natural = natural_widths(headings(names), texts)

@@ -157,7 +157,7 @@ def _usage_error(error: Exception) -> UsageError:
 
 
 def _near_options(typed: str, known: Iterable[str]) -> str:
-    """Return those of the options that are like the one typed; their dashes make none alike."""
+    """Return the options most like the one typed; dashes do not count."""
     from difflib import get_close_matches
 
     names = [name.lstrip("-") for name in known]

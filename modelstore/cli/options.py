@@ -227,12 +227,13 @@ def cache_options(
     tokens = None if context is None else int(figure_of("context_length", context))
     if tokens is not None and not 0 < tokens <= MAX_CONTEXT:
         raise UsageError(
-            f"--ctx {text.visible(str(context), 40)} is no context", hint="write 4096, 32k or 1M"
+            f"--ctx {text.visible(str(context), 40)} is not a context length",
+            hint="write 4096, 32k or 1M",
         )
     for name, value in (("k", type_k), ("v", type_v)):
         if value is not None and value not in CACHE_TYPES:
             raise UsageError(
-                f"--cache-type-{name} '{text.visible(value, 40)}' is no type of a cache",
+                f"--cache-type-{name} '{text.visible(value, 40)}' is not a cache type",
                 hint=f"one of {', '.join(CACHE_TYPES)}",
             )
     if parallel is not None and parallel > MAX_PARALLEL:

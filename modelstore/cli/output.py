@@ -64,7 +64,7 @@ class Output:
         self.line: Progress | None = None  # the line of progress at the foot of the terminal
         self.hide_line: Callable[[], AbstractContextManager[None]] | None = None
         self.wants_progress = True  # False with -q
-        # GitHub's runner obeys lines that look like its commands: those of others are defused.
+        # GitHub's runner obeys lines that look like its commands: outside text is defused.
         self.under_github_actions = os.environ.get("GITHUB_ACTIONS") == "true"
         self._begins_line = True  # the next text on stdout begins a line
         self.color_mode = "auto"  # or always, never

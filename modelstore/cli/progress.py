@@ -1,7 +1,7 @@
 """A line of progress at the foot of a terminal, once there is something to wait for.
 
-It names the phase, the share that is done, and the time that is left if that can be known. It
-appears by itself in the middle of work that tells nothing, and is gone when the work ends.
+It names the phase, the share that is done and, if known, the time left. It
+appears by itself during work that reports nothing, and disappears when the work ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SPEED_AFTER = 0.5  # seconds before a speed says anything
 
 @contextmanager
 def progress(out: Output, unit: str, what: str = "") -> Iterator[Progress]:
-    """Yield a progress line that counts `unit`s, and shows `what` until it is told more.
+    """Yield a progress line that counts `unit`s, and shows `what` until the first call.
 
     It is silent if stderr is no terminal, or progress is not wanted. Within the block of another
     line the work is shown on that one.
@@ -125,7 +125,7 @@ class _Line:
 
     @contextmanager
     def counting(self, unit: str, what: str) -> Iterator[None]:
-        """Show the work of a part; afterwards, that of the whole again."""
+        """Show the progress of a part, then that of the whole again."""
         before = self._work, self._unit
         self._unit = unit
         if what:

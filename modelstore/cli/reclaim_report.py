@@ -32,7 +32,7 @@ _COLUMNS = (*("kind", "group", "frees", "certain", "model", "name", "source", "p
 def read_known(db: Database, choice: DatabaseChoice, query: Query) -> Known:
     """Read what the catalogue knows of files and stores.
 
-    Raises `RefusedError` for a database that is no catalogue: it knows no files.
+    Raises `RefusedError` for a database without a catalogue.
     """
     import platform
     from contextlib import closing
@@ -43,7 +43,7 @@ def read_known(db: Database, choice: DatabaseChoice, query: Query) -> Known:
 
     if ownership(db) != "catalogue":
         raise RefusedError(
-            f"{choice.path} is no catalogue of modelstore: it knows no files",
+            f"{choice.path} is not a modelstore catalogue: it knows no files",
             hint="import its models into a catalogue first",
         )
     models = None

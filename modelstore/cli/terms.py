@@ -154,6 +154,6 @@ def _no_figure(column: str, text: str) -> UsageError:
     from modelstore.text import visible
 
     return UsageError(
-        f"'{visible(text, 40)}' is no figure for {column}",
+        f"'{visible(text, 40)}' is not a number for {column}",
         hint="write size>5GB, ctx>=32k, params<10B, or a plain number",
     )

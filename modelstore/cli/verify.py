@@ -228,7 +228,7 @@ def command(
 
 
 def _tell_nagios(out: Output, result: Verification | ModelstoreError) -> ExitCode:
-    """Write the line of a Nagios plugin; return its exit code, which has meanings of its own."""
+    """Write the line of a Nagios plugin; return the plugin's exit code."""
     from modelstore.render.nagios import error_line, nagios_line, nagios_state
 
     if isinstance(result, ModelstoreError):

@@ -40,7 +40,7 @@ except ImportError:  # Windows: no keys, and Ctrl-C ends it
     termios = tty = None  # type: ignore[assignment]
 
 _HISTORY = 400  # samples: more than the widest screen shows
-_TICK = 1.0  # seconds between two drawings at most: the clock goes on
+_TICK = 1.0  # seconds between two drawings at most, so that the clock ticks
 _POLL = 0.2  # seconds between two drawings where a wait cannot be cut short
 
 

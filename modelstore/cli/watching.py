@@ -38,7 +38,7 @@ class Look:
 
 
 def watch_log(out: Output, choice: DatabaseChoice, interval: float, form: str | None) -> ExitCode:
-    """Show the log every `interval` seconds until Ctrl-C, which is no failure here.
+    """Show the log every `interval` seconds until Ctrl-C, which counts as success.
 
     Raises what the first look raises; a later one that fails is shown, and the watch goes on.
     """

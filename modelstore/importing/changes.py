@@ -37,7 +37,7 @@ def last_row(db: Database) -> int:
 def changes_since(
     db: Database, row: int, now: str, *, added: int, updated: int
 ) -> list[ModelChange] | None:
-    """Return the models after the last row `row`, and those that were changed at the time `now`.
+    """Return the models after the last row `row`, and the models changed at the time `now`.
 
     `added` and `updated` say how many there must be. None if there are others: another program
     wrote meanwhile, or in the same second.

@@ -56,10 +56,10 @@ _KEPT_SKIPS = 10_000  # kept for the summary; stderr names every one
 
 
 class Listener(Protocol):
-    """Receives what an import has to tell while it runs. All text comes from outside: unescaped."""
+    """Receives the events of an import while it runs. All text comes from outside, unescaped."""
 
     def note(self, text: str) -> None:
-        """Receive a remark that is no fault."""
+        """Receive a remark about nothing wrong."""
         ...
 
     def warn(self, text: str) -> None:
@@ -88,7 +88,7 @@ def has_places(chosen: Chosen) -> bool:
 
 
 def _items(chosen: Chosen, context: Context) -> Iterator[Item]:
-    """Yield the items of a source; after those of a detected store, of what lies beside it."""
+    """Yield the items of a source; for a detected store, then what lies beside it."""
     yield from load(chosen.kind).read(chosen.target, context)
     if chosen.detected and kind_info(chosen.kind).is_store:
         from modelstore.sources.files.directory import read_tree
@@ -124,12 +124,12 @@ class Importer:
         self.committed = 0  # models, added or updated
         self.pruned: list[ModelChange] = []
         self._before = last_row(opened.db)
-        self.lock_seconds = 0.0  # the longest that a transaction of ours held the write lock
+        self.lock_seconds = 0.0  # the longest time that one of our transactions held the write lock
 
     def run(self, targets: Sequence[Chosen]) -> tuple[Tally, ...]:
         """Read every target into the catalogue; return the counts of each.
 
-        Raises `LockedError` when the lock could not be had and nothing was committed, and
+        Raises `LockedError` when the lock was not free in time and nothing was committed, and
         `PartlyWrittenError` when a part of the import was.
         """
         tallies: list[Tally] = []
@@ -199,7 +199,7 @@ class Importer:
         return tally
 
     def _tell(self, what: str, done: int, total: int | None = None, unit: str = "") -> None:
-        """Tell how far a source has been read: in bytes where it says so, else in models."""
+        """Report how far a source is read: in bytes if it reports bytes, else in models."""
         self._tells_bytes = unit == "bytes" and total is not None
         if self._tells_bytes:
             self._listener.progress(f"{plural(self._done, 'model')} from {what}", done, total, unit)
@@ -287,7 +287,7 @@ class Importer:
         return None if found is None else (*found, *self.pruned)
 
     def prove(self) -> Proof:
-        """Count every row of this import in the main file alone, if that can be had now."""
+        """Count every row of this import in the main file alone, if it can be kept still."""
         self._listener.progress("counting the rows in the main file alone", 0)
         return prove(
             self._opened,

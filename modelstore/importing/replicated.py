@@ -88,7 +88,7 @@ def may_have_daemon(path: str) -> bool:
 
 @contextmanager
 def _alone(path: str, patience: float) -> Iterator[None]:
-    """Keep other imports of ours from running Litestream at the same time, if that can be had."""
+    """Keep other imports from running Litestream at the same time, if a lock can be taken."""
     try:
         import fcntl
     except ImportError:  # Windows, where there is no Litestream

@@ -45,7 +45,7 @@ class Tally:
 
     @property
     def is_empty(self) -> bool:
-        """True for a source without a model; a fleet in which nobody moved has some."""
+        """True for a source without a model; an unchanged fleet is not empty."""
         return self.found == 0 and not self.machines
 
     def count(self, merged: Merged) -> None:

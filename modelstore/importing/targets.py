@@ -61,7 +61,9 @@ def _host(given: str | None) -> str:
 
     name = platform.node() or "localhost" if given is None else given.strip()
     if not name or len(name) > 255 or not name.isprintable() or "/" in name:
-        raise UsageError(f"'{visible(name, 60)}' is no host name", hint="--host NAME, without a /")
+        raise UsageError(
+            f"'{visible(name, 60)}' is not a host name", hint="--host NAME, without a /"
+        )
     return name
 
 

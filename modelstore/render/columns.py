@@ -59,7 +59,7 @@ class Column:
 def human_time(value: str, now: datetime | None = None) -> str:
     """Return an ISO-8601 time as an age: ``just now``, ``5 min ago``, ``2 h ago``, ``3 d ago``.
 
-    From 60 days on and in the future it is the date. A text that is no time stays as it is.
+    From 60 days on and in the future it is the date. Other text stays unchanged.
     """
     try:
         moment = datetime.fromisoformat(value)
@@ -136,7 +136,7 @@ _SPECIAL = (
 
 
 def _plain(name: str) -> Column:
-    """Return a column without a look of its own."""
+    """Return a column with the default look."""
     header = name.replace("_", " ").upper()
     if name in INTEGER_COLUMNS:
         return Column(name, header, right=True)

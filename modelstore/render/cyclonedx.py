@@ -246,7 +246,7 @@ def _model_card(values: Mapping[str, object], facts: Json) -> Json | None:
 
 
 def _properties(values: Mapping[str, object]) -> Iterator[Json]:
-    """Yield what the format has no place for, under names of ours."""
+    """Yield the facts that the format has no place for, under our own names."""
     for name in _PROPERTIES:
         value = values[name]
         if value not in (None, "[]"):

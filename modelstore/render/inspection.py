@@ -65,7 +65,7 @@ def inspection_body(found: Inspection) -> list[Part]:
 
 
 def frame_grid(found: Inspection) -> Grid:
-    """Return the counts of frames, in one row; those of rare kinds only if there are any."""
+    """Return the counts of frames in one row; rare kinds only if there are any."""
     scan = found.scan
     counts: list[tuple[str, int, Tone]] = [
         ("LOG", scan.written, ""),
@@ -199,7 +199,7 @@ def _lock_parts(found: Inspection) -> Iterator[Part]:
 
 
 def lock_grid(found: Inspection) -> Grid:
-    """Return the lock holders; one without an entry in BLOCKS holds up nobody."""
+    """Return the lock holders; one without an entry in BLOCKS blocks nothing."""
     blocking = {(b.pid, b.lock): b for b in found.blockers}
     marks = {f"READ{m.slot}": m.frame for m in found.index.read_marks} if found.index else {}
     rows = [

@@ -332,7 +332,7 @@ def _keys(box: ET.Element, log: LogMap, *, has_pins: bool) -> None:
 
 
 def _pins(log: LogMap) -> list[tuple[Mark, ...]]:
-    """Return the marks, those of one bin together; at most as many as can be told apart."""
+    """Return the marks, joined where they share a bin, so that each can be seen."""
     groups: dict[int, list[Mark]] = {}
     for mark in log.marks:
         groups.setdefault(mark.bin, []).append(mark)

@@ -23,7 +23,7 @@ _LIMIT = 2000  # characters of one sentence
 
 
 def sarif_text(verification: Verification) -> str:
-    """Return the document; a check that passed is no result."""
+    """Return the document, without the checks that passed."""
     found = [finding for finding in verification.findings if finding.severity in _LEVELS]
     rules = {finding.code: verification.titles.get(finding.check, "") for finding in found}
     driver = {

@@ -231,7 +231,7 @@ def _loss(found: Inspection) -> Iterator[Statement]:
 
 
 def _torn(found: Inspection) -> Iterator[Statement]:
-    """Yield the danger of a main file that is, or may be, no state of its own."""
+    """Yield the danger of a main file that may mix two states."""
     state, check = found.loss.main.state, found.main_check
     if state is MainState.TORN:
         yield Statement(
@@ -355,7 +355,7 @@ def _only_in_log(found: Inspection) -> str:
     loss = found.loss
     rows = loss.lost + loss.reverted
     if loss.main.state is MainState.FOREIGN:  # it may have the rows, but not their schema
-        return f"{_frames_in(loss.scan)}, and without the WAL the main file is no database."
+        return f"{_frames_in(loss.scan)}, and without the WAL the main file is not a database."
     if not rows:
         return _lacking(loss)
     at_least = "" if found.is_exact else "at least "

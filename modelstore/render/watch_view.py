@@ -138,7 +138,7 @@ def _wrapped(text: str, style: str, look: Look, most: int) -> Iterator[Text]:
 
 
 def _blockers(blockers: tuple[Blocker, ...], look: Look) -> Iterator[Text]:
-    """Yield the processes in the way, by name; those that hold up folding first."""
+    """Yield the blocking processes by name, those that stop the fold first."""
     sign = "▼" if look.unicode else "^"
     ranked = sorted(blockers, key=lambda b: not b.holds_up_folding)
     shown = ranked if len(ranked) <= _BLOCKERS else ranked[: _BLOCKERS - 1]

@@ -175,7 +175,7 @@ def test_rows_of_a_file_without_a_header_are_not_called_only_in_the_log(tmp_path
         file.write(b"x" * 16)
     found = inspect_log(path)
     assert claims(found) == [Claim.ROWS_DIFFER, Claim.RECOVER]
-    assert "without the WAL the main file is no database" in text(found)
+    assert "without the WAL the main file is not a database" in text(found)
     assert not found.is_exact
 
 
