@@ -106,7 +106,7 @@ class _Client:
     def _ask(self, question: str, body: dict[str, object]) -> dict[str, Any]:
         raw = json.dumps(body).encode()
         self._send(f"PUB $JS.API.{question} {_INBOX} {len(raw)}\r\n".encode() + raw + b"\r\n")
-        while True:
+        for _ in range(_PAGES):
             line = self._line()
             if line.startswith(b"PING"):
                 self._send(b"PONG\r\n")
@@ -114,6 +114,7 @@ class _Client:
                 raise self._trouble("refuses to answer")
             elif line.startswith(b"MSG "):
                 return self._answer(line)
+        raise self._trouble("does not answer")
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         size = line.split()[-1]

@@ -193,6 +193,7 @@ def test_a_store_that_is_not_there_is_an_error() -> None:
         b"INFO {}\r\nMSG in 1 2\r\n[]\r\n",
         b'INFO {}\r\nMSG in 1 12\r\n{"error": 1}\r\n',
         b"x" * 100_000,
+        b"INFO {}\r\n" + b"PING\r\n" * 2000,  # and on and on
     ],
 )
 def test_a_server_that_speaks_otherwise_is_an_error(says: bytes) -> None:
@@ -202,6 +203,8 @@ def test_a_server_that_speaks_otherwise_is_an_error(says: bytes) -> None:
             connection, _ = server.accept()
             with connection, suppress(OSError):  # the client may have hung up
                 connection.sendall(says)
+                while says.endswith(b"PING\r\n"):
+                    connection.sendall(b"PING\r\n")
                 connection.shutdown(socket.SHUT_WR)
                 while connection.recv(1 << 16):
                     pass
