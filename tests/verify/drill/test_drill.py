@@ -36,7 +36,7 @@ class Drill(NamedTuple):
     steps: list[Step]
 
 
-def drill(directory: Path, world: str | None = None, limit: float = 60) -> Drill:
+def drill(directory: Path, world: str | None = None, limit: float = PATIENCE) -> Drill:
     command = [sys.executable, str(WORLDS), world] if world else None
     steps: list[Step] = []
     return Drill(run_drill(str(directory), tell=steps.append, limit=limit, command=command), steps)
