@@ -1,7 +1,8 @@
 """Imports that a library asks for and that are put off until something uses them.
 
 Typer and sqlite-utils import modules that this program seldom or never needs, and every start pays
-for them. `put_off` stands in for such a module while the library is imported.
+for them. `put_off` stands in for such a module while the library is imported; `load` is the way to
+import one, since a later version of it may need at once what today's does not.
 """
 
 from __future__ import annotations
@@ -90,3 +91,15 @@ def put_off(modules: Mapping[str, Sequence[str] | ModuleType | None]) -> Iterato
         for name, stand_in in replaced.items():
             if name in sys.modules and sys.modules[name] is stand_in:
                 del sys.modules[name]
+
+
+def load(name: str, modules: Mapping[str, Sequence[str] | ModuleType | None]) -> ModuleType:
+    """Import the module `name` with others put off, or plainly if it fails so.
+
+    After a failure Python forgets the modules that failed, and keeps those that came through.
+    """
+    try:
+        with put_off(modules):
+            return import_module(name)
+    except Exception:  # noqa: BLE001  # whatever a later version does with a stand-in
+        return import_module(name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.later import put_off
+from modelstore.later import load, put_off
 
 
 @pytest.fixture
@@ -43,3 +43,14 @@ def test_what_is_loaded_stays_and_none_fails() -> None:
         with pytest.raises(ImportError):
             __import__("later_missing")
     assert "later_missing" not in sys.modules
+
+
+def test_a_library_that_needs_a_module_at_once_is_imported_plainly(library: str) -> None:
+    """A class cannot have a stand-in as its base: a later version of a library may ask for that."""
+    path = Path(sys.path[0])
+    (path / "later_stubborn.py").write_text(
+        f"import {library}\nfrom later_used import Kind\nclass Own(Kind): pass\n"
+    )
+    made = load("later_stubborn", {"later_used": ("Kind", "add")})
+    assert made.Own.ONE == 1
+    assert sys.modules[library].total(None, "") == 3

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from modelstore.cli.completion.scripts import SCRIPTS, Shell, install, running_shell
-from modelstore.later import put_off
+from modelstore.later import load
 
 _PUT_OFF: dict[str, tuple[str, ...]] = {
     "difflib": ("get_close_matches",),
@@ -26,9 +26,10 @@ _PUT_OFF: dict[str, tuple[str, ...]] = {
 }
 """The modules that Typer asks for and a command seldom uses, and what it takes from them."""
 
-with put_off(_PUT_OFF):
-    import typer
-    from typer.core import TyperCommand, TyperGroup, TyperOption
+load("typer.core", _PUT_OFF)
+
+import typer  # noqa: E402  # now that it is loaded
+from typer.core import TyperCommand, TyperGroup, TyperOption  # noqa: E402  # as above
 
 if TYPE_CHECKING:
     from modelstore.cli.help_text import Together

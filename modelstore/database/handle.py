@@ -10,18 +10,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_FULL, is_busy, primary_code
-from modelstore.later import put_off
+from modelstore.later import load, put_off
 
 with put_off({"ipaddress": ()}):  # for hosts in brackets
     from urllib.parse import quote_from_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
 
     from sqlite_utils import Database
@@ -57,8 +55,7 @@ _PUT_OFF: dict[str, tuple[str, ...] | ModuleType | None] = {
 }
 
 
-@contextmanager
-def _quick_import() -> Iterator[None]:
+def _load_quickly() -> None:
     """Keep sqlite-utils from importing and compiling what this program seldom or never needs.
 
     numpy and pandas take 91 ms: sqlite-utils asks for them only to map their types to columns, and
@@ -77,16 +74,15 @@ def _quick_import() -> Iterator[None]:
 
     re.compile = compile_later
     try:
-        with put_off(_PUT_OFF):
-            yield
+        load("sqlite_utils", _PUT_OFF)
     finally:
         re.compile = compile_now
 
 
 if not TYPE_CHECKING:
-    with _quick_import():
-        from sqlite_utils import Database
-        from sqlite_utils.db import quote_identifier
+    _load_quickly()
+    from sqlite_utils import Database
+    from sqlite_utils.db import quote_identifier
 
 __all__ = [
     "CACHE_SIZE",

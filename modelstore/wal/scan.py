@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelstore.later import put_off
+from modelstore.later import load
 from modelstore.wal.files import open_or_refuse, read_at, read_into, require_regular
 from modelstore.wal.format import (
     WAL_HEADER_SIZE,
@@ -316,8 +316,8 @@ def _fastest_check(size: int) -> FrameCheck:
     given = os.environ.get(_BLAS_THREADS)
     os.environ[_BLAS_THREADS] = "1"
     try:
-        with put_off(_NUMPY_PUT_OFF):
-            from modelstore.wal import vector
+        load("numpy", _NUMPY_PUT_OFF)
+        from modelstore.wal import vector
     finally:
         if given is None:
             del os.environ[_BLAS_THREADS]
