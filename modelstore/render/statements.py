@@ -421,5 +421,6 @@ def _ways_back(found: Inspection) -> Iterator[Statement]:
         )
     yield Statement(
         Claim.RECOVER,
-        "Keep the files as they are; `modelstore recover` writes what they hold to a new file.",
+        "Keep the files as they are; `modelstore recover DATABASE --into NEW.db` writes what they "
+        "hold to a new file.",
     )

@@ -62,11 +62,11 @@ class Shortfall(Enum):
 
 
 _ADVICE = {
-    Shortfall.UNREADABLE: "keep the database and its -wal; `modelstore recover` writes what can be "
-    "read to a new file",
+    Shortfall.UNREADABLE: "keep the database and its -wal; `modelstore recover DATABASE --into "
+    "NEW.db` writes what can be read to a new file",
     Shortfall.ONLY_IN_LOG: "keep the -wal and fold it: `modelstore checkpoint`",
-    Shortfall.TOO_FEW: "if the rows were there once, `modelstore recover --deleted` looks for what "
-    "is left of them, and a backup may have them",
+    Shortfall.TOO_FEW: "if the rows were there once, `modelstore recover DATABASE --deleted` looks "
+    "for what is left of them, and a backup may have them",
     Shortfall.TOO_MANY: "correct the expectation, or find out which program added the rows",
 }
 _IMPORT = "import again; "

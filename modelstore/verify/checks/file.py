@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from modelstore.verify.subject import Subject
 
 _RESTORE = (
-    "keep this copy and its -wal; `modelstore recover` writes what is left to a new file, or "
-    "restore it from a backup"
+    "keep this copy and its -wal; `modelstore recover DATABASE --into NEW.db` writes what is left "
+    "to a new file, or restore it from a backup"
 )
 _LOOKS = 5
 _PAUSE = 0.02  # seconds between looks

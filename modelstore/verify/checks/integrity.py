@@ -45,8 +45,8 @@ _VIRTUAL = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage = 0
 # A table with the word elsewhere in its SQL is checked in vain, which does no harm.
 _CONSTRAINED = f"{STORED} AND sql LIKE '%check%'"
 _RESTORE = (
-    "keep this copy and its -wal; `modelstore recover` writes what is left to a new file, or "
-    "restore it from a backup"
+    "keep this copy and its -wal; `modelstore recover DATABASE --into NEW.db` writes what is left "
+    "to a new file, or restore it from a backup"
 )
 
 _FOLD_IT = "fold it with `modelstore checkpoint`, and verify again"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
 
 _KEEP = (
-    "fold nothing and delete nothing: keep the database and its -wal; `modelstore recover` writes "
-    "what both hold to a new file"
+    "fold nothing and delete nothing: keep the database and its -wal; `modelstore recover DATABASE "
+    "--into NEW.db` writes what both hold to a new file"
 )
 
 _PENDING = (

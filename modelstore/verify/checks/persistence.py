@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
 
 SMALL = 64 << 20  # bytes; in a smaller database all tables are compared, deep or not
-_KEEP = "keep the database and its -wal; `modelstore recover` writes what both hold to a new file"
+_KEEP = (
+    "keep the database and its -wal; `modelstore recover DATABASE --into NEW.db` writes what both "
+    "hold to a new file"
+)
 
 
 @dataclass(frozen=True, slots=True)
