@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelstore.database.handle import Database
 
 _PREFIX = re.compile(r"[0-9a-f]{4,16}")
+_TOO_SHORT = re.compile(r"[0-9a-f]{1,3}")
 _NAMED = 5  # candidates and near names that a message names
 _SHORTEST = 7  # hex digits of an id in a message, as listings show it
 
@@ -124,6 +125,8 @@ def _near(db: Database, text: str) -> str:
     if close:
         names = (f"'{visible(from_sqlite_text(name), 80)}'" for _, name in close)
         return f"did you mean {' or '.join(names)}?"
+    if _TOO_SHORT.fullmatch(text.lower()):
+        return "an id needs 4 digits or more; see modelstore list"
     total = single_value(db, "SELECT count(*) FROM models")
     return f"the catalogue holds {plural(total, 'model')}; see modelstore list"
 

@@ -176,6 +176,12 @@ def test_an_ambiguous_model_names_its_candidates(tmp_path: Path) -> None:
     assert result.err.splitlines()[1].startswith("hint: ")
 
 
+def test_too_few_digits_of_an_id_are_named(filled: Path) -> None:
+    result = modelstore("show", "eee", "--db", filled)
+    assert result.code == 3
+    assert "hint: an id needs 4 digits or more" in result.err
+
+
 def test_an_unknown_model_names_near_ones(filled: Path) -> None:
     result = inside("show", "Qwen3-30B-A3B-Instruct-2507-UD-Q4", "--db", filled)
     assert (result.code, result.out) == (3, "")
