@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database.holders import HolderProblem, Role
 from modelstore.errors import DamageError, RefusedError
-from modelstore.text import human_bytes, listed, process_name, visible
+from modelstore.text import human_bytes, listed, plural, process_name, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from modelstore.database.holders import Holder, Holders, OpenFile
+    from modelstore.wal.frames import WalScan
 
 FOREIGN_LOG = "foreign-log"
 OLDER_LOG = "older-log"
@@ -83,6 +84,27 @@ def codes(reasons: Iterable[Reason]) -> frozenset[str]:
 def holder_reasons(holders: Holders) -> tuple[Reason, ...]:
     """Return one reason for each process that makes a fold dangerous."""
     return tuple(reason for holder in holders.troubled for reason in _of(holder, holders.path))
+
+
+def damage_of(log: WalScan) -> str:
+    """Say what SQLite would drop of a damaged log."""
+    lost = plural(log.later_commits, "commit")
+    if log.fault is not None:
+        return f"{log.fault.value}, and SQLite would drop all of it ({lost})"
+    return (
+        f"frame {log.valid + 1:,} of the log is damaged, and SQLite would drop it and the {lost} "
+        "after it"
+    )
+
+
+def unseen_reason(who: str) -> Reason:
+    """Return the reason for a process that shows its locks and not its files."""
+    text = (
+        f"{who} has it open, does not show its files to this user, and uses another log than that "
+        "at the path"
+    )
+    hint = "run `modelstore inspect-wal` as root, or where that process runs: it tells more"
+    return Reason(UNSEEN, text, hint)
 
 
 def _of(holder: Holder, path: str) -> Iterator[Reason]:

@@ -13,15 +13,16 @@ import stat
 import struct
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from modelstore.errors import RefusedError
 from modelstore.text import human_bytes, visible
 from modelstore.wal.files import open_or_refuse, read_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 try:
     import fcntl
@@ -261,6 +262,9 @@ class HeldFiles:
 
 _CHUNK = 1 << 20  # bytes
 _COPY_ATTEMPTS = 3
+_PAUSES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.04)  # seconds before each look
+
+_Found = TypeVar("_Found")
 
 State = list[tuple[int, int, int, int] | None]
 
@@ -276,6 +280,28 @@ def state_of(path: str) -> State:
         else:
             states.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
     return states
+
+
+def when_still(
+    path: str, look: Callable[[], _Found], is_sure: Callable[[_Found], bool]
+) -> tuple[_Found, bool]:
+    """Look until the files at `path` do not change meanwhile, or the look is sure without that.
+
+    Return what the last look found, and whether it counts. A program that opens and closes the
+    database all the time folds its log between two halves of a look.
+    """
+    for pause in _PAUSES:
+        time.sleep(pause)
+        before = state_of(path)
+        try:
+            found = look()
+        except (RefusedError, OSError):
+            if state_of(path) == before:
+                raise
+            continue
+        if is_sure(found) or state_of(path) == before:
+            return found, True
+    return look(), False
 
 
 @contextmanager

@@ -326,7 +326,7 @@ def why_overwritten(held: HeldFiles, shm: int) -> str | None:
         why = _header_contradicts(held, shm)
         if why is None:
             return None
-    return why
+    return why if attached_processes(shm) else None
 
 
 def _header_contradicts(held: HeldFiles, shm: int) -> str | None:
@@ -375,7 +375,10 @@ def _pages_contradict(main: int, wal: int, index: WalIndex) -> str | None:
     newest = {}
     for frame in range(first + 1, index.max_frame + 1):
         offset = WAL_HEADER_SIZE + (frame - 1) * frame_size(size)
-        newest[int.from_bytes(read_at(wal, 4, offset), "big")] = frame
+        page = int.from_bytes(read_at(wal, 4, offset), "big")
+        if not page:
+            return None  # the log was emptied just now
+        newest[page] = frame
     folded = [(page, frame) for page, frame in newest.items() if 0 < frame <= index.backfill]
     for page, frame in folded[-_MAX_FOLDED:]:
         offset = WAL_HEADER_SIZE + (frame - 1) * frame_size(size) + 24

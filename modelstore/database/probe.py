@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database import evidence
-from modelstore.database.evidence import Reason, holder_reasons
+from modelstore.database.evidence import Reason, damage_of, holder_reasons, unseen_reason
 from modelstore.database.file_kinds import describe
-from modelstore.database.files import KEEPS_DESCRIPTORS, HeldFiles
+from modelstore.database.files import KEEPS_DESCRIPTORS, HeldFiles, when_still
 from modelstore.database.filesystem import ownership_warning, placement_warnings
 from modelstore.database.holders import look_at_holders
 from modelstore.errors import DamageError, RefusedError
@@ -80,6 +80,12 @@ class Probe(NamedTuple):
         return self.header is not None and self.header.is_wal
 
     @property
+    def is_judged(self) -> bool:
+        """True if something is wrong with the files that would be right if they were in use."""
+        judgements = (self.foreign, self.older, self.malformed, self.unseen)
+        return self.damaged or any(one is not None for one in judgements)
+
+    @property
     def reasons(self) -> tuple[Reason, ...]:
         """The evidence against folding the log, the gravest first; empty where it may be folded.
 
@@ -96,7 +102,7 @@ class Probe(NamedTuple):
             text = f"the database was overwritten while processes use it: {self.overwritten}"
             yield Reason(evidence.OVERWRITTEN, text + self._users(), self._keep_running)
         if self.unseen is not None:
-            yield Reason(evidence.UNSEEN, f"{self.unseen} {_UNSEEN}", _AS_ROOT)
+            yield unseen_reason(self.unseen)
         if self.has_hot_journal:
             yield self._hot_journal()
         if self.foreign is not None:
@@ -105,7 +111,7 @@ class Probe(NamedTuple):
         elif self.older is not None:
             yield Reason(evidence.OLDER_LOG, str(self.older), self._put_aside())
         if self.damaged and self.log is not None:
-            yield Reason(evidence.DAMAGED_LOG, _damage(self.log), self._discard_hint)
+            yield Reason(evidence.DAMAGED_LOG, damage_of(self.log), self._discard_hint)
         if self.malformed is not None:
             text = f"the database is malformed, with its log too: {self.malformed}"
             yield Reason(evidence.MALFORMED, text, f"`modelstore recover {self.name}`")
@@ -170,21 +176,7 @@ class Probe(NamedTuple):
 
 
 _NAMED = 5  # processes in one sentence
-_UNSEEN = (
-    "has it open, does not show its files to this user, and uses another log than that at the path"
-)
-_AS_ROOT = "run `modelstore inspect-wal` as root, or where that process runs: it tells more"
 _REPLACED = "the log was deleted or replaced while processes have it open"
-
-
-def _damage(log: WalScan) -> str:
-    lost = plural(log.later_commits, "commit")
-    if log.fault is not None:
-        return f"{log.fault.value}, and SQLite would drop all of it ({lost})"
-    return (
-        f"frame {log.valid + 1:,} of the log is damaged, and SQLite would drop it and the {lost} "
-        "after it"
-    )
 
 
 def probe(
@@ -307,6 +299,18 @@ def _journal(path: str, held: HeldFiles) -> Journal | None:
 
 
 def _look(held: HeldFiles, name: str, holders: Holders) -> Probe:
+    """Look at files that stand still; those that never do are in use, and nothing is judged."""
+    found, is_still = when_still(
+        held.path, lambda: _look_once(held, name, holders), lambda found: not found.is_judged
+    )
+    if is_still:
+        return found
+    return found._replace(
+        log=None, damaged=False, foreign=None, older=None, malformed=None, attached=True
+    )
+
+
+def _look_once(held: HeldFiles, name: str, holders: Holders) -> Probe:
     """Read the headers, and the log if SQLite would recover it. Raises as `probe` does."""
     path = held.path
     status = os.fstat(held.db)

@@ -13,6 +13,9 @@ from modelstore.database.evidence import LOG_REPLACED, codes
 from modelstore.database.holders import HolderProblem
 from modelstore.database.probe import probe
 from modelstore.errors import ExitCode, ModelstoreError, RefusedError
+from modelstore.wal import scan
+from modelstore.wal.frames import WalScan
+from modelstore.wal.scan import scan_wal
 from tests.database.outside import (
     NOBODY,
     STRANGER_WITHOUT_PATIENCE,
@@ -236,6 +239,39 @@ def test_a_log_overwritten_by_an_older_copy_while_in_use_is_no_place_to_go_on(
         assert not probe(str(path)).reasons
         Path(f"{path}-wal").write_bytes(older)
         assert codes(probe(str(path)).reasons) == {LOG_REPLACED}
+
+
+FOLD_AND_COMMIT = """
+conn = connect()
+conn.execute('create table y (v)')
+conn.execute('pragma wal_checkpoint(truncate)')
+connect().execute('create table z (v)')
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_files_that_move_during_a_look_are_looked_at_again(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program folds the log after we read the header: its next log begins too late for that."""
+    path = crashed(tmp_path / "app.db")
+    looks = []
+
+    def scan_late(wal: int) -> WalScan:
+        looks.append(wal)
+        if len(looks) == 1:
+            run(FOLD_AND_COMMIT, path)
+        elif len(looks) <= times:
+            os.utime(path)
+        return scan_wal(wal)
+
+    monkeypatch.setattr(scan, "scan_wal", scan_late)
+    found = probe(str(path))
+    assert len(looks) > 1
+    assert not found.reasons
+    monkeypatch.undo()
+    assert not probe(str(path)).reasons
 
 
 def test_a_log_replaced_while_in_use_is_no_place_to_go_on(tmp_path: Path) -> None:
