@@ -83,14 +83,18 @@ class Leftovers:
             for done, (number, of_page) in enumerate(frames.items()):
                 if self.progress is not None:
                     self.progress("comparing the log", done, len(frames))
-                live = self._live_cells(number)
                 newest = of_page[bisect_right(of_page, end) - 1]
                 if not beyond and not self._is_damaged_in_base(log, generation, number, newest):
                     newest = 0
-                for frame in reversed(of_page):
-                    is_wanted = frame <= end and (frame == newest) == is_beyond
-                    if not is_wanted or self._is_base(log, number, frame):
-                        continue
+                wanted = [
+                    frame
+                    for frame in reversed(of_page)
+                    if frame <= end
+                    and (frame == newest) == is_beyond
+                    and not self._is_base(log, number, frame)
+                ]
+                live = self._live_cells(number) if wanted else set()
+                for frame in wanted:
                     at = bisect_left(commits, frame)
                     commit = commits[at] if at < len(commits) else end
                     if generation.sizes_until(frame):
