@@ -133,7 +133,11 @@ class Probe(NamedTuple):
                 "a hot rollback journal lies beside it: a transaction was cut short, and the next "
                 "opening for writing takes it back"
             )
-            hint = "keep the journal; open the database with its own program, or sqlite3, to do so"
+            hint = (
+                "keep the journal; open the database with its own program, or sqlite3, to do so; "
+                "but if the database was restored from a backup since, put the journal aside first: "
+                f"mv {self.name}-journal {self.name}-journal.old"
+            )
             return Reason(evidence.HOT_JOURNAL, text, hint)
         text = (
             "a hot rollback journal lies beside it, but it is in WAL mode: whoever opens it writes "

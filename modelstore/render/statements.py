@@ -121,7 +121,8 @@ def _warnings(found: Inspection) -> Iterator[Statement]:
         yield Statement(
             Claim.HOT_JOURNAL,
             "A hot rollback journal lies beside the database: the next program that opens the "
-            "database takes a transaction back with it. Never delete it.",
+            "database takes a transaction back with it. Never delete it; but put it aside if the "
+            "database was restored from a backup since.",
             "bad",
         )
     if found.loss.raced:

@@ -321,7 +321,8 @@ def _hot_journal(subject: Subject) -> Finding:
         f"a hot rollback journal of {size}: a program was killed in a transaction, which the "
         "next opening takes back",
         subject.path + "-journal",
-        "never delete the journal: the main file is whole only together with it",
+        "never delete the journal, for the main file is whole only together with it; but put it "
+        "aside if the database was restored from a backup since",
     )
 
 
