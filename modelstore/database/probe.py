@@ -135,7 +135,7 @@ class Probe(NamedTuple):
             )
             hint = (
                 "keep the journal; open the database with its own program, or sqlite3, to do so; "
-                "but if the database was restored from a backup since, put the journal aside first: "
+                "but put the journal aside first if the database was restored from a backup since: "
                 f"mv {self.name}-journal {self.name}-journal.old"
             )
             return Reason(evidence.HOT_JOURNAL, text, hint)
