@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING
 
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
-from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
+from modelstore.database.sqlite_errors import (
+    SQLITE_ERROR,
+    is_busy,
+    primary_code,
+    translate_sqlite_error,
+)
 from modelstore.progress import unwatched
 from modelstore.replica.comparison import Compared, Differences, attached_replica, compare
 from modelstore.replica.engine import Engine, Listed, Outcome, Restored
@@ -323,10 +328,18 @@ def _mark(path: str) -> tuple[int, int, int] | None:
 
 
 def _check_integrity(db: Database, pragma: str | None) -> None:
-    """Raise `_UnreadableError` if the attached replica has every row and is damaged elsewhere."""
+    """Raise `_UnreadableError` if the attached replica has every row and is damaged elsewhere.
+
+    A table that needs a function or a collation which this SQLite lacks prevents the check.
+    """
     if pragma is None:
         return
-    (found,) = db.execute(f"PRAGMA replica.{pragma}(1)").fetchone()
+    try:
+        (found,) = db.execute(f"PRAGMA replica.{pragma}(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != SQLITE_ERROR:
+            raise
+        return
     if bytes(found) != b"ok":
         raise _UnreadableError(bytes(found).decode("utf-8", "replace")[:300])
 
@@ -335,6 +348,6 @@ def _is_malformed(db: Database) -> bool:
     """Tell whether it is the attached replica that cannot be read, and not the database."""
     try:
         (found,) = db.execute("PRAGMA replica.quick_check(1)").fetchone()
-    except sqlite3.Error:
-        return True
+    except sqlite3.Error as error:
+        return primary_code(error) != SQLITE_ERROR
     return bytes(found) != b"ok"

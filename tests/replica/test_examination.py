@@ -49,6 +49,19 @@ def test_a_sound_replica_is_the_same(tmp_path: Path) -> None:
     assert found.compared.rows == 500
 
 
+def test_a_function_of_the_applications_own_stops_no_comparison(tmp_path: Path) -> None:
+    database = make(tmp_path / "app.db", TABLE + numbered(1, 50))
+    with closing(sqlite3.connect(database)) as db:
+        db.create_function("mine", 1, str, deterministic=True)
+        db.execute("CREATE INDEX i ON t (mine(name))")
+    replicate_once(database, tmp_path / "replica")
+    replica = _name(tmp_path / "replica")
+    found = examine(str(database), replica, timeout=1, integrity="integrity_check")
+    assert found.verdict is Verdict.SAME
+    assert found.compared is not None
+    assert (found.compared.rows, found.compared.unread) == (50, {})
+
+
 def test_a_replica_that_nobody_moves_on_is_behind(tmp_path: Path) -> None:
     database = make(tmp_path / "app.db", TABLE + numbered(1, 100))
     replicate_once(database, tmp_path / "replica")
