@@ -95,7 +95,8 @@ class Evidence:
     """All files of one database, as pairs; the notes say what could not be read.
 
     `held` are sentences on the processes that hold files without their names. `hidden` says that
-    some processes could not be looked at: they may hold more. `gone` says that the log is gone.
+    no other log was found and some processes could not be looked at. `gone` says that the log is
+    gone.
     """
 
     path: str
@@ -249,8 +250,6 @@ def _pairs_of(
     beside = search.open(log_path, Origin.PATH)
     pairs = []
     holders = look_at_holders(database, certain=False)
-    if holders.note is not None and not holders.complete:
-        search.hidden = f"{holders.note}: one of them may hold a deleted log; root sees them all"
     for held in _held_pairs(holders):
         main_of = search.open_held(held.main, "database", held.pid) if held.main else main
         log_of = search.open_held(held.log, "log", held.pid) if held.log else None
@@ -270,6 +269,8 @@ def _pairs_of(
     pairs.append(Pair(main, beside, journal=journal))
     if not _size(beside) and not holders.users:
         search.gone = _gone_frames(database)
+    if not (holders.complete or search.held or logs):
+        search.hidden = f"{holders.note}: one of them may hold a deleted log; root sees them all"
     for name in copies:
         found = search.open(name, Origin.COPY)
         if found is not None:

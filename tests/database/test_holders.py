@@ -258,7 +258,8 @@ def test_process_whose_first_thread_has_ended_keeps_its_files(tmp_path: Path) ->
     )
     with LiveApp.start(path) as app:
         assert app.do(leave.replace("\n", "; "))
-        wait_until(lambda: not os.listdir(f"/proc/{app.pid}/fd"))
+        stat = Path(f"/proc/{app.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(") ")[2].startswith("Z"))
         (holder,) = look_at_holders(str(path)).users
         assert (holder.pid, holder.is_attached, holder.problems) == (app.pid, True, ())
         os.remove(f"{path}-wal")

@@ -106,7 +106,7 @@ def test_rows_that_the_log_has_moved_are_no_other_versions(tmp_path: Path) -> No
 def test_a_log_that_is_gone_is_named_by_what_the_index_counts(tmp_path: Path) -> None:
     path = make(tmp_path / "app.db", *WAL, TABLE, (INSERT, rows(1, 9)), crash=True)
     os.unlink(f"{path}-wal")
-    (note,) = run(path).notes
+    note = run(path).notes[0]  # more follow where processes hide their files
     assert note.startswith("app.db-shm counts 3 frames that are not here")
 
 
