@@ -52,7 +52,7 @@ def _one(place: Place, path: Path, reader: Path) -> Iterator[Row]:
         what=f"GGUF header, {path.name}",
         peer="reading its bytes",
         measured=ours["seconds"] / ours["floor"],
-        limit=1.3,
+        limit=place.limit(1.3),
         ours=seconds(ours["seconds"]),
         theirs=seconds(ours["floor"]),
         note=f"{ours['strings']:,} strings to step over",

@@ -12,27 +12,30 @@ from tests.bench.place import Place, program, shell
 from tests.bench.row import Row, compared, missing, seconds
 
 _TEXT = "qwen3-30B-variant-00"
+_ORDER = "ORDER BY name COLLATE NOCASE NULLS LAST, id"
 _QUERIES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (
         "search",
         (_TEXT,),
-        f"WHERE name LIKE '%{_TEXT}%' OR path LIKE '%{_TEXT}%' OR architecture LIKE '%{_TEXT}%'",
+        f"WHERE name LIKE '%{_TEXT}%' OR path LIKE '%{_TEXT}%' OR architecture LIKE '%{_TEXT}%' "
+        f"{_ORDER}",
     ),
     (
         "filter",
         ("--arch", "gemma3", "--quant", "Q8_0"),
-        "WHERE architecture = 'gemma3' COLLATE NOCASE AND quantization = 'Q8_0' COLLATE NOCASE",
+        "WHERE architecture = 'gemma3' COLLATE NOCASE AND quantization = 'Q8_0' COLLATE NOCASE "
+        f"{_ORDER}",
     ),
     (
         "sort, first 100",
         ("--sort", "-file_size", "-n", "100"),
         "ORDER BY file_size DESC NULLS LAST, id LIMIT 100",
     ),
-    ("sort all by a text", ("--sort", "name"), "ORDER BY name COLLATE NOCASE NULLS LAST, id"),
+    ("sort all by a text", ("--sort", "name"), _ORDER),
     (
         "where",
         ("--where", "parameter_count > 2e10 AND context_length >= 32768"),
-        "WHERE parameter_count > 2e10 AND context_length >= 32768",
+        f"WHERE parameter_count > 2e10 AND context_length >= 32768 {_ORDER}",
     ),
 )
 
