@@ -123,7 +123,7 @@ class Importer:
         self._roots: dict[str, str] = {}  # of the places of the source that is read, with its kind
         self.committed = 0  # models, added or updated
         self.pruned: list[ModelChange] = []
-        self._before = last_row(opened.db)
+        self._before = 0  # the last row of the catalogue at the beginning
         self.lock_seconds = 0.0  # the longest time that one of our transactions held the write lock
 
     def run(self, targets: Sequence[Chosen]) -> tuple[Tally, ...]:
@@ -133,6 +133,7 @@ class Importer:
         `PartlyWrittenError` when a part of the import was.
         """
         tallies: list[Tally] = []
+        self._before = last_row(self._opened.db)
         try:
             tallies.extend(map(self.read, targets))
             if any(map(has_places, targets)):

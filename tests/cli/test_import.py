@@ -16,7 +16,10 @@ import pytest
 from modelstore.cli import import_report
 from modelstore.database.checkpoint import Checkpoint
 from modelstore.database.proof import Proof
+from modelstore.database.sqlite import sqlite3 as linked
+from modelstore.importing import importer
 from modelstore.importing.result import ImportResult
+from tests.cli.inside import inside
 from tests.cli.program import DATA, alone, environment, modelstore, python, reader, records
 from tests.cli.terminal import on_terminal
 from tests.waiting import awaits_input, wait_until
@@ -155,6 +158,23 @@ def test_patience_that_ends_between_two_sources_says_what_was_written(tmp_path: 
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells who sleeps")
+def test_patience_that_ends_before_the_first_model_is_exit_7(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables of a new catalogue are written by then, and no model."""
+
+    def busy(_db: object) -> int:
+        error = linked.OperationalError("")
+        error.sqlite_errorcode = linked.SQLITE_BUSY
+        raise error
+
+    monkeypatch.setattr(importer, "last_row", busy)
+    (tmp_path / "one.jsonl").write_text('{"name": "a", "path": "/m/a.gguf"}\n')
+    done = inside("import", tmp_path / "one.jsonl", "--db", tmp_path / "models.db")
+    assert (done.code, done.out) == (7, "")
+    assert alone(tmp_path / "models.db") == [(0,)]
+
+
 def test_a_slow_producer_holds_no_lock(tmp_path: Path) -> None:
     db = tmp_path / "m.db"
     assert modelstore("import", "-", "--db", db, stdin=records(1, "Old")).code == 0

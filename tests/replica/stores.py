@@ -94,6 +94,7 @@ def object_store(directory: Path, ports: Sequence[int] = ()) -> Iterator[ObjectS
         *(f"-filer.port.grpc={grpc[2]}", f"-s3.port.grpc={grpc[3]}"),
         *("-s3", f"-s3.port={s3}", f"-s3.config={config}", "-filer"),
         *("-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"),
+        "-s3.port.iceberg=0",  # else two stores want the same port, and the second one ends
         *("-master.volumeSizeLimitMB=64", "-volume.max=20", "-volume.dir.idx="),
     ]
     with subprocess.Popen(
