@@ -279,6 +279,7 @@ class _Traces:
     others: list[str]  # the roots of its other places
     gone: list[str]  # weights files
     left: list[str]  # weights files
+    is_nameless: bool  # all its places are gone: a file that is left is a blob without a name
 
 
 _PLACES = f"""SELECT root, locator, name, ({_UNSEEN}) AS unseen
@@ -296,7 +297,9 @@ def _traces(db: Database, survey: Survey, model: str) -> _Traces:
         (gone if is_gone else left).append(copy["weights"])
     unseen = [(place["locator"], place["name"]) for place in places if place["unseen"]]
     vanished = [place for place in unseen if place[0] in survey.gone_places]
-    return _Traces([locator for locator, _ in unseen], vanished, others, gone, left)
+    out_of_reach = any(weights in survey.gone for weights in left)
+    is_nameless = bool(unseen) and vanished == unseen and not others and not out_of_reach
+    return _Traces([locator for locator, _ in unseen], vanished, others, gone, left, is_nameless)
 
 
 def _surely_gone(survey: Survey, weights: str, device: int | None, others: list[str]) -> bool:
@@ -330,7 +333,7 @@ class _Draft:
         """Decide about one model."""
         key = model["id"]
         has_files = bool(traces.gone or traces.left)
-        if traces.left or (not has_files and traces.others):
+        if (traces.left and not traces.is_nameless) or (not has_files and traces.others):
             if traces.gone or not has_files:
                 self.dropped += [(locator, key) for locator in traces.unseen]
                 self.gone += [(key, weights) for weights in traces.gone]

@@ -168,6 +168,21 @@ def test_a_preset_and_the_hub_s_cache_are_one_row_in_a_dry_run_too(tmp_path: Pat
     assert (row["name"], row["status"], row["tags"]) == ("Tiny-Q8_0", "available", ["fast"])
 
 
+def test_a_blob_that_no_link_leads_to_is_no_model_that_is_there(tmp_path: Path) -> None:
+    db, repository = tmp_path / "models.db", tmp_path / "hub" / "models--org--tiny"
+    write_gguf(repository / "blobs" / "b", name="Tiny")
+    link = repository / "snapshots" / ("a" * 40) / "tiny-F32.gguf"
+    link.parent.mkdir(parents=True)
+    for there in (True, False, True):
+        if there:
+            link.symlink_to("../../blobs/b")
+        else:
+            link.unlink()
+        assert modelstore("import", tmp_path / "hub", "--db", db, "--allow-empty").code == 0
+        (row,) = (row for row in listed(db) if row["path"] == str(link))
+        assert row["status"] == ("available" if there else "missing")
+
+
 def test_a_server_and_a_disk_show_one_model(tmp_path: Path) -> None:
     db = tmp_path / "m.db"
     path = tmp_path / "models" / "tiny-Q8_0.gguf"
