@@ -151,8 +151,9 @@ def contradicts(fd: int, wal: int | None) -> bool:
     """Tell whether the index open at `fd` counts frames that the log open at `wal` cannot have.
 
     SQLite writes a frame, and the header of the log, before it enters the frame in the index, and
-    empties the index before it changes the header. If salts or the checksum of the last frame
-    differ, somebody else has emptied or overwritten the log.
+    empties the index before it changes the header. If salts, or the checksum of the last frame,
+    differ, somebody else has emptied or overwritten the log: an older copy of it ends early, and
+    leaves a gap of zeros before the frames that come next.
     """
     index = read_index(fd)
     if index is None or not index.is_settled or not index.max_frame:
@@ -173,4 +174,12 @@ def _has_last_frame(wal: int, index: WalIndex) -> bool:
     raw = read_at(wal, FRAME_HEADER_SIZE, offset)
     if header.salt != index.salt or len(raw) < FRAME_HEADER_SIZE:
         return False
-    return FRAME_HEADER.unpack(raw)[4:] == index.frame_checksum
+    return FRAME_HEADER.unpack(raw)[4:] == index.frame_checksum and _is_without_gap(wal, index)
+
+
+def _is_without_gap(wal: int, index: WalIndex) -> bool:
+    """Tell whether each frame that the index counts begins with a page number: 1 µs a frame."""
+    stride = frame_size(index.page_size)
+    first = WAL_HEADER_SIZE + index.backfill * stride  # what is folded already is read no more
+    last = WAL_HEADER_SIZE + index.max_frame * stride
+    return all(any(read_at(wal, 4, offset)) for offset in range(first, last, stride))

@@ -237,8 +237,15 @@ def test_a_log_overwritten_by_an_older_copy_while_in_use_is_no_place_to_go_on(
         writer.tell()
         writer.hear()
         assert not probe(str(path)).reasons
+        newer = Path(f"{path}-wal").read_bytes()
         Path(f"{path}-wal").write_bytes(older)
         assert codes(probe(str(path)).reasons) == {LOG_REPLACED}
+        # The application goes on behind the gap: its next frame is right again.
+        frame = 24 + 4096
+        Path(f"{path}-wal").write_bytes(newer[: -2 * frame] + bytes(frame) + newer[-frame:])
+        assert codes(probe(str(path)).reasons) == {LOG_REPLACED}
+        Path(f"{path}-wal").write_bytes(newer)
+        assert not probe(str(path)).reasons
 
 
 FOLD_AND_COMMIT = """
