@@ -64,9 +64,13 @@ _VARYING = (
     # Only root sees the processes of all.
     (r"nobody\s+else\s+is\s+seen\s+to\s+have\s+it\s+open", "nobody else has it open"),
     (
-        r"\s+the\s+open\s+files\s+of\s+\S+\s+process(es)?\s+may\s+not\s+be\s+seen\s+by\s+this\s+user",
+        "(?: (?:the open files of [0-9,]+ process(?:es)? may not be seen by this user"
+        "(?:, only by root)?|processes outside this container may have it open)[;:])+"
+        " one of them may hold a deleted log".replace(" ", r"\s+"),
         "",
     ),
+    (r'("(?:blockers|locks|processes)_complete"): \w+', r"\1: SEEN"),
+    (r'("(?:blockers|locks|processes)_note"): (?:null|"[^"]*")', r"\1: SEEN"),
     (r"(\.modelstore-drill-)\w+", r"\1X"),
     (r"(a drill in \S+) \([\w.]+\)", r"\1 (FILESYSTEM)"),
 )

@@ -131,7 +131,9 @@ def _forbidden(choice: DatabaseChoice, reasons: tuple[Reason, ...]) -> Report:
 
     codes = tuple(str(reason.code) for reason in reasons)
     text = f"nothing was folded: {reasons[0].text}"
-    checkpoint = Checkpoint(mode="none", in_main_file=False, forbidden=codes, reason=text)
+    checkpoint = Checkpoint(
+        mode="none", in_main_file=False, forbidden=codes, reason=text, blockers_complete=False
+    )
     body: list[Part] = [f"{choice}: nothing was folded", *evidence_parts(reasons)]
     report = {**checkpoint.as_json(), "evidence": [reason.as_json() for reason in reasons]}
     if "older-log" in codes:
@@ -176,6 +178,7 @@ def _fold(out: Output, choice: DatabaseChoice, mode: Mode, patience: float) -> C
 def _report(choice: DatabaseChoice, checkpoint: Checkpoint, discarded: Discarded | None) -> Report:
     from modelstore.cli.reporting import payload
     from modelstore.render.fold import fold_parts
+    from modelstore.render.grid import Cell
     from modelstore.render.report import Report
     from modelstore.text import human_bytes, plural
 
@@ -190,6 +193,8 @@ def _report(choice: DatabaseChoice, checkpoint: Checkpoint, discarded: Discarded
             f"{human_bytes(checkpoint.db_size_before)} → {human_bytes(checkpoint.db_size_after)}"
         )
         body.append(_verdict(choice, checkpoint))
+    if checkpoint.unseen is not None:
+        body.append(Cell(checkpoint.unseen, "dim"))
     report = {"discarded": _discarded_json(discarded)} if discarded else {}
     code = checkpoint.exit_code("checkpoint")
     return Report(tuple(body), payload("checkpoint", choice, report | checkpoint.as_json(), code))

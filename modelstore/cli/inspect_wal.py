@@ -149,6 +149,8 @@ def _look(
         probe(database, known=known)
     contradictions, known = _contradictions(found, known)
     found = replace(found, contradictions=contradictions)
+    if known is not None and known.unseen is not None:
+        found = replace(found, locks=found.locks.doubted(known.unseen))
     if deep and found.has_database and not found.has_hot_journal:
         from modelstore.verify.alone import check_alone
 

@@ -47,6 +47,7 @@ class Checkpoint(NamedTuple):
     blockers_complete: bool = True
     blockers_note: str | None = None
     blockers: tuple[Blocker, ...] = ()
+    unseen: str | None = None  # why processes may use other files that nobody looked at
 
     @property
     def complete(self) -> bool:
@@ -93,6 +94,9 @@ class Checkpoint(NamedTuple):
     def as_json(self) -> dict[str, object]:
         """Return every field for a program to read; text from outside is not escaped."""
         result = self._asdict()
+        notes = [note for note in (self.blockers_note, result.pop("unseen")) if note is not None]
+        result["blockers_complete"] = self.blockers_complete and self.unseen is None
+        result["blockers_note"] = "; ".join(notes) or None
         keys = ("pid", "command", "lock", "frame", "blocks", "is_stopped")
         result["blockers"] = [
             {key: getattr(blocker, key) for key in keys} for blocker in self.blockers

@@ -262,9 +262,10 @@ class OpenDatabase:
     def _fold(self, patience: float) -> Checkpoint:
         if self.totals is None or self.why_not_fold() is not None:
             return self.without_fold()
-        return fold(
+        result = fold(
             self.totals, wrote=self.has_written, generation=self._generation, patience=patience
         )
+        return self._limited(result)
 
     def without_fold(self) -> Checkpoint:
         """Return the result of a command that has nothing to fold, or must not fold.
@@ -272,7 +273,7 @@ class OpenDatabase:
         Syncs what was written without a log: SQLite syncs the database, but not the removal of its
         rollback journal.
         """
-        result = self._unfolded()
+        result = self._limited(self._unfolded())
         if self.has_written:
             try:
                 sync_file(self._held.db, self.path)
@@ -344,7 +345,11 @@ class OpenDatabase:
         that it did not touch. But rows may be in those files.
         """
         self.look_again()
-        return self._doubt(result)
+        return self._limited(self._doubt(result))
+
+    def _limited(self, result: Checkpoint) -> Checkpoint:
+        """Return a result that says what the looks at the processes could not see."""
+        return result._replace(unseen=self.holders.unseen if self.holders is not None else None)
 
     def _doubt(self, result: Checkpoint) -> Checkpoint:
         if not self.reasons or result.forbidden:

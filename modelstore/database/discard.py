@@ -114,6 +114,7 @@ def _remove_log(found: Probe) -> Checkpoint:
         wal_size_before=found.wal_size or 0,
         db_size_before=found.size,
         db_size_after=found.size,
+        unseen=found.holders.unseen if found.holders is not None else None,
     )
 
 

@@ -363,7 +363,10 @@ def _times_contradict(main: int, wal: int, index: WalIndex) -> str | None:
     written = os.fstat(main).st_mtime_ns
     if written <= os.fstat(wal).st_mtime_ns or written > time.time_ns():
         return None
-    return "it was written after its log, and no checkpoint was attempted"
+    return (
+        "it was written after its log, and no checkpoint was attempted (if something only touched "
+        "it, the next commit of its application clears this)"
+    )
 
 
 def _pages_contradict(main: int, wal: int, index: WalIndex) -> str | None:

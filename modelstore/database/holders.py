@@ -20,6 +20,7 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from modelstore.database.filesystem import mount_of, mount_table
 from modelstore.text import plural
 from modelstore.wal.format import LOCK_OFFSET
 from modelstore.wal.processes import (
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from modelstore.wal.locks import KernelLock
-    from modelstore.wal.processes import Process
 
 _INDEX_UNIT = 32 << 10  # bytes; sqlite.org/walformat.html
 _READ_LOCKS = range(LOCK_OFFSET + 3, LOCK_OFFSET + 8)
@@ -168,6 +168,11 @@ class Holders(NamedTuple):
     looked: float = 0.0  # when, in seconds of the monotonic clock
 
     @property
+    def unseen(self) -> str | None:
+        """A sentence on what this look could not see; None if it saw everything."""
+        return None if self.complete else f"{self.note}: one of them may hold a deleted log"
+
+    @property
     def troubled(self) -> tuple[Holder, ...]:
         """The processes that make a fold dangerous."""
         return tuple(holder for holder in self.holders if holder.problems)
@@ -188,14 +193,18 @@ def look_at_holders(path: str, *, known: Holders | None = None, certain: bool = 
     an open and its lock.
     """
     if not sys.platform.startswith("linux"):
-        return Holders(path, (), complete=False, note="this system does not tell who has it open")
+        return Holders(
+            path, (), complete=False, note="this system does not tell which processes have it open"
+        )
     look, pids, now = _Look(path), process_ids(), time.monotonic()
     if known is None or known.path != path or now - known.looked > _WHOLE_LOOK:
         found, hidden = look.at(pids)
         known = _new_holders(path, hidden, frozenset(pids), now)
     else:
         mine = {holder.pid for holder in known.holders}
-        found, _ = look.at([pid for pid in pids if pid in mine or pid not in known.seen])
+        found, hidden = look.at([pid for pid in pids if pid in mine or pid not in known.seen])
+        if hidden and known.complete:
+            known = _new_holders(path, hidden, known.seen, known.looked)
     return known._replace(holders=tuple(_confirmed(look, found) if certain else found))
 
 
@@ -204,13 +213,17 @@ def _new_holders(path: str, hidden: int, seen: frozenset[int], now: float) -> Ho
     notes = []
     if hidden:
         processes = plural(hidden, "process", "processes")
-        notes.append(f"the open files of {processes} may not be seen by this user")
+        only = ", only by root" if os.geteuid() else ""
+        notes.append(f"the open files of {processes} may not be seen by this user{only}")
     # A mount of /proc with hidepid=2 leaves the processes of other users out, the first one too;
     # without any /proc, or with another namespace's, this process itself is not there.
     if not {1, os.getpid()} <= seen:
         notes.append("this system does not show the processes of other users")
     if not sees_all_processes():
         notes.append("processes outside this container may have it open")
+    mount = mount_of(path, mount_table() or ())
+    if mount is not None and mount.is_risky:
+        notes.append(f"processes elsewhere may have it open through {mount.type}")
     note = "; ".join(notes) or None
     return Holders(path, (), complete=not notes, note=note, seen=seen, looked=now)
 
@@ -278,7 +291,11 @@ class _Look:
         ]
         if not files:
             return None
-        holder = _new_holder(describe_process(pid), pid, task, base, tuple(files))
+        process = describe_process(pid)
+        holder = Holder(
+            *(pid, task, process.command, process.user, process.since, process.is_stopped),
+            *(base, tuple(files)),
+        )
         return holder._replace(problems=tuple(self._problems(holder)))
 
     def _roles(
@@ -438,21 +455,6 @@ def _without_heirs(found: list[Holder]) -> list[Holder]:
 def _has_same_descriptors(heir: Holder, parent: Holder) -> bool:
     theirs = {(file.descriptor, file.identity) for file in parent.files}
     return all((file.descriptor, file.identity) in theirs for file in heir.files)
-
-
-def _new_holder(
-    process: Process, pid: int, task: int, base: str, files: tuple[OpenFile, ...]
-) -> Holder:
-    return Holder(
-        pid=pid,
-        task=task,
-        command=process.command,
-        user=process.user,
-        started=process.since,
-        is_stopped=process.is_stopped,
-        base=base,
-        files=files,
-    )
 
 
 def _orphans(

@@ -99,7 +99,7 @@ class Probe(NamedTuple):
         if self.log_replaced and not (self.holders is not None and self.holders.troubled):
             yield Reason(evidence.LOG_REPLACED, _REPLACED, self._keep_running)
         if self.overwritten is not None:
-            text = f"the database was overwritten while processes use it: {self.overwritten}"
+            text = f"the database seems overwritten while processes use it: {self.overwritten}"
             yield Reason(evidence.OVERWRITTEN, text + self._users(), self._keep_running)
         if self.unseen is not None:
             yield unseen_reason(self.unseen)

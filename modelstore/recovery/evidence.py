@@ -270,7 +270,7 @@ def _pairs_of(
     if not _size(beside) and not holders.users:
         search.gone = _gone_frames(database)
     if not (holders.complete or search.held or logs):
-        search.hidden = f"{holders.note}: one of them may hold a deleted log; root sees them all"
+        search.hidden = holders.unseen
     for name in copies:
         found = search.open(name, Origin.COPY)
         if found is not None:

@@ -158,7 +158,7 @@ def _blockers(blockers: tuple[Blocker, ...], look: Look) -> Iterator[Text]:
     if len(shown) < len(ranked):
         yield Text(f"! {len(ranked) - len(shown):,} more processes in the way", "bold yellow")
     if not ranked:
-        yield Text("nobody is in the way of a checkpoint", "dim")
+        yield Text("nobody is seen in the way of a checkpoint", "dim")
 
 
 # -- history -------------------------------------------------------------------------------------

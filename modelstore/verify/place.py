@@ -295,8 +295,8 @@ def _leftovers(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "environment.shm",
             "warn",
-            f"a -shm of {human_bytes(found.shm_size)} was left without a -wal, and nobody has the "
-            "database open: SQLite removes the -wal first, and then the -shm",
+            f"a -shm of {human_bytes(found.shm_size)} was left without a -wal, and no process has "
+            "a lock on it: SQLite removes the -wal first, and then the -shm",
             subject.path + "-shm",
             "something deleted the -wal or copied the -shm, or a program was killed while it "
             "closed the database: find out which",

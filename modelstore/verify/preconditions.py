@@ -72,6 +72,7 @@ def nothing_folded(subject: Subject, why: str) -> Checkpoint:
         blockers=log.blockers,
         blockers_complete=log.locks.complete,
         blockers_note=log.locks.note,
+        unseen=subject.holders.unseen if subject.holders is not None else None,
         log=log.scan.max_frame,
         checkpointed=log.checkpointed,
         left=log.pending,

@@ -33,8 +33,8 @@ class User:
     sqlite: str | None
 
 
-def users_of(path: str, holders: Holders | None = None) -> tuple[tuple[User, ...], bool]:
-    """Return the other processes that have a file open, and True if these are certainly all.
+def users_of(path: str, holders: Holders | None = None) -> tuple[tuple[User, ...], str | None]:
+    """Return the other processes that have a file open, and why these may not be all.
 
     `holders` is a look at the database that was taken already; without it, one is taken.
     """
@@ -44,7 +44,7 @@ def users_of(path: str, holders: Holders | None = None) -> tuple[tuple[User, ...
         for holder in found.holders
         if any(file.is_current for file in holder.of(Role.DATABASE))
     )
-    return users, found.complete
+    return users, found.unseen
 
 
 def _sqlite_version(task: int) -> str | None:

@@ -195,6 +195,11 @@ class LockReport:
         """The processes that have the log open: each holds the dead man's switch, shared."""
         return self.of("DMS")
 
+    def doubted(self, why: str) -> LockReport:
+        """Return the same report for a log that may have holders elsewhere; `why` says so."""
+        note = f"{self.note}; {why}" if self.note else why
+        return replace(self, complete=False, note=note)
+
 
 def read_locks(shm_fd: int) -> LockReport:
     """Return the holders of each lock of the log whose ``-shm`` is open at `shm_fd`."""

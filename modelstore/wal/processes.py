@@ -22,6 +22,7 @@ _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
 _NO_DATABASE = ("/dev/null", "/dev/pts/", "/dev/tty", "/dev/urandom", "/proc/", "/sys/", "/memfd:")
 """Names that no database has, and that most descriptors have; one may well lie in /dev/shm."""
 
+_HAS_ENDED = (FileNotFoundError, ProcessLookupError)
 
 DELETED = " (deleted)"
 """The kernel's mark behind the name of a file that has lost it."""
@@ -176,7 +177,7 @@ def open_files(
     if not found:
         for task in _other_threads(pid):
             found = _named_files(task)
-            if found:
+            if found or found is None:
                 break
     if not found:
         return None if found is None else []
@@ -193,12 +194,14 @@ def _named_files(task: int) -> list[tuple[list[str], str, os.stat_result]] | Non
     """Return the files with a path that a thread has open; None if they may not be seen."""
     try:
         directory = os.open(f"/proc/{task}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:
-        return None
-    except OSError:
+    except _HAS_ENDED:
         return []
+    except OSError:
+        return None
     try:
         return list(_statuses(directory, _names(directory)))
+    except PermissionError:  # the kernel says that of one that has ended, too
+        return None if os.path.exists(f"/proc/{task}") else []
     except OSError:  # it has ended
         return []
     finally:
@@ -222,12 +225,17 @@ def _other_threads(pid: int) -> list[int]:
 
 
 def _names(directory: int) -> dict[str, list[str]]:
-    """Return the numbers of the descriptors for each name in a process's table of descriptors."""
+    """Return the numbers of the descriptors for each name in a process's table of descriptors.
+
+    Raises PermissionError if only the numbers may be seen: the process has rights that we lack.
+    """
     names: dict[str, list[str]] = {}
     read_link = os.readlink
     for number in os.listdir(directory):
         try:
             target = read_link(number, dir_fd=directory)
+        except PermissionError:
+            raise
         except OSError:  # closed meanwhile
             continue
         if target in names:

@@ -141,10 +141,10 @@ def test_a_pause_looks_at_nothing_and_the_clock_goes_on(database: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="who holds locks is known on Linux alone")
 def test_the_reader_in_the_way_is_named_while_it_is_there(database: Path) -> None:
     with watched("inspect-wal", database, "--watch", "0.1", columns=200) as terminal:
-        terminal.read_until(has("nobody is in the way"))
+        terminal.read_until(has("nobody is seen in the way"))
         with reader(database) as process:
             terminal.read_until(has(f"pid {process.pid} (", "blocks"))
-        terminal.read_until(has("nobody is in the way"))
+        terminal.read_until(has("nobody is seen in the way"))
 
 
 def test_a_terminal_without_a_screen_gets_lines(database: Path) -> None:

@@ -239,6 +239,52 @@ def test_what_the_system_hides_is_unknown(mount: str, user: int, tmp_path: Path)
     assert done.stdout == "0 False\n", done.stderr
 
 
+LINKS = """
+import os, sys
+from modelstore.wal.processes import open_files
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+print(open_files(int(sys.argv[1]), lambda *_: True))
+"""
+
+
+def test_process_that_shows_the_numbers_of_its_descriptors_alone_is_hidden(tmp_path: Path) -> None:
+    """A service of the same user with one right more: its links may not be read."""
+    if shutil.which("setpriv") is None or os.geteuid():
+        pytest.skip("needs setpriv, and root")
+    user = ("--reuid", "65534", "--regid", "65534", "--clear-groups")
+    right = ("--inh-caps", "+net_bind_service", "--ambient-caps", "+net_bind_service")
+    service = subprocess.Popen(
+        ["setpriv", *user, *right, "sh", "-c", "echo ready; exec sleep 60"], stdout=subprocess.PIPE
+    )
+    try:
+        assert service.stdout is not None
+        assert service.stdout.readline() == b"ready\n"
+        shown = subprocess.run(
+            [sys.executable, "-c", LINKS, str(service.pid)],
+            env=environment({"PYTHONPATH": str(ROOT)}),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert shown.stdout == "None\n"
+    finally:
+        service.kill()
+        service.communicate()
+
+
+def test_process_is_hidden_from_one_that_can_open_no_more_files() -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+        assert open_files(os.getpid(), lambda *_: True) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def test_stopped_process_is_called_stopped(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     with LiveApp.start(path) as app:

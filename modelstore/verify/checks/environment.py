@@ -27,7 +27,7 @@ _BUG_ADVICE = "install SQLite 3.51.3 or newer (sqlite.org/wal.html#walresetbug)"
 def _check(run: Run) -> Iterator[Finding]:
     """Yield each risk, then one line of facts."""
     subject = run.subject
-    users, complete = users_of(subject.path, subject.holders)
+    users, unseen = users_of(subject.path, subject.holders)
     problems = [
         *_own_sqlite(),
         *check_place(subject),
@@ -37,7 +37,7 @@ def _check(run: Run) -> Iterator[Finding]:
     yield from problems
     is_sound = all(problem.severity in ("pass", "note") for problem in problems)
     place = describe_place(subject.path)
-    nobody = "nobody else has it open" if complete else "nobody else is seen to have it open"
+    nobody = "nobody else " + ("has it open" if unseen is None else "is seen to have it open")
     others = (
         f"open in {plural(len(users), 'other process', 'other processes')}: {_names(users)}"
         if users
@@ -55,7 +55,8 @@ def _check(run: Run) -> Iterator[Finding]:
             "file_system": place.type,
             "mount_point": place.mount_point,
             "free_bytes": place.free,
-            "processes_complete": complete,
+            "processes_complete": unseen is None,
+            "processes_note": unseen,
             "processes": [
                 {"pid": user.pid, "command": user.command, "sqlite_version": user.sqlite}
                 for user in users
