@@ -155,6 +155,12 @@ def utc_now() -> str:
     return utc_text(time.time())
 
 
+def split_commands(sentence: str) -> list[str]:
+    """Return the pieces of a sentence; every second one stood between backticks."""
+    pieces = sentence.split("`")
+    return pieces if len(pieces) % 2 else [sentence]  # a backtick without its pair is a character
+
+
 def plural(count: int, noun: str, many: str | None = None) -> str:
     """Return the count with its noun: ``1 row``, ``2 rows``, ``0 rows``."""
     return f"{count:,} {noun if count == 1 else (many or noun + 's')}"

@@ -12,7 +12,7 @@ import re
 from html import escape
 from typing import TYPE_CHECKING
 
-from modelstore.text import human_seconds, plural, visible
+from modelstore.text import human_seconds, plural, split_commands, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,9 +116,15 @@ def _row(finding: Finding) -> str:
         if finding.where and finding.where not in finding.measured:
             cell += f"<br>{_inert(finding.where, code=True)}"
         if finding.advice:
-            cell += f"<br><b>To do:</b> {_inert(finding.advice)}"
+            cell += f"<br><b>To do:</b> {_advice(finding.advice)}"
     sign = _SIGNS[finding.severity]
     return f"<tr><td>{finding.check}</td><td>{sign} {finding.severity}</td><td>{cell}</td></tr>\n"
+
+
+def _advice(text: str) -> str:
+    """Return advice as HTML, with the commands between backticks as code."""
+    pieces = split_commands(visible(text, _MESSAGE))
+    return "".join(_inert(piece, code=n % 2 == 1) for n, piece in enumerate(pieces))
 
 
 def _inert(text: str, *, code: bool = False) -> str:

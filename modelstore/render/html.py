@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from modelstore.render.page import Page, add, add_facts, add_numbers, add_tiles, add_verdict
+from modelstore.render.page import (
+    Page,
+    add,
+    add_advice,
+    add_facts,
+    add_numbers,
+    add_tiles,
+    add_verdict,
+)
 from modelstore.render.rows import dump_json
 from modelstore.text import human_bytes, human_seconds, plural, process_name, visible
 
@@ -117,7 +125,7 @@ def _todo(main: ET.Element, findings: Sequence[Finding]) -> None:
     add(main, "h2", "What to do")
     todo = add(main, "ul", kind="card todo")
     for advice, shared in list(advised.items())[:_SHOWN]:
-        item = add(todo, "li", advice, _TONES[shared[0].severity])
+        item = add_advice(todo, "li", advice, _TONES[shared[0].severity])
         for finding in shared[:_SHOWN]:
             add(item, "p", f"{finding.check}: {finding.measured}")
 
@@ -174,7 +182,7 @@ def _finding(items: ET.Element, finding: Finding, database: str) -> None:
     if finding.where and not (finding.severity == "pass" and finding.where.endswith(database)):
         add(body, "p", finding.where, "where")
     if finding.advice:
-        add(body, "p", finding.advice, "advice")
+        add_advice(body, "p", finding.advice, "advice")
     if finding.data:
         figures = add(body, "details")
         add(figures, "summary", f"figures ({finding.code})")

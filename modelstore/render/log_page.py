@@ -94,7 +94,7 @@ b.returning { color: var(--returning); }
 
 @media (max-width: 34rem) {
   .says, .map, .loss, .figures { padding-left: .875rem; padding-right: .875rem; }
-  .row { grid-template-columns: 1fr; padding: .375rem 0; }
+  .row { grid-template-columns: 1fr; gap: .25rem; padding: .375rem 0; }
   .row > div:first-child { display: flex; justify-content: space-between; gap: .5rem; }
   .readers li { padding: .5rem .875rem; }
 }

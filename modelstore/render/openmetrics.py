@@ -57,12 +57,15 @@ def _metrics(verification: Verification) -> Iterator[Metric]:
         (({}, float(not verification.failed)),),
     )
     yield Metric(
-        "modelstore_verify_timestamp_seconds", "seconds", "The run's begin.", (({}, started),)
+        "modelstore_verify_timestamp_seconds",
+        "seconds",
+        "When the run began.",
+        (({}, started),),
     )
     yield Metric(
         "modelstore_verify_duration_seconds",
         "seconds",
-        "The run's length.",
+        "How long the run took.",
         (({}, verification.seconds),),
     )
     worst = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import modelstore
-from modelstore.text import visible
+from modelstore.text import split_commands, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,6 +118,16 @@ def add(parent: ET.Element, tag: str, text: str = "", kind: str = "") -> ET.Elem
     """Append an element with a text, made safe to show, and a class."""
     child = ET.SubElement(parent, tag, {"class": kind} if kind else {})
     child.text = visible(text, _LIMIT)
+    return child
+
+
+def add_advice(parent: ET.Element, tag: str, text: str, kind: str = "") -> ET.Element:
+    """Append advice of this program: `add`, with the commands between backticks as code."""
+    child = add(parent, tag, kind=kind)
+    child.text, *pieces = split_commands(visible(text, _LIMIT))
+    for command, words in zip(pieces[::2], pieces[1::2], strict=True):
+        code = ET.SubElement(child, "code")
+        code.text, code.tail = command, words
     return child
 
 

@@ -1,10 +1,13 @@
 """A verification as SARIF 2.1.0, for code scanning.
 
-https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
+https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html, and the properties of a rule that
+https://docs.github.com/en/code-security/reference/code-scanning/sarif-files/sarif-support asks
+for. A location without a region is the whole file.
 """
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -20,19 +23,19 @@ _SCHEMA = (
 )
 _LEVELS = {"fail": "error", "warn": "warning", "note": "note"}
 _LIMIT = 2000  # characters of one sentence
+_HELP = "`modelstore help ci` says what verify checks"
 
 
 def sarif_text(verification: Verification) -> str:
     """Return the document, without the checks that passed."""
     found = [finding for finding in verification.findings if finding.severity in _LEVELS]
-    rules = {finding.code: verification.titles.get(finding.check, "") for finding in found}
+    rules: dict[str, dict[str, object]] = {}
+    for finding in found:
+        rules.setdefault(finding.code, _rule(finding, verification.titles.get(finding.check, "")))
     driver = {
         "name": "modelstore",
         "version": modelstore.__version__,
-        "rules": [
-            {"id": code, "shortDescription": {"text": visible(title, _LIMIT) or code}}
-            for code, title in rules.items()
-        ],
+        "rules": list(rules.values()),
     }
     run = {
         "tool": {"driver": driver},
@@ -48,9 +51,19 @@ def sarif_text(verification: Verification) -> str:
     return dump_json({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
+def _rule(finding: Finding, title: str) -> dict[str, object]:
+    about = {"text": visible(title, _LIMIT) or finding.code}
+    return {
+        "id": finding.code,
+        "shortDescription": about,
+        "fullDescription": about,
+        "help": {"text": visible(finding.advice or _HELP, _LIMIT)},
+    }
+
+
 def _result(finding: Finding, verification: Verification, rules: list[str]) -> dict[str, object]:
-    text = finding.measured + (f". {finding.advice}" if finding.advice else "")
-    uri = quote(verification.database.encode("utf-8", "surrogatepass"), safe="/")
+    uri = _uri(verification.database)
+    text = finding.measured + (f". To do: {finding.advice}" if finding.advice else "")
     return {
         "ruleId": finding.code,
         "ruleIndex": rules.index(finding.code),
@@ -59,3 +72,13 @@ def _result(finding: Finding, verification: Verification, rules: list[str]) -> d
         "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri}}}],
         "partialFingerprints": {"finding/v1": f"{finding.code}:{visible(finding.where, 200)}"},
     }
+
+
+def _uri(path: str) -> str:
+    """Return a reference that is relative to the caller's directory, or an absolute URI."""
+    pure = PurePath(path)
+    text = pure.as_posix().encode("utf-8", "surrogatepass")
+    if not pure.is_absolute():
+        return quote(text, safe="/")  # a colon would end a scheme
+    drive = "" if text.startswith(b"/") else "/"
+    return f"file://{drive}{quote(text, safe='/:')}"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from modelstore.finding import Verification
+from modelstore.render.github import job_summary
 from modelstore.render.html import html_report
 from modelstore.text import visible
 from tests.render.pages import ATTACKS, Page, read_page
@@ -85,6 +86,16 @@ def test_ten_thousand_findings_stay_a_page_that_can_be_read() -> None:
     text = html_report(verification(*many))
     assert len(text) < 8_000_000
     assert "9,800 more findings" in text
+
+
+def test_a_command_in_advice_is_code_and_a_lone_backtick_itself() -> None:
+    advice = ("run `modelstore checkpoint <db>`, then `list`", "a ` alone")
+    found = [finding("log", "fail", "x", advice=words) for words in advice]
+    code = "run <code>modelstore checkpoint &lt;db&gt;</code>, then <code>list</code>"
+    page, summary = html_report(verification(*found)), job_summary(verification(*found))
+    assert page.count(code) == 2
+    assert page.count(">a ` alone<") == 2
+    assert f"<b>To do:</b> {code}" in summary
 
 
 def test_failures_that_share_advice_are_all_listed_and_come_first() -> None:
