@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 _OPTION = "modelstore_verify"
+_VERDICTS = {0: "persists", 5: "does not persist"}  # by exit code
 
 
 def pytest_addoption(parser: Any) -> None:  # noqa: ANN401  # pytest is no dependency
@@ -55,6 +56,6 @@ def _verify(path: str) -> tuple[int, str]:
 def pytest_terminal_summary(terminalreporter: Any) -> None:  # noqa: ANN401
     """Show the findings below the summary of the tests."""
     for path, code, said in getattr(terminalreporter.config, "stash_modelstore", ()):
-        verdict = "persists" if code == 0 else f"does not persist (exit {code})"
-        terminalreporter.section(f"modelstore verify: {path} {verdict}")
+        verdict = _VERDICTS.get(code, "could not be verified")
+        terminalreporter.section(f"modelstore verify: {path} {verdict} (exit {code})")
         terminalreporter.write(said)

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.cli.program import environment, modelstore, python, reader, records
+from tests.cli.program import ROOT, environment, modelstore, python, reader, records
 from tests.cli.shelf import KILLED_WRITER
 
 
@@ -63,6 +65,29 @@ def test_a_session_of_pytest_fails_if_its_database_does_not_persist(
     assert "1 passed" in done.stdout
     assert ("does not persist" in done.stdout) is is_left
     assert (done.returncode != 0) is is_left
+
+
+def test_a_hook_of_pre_commit_verifies_every_file_that_it_names(
+    database: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / "left.db"
+    shutil.copy(database, left)
+    with python(KILLED_WRITER, left) as process:
+        process.wait(30)
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
+    program, *arguments = hook["entry"].split()
+    assert program == "python"
+    done = subprocess.run(
+        [sys.executable, *arguments, "--only=persistence", left, database],
+        capture_output=True,
+        text=True,
+        env=environment({}),
+        check=False,
+    )
+    assert done.returncode == 5
+    lines = done.stdout.splitlines()
+    verdicts = {path: lines[lines.index(f"{path} (from --db)") + 1] for path in (left, database)}
+    assert verdicts == {left: "FAIL, 1 failure", database: "PASS"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="who holds locks is known on Linux alone")
