@@ -98,7 +98,7 @@ def command(
         option(
             "--replica",
             metavar="URL",
-            about="Exit 0 only when this Litestream replica has all rows.",
+            about="Exit 0 only if this Litestream replica has all rows.",
         ),
     ] = None,
     api_key_file: Annotated[

@@ -56,7 +56,7 @@ EXAMPLES = (
 
 TOGETHER = {
     ("--limit", "--offset"): "Show at most N models. --offset N skips the first.",
-    ("--reclaim", "--duplicates"): "Show what could be freed. --duplicates: copies alone.",
+    ("--reclaim", "--duplicates"): "Show what could be freed. --duplicates: copies.",
     ("--ctx", "--cache-type-k", "--cache-type-v", "--parallel"): CACHE_TOGETHER,
     ("--arch", "--quant", "--type", "--tag", "--host"): "Only this architecture; A,B is A or B. "
     "Likewise: --quant, --type, --tag, --host NAME.",

@@ -45,12 +45,18 @@ def _complete_check(incomplete: str) -> list[str]:
 
 
 EXAMPLES = (
-    "modelstore verify app.db",
     "modelstore verify --expect-count 18 --strict --junit result.xml",
     "modelstore verify app.db --no-checkpoint    change nothing",
 )
 
-TOGETHER = {("--only", "--skip"): "Make only this check. --skip CHECK leaves one out."}
+TOGETHER = {
+    ("--min-count", "--host"): "At least N. --host NAME: only that machine's models.",
+    ("--only", "--skip"): "Make only this check. --skip CHECK leaves one out.",
+    ("--junit", "--report", "--sarif", "--textfile"): (
+        "Also write JUnit XML. Likewise: --report (an HTML page), "
+        "--sarif, --textfile (for node_exporter)."
+    ),
+}
 
 
 def command(
@@ -156,9 +162,9 @@ def command(
 ) -> ExitCode:
     """Check that the data really persists; for CI.
 
-    Works on any SQLite database. Checks the file, log, integrity, checkpoint, persistence,
-    environment and model files, and shows what it measured. Exit 5 if a check fails. Rows that
-    are only in the WAL are a warning if they could be folded, a failure with --no-checkpoint.
+    Measures the file, log, integrity, checkpoint, persistence, environment and models of any
+    SQLite database. Exit 5 if a check fails. Rows that are only in the WAL are a warning if
+    they could be folded, a failure with --no-checkpoint.
     """
     import platform
     from contextlib import ExitStack
