@@ -1,4 +1,4 @@
-"""``python -m modelstore.cli.pre_commit [OPTION]... FILE...``: `verify` of each file, for pre-commit.
+"""``python -m modelstore.cli.pre_commit [OPTION]... FILE...``: verify each file, for pre-commit.
 
 pre-commit names many files in one call, after the options; `verify` takes one.
 """
