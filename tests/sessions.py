@@ -63,6 +63,7 @@ _VARYING = (
     (r"(SQLite VERSION,)\s+[\w.]+,\s+[\d.,]+\s+\w+\s+free", r"\1 FILESYSTEM"),
     # Only root sees the processes of all.
     (r"nobody\s+else\s+is\s+seen\s+to\s+have\s+it\s+open", "nobody else has it open"),
+    (r"\bopen\s+in\s+at\s+least\b", "open in"),
     (
         "(?: (?:the open files of [0-9,]+ process(?:es)? may not be seen by this user"
         "(?:, only by root)?|processes outside this container may have it open)[;:])+"

@@ -125,7 +125,7 @@ def command(
 
 def _look(
     choice: DatabaseChoice, *, limit: int, deep: bool, show: Progress
-) -> tuple[Inspection, Holders | None]:
+) -> tuple[Inspection, Holders]:
     """Read the raw files, and look at the processes that have them open.
 
     Raises `RefusedError` for a file that is no database and no log.
@@ -149,7 +149,7 @@ def _look(
         probe(database, known=known)
     contradictions, known = _contradictions(found, known)
     found = replace(found, contradictions=contradictions)
-    if known is not None and known.unseen is not None:
+    if known.unseen is not None:
         found = replace(found, locks=found.locks.doubted(known.unseen))
     if deep and found.has_database and not found.has_hot_journal:
         from modelstore.verify.alone import check_alone
@@ -161,12 +161,15 @@ def _look(
 
 def _contradictions(
     found: Inspection, known: Holders | None
-) -> tuple[tuple[Contradiction, ...], Holders | None]:
+) -> tuple[tuple[Contradiction, ...], Holders]:
     """Return the evidence against the log that a raw look shows, and the look at the holders."""
+    from modelstore.database.holders import look_at_holders
     from modelstore.database.probe import probe
     from modelstore.errors import DamageError, ModelstoreError
+    from modelstore.wal.files import real_path
     from modelstore.wal.inspection import Contradiction
 
+    known = known or look_at_holders(real_path(found.database))
     try:
         seen = probe(found.database, known=known)
     except DamageError as error:  # the database is gone, and a process still has its log
@@ -176,7 +179,7 @@ def _contradictions(
         return (), known  # another fault, which the report or the fold names
     reasons = seen.reasons
     found_too = (Contradiction(str(r.code), r.text, r.hint, r.is_elsewhere) for r in reasons)
-    return tuple(found_too), seen.holders
+    return tuple(found_too), seen.holders or known
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,7 @@ def _close(
     patience: float,
     *,
     fold: bool,
-    known: Holders | None,
+    known: Holders,
 ) -> _Closed:
     """Open the database and fold its log, as every command does. `patience` is in seconds."""
     from modelstore.cli.session import DatabaseChoice, Session

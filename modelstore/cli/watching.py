@@ -8,7 +8,7 @@ vanish and come back: the watch says so and goes on.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modelstore.errors import ExitCode, ModelstoreError, UsageError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modelstore.wal.inspection import Inspection
 
 _SHORTEST = 0.1  # seconds between two looks
+_LOCKS_ALONE = "a watch looks at locks alone: a process may use a deleted log"
 _REST = 4  # times as long as a look took, before the next one
 
 
@@ -107,7 +108,8 @@ def _watch_lines(out: Output, looks: Iterator[Look | ModelstoreError]) -> None:
         if isinstance(look, ModelstoreError):
             line["error"] = look.message
         else:
-            line |= {"frames_per_second": look.growth, **inspection_payload(look.found)}
+            found = replace(look.found, locks=look.found.locks.doubted(_LOCKS_ALONE))
+            line |= {"frames_per_second": look.growth, **inspection_payload(found)}
         out.stream(dump_json(line) + "\n")
         out.flush()
 
@@ -133,8 +135,9 @@ def _words(look: Look) -> str:
         visible(process_name(blocker.pid, blocker.command, *blocker.facts), 100)
         for blocker in found.blockers
     )
+    none = "none" if found.locks.complete else "none seen"
     return (
         f"{human_bytes(scan.size)}, {scan.max_frame} committed, "
         f"{found.checkpointed} checkpointed, {found.pending} left; {_growth(look)}; "
-        f"blockers: {blockers or 'none'}"
+        f"blockers: {blockers or none}"
     )

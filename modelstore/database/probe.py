@@ -251,7 +251,7 @@ def _absent(real: str, name: str, holders: Holders, *, create: bool) -> Probe:
         raise RefusedError(
             f"{name} does not exist", hint="check the path; only `import` creates a database"
         )
-    return Probe(path=real, exists=False, warnings=placement_warnings(real))
+    return Probe(path=real, exists=False, holders=holders, warnings=placement_warnings(real))
 
 
 def _deleted_in_use(name: str, holders: Holders) -> DamageError:

@@ -70,7 +70,7 @@ def nothing_folded(subject: Subject, why: str) -> Checkpoint:
         mode="none",
         busy=log.is_busy,
         blockers=log.blockers,
-        blockers_complete=log.locks.complete,
+        blockers_complete=log.locks.complete and subject.holders is not None,
         blockers_note=log.locks.note,
         unseen=subject.holders.unseen if subject.holders is not None else None,
         log=log.scan.max_frame,

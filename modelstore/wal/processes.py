@@ -52,10 +52,21 @@ def describe_process(pid: int) -> Process:
     command = _read(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ")
     name = _read(f"/proc/{pid}/comm").rstrip(b"\n")
     if not command:
-        command = b"[" + name + b"]" if name else b"process that has ended"
+        command = b"[" + name + b"]" if name else _nameless(pid)
     fields = _stat_fields(pid)
     state = fields[0].decode("ascii", "replace") if fields else ""
     return Process(pid, os.fsdecode(command), _started(fields), _user(pid), state)
+
+
+def _nameless(pid: int) -> bytes:
+    """Say why a process has no name: a mount of /proc with hidepid shows only one's own."""
+    try:
+        os.kill(pid, 0)  # no signal: a question
+    except ProcessLookupError:
+        return b"process that has ended"
+    except OSError:
+        pass
+    return b"process that the system hides"
 
 
 def ancestors(pid: int) -> Iterator[int]:

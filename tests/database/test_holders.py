@@ -211,9 +211,12 @@ def test_path_into_another_namespace_is_not_taken_for_one_of_ours(tmp_path: Path
 HIDING = """
 import os, sys
 from modelstore.database.holders import look_at_holders
+from modelstore.wal.processes import describe_process
+os.setgroups([])  # of group 0, nothing is hidden
+os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[2]))
 found = look_at_holders(sys.argv[1])
-print(len(found.holders), found.complete)
+print(len(found.holders), found.complete, describe_process(int(sys.argv[3])).command)
 """
 
 
@@ -228,15 +231,15 @@ def test_what_the_system_hides_is_unknown(mount: str, user: int, tmp_path: Path)
     path = tmp_path / "app.db"
     script = f'mount -t {mount} none /proc && exec "$@"'
     look = (sys.executable, "-c", HIDING, str(path), str(user))
-    with LiveApp.start(path):
+    with LiveApp.start(path) as app:
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script, "sh", *look],
+            ["unshare", "--mount", "sh", "-c", script, "sh", *look, str(app.pid)],
             env=environment({"PYTHONPATH": str(ROOT)}),
             capture_output=True,
             text=True,
             check=False,
         )
-    assert done.stdout == "0 False\n", done.stderr
+    assert done.stdout == "0 False process that the system hides\n", done.stderr
 
 
 LINKS = """
@@ -372,13 +375,18 @@ def test_second_look_reads_the_holders_and_new_processes_alone(
             assert set(looked) >= known.seen & set(process_ids()) - {os.getpid()}
 
 
-@pytest.mark.parametrize("command", ["checkpoint", "inspect-wal", "verify", "list"])
+@pytest.mark.parametrize("command", ["checkpoint", "inspect-wal", "verify", "list", "import"])
 def test_command_looks_at_each_process_once(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "app.db"
-    (tmp_path / "models.jsonl").write_text('{"name": "one"}\n')
-    assert run_here(["import", str(tmp_path / "models.jsonl"), "--db", str(path)]) == 0
+    lines = tmp_path / "models.jsonl"
+    lines.write_text('{"name": "one"}\n')
+    words = [command, "--db", str(path)]
+    if command == "import":
+        words.append(str(lines))
+    else:
+        assert run_here(["import", str(lines), "--db", str(path)]) == 0
     looked: list[int] = []
 
     def noted(pid: int, is_sought: Callable[[str, os.stat_result], bool]) -> object:
@@ -387,5 +395,5 @@ def test_command_looks_at_each_process_once(
 
     with LiveApp.start(tmp_path / "other.db") as other:
         monkeypatch.setattr(holders, "open_files", noted)
-        run_here([command, "--db", str(path)])
+        assert run_here(words) == 0
         assert looked.count(other.pid) == 1

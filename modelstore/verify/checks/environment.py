@@ -38,8 +38,9 @@ def _check(run: Run) -> Iterator[Finding]:
     is_sound = all(problem.severity in ("pass", "note") for problem in problems)
     place = describe_place(subject.path)
     nobody = "nobody else " + ("has it open" if unseen is None else "is seen to have it open")
+    least = "" if unseen is None else "at least "
     others = (
-        f"open in {plural(len(users), 'other process', 'other processes')}: {_names(users)}"
+        f"open in {least}{plural(len(users), 'other process', 'other processes')}: {_names(users)}"
         if users
         else nobody
     )
