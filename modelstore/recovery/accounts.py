@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.evidence import Pair
 from modelstore.recovery.states import candidate_states, has_page_one
 from modelstore.recovery.tables import is_unicode, quoted
+from modelstore.recovery.trees import differing_cells
 from modelstore.wal.pages import CorruptPageError, PageSet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from modelstore.recovery.history import LogHistory
     from modelstore.recovery.states import State, StateView
@@ -55,8 +57,11 @@ def user_rows(conn: sqlite3.Connection, own_tables: Collection[str]) -> dict[str
     return found
 
 
-def only_in_log(base: State, conn: sqlite3.Connection) -> dict[str, int]:
-    """Return for each table with rowids how many rows have a key that the main file lacks."""
+def only_in_log(base: State, conn: sqlite3.Connection, same_keys: PageSet) -> dict[str, int]:
+    """Return for each table with rowids how many rows have a key that the main file lacks.
+
+    `same_keys` are leaves that are known to have the same rowids in both.
+    """
     alone = candidate_states(Pair(base.pair.main, None), None) if base.pair.main else []
     view = base.view()
     other = alone[0].view() if alone and has_page_one(alone[0]) else None
@@ -64,28 +69,50 @@ def only_in_log(base: State, conn: sqlite3.Connection) -> dict[str, int]:
     for name, root in conn.execute(
         "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
     ).fetchall():
-        try:
-            mine = _changed_keys(view, root, base)
-        except CorruptPageError:
-            continue
-        try:
-            theirs = set() if other is None else _changed_keys(other, root, base)
-        except CorruptPageError:
-            theirs = set()
-        found[str(name)] = len(mine - theirs)
+        with suppress(CorruptPageError):
+            leaves = _changed_leaves(view, root, base)
+            before: dict[int, None] = {}
+            with suppress(CorruptPageError):
+                before = {} if other is None else _changed_leaves(other, root, base)
+            for number in [n for n in leaves if n in before and n in same_keys]:
+                del leaves[number], before[number]
+            found[str(name)] = _count_new_keys(view, leaves, other, before)
     return found
 
 
-def _changed_keys(view: StateView, root: int, base: State) -> set[int]:
-    """Return the rowids in the leaves of a table that the log has in any version."""
-    found: set[int] = set()
+def _changed_leaves(view: StateView, root: int, base: State) -> dict[int, None]:
+    """Return the leaves of a table with rowids that the log has in any version, in key order."""
     tree = view.tree(root, PageSet())
     if not tree.has_rowids:
         raise CorruptPageError("a table without rowids")
-    for number in tree.leaves:
-        if number in base.frames:
-            page = view.btree_page(number)
-            found.update(view.rowid(page, index) for index in range(len(page.cells)))
-            if len(found) > _MAX_KEYS:
-                raise CorruptPageError("too many rows to compare")
-    return found
+    return dict.fromkeys(filter(base.frames.__contains__, tree.leaves))
+
+
+def _count_new_keys(
+    view: StateView, leaves: Collection[int], other: StateView | None, before: Collection[int]
+) -> int:
+    """Return how many rowids `leaves` have that the leaves `before` in the main file lack."""
+    mine: set[int] = set()
+    theirs: set[int] = set()
+    for number in leaves:
+        page = view.btree_page(number)
+        here: Sequence[int] = range(len(page.cells))
+        if other is not None and number in before:
+            with suppress(CorruptPageError):
+                old = other.btree_page(number)
+                here, there = differing_cells(view, page, other, old)
+                theirs.update(other.rowid(old, index) for index in there)
+        mine.update(view.rowid(page, index) for index in here)
+        _require_few(mine, theirs)
+    for number in before if other is not None else ():
+        if number not in leaves:
+            with suppress(CorruptPageError):
+                old = other.btree_page(number)
+                theirs.update(other.rowid(old, index) for index in range(len(old.cells)))
+            _require_few(mine, theirs)
+    return len(mine - theirs)
+
+
+def _require_few(*keys: set[int]) -> None:
+    if max(map(len, keys)) > _MAX_KEYS:
+        raise CorruptPageError("too many rows to compare")

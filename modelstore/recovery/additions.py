@@ -60,26 +60,24 @@ class Additions:
         self.counts: dict[str, Counts] = {}
         self.total = 0
         self.own_tables: set[str] = {PROVENANCE}
-        self._places: dict[tuple[str, str, tuple[Column, ...]], tuple[str, str]] = {}
+        self._places: dict[tuple[str, str], list[tuple[tuple[Column, ...], str, str]]] = {}
+        self._selects: dict[str, tuple[Table, str]] = {}
 
     def count(self, table: str) -> Counts:
         """Return the counts of a table."""
-        return self.counts.setdefault(table, Counts())
+        found = self.counts.get(table)
+        if found is None:
+            found = self.counts[table] = Counts()
+        return found
 
     def current(self, table: Table, row: Sequence[Value], rowid: int | None) -> list[Value] | None:
         """Return the row of `table` in the new file with this key; None if there is none."""
-        names = ", ".join(quoted(column.name) for column in table.columns)
-        if table.has_rowid:
-            key, values = f"{rowid_name(table)} = ?", [rowid]
-        else:
-            key = " AND ".join(f"{quoted(table.columns[at].name)} IS ?" for at in table.keys)
-            values = [bindable(row[at]) for at in table.keys]  # type: ignore[misc]
-        found = self.conn.execute(
-            f"SELECT {names} FROM {quoted(table.name)} NOT INDEXED WHERE {key}"
-            if table.has_rowid
-            else f"SELECT {names} FROM {quoted(table.name)} WHERE {key}",
-            values,
-        ).fetchone()
+        key = [rowid] if table.has_rowid else [bindable(row[at]) for at in table.keys]
+        known, sql = self._selects.get(table.name, (None, ""))
+        if known is not table:
+            sql = _select(table)
+            self._selects[table.name] = table, sql
+        found = self.conn.execute(sql, key).fetchone()
         return None if found is None else list(found)
 
     def between(self, table: Table, first: int, last: int) -> dict[int, tuple[Value, ...]]:
@@ -124,27 +122,27 @@ class Additions:
 
     def _place(self, table: Table, prefix: str) -> tuple[str, str]:
         """Return name and INSERT of the table for rows of `table` that are set aside."""
-        key = prefix, table.name, table.columns
-        known = self._places.get(key)
-        if known is not None:
-            return known
+        places = self._places.setdefault((prefix, table.name), [])
+        for columns, name, sql in places:
+            if columns == table.columns:
+                return name, sql
         name = free_name(self.conn, f"{prefix}_{table.name}")
         taken = {"recovered", "original_rowid"}
-        columns = []
+        definitions = []
         for column in table.columns:
             label = column.name
             while label.lower() in taken:
                 label += "_"
             taken.add(label.lower())
-            columns.append(f"{quoted(label)} {column.affinity}")
+            definitions.append(f"{quoted(label)} {column.affinity}")
         self.conn.execute(
             f"CREATE TABLE {quoted(name)} (recovered INTEGER PRIMARY KEY, original_rowid INTEGER, "
-            f"{', '.join(columns)})"
+            f"{', '.join(definitions)})"
         )
         self.own_tables.add(name)
-        marks = ", ".join("?" * (len(columns) + 2))
-        self._places[key] = name, f"INSERT INTO {quoted(name)} VALUES ({marks})"
-        return self._places[key]
+        marks = ", ".join("?" * (len(definitions) + 2))
+        places.append((table.columns, name, f"INSERT INTO {quoted(name)} VALUES ({marks})"))
+        return places[-1][1:]
 
     def _note(self, table: str, into: str, key: str, source: Source) -> int:
         sources = self.count(table).sources
@@ -176,6 +174,16 @@ class Additions:
             ),
         )
         return int(cursor.lastrowid or 0)
+
+
+def _select(table: Table) -> str:
+    """Return the SELECT for the row of a table with one key."""
+    names = ", ".join(quoted(column.name) for column in table.columns)
+    if table.has_rowid:
+        key = f"NOT INDEXED WHERE {rowid_name(table)} = ?"
+    else:
+        key = "WHERE " + " AND ".join(f"{quoted(table.columns[at].name)} IS ?" for at in table.keys)
+    return f"SELECT {names} FROM {quoted(table.name)} {key}"
 
 
 def insert_row(

@@ -19,7 +19,7 @@ from modelstore.recovery.owners import Owners, historic_tables
 from modelstore.recovery.salvage import Salvage, read_objects
 from modelstore.recovery.states import candidate_states, has_page_one
 from modelstore.recovery.tables import Table, tables_of
-from modelstore.recovery.trees import StoredRow, TreeReader
+from modelstore.recovery.trees import StoredRow, TreeReader, differing_cells, raw_cell
 from modelstore.wal.format import DatabaseHeaderError
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
@@ -32,7 +32,7 @@ from modelstore.wal.pages import (
 from modelstore.wal.record import RecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from modelstore.progress import Progress
     from modelstore.recovery.evidence import Pair
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from modelstore.wal.record import Value
 
 _ROW_KINDS = (TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR)
+_FEW = 4  # changed rows of a page that are looked up one by one
 _NEAR_ROWIDS = 4096  # rows that are read at once to be compared with a page
 _REFILLED = "from another copy: the page that had it in the database cannot be read"
 _MAX_KNOWN = 4_000_000  # rows that are remembered, so that each comes back once
@@ -48,7 +49,10 @@ _MAX_KNOWN = 4_000_000  # rows that are remembered, so that each comes back once
 
 @dataclass(slots=True)
 class Leftovers:
-    """Finds rows that `base` lacks and adds them to the new file."""
+    """Finds rows that `base` lacks and adds them to the new file.
+
+    `same_keys` are the leaves that have the same rowids in the main file and in the base.
+    """
 
     base: State
     additions: Additions
@@ -56,7 +60,9 @@ class Leftovers:
     tables: dict[str, Table] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)
     rows_read: int = 0
+    same_keys: PageSet = field(default_factory=PageSet)
     _base_view: StateView | None = None
+    _free: PageSet = field(default_factory=PageSet)
 
     def prepare(self) -> None:
         """Read the tables of the new file."""
@@ -67,6 +73,7 @@ class Leftovers:
         }
         try:
             self._base_view = self.base.view()
+            self._free, _ = free_pages(self._base_view)
         except (CorruptPageError, DatabaseHeaderError):
             self._base_view = None
 
@@ -86,12 +93,13 @@ class Leftovers:
                 newest = of_page[bisect_right(of_page, end) - 1]
                 if not beyond and not self._is_damaged_in_base(log, generation, number, newest):
                     newest = 0
+                in_base = self._frame_in_base(log, number)
+                if in_base and self._is_unused(number):  # its rows were deleted with the page
+                    newest, in_base = (0 if newest == in_base else newest), 0
                 wanted = [
                     frame
                     for frame in reversed(of_page)
-                    if frame <= end
-                    and (frame == newest) == is_beyond
-                    and not self._is_base(log, number, frame)
+                    if frame <= end and (frame == newest) == is_beyond and frame != in_base
                 ]
                 live = self._live_cells(number) if wanted else set()
                 for frame in wanted:
@@ -120,19 +128,21 @@ class Leftovers:
                 live = self._live_cells(number)
                 self._add_page(owners, number, of_page[-1], last, live, is_beyond=False)
 
-    def _is_base(self, log: LogHistory, number: int, frame: int) -> bool:
+    def _frame_in_base(self, log: LogHistory, number: int) -> int:
+        """Return the frame of this log that the base has of a page; 0 if none."""
         is_same = self.base.log is not None and self.base.log.fd == log.fd
-        return is_same and self.base.frames.get(number) == frame
+        return self.base.frames.get(number, 0) if is_same else 0
 
     def _live_cells(self, number: int) -> set[bytes]:
         """Return the cells of the page in the base: most cells of older versions are among them."""
-        if self._base_view is None or number > self._base_view.page_count:
+        base = self._base_view
+        if base is None or self._is_unused(number):
             return set()
         try:
-            page = self._base_view.btree_page(number)
-            return set(_raw_cells(self._base_view, page))
+            page = base.btree_page(number)
         except CorruptPageError:
             return set()
+        return {raw_cell(base, page, index) for index in range(len(page.cells))}
 
     def _add_page(
         self,
@@ -158,7 +168,8 @@ class Leftovers:
         is_proved = owners.is_proved(frame) and not owners.is_unfinished(frame)
         reader = TreeReader(view, mends=not is_proved)
         table: Table | None = None
-        for index, raw in enumerate(_raw_cells(view, page)):
+        for index in range(len(page.cells)):
+            raw = raw_cell(view, page, index)
             if raw in live:
                 continue
             if not is_beyond:
@@ -211,36 +222,58 @@ class Leftovers:
         if base is None or not self.base.commit or not states or not has_page_one(states[0]):
             return
         view = states[0].view()
-        free, _ = free_pages(base)
+        is_smaller = bool(self._free) or view.page_count > base.page_count
+        is_changed = self._is_changed if is_smaller else self.base.frames.__contains__
         for table, root in historic_tables(read_objects(view)):
-            with suppress(CorruptPageError):
+            try:
                 tree = view.tree(root, PageSet())
-                known = self.tables.get(table.name.lower(), table)
-                for number in tree.leaves if tree.has_rowids else (*tree.interiors, *tree.leaves):
-                    if number in self.base.frames or number in free or number > base.page_count:
-                        self._add_superseded(states[0], view, known, number)
+            except CorruptPageError:
+                continue
+            known = self.tables.get(table.name.lower(), table)
+            pages = tree.leaves if tree.has_rowids else tree.interiors + tree.leaves
+            for number in filter(is_changed, pages):
+                with suppress(CorruptPageError):
+                    self._add_superseded(states[0], view, known, number)
 
     def _add_superseded(self, state: State, view: StateView, table: Table, number: int) -> None:
         """Set aside the rows of a page of the main file that the recovered state lacks."""
         page = view.btree_page(number)
-        current = self._current_between(table, view, page)
-        others: Sequence[int] = range(len(page.cells))
-        if not current and (live := self._live_cells(number)):
-            raw_cells = enumerate(_raw_cells(view, page))
-            others = [index for index, raw in raw_cells if raw not in live]
-        reader, careful = TreeReader(view), TreeReader(view, mends=True)
+        others = self._not_live(view, page)
+        current = self._current_between(table, view, page) if len(others) > _FEW else {}
+        careful = TreeReader(view, mends=True)
         source = Source(state.source(number)[0], number, confidence=0.9)
         for index in others:
             with suppress(CorruptPageError, RecordError):
-                row = reader.row(page, index)
-                if row.rowid is not None and table.values(row.rowid, row.stored) == current.get(
-                    row.rowid
-                ):  # VACUUM has moved it
-                    continue
+                if current:
+                    row = TreeReader(view).row(page, index)
+                    values = table.values(row.rowid, row.stored)
+                    if row.rowid is not None and values == current.get(row.rowid):
+                        continue  # VACUUM has moved it
                 row = careful.row(page, index)
                 is_whole = not (row.lost or row.is_doubtful)
                 if is_whole and table.fits(row.rowid, row.stored):
                     self.add(table, row, source, is_beyond=False)
+
+    def _not_live(self, view: StateView, page: BtreePage) -> Sequence[int]:
+        """Return the cells, by index, that the page in the base lacks: most are in both."""
+        if self._base_view is not None and not self._is_unused(page.number):
+            with suppress(CorruptPageError):
+                now = self._base_view.btree_page(page.number)
+                gone, new = differing_cells(view, page, self._base_view, now)
+                if page.kind == now.kind == TABLE_LEAF and (
+                    {view.rowid(page, index) for index in gone}
+                    == {self._base_view.rowid(now, index) for index in new}
+                ):
+                    self.same_keys.add(page.number)
+                return sorted(gone)
+        return range(len(page.cells))
+
+    def _is_changed(self, number: int) -> bool:
+        return number in self.base.frames or self._is_unused(number)
+
+    def _is_unused(self, number: int) -> bool:
+        """Return True if the base has a page on its freelist, or no longer."""
+        return number in self._free or number > self.base.page_count
 
     def _current_between(
         self, table: Table, view: StateView, page: BtreePage
@@ -284,17 +317,6 @@ def _equal(table: Table, current: Sequence[object], values: Sequence[object]) ->
             continue
         return False
     return True
-
-
-def _raw_cells(view: StateView, page: BtreePage) -> Iterator[bytes]:
-    """Yield the bytes of each cell of a page, or its parts in a form that equal cells share."""
-    for index in range(len(page.cells)):
-        try:
-            cell = view.cell(page, index)
-        except CorruptPageError:
-            yield b""
-            continue
-        yield b"%d %d %d " % (cell.rowid or 0, cell.size, cell.overflow) + cell.local
 
 
 def _by_page(generation: Generation) -> dict[int, array[int]]:

@@ -12,13 +12,14 @@ from modelstore.recovery.accounts import lost_frames, only_in_log, user_rows
 from modelstore.recovery.additions import Additions, Source
 from modelstore.recovery.choices import Choices, is_own
 from modelstore.recovery.deleted import add_deleted
-from modelstore.recovery.doubts import mark_doubtful_rows
+from modelstore.recovery.doubts import mark_doubtful_rows, may_have_lost_sectors
 from modelstore.recovery.evidence import Evidence, EvidenceFile, Origin, gather
 from modelstore.recovery.leftovers import Leftovers
 from modelstore.recovery.result import RecoveredTable, Recovery
 from modelstore.recovery.salvage import Salvage, read_objects, salvage
 from modelstore.recovery.states import State, candidate_states, has_page_one
 from modelstore.recovery.writer import (
+    SCAN_CACHE,
     SQL_ERRORS,
     Verdict,
     check,
@@ -36,10 +37,11 @@ from modelstore.wal.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from modelstore.database.sqlite import sqlite3
     from modelstore.progress import Progress
+    from modelstore.wal.pages import PageSet
     from modelstore.wal.schema import SchemaObject
 
 _ATTEMPTS = 4
@@ -174,6 +176,7 @@ class _Work:
 
         Returns none if the state has no row, and others (not `is_last`) are left to try.
         """
+        may_be_lost = how == "pages" and may_have_lost_sectors(self.draft, base.page_size)
         with self._open_draft(how) as conn:
             additions = Additions(conn)
             if how == "rows":
@@ -182,18 +185,19 @@ class _Work:
                 is_empty = not (additions.total or any(user_rows(conn, ()).values()))
                 if is_empty and not is_last:
                     return ()
-            elif marked := mark_doubtful_rows(base, additions):
+            elif may_be_lost and (marked := mark_doubtful_rows(base, additions)):
                 self.notes.append(
                     f"{plural(marked, 'row')} lost bytes to sectors of zeros, unseen by "
                     "integrity_check: modelstore_recovered names them"
                 )
             self._tell("counting rows")
-            self._add_the_rest(base, additions)
+            same_keys = self._add_the_rest(base, additions)
             if self.request.deleted and has_page_one(base):
                 add_deleted(base, additions)
             self._describe(base, additions)
             self.added = additions.total
-            return self._tables(conn, base, additions)
+            in_log = only_in_log(base, conn, same_keys) if base.commit else {}
+            return self._tables(conn, base, additions, in_log)
 
     # -- the state ---------------------------------------------------------------------------------
 
@@ -245,6 +249,7 @@ class _Work:
             conn.execute("PRAGMA locking_mode = EXCLUSIVE")
             conn.execute("PRAGMA ignore_check_constraints = ON")
             if how == "pages":
+                conn.execute(f"PRAGMA cache_size = -{SCAN_CACHE}")
                 _set_mode_bytes(self.draft, b"\1\1", mode)
             conn.execute("PRAGMA journal_mode = MEMORY")
             conn.execute("BEGIN")
@@ -304,8 +309,11 @@ class _Work:
                 return objects
         return []
 
-    def _add_the_rest(self, base: State, additions: Additions) -> None:
-        """Add the rows that other logs, other generations and older frames have."""
+    def _add_the_rest(self, base: State, additions: Additions) -> PageSet:
+        """Add the rows that other logs, other generations and older frames have.
+
+        Returns the leaves whose rowids are found to be those of the main file.
+        """
         leftovers = Leftovers(base, additions, self.progress)
         leftovers.prepare()
         done: set[int] = set()
@@ -327,6 +335,7 @@ class _Work:
             if is_other:
                 for state in candidate_states(pair, self.choices.log(pair))[:1]:
                     leftovers.add_state(state, beyond=pair.is_held, lost=self.salvaged)
+        return leftovers.same_keys
 
     def _describe(self, base: State, additions: Additions) -> None:
         """Write the provenance of whole tables if their files are not those at the path."""
@@ -349,9 +358,9 @@ class _Work:
         conn: sqlite3.Connection,
         base: State,
         additions: Additions,
+        in_log: Mapping[str, int],
     ) -> tuple[RecoveredTable, ...]:
         rows = user_rows(conn, additions.own_tables)
-        in_log = only_in_log(base, conn) if base.commit else {}
         found = []
         for name in dict.fromkeys((*rows, *additions.counts)):
             counts = additions.count(name)

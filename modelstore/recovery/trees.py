@@ -22,7 +22,7 @@ from modelstore.wal.record import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from modelstore.recovery.states import StateView
     from modelstore.wal.pages import BtreePage, Cell, DatabaseView
@@ -202,16 +202,90 @@ class TreeReader:
         if not self.mends:
             stored = decode_record(whole_payload(self.view, cell), encoding)
             return StoredRow(cell.rowid, stored, page.number)
+        if self._is_whole(page, cell, end):
+            if stored := decode_record(cell.local, encoding):
+                return StoredRow(cell.rowid, stored, page.number)
+            raise RecordError("the record has no values")
         remains = _Remains(self)
         remains.add_local(page, cell, end)
         remains.add_chain(page.number, cell)
         return remains.row(cell.rowid, page.number, cell.size, encoding)
+
+    def _is_whole(self, page: BtreePage, cell: Cell, end: int) -> bool:
+        """Return True if a row lies in its page alone, and in no sector that is lost."""
+        if not 0 < len(cell.local) == cell.size:
+            return False
+        held = self.view.torn.get(page.number, len(page.data))
+        return not any(lost_stretches(page.data, held, end - cell.size, end))
 
     def next_in_chain(self, number: int) -> int:
         """Return the page that follows an overflow page, by the pointer map; 0 if none says so."""
         if self._pointers is None:
             self._pointers = PointerMap(self.view)
         return self._pointers.after(number)
+
+
+def differing_cells(
+    view: DatabaseView, page: BtreePage, other_view: DatabaseView, other: BtreePage
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the cells of two versions of a page, by index, that the other version lacks.
+
+    One version must be sound. A row with overflow pages may differ in these alone: it is among the
+    cells, even if the cell itself is in both.
+    """
+    if page.kind != other.kind:
+        return range(len(page.cells)), range(len(other.cells))
+    mine, theirs = _stretches(page), _stretches(other)
+    here = _without(view, page, mine, theirs)
+    there = _without(other_view, other, theirs, mine)
+    # Free bytes behind a cell are part of its stretch: the cell may still be the same.
+    both = {raw for raw, is_chained in here.values() if not is_chained}
+    both.intersection_update(raw for raw, _ in there.values())
+    return (
+        [index for index, (raw, _) in here.items() if raw not in both],
+        [index for index, (raw, _) in there.items() if raw not in both],
+    )
+
+
+def _stretches(page: BtreePage) -> dict[bytes, int]:
+    """Return the bytes from each cell to the next one in the page, with the cell's offset.
+
+    Equal stretches of sound pages begin with equal cells.
+    """
+    starts = sorted(page.cells)
+    parts = map(page.data.__getitem__, map(slice, starts, [*starts[1:], len(page.data)]))
+    return dict(zip(parts, starts, strict=False))
+
+
+def _without(
+    view: DatabaseView, page: BtreePage, mine: dict[bytes, int], theirs: dict[bytes, int]
+) -> dict[int, tuple[bytes, bool]]:
+    """Return the cells whose stretches the other version lacks, or that have overflow pages."""
+    changed = mine.keys() - theirs.keys()
+    if max(map(len, mine), default=0) >= view.min_local:
+        changed.update(part for part in mine if len(part) >= view.min_local)
+    found = {}
+    for part in changed:
+        index = page.cells.index(mine[part])
+        raw, is_chained = _raw_and_chained(view, page, index)
+        if is_chained or part not in theirs:
+            found[index] = raw, is_chained
+    return found
+
+
+def raw_cell(view: DatabaseView, page: BtreePage, index: int) -> bytes:
+    """Return the parts of a cell in a form that equal cells share; none if it cannot be read."""
+    return _raw_and_chained(view, page, index)[0]
+
+
+def _raw_and_chained(view: DatabaseView, page: BtreePage, index: int) -> tuple[bytes, bool]:
+    """Return a cell's parts, and if it has overflow pages."""
+    try:
+        cell = view.cell(page, index)
+    except CorruptPageError:
+        return b"", False
+    raw = b"%d %d %d " % (cell.rowid or 0, cell.size, cell.overflow) + cell.local
+    return raw, len(cell.local) < cell.size
 
 
 def _gap_of(row: StoredRow) -> Gap:

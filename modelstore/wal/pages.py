@@ -292,7 +292,7 @@ class DatabaseView:
         self._chained = self.usable - 4
         self._max_leaf = self.usable - 35
         self._max_index = (self.usable - 12) * 64 // 255 - 23
-        self._min_local = (self.usable - 12) * 32 // 255 - 23
+        self.min_local = (self.usable - 12) * 32 // 255 - 23
 
     def corrupt(self, message: str) -> CorruptPageError:
         """Return the error to raise; keep the first message in `problem`."""
@@ -444,7 +444,7 @@ class DatabaseView:
         return Cell(rowid, size, data[start : start + local], overflow), max(end, at + 4)
 
     def _local_size(self, size: int, most: int) -> int:
-        least = self._min_local
+        least = self.min_local
         wanted = least + (size - least) % self._chained
         return wanted if wanted <= most else least
 
