@@ -100,7 +100,7 @@ def _count_new_keys(
         if other is not None and number in before:
             with suppress(CorruptPageError):
                 old = other.btree_page(number)
-                here, there = differing_cells(view, page, other, old)
+                here, there = differing_cells(view, page, old)
                 theirs.update(other.rowid(old, index) for index in there)
         mine.update(view.rowid(page, index) for index in here)
         _require_few(mine, theirs)

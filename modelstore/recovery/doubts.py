@@ -6,58 +6,69 @@ overflow page reads as zeros. Such a row stays as it is, and is marked.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.additions import Additions, Source, key_text
 from modelstore.recovery.damage import SECTOR
+from modelstore.recovery.free_space import PageImage, layout_of
 from modelstore.recovery.tables import Table, quoted, tables_of
 from modelstore.recovery.trees import TreeReader
-from modelstore.wal.format import DATABASE_HEADER_SIZE
-from modelstore.wal.pages import INTERIORS, TREE_KINDS
+from modelstore.wal.format import PENDING_BYTE
+from modelstore.wal.pages import TREE_KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from modelstore.recovery.states import State
 
 _MAX_MARKED = 10_000  # rows of one table
 _PIECE = 1 << 18  # bytes read at once; larger pieces leave the processor's cache
+_MAX_LOOKS = 20_000  # pages with zeros; SQL looks faster then
 _ZEROS = bytes(SECTOR)
 _LIKE_A_TREE = 1 << 25  # the link to such a page begins as a b-tree page does
 
 
-def may_have_lost_sectors(draft: str, page_size: int) -> bool:
-    """Return True if a sector of zeros lies where a row may be; most databases have none."""
+def may_have_lost_sectors(state: State, draft: str) -> bool:
+    """Return True if a sector of zeros may be part of a row; few databases have one.
+
+    `draft` has the pages of `state`, and nothing else yet.
+    """
+    usable = state.view().usable
+    looks = 0
+    for number, page in _pages_with_zeros(draft, state.page_size):
+        looks += 1
+        if looks > _MAX_LOOKS or _may_have_lost(PageImage(number, page, "", usable)):
+            return True
+    return state.page_count >= _LIKE_A_TREE
+
+
+def _pages_with_zeros(path: str, page_size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of each page in which a sector is all zeros."""
     buffer = bytearray(_PIECE)
-    first = 1
-    with open(draft, "rb", buffering=0) as file:
+    before = 0  # pages
+    with open(path, "rb", buffering=0) as file:
         while size := file.readinto(buffer):
-            at = buffer.find(_ZEROS, 0, size)
-            while at >= 0:
+            at = 0
+            while (at := buffer.find(_ZEROS, at, size)) >= 0:
                 at = -(-at // SECTOR) * SECTOR
-                if buffer.startswith(_ZEROS, at) and at < size:
+                if at < size and buffer.startswith(_ZEROS, at):
                     index = at // page_size
-                    page = buffer[index * page_size : (index + 1) * page_size]
-                    content = index * page_size + _first_cell(page, first + index)
-                    if content < at + SECTOR:
-                        return True
-                    at = content
-                at = buffer.find(_ZEROS, at, size)
-            first += _PIECE // page_size
-    return first > _LIKE_A_TREE
+                    at = (index + 1) * page_size
+                    yield before + index + 1, bytes(buffer[index * page_size : at])
+            before += size // page_size
 
 
-def _first_cell(page: bytes | bytearray, number: int) -> int:
-    """Return the offset of the first cell in a b-tree page, its end if it has none; else 0."""
-    start = DATABASE_HEADER_SIZE if number == 1 else 0
-    if page[start] not in TREE_KINDS:
-        return 0
-    count = int.from_bytes(page[start + 3 : start + 5], "big")
-    begin = start + (12 if page[start] in INTERIORS else 8)
-    if begin + 2 * count > len(page):
-        return 0
-    return min(struct.unpack_from(f">{count}H", page, begin), default=len(page))
+def _may_have_lost(image: PageImage) -> bool:
+    page = image.data
+    if image.number == PENDING_BYTE // len(page) + 1:
+        return False  # SQLite locks this page, and never writes it
+    if image.kind not in TREE_KINDS:
+        return True
+    zeros = [at for at in range(0, len(page), SECTOR) if page.startswith(_ZEROS, at)]
+    spans = layout_of(image).spans
+    return any(span.start < at + SECTOR and span.end > at for at in zeros for span in spans)
 
 
 def mark_doubtful_rows(state: State, additions: Additions) -> int:

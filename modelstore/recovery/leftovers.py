@@ -19,7 +19,7 @@ from modelstore.recovery.owners import Owners, historic_tables
 from modelstore.recovery.salvage import Salvage, read_objects
 from modelstore.recovery.states import candidate_states, has_page_one
 from modelstore.recovery.tables import Table, tables_of
-from modelstore.recovery.trees import StoredRow, TreeReader, differing_cells, raw_cell
+from modelstore.recovery.trees import StoredRow, TreeReader, differing_cells
 from modelstore.wal.format import DatabaseHeaderError
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
@@ -142,7 +142,7 @@ class Leftovers:
             page = base.btree_page(number)
         except CorruptPageError:
             return set()
-        return {raw_cell(base, page, index) for index in range(len(page.cells))}
+        return {_raw_cell(base, page, index) for index in range(len(page.cells))}
 
     def _add_page(
         self,
@@ -169,7 +169,7 @@ class Leftovers:
         reader = TreeReader(view, mends=not is_proved)
         table: Table | None = None
         for index in range(len(page.cells)):
-            raw = raw_cell(view, page, index)
+            raw = _raw_cell(view, page, index)
             if raw in live:
                 continue
             if not is_beyond:
@@ -259,13 +259,13 @@ class Leftovers:
         if self._base_view is not None and not self._is_unused(page.number):
             with suppress(CorruptPageError):
                 now = self._base_view.btree_page(page.number)
-                gone, new = differing_cells(view, page, self._base_view, now)
+                gone, new = differing_cells(view, page, now)
                 if page.kind == now.kind == TABLE_LEAF and (
                     {view.rowid(page, index) for index in gone}
                     == {self._base_view.rowid(now, index) for index in new}
                 ):
                     self.same_keys.add(page.number)
-                return sorted(gone)
+                return gone
         return range(len(page.cells))
 
     def _is_changed(self, number: int) -> bool:
@@ -317,6 +317,15 @@ def _equal(table: Table, current: Sequence[object], values: Sequence[object]) ->
             continue
         return False
     return True
+
+
+def _raw_cell(view: StateView, page: BtreePage, index: int) -> bytes:
+    """Return the parts of a cell in a form that equal cells share; none if it cannot be read."""
+    try:
+        cell = view.cell(page, index)
+    except CorruptPageError:
+        return b""
+    return b"%d %d %d " % (cell.rowid or 0, cell.size, cell.overflow) + cell.local
 
 
 def _by_page(generation: Generation) -> dict[int, array[int]]:

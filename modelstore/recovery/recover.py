@@ -176,7 +176,7 @@ class _Work:
 
         Returns none if the state has no row, and others (not `is_last`) are left to try.
         """
-        may_be_lost = how == "pages" and may_have_lost_sectors(self.draft, base.page_size)
+        may_be_lost = how == "pages" and may_have_lost_sectors(base, self.draft)
         with self._open_draft(how) as conn:
             additions = Additions(conn)
             if how == "rows":

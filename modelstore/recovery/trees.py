@@ -226,25 +226,28 @@ class TreeReader:
 
 
 def differing_cells(
-    view: DatabaseView, page: BtreePage, other_view: DatabaseView, other: BtreePage
+    view: DatabaseView, page: BtreePage, other: BtreePage
 ) -> tuple[Sequence[int], Sequence[int]]:
     """Return the cells of two versions of a page, by index, that the other version lacks.
 
-    One version must be sound. A row with overflow pages may differ in these alone: it is among the
-    cells, even if the cell itself is in both.
+    One version must be sound; `view` has the page size of both. A row with overflow pages may
+    differ in these alone: it is among the cells, even if the cell itself is in both.
     """
     if page.kind != other.kind:
         return range(len(page.cells)), range(len(other.cells))
     mine, theirs = _stretches(page), _stretches(other)
-    here = _without(view, page, mine, theirs)
-    there = _without(other_view, other, theirs, mine)
-    # Free bytes behind a cell are part of its stretch: the cell may still be the same.
-    both = {raw for raw, is_chained in here.values() if not is_chained}
-    both.intersection_update(raw for raw, _ in there.values())
-    return (
-        [index for index, (raw, _) in here.items() if raw not in both],
-        [index for index, (raw, _) in there.items() if raw not in both],
-    )
+    here = {mine[part] for part in mine.keys() - theirs.keys()}
+    there = {theirs[part] for part in theirs.keys() - mine.keys()}
+    for at in here & there:
+        if _is_same(view, page, other, at):
+            here.remove(at)
+            there.remove(at)
+    if max(map(len, mine), default=0) >= view.min_local:
+        for part in mine.keys() & theirs.keys():
+            if len(part) >= view.min_local and _has_chain(view, page, mine[part]):
+                here.add(mine[part])
+                there.add(theirs[part])
+    return sorted(map(page.cells.index, here)), sorted(map(other.cells.index, there))
 
 
 def _stretches(page: BtreePage) -> dict[bytes, int]:
@@ -257,35 +260,21 @@ def _stretches(page: BtreePage) -> dict[bytes, int]:
     return dict(zip(parts, starts, strict=False))
 
 
-def _without(
-    view: DatabaseView, page: BtreePage, mine: dict[bytes, int], theirs: dict[bytes, int]
-) -> dict[int, tuple[bytes, bool]]:
-    """Return the cells whose stretches the other version lacks, or that have overflow pages."""
-    changed = mine.keys() - theirs.keys()
-    if max(map(len, mine), default=0) >= view.min_local:
-        changed.update(part for part in mine if len(part) >= view.min_local)
-    found = {}
-    for part in changed:
-        index = page.cells.index(mine[part])
-        raw, is_chained = _raw_and_chained(view, page, index)
-        if is_chained or part not in theirs:
-            found[index] = raw, is_chained
-    return found
-
-
-def raw_cell(view: DatabaseView, page: BtreePage, index: int) -> bytes:
-    """Return the parts of a cell in a form that equal cells share; none if it cannot be read."""
-    return _raw_and_chained(view, page, index)[0]
-
-
-def _raw_and_chained(view: DatabaseView, page: BtreePage, index: int) -> tuple[bytes, bool]:
-    """Return a cell's parts, and if it has overflow pages."""
+def _is_same(view: DatabaseView, page: BtreePage, other: BtreePage, at: int) -> bool:
+    """Return True if two pages have the same cell at an offset, and other free bytes behind it."""
     try:
-        cell = view.cell(page, index)
+        cell, end = view.cell_and_end(page, page.cells.index(at))
     except CorruptPageError:
-        return b"", False
-    raw = b"%d %d %d " % (cell.rowid or 0, cell.size, cell.overflow) + cell.local
-    return raw, len(cell.local) < cell.size
+        return False
+    return len(cell.local) == cell.size and other.data.startswith(page.data[at:end], at)
+
+
+def _has_chain(view: DatabaseView, page: BtreePage, at: int) -> bool:
+    try:
+        cell = view.cell(page, page.cells.index(at))
+    except CorruptPageError:
+        return False
+    return len(cell.local) < cell.size
 
 
 def _gap_of(row: StoredRow) -> Gap:
