@@ -6,11 +6,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite import sqlite3
-from modelstore.recovery.evidence import Pair
-from modelstore.recovery.states import candidate_states, has_page_one
+from modelstore.recovery.comparison import differing_cells
+from modelstore.recovery.states import main_alone
 from modelstore.recovery.tables import is_unicode, quoted
-from modelstore.recovery.trees import differing_cells
-from modelstore.wal.pages import CorruptPageError, PageSet
+from modelstore.wal.pages import TABLE_INTERIOR, TABLE_LEAF, CorruptPageError, PageSet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -35,18 +34,14 @@ def lost_frames(log: LogHistory) -> list[int]:
     ]
 
 
-def user_rows(conn: sqlite3.Connection, own_tables: Collection[str]) -> dict[str, int]:
-    """Return the rows of each table of the new file that is not one of ours."""
+def user_rows(conn: sqlite3.Connection) -> dict[str, int]:
+    """Return the rows of each table of the new file that is not one of SQLite's."""
     names = conn.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
     ).fetchall()
     found = {}
     for (name,) in names:
-        if (
-            name in own_tables
-            or not is_unicode(str(name))
-            or str(name).lower().startswith("sqlite_")
-        ):
+        if not is_unicode(str(name)) or str(name).lower().startswith("sqlite_"):
             continue
         try:
             found[str(name)] = int(
@@ -62,14 +57,20 @@ def only_in_log(base: State, conn: sqlite3.Connection, same_keys: PageSet) -> di
 
     `same_keys` are leaves that are known to have the same rowids in both.
     """
-    alone = candidate_states(Pair(base.pair.main, None), None) if base.pair.main else []
+    alone = main_alone(base.pair)
     view = base.view()
-    other = alone[0].view() if alone and has_page_one(alone[0]) else None
+    other = None if alone is None else alone.view()
+    views = [view] if other is None else [view, other]
+    others = (number for number in base.frames if number not in same_keys)
+    is_same = not any(_is_leaf(one, number) for number in others for one in views)
     found: dict[str, int] = {}
     for name, root in conn.execute(
         "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
     ).fetchall():
         with suppress(CorruptPageError):
+            if is_same and view.btree_page(root).kind in (TABLE_LEAF, TABLE_INTERIOR):
+                found[str(name)] = 0
+                continue
             leaves = _changed_leaves(view, root, base)
             before: dict[int, None] = {}
             with suppress(CorruptPageError):
@@ -78,6 +79,13 @@ def only_in_log(base: State, conn: sqlite3.Connection, same_keys: PageSet) -> di
                 del leaves[number], before[number]
             found[str(name)] = _count_new_keys(view, leaves, other, before)
     return found
+
+
+def _is_leaf(view: StateView, number: int) -> bool:
+    try:
+        return view.btree_page(number).kind == TABLE_LEAF
+    except CorruptPageError:
+        return False
 
 
 def _changed_leaves(view: StateView, root: int, base: State) -> dict[int, None]:
@@ -104,8 +112,8 @@ def _count_new_keys(
                 theirs.update(other.rowid(old, index) for index in there)
         mine.update(view.rowid(page, index) for index in here)
         _require_few(mine, theirs)
-    for number in before if other is not None else ():
-        if number not in leaves:
+    for number in before:
+        if other is not None and number not in leaves:
             with suppress(CorruptPageError):
                 old = other.btree_page(number)
                 theirs.update(other.rowid(old, index) for index in range(len(old.cells)))

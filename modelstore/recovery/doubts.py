@@ -16,7 +16,7 @@ from modelstore.recovery.free_space import PageImage, layout_of
 from modelstore.recovery.tables import Table, quoted, tables_of
 from modelstore.recovery.trees import TreeReader
 from modelstore.wal.format import PENDING_BYTE
-from modelstore.wal.pages import TREE_KINDS
+from modelstore.wal.pages import TABLE_INTERIOR, TREE_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +36,7 @@ def may_have_lost_sectors(state: State, draft: str) -> bool:
     `draft` has the pages of `state`, and nothing else yet.
     """
     usable = state.view().usable
-    looks = 0
-    for number, page in _pages_with_zeros(draft, state.page_size):
-        looks += 1
+    for looks, (number, page) in enumerate(_pages_with_zeros(draft, state.page_size)):
         if looks > _MAX_LOOKS or _may_have_lost(PageImage(number, page, "", usable)):
             return True
     return state.page_count >= _LIKE_A_TREE
@@ -64,6 +62,8 @@ def _may_have_lost(image: PageImage) -> bool:
     page = image.data
     if image.number == PENDING_BYTE // len(page) + 1:
         return False  # SQLite locks this page, and never writes it
+    if image.kind == TABLE_INTERIOR:
+        return False  # no row is in it
     if image.kind not in TREE_KINDS:
         return True
     zeros = [at for at in range(0, len(page), SECTOR) if page.startswith(_ZEROS, at)]

@@ -17,9 +17,9 @@ from modelstore.recovery.additions import Additions, Source, bindable
 from modelstore.recovery.orphans import free_pages
 from modelstore.recovery.owners import Owners, historic_tables
 from modelstore.recovery.salvage import Salvage, read_objects
-from modelstore.recovery.states import candidate_states, has_page_one
+from modelstore.recovery.states import main_alone
 from modelstore.recovery.tables import Table, tables_of
-from modelstore.recovery.trees import StoredRow, TreeReader, differing_cells
+from modelstore.recovery.trees import StoredRow, TreeReader
 from modelstore.wal.format import DatabaseHeaderError
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from modelstore.progress import Progress
+    from modelstore.recovery.comparison import Comparison
     from modelstore.recovery.evidence import Pair
     from modelstore.recovery.history import Generation, LogHistory
     from modelstore.recovery.states import State, StateView
@@ -51,16 +52,16 @@ _MAX_KNOWN = 4_000_000  # rows that are remembered, so that each comes back once
 class Leftovers:
     """Finds rows that `base` lacks and adds them to the new file.
 
-    `same_keys` are the leaves that have the same rowids in the main file and in the base.
+    `comparison` is that of the base with its main file.
     """
 
     base: State
     additions: Additions
+    comparison: Comparison
     progress: Progress | None = None
     tables: dict[str, Table] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)
     rows_read: int = 0
-    same_keys: PageSet = field(default_factory=PageSet)
     _base_view: StateView | None = None
     _free: PageSet = field(default_factory=PageSet)
 
@@ -217,11 +218,10 @@ class Leftovers:
 
         They are in pages that the log has again, or that its last commit no longer uses.
         """
-        pair, base = self.base.pair, self._base_view
-        states = candidate_states(replace(pair, log=None), None) if pair.main is not None else []
-        if base is None or not self.base.commit or not states or not has_page_one(states[0]):
+        base, main = self._base_view, main_alone(self.base.pair)
+        if base is None or main is None or not self.base.commit:
             return
-        view = states[0].view()
+        view = main.view()
         is_smaller = bool(self._free) or view.page_count > base.page_count
         is_changed = self._is_changed if is_smaller else self.base.frames.__contains__
         for table, root in historic_tables(read_objects(view)):
@@ -233,12 +233,15 @@ class Leftovers:
             pages = tree.leaves if tree.has_rowids else tree.interiors + tree.leaves
             for number in filter(is_changed, pages):
                 with suppress(CorruptPageError):
-                    self._add_superseded(states[0], view, known, number)
+                    self._add_superseded(main, view, known, number)
 
     def _add_superseded(self, state: State, view: StateView, table: Table, number: int) -> None:
         """Set aside the rows of a page of the main file that the recovered state lacks."""
+        gone = None if self._is_unused(number) else self.comparison.gone.get(number)
+        if gone is not None and not gone:
+            return
         page = view.btree_page(number)
-        others = self._not_live(view, page)
+        others = range(len(page.cells)) if gone is None else gone
         current = self._current_between(table, view, page) if len(others) > _FEW else {}
         careful = TreeReader(view, mends=True)
         source = Source(state.source(number)[0], number, confidence=0.9)
@@ -253,20 +256,6 @@ class Leftovers:
                 is_whole = not (row.lost or row.is_doubtful)
                 if is_whole and table.fits(row.rowid, row.stored):
                     self.add(table, row, source, is_beyond=False)
-
-    def _not_live(self, view: StateView, page: BtreePage) -> Sequence[int]:
-        """Return the cells, by index, that the page in the base lacks: most are in both."""
-        if self._base_view is not None and not self._is_unused(page.number):
-            with suppress(CorruptPageError):
-                now = self._base_view.btree_page(page.number)
-                gone, new = differing_cells(view, page, now)
-                if page.kind == now.kind == TABLE_LEAF and (
-                    {view.rowid(page, index) for index in gone}
-                    == {self._base_view.rowid(now, index) for index in new}
-                ):
-                    self.same_keys.add(page.number)
-                return gone
-        return range(len(page.cells))
 
     def _is_changed(self, number: int) -> bool:
         return number in self.base.frames or self._is_unused(number)

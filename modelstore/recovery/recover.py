@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
 from modelstore.recovery.accounts import lost_frames, only_in_log, user_rows
 from modelstore.recovery.additions import Additions, Source
+from modelstore.recovery.checks import Verdict, check, check_beside
 from modelstore.recovery.choices import Choices, is_own
+from modelstore.recovery.comparison import Comparison, compare
 from modelstore.recovery.deleted import add_deleted
-from modelstore.recovery.doubts import mark_doubtful_rows, may_have_lost_sectors
+from modelstore.recovery.doubts import mark_doubtful_rows
 from modelstore.recovery.evidence import Evidence, EvidenceFile, Origin, gather
 from modelstore.recovery.leftovers import Leftovers
 from modelstore.recovery.result import RecoveredTable, Recovery
@@ -21,12 +24,12 @@ from modelstore.recovery.states import State, candidate_states, has_page_one
 from modelstore.recovery.writer import (
     SCAN_CACHE,
     SQL_ERRORS,
-    Verdict,
-    check,
     new_file,
     open_new,
     publish,
+    read_at_path,
     require_room,
+    set_mode_bytes,
     write_pages,
 )
 from modelstore.text import plural
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
 
     from modelstore.database.sqlite import sqlite3
     from modelstore.progress import Progress
-    from modelstore.wal.pages import PageSet
     from modelstore.wal.schema import SchemaObject
 
 _ATTEMPTS = 4
@@ -118,6 +120,7 @@ class _Work:
         self.choices = Choices(evidence)
         self.notes: list[str] = []
         self.salvaged = Salvage()
+        self._compared: tuple[State, Comparison] | None = None
 
     def _tell(self, what: str) -> None:
         if self.progress is not None:
@@ -154,7 +157,7 @@ class _Work:
         self.notes, self.salvaged = [], Salvage()
         base, verdict, how = self._base(chosen)
         try:
-            tables = self._fill(base, states, how, is_last=is_last)
+            tables = self._fill(base, verdict, states, how, is_last=is_last)
         except SQL_ERRORS as error:
             if how == "rows" or verdict.is_whole:
                 raise RefusedError(
@@ -162,7 +165,7 @@ class _Work:
                     hint="check the disk, and its room, at the place of the new file",
                 ) from error
             how = "rows"  # the pages looked readable, but SQLite cannot work with them
-            tables = self._fill(base, states, how, is_last=is_last)
+            tables = self._fill(base, verdict, states, how, is_last=is_last)
         if how == "rows":
             verdict = check(self.draft, base)
             if not any(table.rows or table.set_aside for table in tables):
@@ -170,34 +173,37 @@ class _Work:
         return self._result(base, verdict, how, tables)
 
     def _fill(
-        self, base: State, states: Sequence[State], how: str, *, is_last: bool
+        self, base: State, verdict: Verdict, states: Sequence[State], how: str, *, is_last: bool
     ) -> tuple[RecoveredTable, ...]:
         """Add to the draft the rows that its pages lack, or all rows; return the tables.
 
         Returns none if the state has no row, and others (not `is_last`) are left to try.
         """
-        may_be_lost = how == "pages" and may_have_lost_sectors(base, self.draft)
         with self._open_draft(how) as conn:
             additions = Additions(conn)
             if how == "rows":
                 self._tell("gathering rows")
                 self._salvage(base, states, conn, additions)
-                is_empty = not (additions.total or any(user_rows(conn, ()).values()))
+                is_empty = not (additions.total or any(user_rows(conn).values()))
                 if is_empty and not is_last:
                     return ()
-            elif may_be_lost and (marked := mark_doubtful_rows(base, additions)):
+            elif verdict.may_have_lost and (marked := mark_doubtful_rows(base, additions)):
                 self.notes.append(
                     f"{plural(marked, 'row')} lost bytes to sectors of zeros, unseen by "
                     "integrity_check: modelstore_recovered names them"
                 )
             self._tell("counting rows")
-            same_keys = self._add_the_rest(base, additions)
+            comparison = self._comparison(base)
+            self._add_the_rest(base, additions, comparison)
             if self.request.deleted and has_page_one(base):
                 add_deleted(base, additions)
             self._describe(base, additions)
             self.added = additions.total
-            in_log = only_in_log(base, conn, same_keys) if base.commit else {}
-            return self._tables(conn, base, additions, in_log)
+            in_log = only_in_log(base, conn, comparison.same_keys) if base.commit else {}
+            rows = verdict.rows
+            if how == "rows" or not rows or any(one.fitted for one in additions.counts.values()):
+                rows = user_rows(conn)
+            return self._tables(rows, base, additions, in_log)
 
     # -- the state ---------------------------------------------------------------------------------
 
@@ -209,7 +215,7 @@ class _Work:
                 continue
             write_pages(state, self.draft, self.progress)
             self._tell("checking the new file")
-            verdict = check(self.draft, state)
+            verdict = check_beside(self.draft, state, partial(self._comparison, state))
             if verdict.is_whole:
                 return state, verdict, "pages"
             if verdict.is_readable and fallback is None:
@@ -219,6 +225,12 @@ class _Work:
             return fallback[0], self._rebuild_indexes(*fallback), "pages"
         best = next((state for state in states if has_page_one(state)), states[0])
         return _with_all_pages(best), Verdict(is_whole=False, is_readable=False), "rows"
+
+    def _comparison(self, state: State) -> Comparison:
+        """Return the comparison of a state with its main file; the last one is kept."""
+        if self._compared is None or self._compared[0] is not state:
+            self._compared = state, compare(state)
+        return self._compared[1]
 
     def _rebuild_indexes(self, state: State, verdict: Verdict) -> Verdict:
         """Rebuild the indexes of a state whose tables are whole; keep its pages if that fails."""
@@ -250,7 +262,7 @@ class _Work:
             conn.execute("PRAGMA ignore_check_constraints = ON")
             if how == "pages":
                 conn.execute(f"PRAGMA cache_size = -{SCAN_CACHE}")
-                _set_mode_bytes(self.draft, b"\1\1", mode)
+                set_mode_bytes(self.draft, b"\1\1", mode)
             conn.execute("PRAGMA journal_mode = MEMORY")
             conn.execute("BEGIN")
             changes = conn.total_changes
@@ -260,7 +272,7 @@ class _Work:
         finally:
             conn.close()
         if how == "pages":
-            _set_mode_bytes(self.draft, mode, b"\1\1")
+            set_mode_bytes(self.draft, mode, b"\1\1")
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -309,12 +321,9 @@ class _Work:
                 return objects
         return []
 
-    def _add_the_rest(self, base: State, additions: Additions) -> PageSet:
-        """Add the rows that other logs, other generations and older frames have.
-
-        Returns the leaves whose rowids are found to be those of the main file.
-        """
-        leftovers = Leftovers(base, additions, self.progress)
+    def _add_the_rest(self, base: State, additions: Additions, comparison: Comparison) -> None:
+        """Add the rows that other logs, other generations and older frames have."""
+        leftovers = Leftovers(base, additions, comparison, self.progress)
         leftovers.prepare()
         done: set[int] = set()
         for pair in self.evidence.pairs:
@@ -335,7 +344,6 @@ class _Work:
             if is_other:
                 for state in candidate_states(pair, self.choices.log(pair))[:1]:
                     leftovers.add_state(state, beyond=pair.is_held, lost=self.salvaged)
-        return leftovers.same_keys
 
     def _describe(self, base: State, additions: Additions) -> None:
         """Write the provenance of whole tables if their files are not those at the path."""
@@ -355,12 +363,12 @@ class _Work:
 
     def _tables(
         self,
-        conn: sqlite3.Connection,
+        counted: Mapping[str, int],
         base: State,
         additions: Additions,
         in_log: Mapping[str, int],
     ) -> tuple[RecoveredTable, ...]:
-        rows = user_rows(conn, additions.own_tables)
+        rows = {name: n for name, n in counted.items() if name not in additions.own_tables}
         found = []
         for name in dict.fromkeys((*rows, *additions.counts)):
             counts = additions.count(name)
@@ -451,25 +459,3 @@ def _with_all_pages(state: State) -> State:
 
 def _log_name(base: State) -> str | None:
     return base.pair.log.name if base.commit and base.pair.log is not None else None
-
-
-def read_at_path(path: str, offset: int, size: int) -> bytes:
-    """Return bytes of a file of ours; fewer if it is shorter or absent."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(offset)
-            return file.read(size)
-    except FileNotFoundError:
-        return b""
-
-
-def _set_mode_bytes(path: str, wanted: bytes, only_from: bytes) -> None:
-    """Change the format versions in the header: 1 is a rollback journal, 2 a WAL.
-
-    Rows are added without a WAL, so that the new file never has a log of its own.
-    """
-    with open(path, "r+b", buffering=0) as file:
-        file.seek(18)
-        if len(only_from) == len(wanted) and file.read(2) == only_from != wanted:
-            file.seek(18)
-            file.write(wanted)

@@ -159,6 +159,12 @@ def candidate_states(pair: Pair, log: LogHistory | None) -> list[State]:
     return [_with_a_header(replace(state, rollback=rollback)) for state in found]
 
 
+def main_alone(pair: Pair) -> State | None:
+    """Return the state of a pair's main file without its log; None if it has no page 1."""
+    states = candidate_states(replace(pair, log=None), None) if pair.main is not None else []
+    return states[0] if states and has_page_one(states[0]) else None
+
+
 def _states_of(
     pair: Pair, log: LogHistory, generation: Generation, main_header: DatabaseHeader | None
 ) -> list[State]:

@@ -22,7 +22,7 @@ from modelstore.wal.record import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from modelstore.recovery.states import StateView
     from modelstore.wal.pages import BtreePage, Cell, DatabaseView
@@ -223,58 +223,6 @@ class TreeReader:
         if self._pointers is None:
             self._pointers = PointerMap(self.view)
         return self._pointers.after(number)
-
-
-def differing_cells(
-    view: DatabaseView, page: BtreePage, other: BtreePage
-) -> tuple[Sequence[int], Sequence[int]]:
-    """Return the cells of two versions of a page, by index, that the other version lacks.
-
-    One version must be sound; `view` has the page size of both. A row with overflow pages may
-    differ in these alone: it is among the cells, even if the cell itself is in both.
-    """
-    if page.kind != other.kind:
-        return range(len(page.cells)), range(len(other.cells))
-    mine, theirs = _stretches(page), _stretches(other)
-    here = {mine[part] for part in mine.keys() - theirs.keys()}
-    there = {theirs[part] for part in theirs.keys() - mine.keys()}
-    for at in here & there:
-        if _is_same(view, page, other, at):
-            here.remove(at)
-            there.remove(at)
-    if max(map(len, mine), default=0) >= view.min_local:
-        for part in mine.keys() & theirs.keys():
-            if len(part) >= view.min_local and _has_chain(view, page, mine[part]):
-                here.add(mine[part])
-                there.add(theirs[part])
-    return sorted(map(page.cells.index, here)), sorted(map(other.cells.index, there))
-
-
-def _stretches(page: BtreePage) -> dict[bytes, int]:
-    """Return the bytes from each cell to the next one in the page, with the cell's offset.
-
-    Equal stretches of sound pages begin with equal cells.
-    """
-    starts = sorted(page.cells)
-    parts = map(page.data.__getitem__, map(slice, starts, [*starts[1:], len(page.data)]))
-    return dict(zip(parts, starts, strict=False))
-
-
-def _is_same(view: DatabaseView, page: BtreePage, other: BtreePage, at: int) -> bool:
-    """Return True if two pages have the same cell at an offset, and other free bytes behind it."""
-    try:
-        cell, end = view.cell_and_end(page, page.cells.index(at))
-    except CorruptPageError:
-        return False
-    return len(cell.local) == cell.size and other.data.startswith(page.data[at:end], at)
-
-
-def _has_chain(view: DatabaseView, page: BtreePage, at: int) -> bool:
-    try:
-        cell = view.cell(page, page.cells.index(at))
-    except CorruptPageError:
-        return False
-    return len(cell.local) < cell.size
 
 
 def _gap_of(row: StoredRow) -> Gap:

@@ -1,4 +1,4 @@
-"""The new file: written whole beside its place, checked, synced, and then given its name.
+"""The new file: written whole beside its place, synced, and then given its name.
 
 Nothing is overwritten: the name is made by a hard link, which fails if it exists.
 """
@@ -10,19 +10,14 @@ import secrets
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelstore.database.files import sync_directory, sync_file
 from modelstore.database.handle import uri
 from modelstore.database.sqlite import sqlite3
-from modelstore.database.sqlite_errors import primary_code
 from modelstore.errors import RefusedError
-from modelstore.recovery.trees import TreeReader
 from modelstore.text import human_bytes, visible
 from modelstore.wal.files import read_at
-from modelstore.wal.pages import CorruptPageError
-from modelstore.wal.schema import read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +28,6 @@ if TYPE_CHECKING:
 # An error's message may quote a damaged schema, and then it is no valid UTF-8 for Python.
 SQL_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 _CHUNK = 1 << 22  # bytes copied at once
-_SQLITE_ERROR = 1
-_MAX_MESSAGES = 20
 SCAN_CACHE = 8000  # KiB: more leaves the processor's cache, and no page is read twice
 
 
@@ -172,21 +165,6 @@ def _copy_start(state: State, target: int, size: int, progress: Progress | None)
             progress("copying the main file", done, size, "bytes")
 
 
-# -- checks --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The result of a check: `is_whole` if integrity_check passes; else the first messages.
-
-    `is_readable` is True if every b-tree can be walked, whatever SQLite says of its content.
-    """
-
-    is_whole: bool
-    is_readable: bool
-    messages: tuple[str, ...] = ()
-
-
 def open_new(path: str, *, immutable: bool = False) -> sqlite3.Connection:
     """Connect to the new file; its schema is hostile, so no function of it is trusted."""
     conn = sqlite3.connect(
@@ -203,38 +181,23 @@ def open_new(path: str, *, immutable: bool = False) -> sqlite3.Connection:
     return conn
 
 
-def check(path: str, state: State) -> Verdict:
-    """Run integrity_check on the new file, and walk its b-trees if that does not pass."""
-    messages: list[str] = []
+def read_at_path(path: str, offset: int, size: int) -> bytes:
+    """Return bytes of a file of ours; fewer if it is shorter or absent."""
     try:
-        conn = open_new(path, immutable=True)
-        try:
-            rows = conn.execute(f"PRAGMA integrity_check({_MAX_MESSAGES})").fetchall()
-        finally:
-            conn.close()
-        messages = [str(row[0]) for row in rows]
-        if messages == ["ok"]:
-            return Verdict(is_whole=True, is_readable=True)
-    except SQL_ERRORS as error:
-        messages = [str(error)]
-        # Functions and collations of the application are missing here: SQLite cannot judge.
-        if not isinstance(error, sqlite3.Error) or primary_code(error) != _SQLITE_ERROR:
-            return Verdict(is_whole=False, is_readable=False, messages=tuple(messages))
-    return Verdict(
-        is_whole=False, is_readable=not state.missing_pages() and _can_be_walked(state),
-        messages=tuple(messages),
-    )  # fmt: skip
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
 
 
-def _can_be_walked(state: State) -> bool:
-    """Return True if each row of the schema's b-trees is whole and none shares a page."""
-    try:
-        view = state.view()
-        reader = TreeReader(view, mends=True)
-        for item in read_schema(view).values():
-            for row in reader.rows(item.root) if item.root else ():
-                if row.lost or row.is_doubtful:
-                    return False
-    except (CorruptPageError, RefusedError):
-        return False
-    return not (reader.gaps or reader.mended)
+def set_mode_bytes(path: str, wanted: bytes, only_from: bytes) -> None:
+    """Change the format versions in the header: 1 is a rollback journal, 2 a WAL.
+
+    Rows are added without a WAL, so that the new file never has a log of its own.
+    """
+    with open(path, "r+b", buffering=0) as file:
+        file.seek(18)
+        if len(only_from) == len(wanted) and file.read(2) == only_from != wanted:
+            file.seek(18)
+            file.write(wanted)
