@@ -49,22 +49,26 @@ def check_beside(path: str, state: State, work: Callable[[], object]) -> Verdict
     """
     if state.page_count * state.page_size < _THREAD_LIMIT:
         work()
-        return _check_and_count(path, state)
+        verdict = _check_and_count(path, state)
+        return replace(verdict, may_have_lost=may_have_lost_sectors(state, path))
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        verdict = pool.submit(_check_and_count, path, state)
+        checked = pool.submit(_check_and_count, path, state)
         work()
-        return verdict.result()
+        may_have_lost = may_have_lost_sectors(state, path)
+        return replace(checked.result(), may_have_lost=may_have_lost)
 
 
 def _check_and_count(path: str, state: State) -> Verdict:
     verdict = check(path, state)
     if not verdict.is_whole:
         return verdict
-    with closing(open_new(path, immutable=True)) as conn:
-        rows = user_rows(conn)
-    return replace(verdict, rows=rows, may_have_lost=may_have_lost_sectors(state, path))
+    try:
+        with closing(open_new(path, immutable=True)) as conn:
+            return replace(verdict, rows=user_rows(conn))
+    except SQL_ERRORS:
+        return verdict
 
 
 def check(path: str, state: State) -> Verdict:

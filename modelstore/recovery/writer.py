@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # An error's message may quote a damaged schema, and then it is no valid UTF-8 for Python.
 SQL_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 _CHUNK = 1 << 22  # bytes copied at once
-SCAN_CACHE = 8000  # KiB: more leaves the processor's cache, and no page is read twice
+SCAN_CACHE = 2000  # KiB: more leaves the processor's cache, and few pages are read twice
 
 
 @contextmanager
