@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modelstore.recovery.states import State, StateView
-    from modelstore.wal.pages import BtreePage
+    from modelstore.wal.pages import BtreePage, DatabaseView
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ def compare(state: State) -> Comparison:
 
 
 def differing_cells(
-    view: StateView, page: BtreePage, other: BtreePage
+    view: DatabaseView, page: BtreePage, other: BtreePage
 ) -> tuple[Sequence[int], Sequence[int]]:
     """Return the cells of two versions of a page, by index, that the other version lacks.
 
@@ -91,7 +91,7 @@ def _stretches(page: BtreePage) -> dict[bytes, int]:
     return dict(zip(parts, starts, strict=False))
 
 
-def _is_same(view: StateView, page: BtreePage, other: BtreePage, at: int) -> bool:
+def _is_same(view: DatabaseView, page: BtreePage, other: BtreePage, at: int) -> bool:
     """Return True if two pages have the same cell at an offset, and other free bytes behind it."""
     try:
         cell, end = view.cell_and_end(page, page.cells.index(at))
@@ -100,7 +100,7 @@ def _is_same(view: StateView, page: BtreePage, other: BtreePage, at: int) -> boo
     return len(cell.local) == cell.size and other.data.startswith(page.data[at:end], at)
 
 
-def _has_chain(view: StateView, page: BtreePage, at: int) -> bool:
+def _has_chain(view: DatabaseView, page: BtreePage, at: int) -> bool:
     try:
         cell = view.cell(page, page.cells.index(at))
     except CorruptPageError:

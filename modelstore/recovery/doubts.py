@@ -15,6 +15,7 @@ from modelstore.recovery.damage import SECTOR
 from modelstore.recovery.free_space import PageImage, layout_of
 from modelstore.recovery.tables import Table, quoted, tables_of
 from modelstore.recovery.trees import TreeReader
+from modelstore.wal.files import read_into
 from modelstore.wal.format import PENDING_BYTE
 from modelstore.wal.pages import TABLE_INTERIOR, TREE_KINDS
 
@@ -45,17 +46,17 @@ def may_have_lost_sectors(state: State, draft: str) -> bool:
 def _pages_with_zeros(path: str, page_size: int) -> Iterator[tuple[int, bytes]]:
     """Yield number and bytes of each page in which a sector is all zeros."""
     buffer = bytearray(_PIECE)
-    before = 0  # pages
+    offset = 0
     with open(path, "rb", buffering=0) as file:
-        while size := file.readinto(buffer):
+        while size := read_into(file.fileno(), memoryview(buffer), offset):
             at = 0
             while (at := buffer.find(_ZEROS, at, size)) >= 0:
                 at = -(-at // SECTOR) * SECTOR
                 if at < size and buffer.startswith(_ZEROS, at):
-                    index = at // page_size
-                    at = (index + 1) * page_size
-                    yield before + index + 1, bytes(buffer[index * page_size : at])
-            before += size // page_size
+                    begin = at // page_size * page_size
+                    at = begin + page_size
+                    yield (offset + begin) // page_size + 1, bytes(buffer[begin:at])
+            offset += size
 
 
 def _may_have_lost(image: PageImage) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from modelstore.recovery import recover as module
 from modelstore.recovery.recover import Request, recover
 from modelstore.recovery.result import Recovery
 from tests.recovery.victims import content, make
@@ -119,16 +120,21 @@ def test_a_sector_of_zeros_never_passes_for_a_value(tmp_path: Path) -> None:
     assert done.missing_rows >= 1
 
 
-def test_text_that_lost_an_overflow_page_is_marked_where_sqlite_sees_no_damage(
-    tmp_path: Path,
+@pytest.mark.parametrize("words", [370, 1500])
+def test_text_that_lost_bytes_is_marked_where_sqlite_sees_no_damage(
+    tmp_path: Path, words: int
 ) -> None:
     path = make(
         tmp_path / "app.db",
         "CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)",
-        ("INSERT INTO t VALUES (?, ?)", [(n, "word " * 1500) for n in range(1, 4)]),
+        ("INSERT INTO t VALUES (?, ?)", [(n, "word " * words) for n in range(1, 4)]),
     )
 
     def damage(data: bytearray) -> None:
+        if words < 1000:  # each row lies in its leaf: a sector is lost
+            at = data.index(b"word word ") // 512 * 512 + 512
+            data[at : at + 512] = bytes(512)
+            return
         zero(data, data.index(b"\0\0\0\0d word ") // SIZE + 1)
 
     done = damaged(path, damage)
@@ -136,6 +142,22 @@ def test_text_that_lost_an_overflow_page_is_marked_where_sqlite_sees_no_damage(
                      " WHERE confidence = 0.5 AND table_name = 't'")  # fmt: skip
     assert len(marked) == 1
     assert done.notes
+
+
+def test_zeros_in_free_space_cost_no_look_at_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[object] = []
+
+    def look(*given: object) -> int:
+        looks.append(given)
+        return 0
+
+    monkeypatch.setattr(module, "mark_doubtful_rows", look)
+    path = two_tables(tmp_path / "app.db")  # their last leaves, and the schema, are half empty
+    assert bytes(1024) in path.read_bytes()
+    assert damaged(path, zero_roots()).how == "pages"
+    assert not looks
 
 
 def test_a_blob_of_zeros_stays_where_it_is(tmp_path: Path) -> None:
