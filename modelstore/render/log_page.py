@@ -163,12 +163,13 @@ def _verdict_words(found: Inspection) -> tuple[str, str, str]:
 
 def _tiles(main: ET.Element, found: Inspection) -> None:
     loss = found.loss
-    rows = loss.lost + loss.reverted + loss.returning if loss.is_known else 0
+    rows = loss.lost + loss.reverted + loss.returning if loss.is_known else None
+    more = ", or more" if loss.is_known and not loss.is_exact else ""
     tiles = (
         (found.scan.written, "frames in the log", "note"),
         (found.scan.commit_count, "commits", "note"),
         (found.pending, "frames left to fold", "warn"),
-        (rows, "rows at risk" if loss.is_known else "rows at risk: unknown", "bad"),
+        (rows, f"rows at risk{more}", "bad"),
     )
     add_tiles(main, tiles)
 

@@ -154,12 +154,15 @@ def add_facts(box: ET.Element, facts: Iterable[str]) -> None:
         add(line, "span", fact)
 
 
-def add_tiles(main: ET.Element, tiles: Iterable[tuple[int, str, str]]) -> None:
-    """Append a row of figures: a count, its words, and its tone, which a zero does not get."""
+def add_tiles(main: ET.Element, tiles: Iterable[tuple[int | None, str, str]]) -> None:
+    """Append a row of figures: a count, its words, and its tone, which a zero does not get.
+
+    A count of None is unknown.
+    """
     row = add(main, "div", kind="tiles")
     for count, words, tone in tiles:
-        tile = add(row, "div", kind=f"card tile {tone}{'' if count else ' none'}")
-        add(tile, "b", f"{count:,}").tail = words
+        tile = add(row, "div", kind=f"card tile {tone}{' none' if count == 0 else ''}")
+        add(tile, "b", "?" if count is None else f"{count:,}").tail = words
 
 
 def add_numbers(box: ET.Element, numbers: Iterable[tuple[str, str]]) -> None:

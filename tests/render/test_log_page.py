@@ -48,6 +48,12 @@ def test_it_shows_tables_commits_and_the_rows_at_risk(found: Inspection) -> None
             assert f"{table.lost.count} " in page.texts("lost")
 
 
+def test_an_unknown_number_of_rows_at_risk_is_no_zero(found: Inspection) -> None:
+    assert page_of(found).texts("b")[3].isdigit()
+    raced = replace(found, loss=replace(found.loss, raced=True))
+    assert page_of(raced).texts("b")[3] == "?"
+
+
 def test_every_frame_of_a_small_log_is_drawn(tmp_path: Path) -> None:
     killed_writer(tmp_path / "app.db", 9)
     page = page_of(inspect_log(str(tmp_path / "app.db"), names=("models", "name")))
