@@ -6,6 +6,9 @@ import io
 
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.theme import Theme
+
+_THEME = Theme({"markdown.code": "bold cyan"})  # Rich's has a black ground, also on white
 
 
 def draw_markdown(text: str, width: int, *, color: bool) -> str:
@@ -14,6 +17,7 @@ def draw_markdown(text: str, width: int, *, color: bool) -> str:
     console = Console(
         file=target,
         width=width,
+        theme=_THEME,
         color_system="standard" if color else None,
         force_terminal=color,
         no_color=not color,

@@ -65,6 +65,8 @@ def test_help_in_colour_is_the_same_text() -> None:
     assert STYLES.sub("", colored.out) == plain.out
     assert "\x1b" not in plain.out
     assert STYLES.sub("", on_terminal("tag", "-h").text) == modelstore("tag", "-h").out
+    # Rich's own style for code has a black ground, which is hard to read on a white terminal.
+    assert "\x1b[1;36mbackfill\x1b[0m" in on_terminal("help", "blockers").text
 
 
 @pytest.mark.parametrize(
