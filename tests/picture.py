@@ -9,12 +9,14 @@ import io
 import json
 import re
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from tests.cli.program import ROOT, modelstore
+from tests.cli.terminal import on_terminal
 
 _MODELS = (
     ("Qwen3-30B-A3B-Instruct-2507-UD-Q4_K_XL", "qwen3moe", 30_530_000_000, 262_144, 17_715_000_000),
@@ -22,7 +24,7 @@ _MODELS = (
     ("Llama-3.1-8B-Instruct-Q8_0", "llama", 8_030_000_000, 131_072, 8_540_000_000),
     ("nomic-embed-text-v1.5-F16", "nomic-bert", 136_700_000, 2_048, 274_300_000),
 )
-_WIDTH = 106
+_WIDTH = 92
 
 
 def main() -> None:
@@ -45,16 +47,9 @@ def main() -> None:
         modelstore("import", "-", "--db", where / "models.db", stdin="\n".join(lines).encode())
         text = ""
         for arguments in (["list"], ["verify", "--only", "log", "--only", "persistence"]):
-            shown = modelstore(
-                *arguments,
-                "-f",
-                "table",
-                "--color",
-                "always",
-                env={"MODELSTORE_DB": "models.db"},
-                cwd=where,
-            )
-            text += f"$ modelstore {' '.join(arguments)}\n{shown.out}"
+            with chdir(where):
+                shown = on_terminal(*arguments, columns=_WIDTH, env={"MODELSTORE_DB": "models.db"})
+            text += f"$ modelstore {' '.join(arguments)}\n{shown.text}"
     console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(text))
     svg = console.export_svg(title="modelstore", unique_id="modelstore")
