@@ -67,7 +67,7 @@ _VARYING = (
     (
         "(?: (?:the open files of [0-9,]+ process(?:es)? may not be seen by this user"
         "(?:, only by root)?|processes outside this container may have it open)[;:])+"
-        " one of them may hold a deleted log".replace(" ", r"\s+"),
+        " a deleted log may still be open there".replace(" ", r"\s+"),
         "",
     ),
     (r'("(?:blockers|locks|processes)_complete"): \w+', r"\1: SEEN"),

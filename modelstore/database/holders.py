@@ -170,7 +170,7 @@ class Holders(NamedTuple):
     @property
     def unseen(self) -> str | None:
         """A sentence on what this look could not see; None if it saw everything."""
-        return None if self.complete else f"{self.note}: one of them may hold a deleted log"
+        return None if self.complete else f"{self.note}; a deleted log may still be open there"
 
     @property
     def troubled(self) -> tuple[Holder, ...]:
