@@ -66,7 +66,7 @@ def differing_cells(
     """
     if page.kind != other.kind:
         return range(len(page.cells)), range(len(other.cells))
-    mine, theirs = _stretches(page), _stretches(other)
+    mine, theirs = stretches(page), stretches(other)
     here = {mine[part] for part in mine.keys() - theirs.keys()}
     there = {theirs[part] for part in theirs.keys() - mine.keys()}
     for at in here & there:
@@ -81,7 +81,7 @@ def differing_cells(
     return _indexes(page, here), _indexes(other, there)
 
 
-def _stretches(page: BtreePage) -> dict[bytes, int]:
+def stretches(page: BtreePage) -> dict[bytes, int]:
     """Return the bytes from each cell to the next one in the page, with the cell's offset.
 
     Equal stretches of sound pages begin with equal cells.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelstore.recovery.additions import Additions, Source, bindable
+from modelstore.recovery.comparison import stretches
 from modelstore.recovery.orphans import free_pages
 from modelstore.recovery.owners import Owners, historic_tables
 from modelstore.recovery.salvage import Salvage, read_objects
@@ -135,7 +136,10 @@ class Leftovers:
         return self.base.frames.get(number, 0) if is_same else 0
 
     def _live_cells(self, number: int) -> set[bytes]:
-        """Return the cells of the page in the base: most cells of older versions are among them."""
+        """Return the cells of the page in the base, and the stretches of bytes that they begin.
+
+        Most cells of older versions are among them.
+        """
         base = self._base_view
         if base is None or self._is_unused(number):
             return set()
@@ -143,7 +147,10 @@ class Leftovers:
             page = base.btree_page(number)
         except CorruptPageError:
             return set()
-        return {_raw_cell(base, page, index) for index in range(len(page.cells))}
+        return {
+            *stretches(page),
+            *(_raw_cell(base, page, index) for index in range(len(page.cells))),
+        }
 
     def _add_page(
         self,
@@ -169,7 +176,11 @@ class Leftovers:
         is_proved = owners.is_proved(frame) and not owners.is_unfinished(frame)
         reader = TreeReader(view, mends=not is_proved)
         table: Table | None = None
-        for index in range(len(page.cells)):
+        parts = stretches(page) if is_proved else {}
+        others = sorted(page.cells.index(at) for part, at in parts.items() if part not in live)
+        if not is_beyond:
+            live.update(parts)
+        for index in others if is_proved else range(len(page.cells)):
             raw = _raw_cell(view, page, index)
             if raw in live:
                 continue

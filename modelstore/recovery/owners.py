@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from modelstore.wal.schema import SchemaObject
 
 _MAX_DEPTH = 20
+_MAX_INTERIORS = 128  # versions of interior pages that are kept
 
 
 class FramesAt(Mapping[int, int]):
@@ -70,6 +71,7 @@ class Owners:
         self._frames = frames
         self._last = state_at(pair, log, generation, generation.first + len(generation.sound) - 1)
         self._views: dict[int, StateView | None] = {}
+        self._interiors: dict[tuple[int, int], BtreePage] = {}
         self._tables = dict(tables)
         self._candidates = list(tables.values())
         self._base_view = base
@@ -149,7 +151,7 @@ class Owners:
             return owner if has_owner else self._by_shape(view, page, commit)
         candidates = [first, *self._candidates] if first is not None else self._candidates
         for table in candidates:
-            if table.root and table.fits(row.rowid, row.stored) and _leads_to(
+            if table.root and table.fits(row.rowid, row.stored) and self._leads_to(
                 view, table.root, row.rowid, page.number
             ):  # fmt: skip
                 return table
@@ -160,6 +162,31 @@ class Owners:
         if fits and not self._generation.is_current:
             return first
         return self._by_shape(view, page, commit)
+
+    def _leads_to(self, view: StateView, root: int, rowid: int, wanted: int) -> bool:
+        """Return True if a search for `rowid` in the tree at `root` ends at page `wanted`."""
+        number = root
+        for _ in range(_MAX_DEPTH):
+            if number == wanted:
+                return True
+            try:
+                page = self._interior(view, number)
+                if page.kind != TABLE_INTERIOR:
+                    return False
+                number = _child_for(page, rowid)
+            except (CorruptPageError, IndexError):
+                return False
+        return False
+
+    def _interior(self, view: StateView, number: int) -> BtreePage:
+        """Return a page of a view; most views share a version of it, which is kept."""
+        key = number, view.state.frames.get(number, 0)
+        found = self._interiors.get(key)
+        if found is None:
+            if len(self._interiors) >= _MAX_INTERIORS:
+                self._interiors.clear()
+            found = self._interiors[key] = view.btree_page(number)
+        return found
 
     def _by_shape(self, view: StateView, page: BtreePage, commit: int) -> Table | None:
         """Return the only table that all rows of a page fit, if damage may hide its parent."""
@@ -217,22 +244,6 @@ class Owners:
                 if number in self._frames:
                     owners[number] = table
         return owners
-
-
-def _leads_to(view: StateView, root: int, rowid: int, wanted: int) -> bool:
-    """Return True if a search for `rowid` in the tree at `root` ends at page `wanted`."""
-    number = root
-    for _ in range(_MAX_DEPTH):
-        if number == wanted:
-            return True
-        try:
-            page = view.btree_page(number)
-            if page.kind != TABLE_INTERIOR:
-                return False
-            number = _child_for(page, rowid)
-        except (CorruptPageError, IndexError):
-            return False
-    return False
 
 
 def _child_for(page: BtreePage, rowid: int) -> int:
