@@ -7,12 +7,20 @@ are never read.
 from __future__ import annotations
 
 from array import array
+from contextlib import suppress
 from itertools import filterfalse
 from typing import TYPE_CHECKING
 
 from modelstore.text import ascii_lower
 from modelstore.wal.loss_report import Fate, RowSet, SchemaChange, TableLoss
-from modelstore.wal.pages import INDEX_LEAF, CorruptPageError, DatabaseView, PageSet, Tree
+from modelstore.wal.pages import (
+    INDEX_INTERIOR,
+    INDEX_LEAF,
+    CorruptPageError,
+    DatabaseView,
+    PageSet,
+    Tree,
+)
 from modelstore.wal.row_difference import RowDifference, compare_rows
 from modelstore.wal.rows import RowSample, TableView
 from modelstore.wal.schema import SCHEMA_TABLE, Schema, SchemaObject
@@ -36,24 +44,42 @@ def schema_changes(live: Schema, main: Schema) -> Iterator[SchemaChange]:
             yield SchemaChange(ours.type, ours.name, Fate.REVERTS)
 
 
-def check_indexes(
-    owners: PageOwners, main: DatabaseView, main_schema: Schema, differing: PageSet
-) -> None:
-    """Read the indexes of the main file that lack a page of the log; keep a fault in the view.
+def check_indexes(owners: PageOwners, main: DatabaseView, main_schema: Schema) -> None:
+    """Read the indexes of the main file where the log changes them; keep a fault in the view.
 
-    A checkpoint that was cut short may have written an index in part, and SQLite calls that
-    malformed also where no row differs.
+    A checkpoint that was cut short may have written an index in part, or the schema without it.
+    SQLite calls that malformed also where no row differs.
     """
-    for place in owners.owners_of_differing():
-        item = main_schema.get(owners.objects[place].key)
-        if item is None or item.type != "index" or not item.root:
-            continue
-        try:
-            for number in main.tree(item.root, PageSet()).leaves:
-                if number in differing:
-                    main.tree_page(number, INDEX_LEAF, item.root)
-        except CorruptPageError:
-            return
+    touched = {owners.objects[place].key for place in owners.owners_of_differing()}
+    roots = {item.key: item.root for item in owners.objects}
+    seen, chains = PageSet(), PageSet()
+    with suppress(CorruptPageError):  # the view keeps the reason
+        for item in main_schema.values():
+            is_index = item.type == "index" and item.root > 0
+            if is_index and (item.key in touched or roots.get(item.key) != item.root):
+                _check_index(owners, main, item, seen, chains)
+
+
+def _check_index(
+    owners: PageOwners, main: DatabaseView, item: SchemaObject, seen: PageSet, chains: PageSet
+) -> None:
+    """Read the pages and overflow chains of an index that may be others than with the log."""
+    tree = main.tree(item.root, seen)
+    for numbers, kind in ((tree.interiors, INDEX_INTERIOR), (tree.leaves, INDEX_LEAF)):
+        for number in numbers:
+            if _is_same_page(owners, number, item):
+                continue
+            for cell in main.cells(main.tree_page(number, kind, item.root)):
+                for _ in main.chain(cell, chains):
+                    pass  # reading it finds the fault
+
+
+def _is_same_page(owners: PageOwners, number: int, item: SchemaObject) -> bool:
+    """Return True if a page of `item` in the main file is its page with the log too, unchanged."""
+    if number in owners.differing or number in owners.pages_with_changed_overflow:
+        return False
+    owner = owners.owner(number)
+    return owner is None or (owner.object is not None and owner.object.key == item.key)
 
 
 # -- tables --------------------------------------------------------------------------------------

@@ -233,8 +233,11 @@ class _Analysis:
                     file_differences(live.header, self._main_header, counts, objects, tables)
                 ),
             )
-        if self._main_view is not None and main_file.state is MainState.MIXED:
-            check_indexes(owners, self._main_view, self._main_schema, self._comparison.differing)
+        # "No row differs" must not hide an index that SQLite cannot read without the log.
+        has_changes = report.has_row_changes or report.has_schema_changes
+        is_suspect = main_file.state is MainState.MIXED or not has_changes
+        if self._main_view is not None and is_suspect:
+            check_indexes(owners, self._main_view, self._main_schema)
         main_reads = self._main_view.reads if self._main_view else 0
         return replace(
             report,
