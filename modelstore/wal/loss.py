@@ -353,11 +353,16 @@ class _Analysis:
             where = "within" if found.size % header.page_size else "after"
             problem = f"it ends {where} page {in_file} of {count}"
             return replace(found, readable=False, problem=problem)
+        # The log may make up for a page that is cut; if not, it is damage with the log too.
+        is_mended = count in self._pages or count > self._scan.page_count > 0
+        if found.is_cut and is_mended and found.state is MainState.CONSISTENT:
+            found = replace(found, state=MainState.TORN, commit=None, is_proven=False)
         self._beyond = self._copied_beyond(count)
         if self._beyond and found.state is MainState.CONSISTENT:
             found = replace(found, state=MainState.MIXED, commit=None, is_proven=False)
         try:
-            self._main_view = DatabaseView(main, header.page_size, count)
+            cut_page = count if found.is_cut else 0
+            self._main_view = DatabaseView(main, header.page_size, count, cut_page=cut_page)
             self._main_schema = read_schema(self._main_view)
         except ModelstoreError as error:
             return replace(found, readable=False, problem=error.message)

@@ -173,6 +173,7 @@ class LossReport:
             and self.main.readable
             and self.main.state is MainState.CONSISTENT
             and self.main.page_count == self.scan.page_count
+            and not self.main.is_cut
         )
 
     @property

@@ -59,6 +59,11 @@ class MainFile:
     problem: str | None = None
 
     @property
+    def is_cut(self) -> bool:
+        """True if the file ends within its last page, or before it."""
+        return self.size < self.page_count * (self.page_size or 0)
+
+    @property
     def is_no_database(self) -> bool:
         """True if the file is missing, empty, or holds no database that the log belongs to."""
         return self.state in (MainState.ABSENT, MainState.EMPTY, MainState.FOREIGN)

@@ -261,9 +261,11 @@ class DatabaseView:
     """A database as of one moment: the main file, with a log's pages laid over it.
 
     `log` is a descriptor. Without `log_pages` the view is the main file alone; without
-    `main` only the log is read. `reads` counts the pages read, `from_main` has the numbers of those
-    from the main file; `problem` keeps the first fault found in them. Raises `CorruptPageError`;
-    the constructor raises `DatabaseHeaderError` if page 1 does not begin with a database header.
+    `main` only the log is read. `main` may end within `cut_page`, its last page: SQLite reads zeros
+    for the rest (https://www.sqlite.org/c3ref/io_methods.html). `reads` counts the pages read,
+    `from_main` has the numbers of those from the main file; `problem` keeps the first fault found
+    in them. Raises `CorruptPageError`; the constructor raises `DatabaseHeaderError` if page 1 does
+    not begin with a database header.
     """
 
     def __init__(
@@ -273,6 +275,7 @@ class DatabaseView:
         page_count: int,
         log: int | None = None,
         log_pages: PageVersions | None = None,
+        cut_page: int = 0,
     ) -> None:
         self.page_size = page_size
         self.page_count = page_count
@@ -282,7 +285,8 @@ class DatabaseView:
         self._main = main
         self._log = log
         self._log_pages = log_pages
-        self._main_pages = 0 if main is None else main_size(main) // page_size
+        self._cut_page = cut_page
+        self._main_pages = 0 if main is None else main_size(main) // page_size + bool(cut_page)
         self.header = DatabaseHeader.parse(self.page(1)[:DATABASE_HEADER_SIZE])
         if self.header.page_size != page_size:
             raise self.corrupt(
@@ -311,8 +315,11 @@ class DatabaseView:
         elif self._main is not None:
             self.from_main.append(number)
             data = read_main_page(self._main, self.page_size, number)
+            if data and number == self._cut_page:
+                data = data.ljust(self.page_size, b"\0")
         if len(data) < self.page_size:
-            raise self.corrupt(f"page {number} is missing from the file")
+            fault = "cut short in" if data else "missing from"
+            raise self.corrupt(f"page {number} is {fault} the file")
         return data
 
     def btree_page(self, number: int) -> BtreePage:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.wal.pages import TABLE_LEAF, BtreePage, Cell, PageSet
+from modelstore.wal.pages import TABLE_LEAF, BtreePage, Cell, CorruptPageError, PageSet
 from modelstore.wal.record import first_values
 from modelstore.wal.rows import OverBudgetError, RowSample, TableView
 
@@ -121,8 +121,10 @@ class _Cursor:
             if page.cells:
                 self._before += len(self._page.cells)
                 self._page, self._cells, self._place = page, [], 0
-                self.last = self._rowid_at(len(page.cells) - 1)
-                self._arrive(self._rowid_at(0))
+                first, self.last = self._rowid_at(0), self._rowid_at(len(page.cells) - 1)
+                self._arrive(first)
+                if self.last - first < len(page.cells) - 1:  # as where a page is cut: all are 0
+                    raise self._disorder()
                 return
 
     def _rowid_at(self, place: int) -> int:
@@ -132,8 +134,11 @@ class _Cursor:
 
     def _arrive(self, rowid: int) -> None:
         if not self._previous < rowid <= self.last:
-            raise self.table.view.corrupt(f"page {self._page.number} has rowids out of order")
+            raise self._disorder()
         self.rowid = self._previous = rowid
+
+    def _disorder(self) -> CorruptPageError:
+        return self.table.view.corrupt(f"page {self._page.number} has rowids out of order")
 
     def cell(self) -> Cell:
         """Return the row at this position."""

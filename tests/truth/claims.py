@@ -66,7 +66,7 @@ CLAIMS: dict[str, Meaning] = {
     "no-database": lambda facts, _: "" not in facts.state.files,
     "nothing-committed": lambda facts, _: not facts.log.committed,
     "in-main-file": lambda facts, _: _is_same(facts),
-    "pages-same": lambda facts, _: facts.is_identical,
+    "pages-same": lambda facts, _: not facts.differing,  # it speaks of the pages in the log alone
     "rows-differ": lambda facts, _: _rows_differ(facts),
     "schema-differs": lambda facts, _: bool(facts.schema) or not facts.can_figure,
     "no-row-differs": lambda facts, _: not facts.is_agreed or _no_row_differs(facts),
@@ -86,7 +86,7 @@ CLAIMS: dict[str, Meaning] = {
 
 FINDINGS: dict[str, Meaning] = {
     "log.pending": lambda facts, _: not facts.is_identical,
-    "log.folded": lambda facts, _: facts.is_identical,
+    "log.folded": lambda facts, _: not facts.differing,  # as "pages-same" does
     "log.torn": lambda facts, _: not facts.is_identical,  # "may have", which is counted
     "log.damaged": lambda facts, _: bool(facts.log.later_commits or not facts.log.page_size),
     "log.foreign": lambda facts, _: not facts.is_alarm_false,

@@ -106,6 +106,46 @@ def test_a_main_file_cut_short(tmp_path: Path) -> None:
         assert contents(database.path, "immutable=1").problem
 
 
+CUT = {
+    "a leaf that is free at its end": ("CREATE TABLE t(a)", "INSERT INTO t VALUES (1)"),
+    "an overflow page": (
+        "CREATE TABLE t(a); INSERT INTO t VALUES (printf('%06000d', 1))",
+        "UPDATE t SET a = 'new'||a",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CUT)
+def test_sqlite_reads_zeros_for_the_rest_of_a_page_that_is_cut(tmp_path: Path, kind: str) -> None:
+    database = Database(tmp_path, *CUT[kind])
+    whole = Path(database.path).read_bytes()
+    for cut in (1, 2000, 4000):
+        Path(database.path).write_bytes(whole[:-cut])
+        report = analyse_loss(database.path, limit=ALL)
+        assert (report.main.state, report.main.readable) == (MainState.TORN, True)
+        alone = contents(database.path, "immutable=1")
+        assert alone.is_sound
+        check(report, contents(database.live_path, "mode=ro"), alone)
+
+
+def test_a_cut_page_of_zeros_is_no_page_of_rows(tmp_path: Path) -> None:
+    database = Database(tmp_path, SETUP + EIGHTEEN, "UPDATE models SET id = id + 100")
+    Path(database.path).write_bytes(Path(database.path).read_bytes()[:-2000])
+    report = analyse_loss(database.path)
+    assert (report.main.state, report.main.readable) == (MainState.TORN, False)
+    assert not contents(database.path, "immutable=1").is_sound
+
+
+def test_a_page_that_is_cut_and_not_in_the_log_makes_no_file_whole(tmp_path: Path) -> None:
+    change = "INSERT INTO t VALUES (1); PRAGMA wal_checkpoint(PASSIVE)"
+    database = Database(tmp_path, "CREATE TABLE t(a); CREATE TABLE u(a)", change)
+    assert analyse_loss(database.path).is_same
+    Path(database.path).write_bytes(Path(database.path).read_bytes()[:-1])
+    assert contents(database.path, "immutable=1").is_sound
+    report = analyse_loss(database.path)
+    assert (report.differing, report.main.readable, report.is_same) == (0, True, False)
+
+
 DROPPED = {
     "an integer": ("id INTEGER PRIMARY KEY, a, b", "'model '||i", "i % 2", 1),
     "zeros and ones": ("id INTEGER PRIMARY KEY, a, b", "i % 2", "i % 2", 1),
