@@ -24,7 +24,7 @@ _I64 = 1 << 63
 _AS_INTEGER = 1 << 47  # SQLite stores a REAL below it in six bytes or fewer, if it is whole
 _MAX_TEXT = 1_000  # characters
 _SIZES = (1, 2, 3, 4, 6, 8)
-_UNKNOWN = b"\x0a", b""  # a serial type that is reserved
+NO_VALUE = b"\x0a"  # a serial type that is reserved
 _ENCODINGS = {2: "utf-16-le", 3: "utf-16-be"}
 
 Default = tuple["Value", ...]
@@ -134,7 +134,9 @@ class Padding:
     """
 
     def __init__(self, defaults: Sequence[Default], encoding: int) -> None:
-        parts = [encode_value(value[0], encoding) if value else _UNKNOWN for value in defaults]
+        parts = [
+            encode_value(value[0], encoding) if value else (NO_VALUE, b"") for value in defaults
+        ]
         self._types = b"".join(types for types, _ in parts)
         self._body = b"".join(body for _, body in parts)
         self._starts = [

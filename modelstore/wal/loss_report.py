@@ -48,7 +48,8 @@ class TableLoss:
 
     `lost` rows vanish, `reverted` rows get older content back, `returning` rows were deleted and
     come back. If `is_exact` is False the counts are lower bounds: exact ones need `deep`. `problem`
-    gives the reason if the table cannot be compared.
+    gives the reason if the table cannot be compared. A column that the main file alone has counts
+    in no row.
     """
 
     name: str

@@ -141,6 +141,20 @@ def without_last_nulls(types: bytes, keep: int = 0) -> bytes:
     return types[:end]
 
 
+def chosen_values(types: bytes, body: bytes, places: Container[int]) -> tuple[bytes, bytes]:
+    """Return the values at these indexes of a record in normal form, in normal form."""
+    new_types, new_body = bytearray(), bytearray()
+    at = offset = place = 0
+    while at < len(types):
+        serial, after = _type_at(types, at)
+        end = offset + serial_size(serial)
+        if place in places:
+            new_types += types[at:after]
+            new_body += body[offset:end]
+        at, offset, place = after, end, place + 1
+    return bytes(new_types), bytes(new_body)
+
+
 def type_count(types: bytes) -> int:
     """Return the number of serial types."""
     at = count = 0

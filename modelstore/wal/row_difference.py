@@ -183,6 +183,8 @@ class _Merge:
         self._chains_differ = chains_differ
         self._live_chains = PageSet()
         self._main_chains = PageSet()
+        # The bytes of two rows are not alike if encodings or columns differ.
+        self._by_values = live.decodes or main.has_dropped(live)
 
     def run(self, *, renumber: bool) -> None:
         """Move both cursors to their ends; see `compare_rows`."""
@@ -208,7 +210,7 @@ class _Merge:
         main.take_rest(found.returning)
 
     def _is_same(self, live: Cell, main: Cell) -> bool:
-        if self._live.decodes:
+        if self._by_values:
             return self._has_same_values(live, main)
         if live.size != main.size:
             return self._has_same_values(live, main)
@@ -238,10 +240,10 @@ class _Merge:
 
         Equal ones may differ in form: SQLite stores 0 and 1 in two ways.
         """
-        is_far = not self._live.decodes and abs(live.size - main.size) > _MAX_HEADER
+        is_far = not self._by_values and abs(live.size - main.size) > _MAX_HEADER
         if is_far and not (self._live.has_more_values(live) or self._main.has_more_values(main)):
             return False
-        if max(live.size, main.size) > (_MAX_DECODED if self._live.decodes else _MAX_COMPARED):
+        if max(live.size, main.size) > (_MAX_DECODED if self._by_values else _MAX_COMPARED):
             return False
         ours = self._live.view.payload(live, seen=self._live_chains)
         theirs = self._main.view.payload(main, seen=self._main_chains)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from modelstore.text import ascii_lower
-from modelstore.wal.defaults import Padding, encode_value
+from modelstore.wal.defaults import NO_VALUE, Padding, encode_value
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
     INDEX_LEAF,
@@ -25,6 +25,7 @@ from modelstore.wal.pages import (
 from modelstore.wal.record import (
     RecordError,
     Value,
+    chosen_values,
     decode_record,
     decode_value,
     first_values,
@@ -81,6 +82,7 @@ class TableView:
     decodes: bool = False
     unsure_from: int | None = None
     """Values of the last row that are known, if the defaults of later columns are not."""
+    _kept: tuple[int, ...] = ()
     _reached: int = 0
 
     @cached_property
@@ -96,6 +98,20 @@ class TableView:
         schema alone. https://www.sqlite.org/lang_altertable.html#altertabdropcol
         """
         return len(self._columns.stored) or _MAX_COLUMNS
+
+    def has_dropped(self, live: TableView) -> bool:
+        """Return True if this table has columns that `live`, the table with the log, lacks."""
+        is_changed = self.sql != live.sql  # parse none for most tables
+        return is_changed and len(self._columns.stored) > len(live._columns.stored) > 0
+
+    def _kept_columns(self, live: TableView) -> tuple[int, ...]:
+        """Return the places of the columns that `live` has too; of all if more has changed."""
+        if not self._kept:
+            theirs, ours = self._columns.stored, live._columns.stored
+            kept = tuple(place for place, name in enumerate(theirs) if name in ours)
+            are_dropped = tuple(theirs[place] for place in kept) == ours
+            self._kept = kept if are_dropped else tuple(range(len(theirs)))
+        return self._kept
 
     def has_more_values(self, cell: Cell) -> bool:
         """Return True if a row may have more values than the table has columns."""
@@ -147,12 +163,19 @@ class TableView:
         """Return a record in comparable form: equal rows have equal forms.
 
         Adds the defaults that an older row lacks; `live`, the table with the log, names them. Drops
-        NULLs at the end, which an older row lacks too.
+        NULLs at the end, which an older row lacks too, and the values of columns that `live` lacks:
+        DROP COLUMN changes no other value. If columns were renamed or added besides, the schemas do
+        not tell one from another, and no row equals one of `live`.
         """
         try:
             types, body = self._decoded(payload) if self.decodes else normal_form(payload)
             if len(types) > self.columns:  # a type has one byte at least
                 types, body = first_values(types, body, self.columns)
+            is_like = True
+            if self.has_dropped(live):
+                places = self._kept_columns(live)
+                is_like = len(places) == len(live._columns.stored)
+                types, body = chosen_values(types, body, places)
             padding = live._padding
             self.unsure_from = None
             if len(padding) and (count := type_count(types)) < len(padding):
@@ -163,7 +186,8 @@ class TableView:
             else:
                 types = without_last_nulls(types, live._columns.required)
             reals = live._columns.reals
-            return with_reals(types, body, reals) if reals else (types, body)
+            types, body = with_reals(types, body, reals) if reals else (types, body)
+            return (types, body) if is_like else (types + NO_VALUE, body)
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 

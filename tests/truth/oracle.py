@@ -149,6 +149,9 @@ def _table(both: View, name: str | None, alone: View, former: str | None) -> dic
         figures.append(
             [len(lost), len(_beyond_columns(both, alone, name, former, changed)), len(returning)]
         )
+        if set(both.columns[name]) < set(alone.columns[former]):
+            kept = _beside_dropped(both, alone, name, former, changed)
+            figures.append([len(lost), len(kept), len(returning)])
         if not (both.has_key[name] and alone.has_key[former]):
             figures.append(_by_content(new, old))
     return {
@@ -168,6 +171,18 @@ def _beyond_columns(
     width = min(len(one), len(two))
     new, old = both.rows[name], alone.rows[former]
     return [key for key in changed if new[key][:width] != old[key][:width]]
+
+
+def _beside_dropped(
+    both: View, alone: View, name: str, former: str, changed: list[Key]
+) -> list[Key]:
+    """Return the changed rows, if dropped columns do not count: DROP COLUMN changes no other value.
+
+    https://www.sqlite.org/lang_altertable.html#altertabdropcol
+    """
+    places = [alone.columns[former].index(column) for column in both.columns[name]]
+    new, old = both.rows[name], alone.rows[former]
+    return [key for key in changed if new[key] != tuple(old[key][at] for at in places)]
 
 
 def _by_content(new: dict[Key, Key], old: dict[Key, Key]) -> list[int]:

@@ -23,7 +23,7 @@ class Contents:
     """The content of one view of a database; `problem` if SQLite cannot read it."""
 
     tables: dict[str, Rows] = field(default_factory=dict)
-    defaults: dict[str, Row] = field(default_factory=dict)
+    defaults: dict[str, dict[str, Any]] = field(default_factory=dict)  # by column
     broken: set[str] = field(default_factory=set)
     schema: dict[tuple[str, str], str] = field(default_factory=dict)
     problem: str | None = None
@@ -81,12 +81,12 @@ def has_module(name: str) -> bool:
         return (name,) in conn.execute("SELECT name FROM pragma_module_list").fetchall()
 
 
-def _rows(conn: sqlite3.Connection, name: str) -> tuple[Rows, Row]:
+def _rows(conn: sqlite3.Connection, name: str) -> tuple[Rows, dict[str, Any]]:
     quoted = '"' + name.replace('"', '""') + '"'
     info = conn.execute(f"PRAGMA table_info({quoted})").fetchall()
-    defaults = tuple(
-        conn.execute("SELECT " + (column[4] or "NULL")).fetchone()[0] for column in info
-    )
+    defaults = {
+        column[1]: conn.execute("SELECT " + (column[4] or "NULL")).fetchone()[0] for column in info
+    }
     is_without = conn.execute(
         "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)
     ).fetchone()[0]
@@ -108,14 +108,24 @@ class Difference:
     returning: set[Row]
 
 
-def difference(live: Rows, main: Rows, defaults: Row) -> Difference:
-    """Return the keys of rows that differ; old rows have the defaults of columns added later."""
+def _fitted(row: Row, own: dict[str, Any], defaults: dict[str, Any]) -> Row:
+    """Return a row of columns `own` without those that the log drops, and with those it adds."""
+    if own.keys() > defaults.keys():
+        return tuple(value for value, name in zip(row, own, strict=True) if name in defaults)
+    return row + tuple(defaults.values())[len(row) :]
+
+
+def difference(live: Rows, main: Rows, defaults: dict[str, Any], own: dict[str, Any]) -> Difference:
+    """Return the keys of rows that differ; old rows have the defaults of columns added later.
+
+    `defaults` are those with the log, `own` those of the main file. Dropped columns do not count.
+    """
     return Difference(
         lost=live.keys() - main.keys(),
         reverted={
             key
             for key in live.keys() & main.keys()
-            if repr(live[key]) != repr(main[key] + defaults[len(main[key]) :])
+            if repr(live[key]) != repr(_fitted(main[key], own, defaults))
         },
         returning=main.keys() - live.keys(),
     )
@@ -158,7 +168,8 @@ def check(report: LossReport, live: Contents, main: Contents) -> None:
         wanted = difference(
             live.tables.get(table.name, {}),
             main.tables.get(former, {}),
-            live.defaults.get(table.name, ()),
+            live.defaults.get(table.name, {}),
+            main.defaults.get(former, {}),
         )
         assert table.is_exact
         for name in ("lost", "reverted", "returning"):
@@ -174,7 +185,10 @@ def check(report: LossReport, live: Contents, main: Contents) -> None:
         assert table.fate is (Fate.RENAMED if table.former_name else expected)
     for name in (live.tables.keys() | main.tables.keys()) - seen - former_names - main.broken:
         rest = difference(
-            live.tables.get(name, {}), main.tables.get(name, {}), live.defaults.get(name, ())
+            live.tables.get(name, {}),
+            main.tables.get(name, {}),
+            live.defaults.get(name, {}),
+            main.defaults.get(name, {}),
         )
         assert rest == Difference(set(), set(), set()), name
     changed = {(change.type, change.name): change.fate for change in report.schema_changes}

@@ -241,6 +241,43 @@ def test_a_schema_that_is_copied_before_rows_without_rowids(tmp_path: Path) -> N
     assert _reverted(tmp_path, setup, change) == 1
 
 
+_MIXED = "CASE i % 3 WHEN 0 THEN NULL WHEN 1 THEN i ELSE 'text '||i END"
+GONE = {
+    "the last one": ("id INTEGER PRIMARY KEY, a, b)", "DROP COLUMN b", _MIXED, 0),
+    "the middle one": ("id INTEGER PRIMARY KEY, b, a)", "DROP COLUMN b", _MIXED, 0),
+    "beside one that is added": (
+        "id INTEGER PRIMARY KEY, b, c, a)",
+        "DROP COLUMN b; ALTER TABLE models DROP COLUMN c; ALTER TABLE models ADD COLUMN d",
+        _MIXED,
+        17,
+    ),
+    "without rowids": ("id INT PRIMARY KEY, b, a) WITHOUT ROWID", "DROP COLUMN b", _MIXED, 0),
+    "a large one": (
+        "id INTEGER PRIMARY KEY, a, b)",
+        "DROP COLUMN b",
+        "zeroblob((i = 5) * 1100000)",
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GONE)
+def test_a_dropped_column_counts_alike_in_all_rows(tmp_path: Path, kind: str) -> None:
+    """DROP COLUMN changes no other value; if more has changed, no row is what it was."""
+    columns, change, b, others = GONE[kind]
+    setup = f"""
+        CREATE TABLE models({columns};
+        {NUMBERS.format(18)} INSERT INTO models(id, a, b) SELECT i, i % 5, {b} FROM s;
+        ALTER TABLE models ADD COLUMN late DEFAULT 7;
+    """
+    change = f"ALTER TABLE models {change}; UPDATE models SET a = 'new' WHERE id = 3;"
+    database = Database(tmp_path, setup, change)
+    report = analyse_loss(database.path, limit=ALL)
+    check(report, contents(database.live_path, "mode=ro"), contents(database.path, "immutable=1"))
+    (table,) = report.tables
+    assert table.reverted.count == 1 + others
+
+
 ADDED = [
     *(
         "TEXT DEFAULT 'x'",
