@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from itertools import compress
+from itertools import chain, compress, filterfalse
 from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,6 +54,7 @@ _MAX_FOLDED = 50  # folded pages that are compared
 _LOOKS = 3
 _LONG_PAUSES = (0.0, 0.005, 0.02, 0.05, 0.1)
 _PAUSE = 0.005  # seconds between looks; a restart of the log takes microseconds
+_NOTHING: frozenset[int] = frozenset()
 
 
 class _EnoughError(Exception):
@@ -69,18 +70,29 @@ class BoundedView(DatabaseView):
             raise _EnoughError
         return super().page(number)
 
+    def not_whole(self) -> Iterator[int]:
+        """Yield the pages behind the last whole one of the main file that the log lacks.
+
+        Leaves out the page that SQLite never uses (sqlite.org/fileformat2.html#lock_byte_page).
+        """
+        behind = range(self._main_pages + 1, self.page_count + 1)
+        in_log = self._log_pages.contains if self._log_pages is not None else _NOTHING.__contains__
+        lock_page = PENDING_BYTE // self.page_size + 1
+        return (number for number in filterfalse(in_log, behind) if number != lock_page)
+
 
 def misfit(open_view: Callable[[], BoundedView], pages: PageVersions) -> tuple[str | None, bool]:
     """Return the first thing that is wrong with a database, and whether all of it was looked at.
 
-    Checks the schema, the first page of each table and index, the shape of the b-trees, the
-    freelist, the order of the rows where `pages` meet other pages, and then every leaf. Ends after
-    3,000 pages.
+    Checks the end of the main file, the schema, the first page of each table and index, the shape
+    of the b-trees, the freelist, the order of the rows where `pages` meet other pages, and then
+    every leaf. Ends after 3,000 pages.
     """
     seen = PageSet()
     trees = []
     try:
         view = open_view()
+        _check_end(view)
         objects = [item for item in read_schema(view).values() if item.root]
         for item in sorted(objects, key=lambda item: item.root not in pages):
             _check_root(view, item)
@@ -98,6 +110,24 @@ def misfit(open_view: Callable[[], BoundedView], pages: PageVersions) -> tuple[s
     except _EnoughError:
         return None, False
     return None, True
+
+
+def _check_end(view: BoundedView) -> None:
+    """Check that each page that the main file lacks, in whole or in part, is in the log or free.
+
+    No look at b-trees finds an overflow page that is cut, and SQLite reads zeros for it. Nobody
+    reads a leaf of the freelist, and SQLite may never write one at the end of a database.
+    """
+    lacking = view.not_whole()
+    first = next(lacking, None)
+    if first is None:
+        return
+    free = PageSet()
+    for _, leaves in freelist(view):
+        free.add_all(leaves)
+    in_use = next(filterfalse(free.fastest_test(), chain((first,), lacking)), None)
+    if in_use is not None:
+        view.page(in_use)  # raises: no file has it
 
 
 def _check_root(view: DatabaseView, item: SchemaObject) -> None:

@@ -45,6 +45,11 @@ def is_damage(error: sqlite3.Error) -> bool:
     return primary_code(error) in {SQLITE_CORRUPT, _NOTADB}
 
 
+def is_io_error(error: sqlite3.Error) -> bool:
+    """Tell whether reading or writing failed, be it because a file ends within a page."""
+    return primary_code(error) == _IOERR
+
+
 def is_read_only(error: sqlite3.Error) -> bool:
     """Tell whether SQLite had to write something on a connection that may not."""
     return primary_code(error) == _READONLY

@@ -6,6 +6,7 @@ is tried as a whole before its log may be folded (sqlite.org/pragma.html#pragma_
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,17 +14,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelstore.database.files import private_copy
 from modelstore.database.handle import connect
 from modelstore.database.sqlite import sqlite3
-from modelstore.database.sqlite_errors import is_damage
+from modelstore.database.sqlite_errors import is_damage, is_io_error
 from modelstore.errors import ModelstoreError
 from modelstore.text import visible
 
 if TYPE_CHECKING:
     from modelstore.database.files import HeldFiles
-    from modelstore.database.handle import Access
+    from modelstore.database.handle import Access, Database
 
 SMALL = 4 << 20  # bytes of database and log that are tried: some 10 ms
 _STEPS = 1000  # of SQLite's virtual machine, between two looks at the clock
 _MOST_TIME = 0.5  # seconds of processor time: an index on an expression may cost any amount
+_SIZE = ("page_count", "page_size")
 
 
 class Trial(NamedTuple):
@@ -54,15 +56,24 @@ def try_log(held: HeldFiles) -> Trial:
 
 
 def _damage(path: str, access: Access) -> str | None:
+    is_short = False
     try:
         with closing(connect(path, access)) as db:
             db.conn.text_factory = bytes  # a name in a message may be damaged too
+            is_short = _is_short(db, path)
             db.execute("PRAGMA ignore_check_constraints = ON")  # such a row is no damage
             end = time.thread_time() + _MOST_TIME
             db.conn.set_progress_handler(lambda: time.thread_time() > end, _STEPS)
             (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.Error as error:
+        if is_short and is_io_error(error):  # SQLite says so of an overflow page that is cut
+            return "it ends before its last page"
         if not is_damage(error):
             raise
         return visible(str(error), 200)
     return None if said == b"ok" else visible(said.decode("utf-8", "replace"), 200)
+
+
+def _is_short(db: Database, path: str) -> bool:
+    count, size = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in _SIZE)
+    return os.stat(path).st_size < count * size

@@ -42,6 +42,34 @@ def crashed_beside_damage(path: Path, statement: str) -> Path:
     return path
 
 
+CUT = """
+conn = connect()
+conn.execute('pragma page_size = 1024')
+conn.execute('pragma synchronous = off')
+conn.execute('pragma journal_mode = wal')
+conn.execute('create table u (w)')
+conn.execute('create table t (id integer primary key, v text)')
+conn.execute('create index i on t (length(v))')
+conn.execute('insert into t (v) values (?)', ('x' * 3000,))
+conn.execute(sys.argv[2])
+conn.execute('pragma wal_checkpoint(truncate)')
+conn.execute(sys.argv[3])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+DELETE, INSERT = "delete from t", "insert into u values (1)"
+REWRITE = "update t set v = replace(v, 'x', 'y')"
+
+
+def crashed_and_cut(path: Path, cut: int, folded: str = "select 1", pending: str = INSERT) -> Path:
+    """Leave a log of one commit beside a main file that was cut; its last page is an overflow one,
+    or free if `folded` is DELETE."""
+    run(CUT, path, folded, pending)
+    os.unlink(f"{path}-shm")
+    assert path.stat().st_size % 1024 == 0
+    os.truncate(path, path.stat().st_size - cut)
+    return path
+
+
 def fold(path: Path) -> ExitCode:
     with open_database(str(path), purpose=Purpose.FOLD) as opened:
         return run_checkpoint(opened, "truncate", 0.2).exit_code("checkpoint")
@@ -58,6 +86,35 @@ def test_damage_that_the_log_does_not_mend_is_not_folded(tmp_path: Path) -> None
     with open_database(str(path), purpose=Purpose.READ) as opened:
         assert opened.db["u"].count == 1  # read from a copy
     assert contents(path) == before
+
+
+@pytest.mark.parametrize("cut", [1, 500, 1024])
+def test_overflow_page_that_is_cut_is_not_folded(tmp_path: Path, cut: int) -> None:
+    path = crashed_and_cut(tmp_path / "app.db", cut)
+    before = contents(path)
+    with pytest.raises(FoldForbiddenError) as caught:
+        fold(path)
+    assert codes(caught.value.reasons) == {MALFORMED}
+    assert contents(path) == before
+
+
+@pytest.mark.parametrize(
+    ("cut", "folded", "pending", "rows"),
+    [
+        (500, "select 1", REWRITE, 1),  # as a power cut during a checkpoint leaves it
+        (1024, "select 1", REWRITE, 1),
+        (500, DELETE, INSERT, 0),  # nobody reads a page that is free
+        (1024, DELETE, INSERT, 0),
+        (-500, "select 1", INSERT, 1),  # bytes behind the last page
+    ],
+)
+def test_page_that_is_cut_and_not_needed_is_folded(
+    tmp_path: Path, cut: int, folded: str, pending: str, rows: int
+) -> None:
+    path = crashed_and_cut(tmp_path / "app.db", cut, folded, pending)
+    assert fold(path) is ExitCode.OK
+    assert path.stat().st_size % 1024 == 0
+    assert rows_in_main_alone(path) == rows
 
 
 def test_damage_that_the_log_mends_is_folded(tmp_path: Path) -> None:
@@ -83,6 +140,20 @@ def test_damage_beside_a_live_application_is_not_folded(tmp_path: Path) -> None:
             fold(path)
         assert codes(caught.value.reasons) == {MALFORMED}
         assert path.read_bytes() == main
+
+
+@linux
+@pytest.mark.parametrize("cut", [500, 1024])
+def test_overflow_page_that_is_cut_beside_a_live_application_is_not_folded(
+    tmp_path: Path, cut: int
+) -> None:
+    path = crashed_and_cut(tmp_path / "app.db", cut)
+    with LiveApp.start(path, "INSERT INTO u VALUES (2)"):
+        before = path.read_bytes()
+        with pytest.raises(FoldForbiddenError) as caught:
+            fold(path)
+        assert codes(caught.value.reasons) == {MALFORMED}
+        assert path.read_bytes() == before
 
 
 @linux
