@@ -411,7 +411,7 @@ class _Work:
             into=self.request.into,
             evidence=tuple(dict.fromkeys(f"{file.name}: {file.path}" for file in files)),
             held=self.evidence.held,
-            is_wal=read_at_path(self.draft, 18, 1) == b"\2",
+            is_wal=read_at_path(self.draft, 19, 1) == b"\2",
             main=None if base.pair.main is None or not base.pair.main.size else base.pair.main.name,
             log=_log_name(base),
             how=how,

@@ -164,8 +164,8 @@ class DatabaseHeader(NamedTuple):
 
     @property
     def is_wal(self) -> bool:
-        """True in WAL mode: both the read and the write version are 2."""
-        return self.read_version == NEWEST_FILE_FORMAT and self.write_version == NEWEST_FILE_FORMAT
+        """True in WAL mode: the read version is 2, which alone decides (btree.c, ``lockBtree``)."""
+        return self.read_version == NEWEST_FILE_FORMAT
 
     @property
     def is_too_new(self) -> bool:

@@ -75,6 +75,20 @@ def test_rollback_journal_is_not_wal(tmp_path: Path) -> None:
     assert (header.write_version, header.read_version, header.is_wal) == (1, 1, False)
 
 
+@pytest.mark.parametrize("versions", [(1, 1), (1, 2), (2, 1), (2, 2), (0, 2), (3, 2), (3, 1)])
+def test_wal_mode_is_what_sqlite_takes_for_it(tmp_path: Path, versions: tuple[int, int]) -> None:
+    """SQLite makes an index beside a file in WAL mode, so that to err would leave one behind."""
+    path = tmp_path / "a.db"
+    make(path, "CREATE TABLE t(x)")
+    with path.open("r+b") as file:
+        file.seek(18)
+        file.write(bytes(versions))
+    header = DatabaseHeader.parse(path.read_bytes()[:100])
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    assert header.is_wal == (mode == "wal")
+
+
 @pytest.mark.parametrize(
     ("offset", "change", "fault"),
     [
