@@ -13,7 +13,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelstore.database.sqlite import sqlite3
-from modelstore.database.sqlite_errors import SQLITE_FULL, is_busy, primary_code
+from modelstore.database.sqlite_errors import (
+    SQLITE_CORRUPT,
+    SQLITE_FULL,
+    is_busy,
+    primary_code,
+)
 from modelstore.later import load, put_off
 
 with put_off({"ipaddress": ()}):  # for hosts in brackets
@@ -128,9 +133,27 @@ def uri(path: str, access: Access) -> str:
     return f"file:{quote_from_bytes(os.fsencode(path))}?{_QUERIES[access]}"
 
 
+class _Connection(sqlite3.Connection):
+    """Calls it damage if SQLite's message quotes a name that is no UTF-8.
+
+    Python raises UnicodeDecodeError in place of the error itself, whose code is lost.
+    """
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:  # noqa: ANN401  # as the one it extends
+        """Execute a statement."""
+        try:
+            return super().execute(*args)
+        except UnicodeDecodeError as error:
+            damage = sqlite3.DatabaseError(bytes(error.object).decode("utf-8", "backslashreplace"))
+            damage.sqlite_errorcode = SQLITE_CORRUPT
+            raise damage from None
+
+
 def connect(path: str, access: Access) -> Database:
     """Connect; create no file, and leave every transaction to the caller."""
-    conn = sqlite3.connect(uri(path, access), uri=True, isolation_level=None, timeout=0)
+    conn = sqlite3.connect(
+        uri(path, access), uri=True, isolation_level=None, timeout=0, factory=_Connection
+    )
     return Database(conn, recursive_triggers=False, execute_plugins=False)
 
 

@@ -149,8 +149,7 @@ def _auto_vacuum(header: DatabaseHeader) -> str:
 
 
 def _encoding(header: DatabaseHeader) -> str:
-    number = header.text_encoding
-    return _ENCODINGS[number] if number < len(_ENCODINGS) else str(number)
+    return _ENCODINGS[header.text_encoding & 3]  # as SQLite does (prepare.c, ``sqlite3InitOne``)
 
 
 def _freelist(header: DatabaseHeader) -> tuple[int, int]:

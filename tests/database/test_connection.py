@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from modelstore.database.connection import OpenDatabase
+from modelstore.database.handle import connect
 from modelstore.database.open import Purpose, open_database
 from modelstore.database.sqlite import sqlite3
-from modelstore.database.sqlite_errors import primary_code
-from modelstore.errors import ExitCode, LockedError, RefusedError
+from modelstore.database.sqlite_errors import is_damage, primary_code
+from modelstore.errors import DamageError, ExitCode, LockedError, RefusedError
 from tests.database.outside import (
     child,
     crashed,
@@ -186,3 +187,18 @@ def test_ctrl_c_in_the_last_look_closes_everything_and_keeps_the_log(
         opened.close()
     assert descriptors_below(tmp_path) == []
     assert os.path.exists(f"{path}-wal")
+
+
+def test_message_that_is_no_utf8_is_damage(tmp_path: Path) -> None:
+    """Python cannot decode SQLite's message, which quotes the name; its own error has no code."""
+    path = str(tmp_path / "app.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("CREATE TABLE t (x)")
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("UPDATE sqlite_schema SET name = CAST(x'73A8' AS TEXT), sql = 'CREATE VIEW'")
+    with contextlib.closing(connect(path, "ro")) as db, pytest.raises(sqlite3.Error) as caught:
+        db.query("SELECT * FROM t").__next__()
+    assert is_damage(caught.value)
+    with pytest.raises(DamageError) as told, open_database(path, purpose=Purpose.READ):
+        pass
+    assert "s\\xa8" in told.value.message

@@ -55,6 +55,16 @@ def test_a_change_of_no_row_is_named(tmp_path: Path, change: str, expected: set[
     assert report.is_same == (not expected)
 
 
+def test_two_bits_of_the_header_are_the_text_encoding(tmp_path: Path) -> None:
+    path = logged(tmp_path, SETUP, "CREATE TABLE u(x);")
+    with open(path, "r+b") as file:
+        file.seek(56)
+        file.write((0x80001).to_bytes(4, "big"))
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as conn:
+        assert conn.execute("PRAGMA encoding").fetchone() == ("UTF-8",)
+    assert "text_encoding" not in kinds(analyse_loss(path))
+
+
 def test_the_mode_of_auto_vacuum_is_named(tmp_path: Path) -> None:
     path = logged(tmp_path, SETUP, "PRAGMA auto_vacuum = 2;", "auto_vacuum = 1")
     (mode,) = (
