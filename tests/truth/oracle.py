@@ -100,7 +100,10 @@ def _read_table(ask: Ask, name: str, view: View) -> None:
     (listed,) = ask(f"SELECT wr FROM pragma_table_list WHERE name = {_literal(name)}") or [(0,)]
     if listed[0]:
         key = ", ".join(map(_quoted, keys))
-        rows = ask(f"SELECT {key}, {chosen} FROM {_quoted(name)} NOT INDEXED")
+        # Despite NOT INDEXED, SQLite reads such a table from a covering index; the one named here
+        # must be used, and is the table itself. https://www.sqlite.org/lang_indexedby.html
+        (own,) = (row[1] for row in ask(f"PRAGMA index_list({_quoted(name)})") if row[3] == "pk")
+        rows = ask(f"SELECT {key}, {chosen} FROM {_quoted(name)} INDEXED BY {_quoted(own)}")
         width = len(keys)
     else:
         alias = next(a for a in ("rowid", "_rowid_", "oid") if a not in map(str.lower, columns))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
 from tests.truth.__main__ import run_histories
 from tests.truth.life import scratch
+from tests.truth.oracle import Apsw, Stdlib, read
 from tests.truth.races import race
 from tests.truth.trial import Bench
 from tests.truth.twins import TWINS
@@ -32,3 +37,32 @@ def test_a_race_is_no_damage() -> None:
     counts, wrong = race(3, 1, 4 << 20)
     assert wrong == []
     assert counts["programs run"]
+
+
+@pytest.mark.parametrize("library", [Stdlib, Apsw])
+@pytest.mark.parametrize("key", ["k BLOB PRIMARY KEY, n", "k, n, PRIMARY KEY(k DESC)"])
+def test_rows_are_read_from_their_table(
+    tmp_path: Path, library: type[Stdlib | Apsw], key: str
+) -> None:
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.executescript(
+            f"""
+            CREATE TABLE "two words"({key}) WITHOUT ROWID;
+            CREATE INDEX "index 2" ON "two words"(n, k);
+            INSERT INTO "two words" VALUES (x'6b657931', 1), (x'6b657932', 2);
+            """
+        )
+        (root,) = conn.execute("SELECT rootpage FROM sqlite_schema WHERE type = 'index'").fetchone()
+        (size,) = conn.execute("PRAGMA page_size").fetchone()
+    data = path.read_bytes()
+    at = (root - 1) * size  # of the index, which has every column
+    path.write_bytes(data[:at] + data[at:].replace(b"key2", b"key3"))
+    opened = library()
+    ask, close = opened.connect(f"file:{path}")
+    try:
+        view = read(ask, (opened.error,))
+    finally:
+        close()
+    assert view.integrity != "ok"
+    assert {value for ((_, value),) in view.rows["two words"]} == {b"key1", b"key2"}
