@@ -40,8 +40,13 @@ def schema_changes(live: Schema, main: Schema) -> Iterator[SchemaChange]:
             yield SchemaChange(ours.type, ours.name, Fate.VANISHES)
         elif ours is None and theirs is not None:
             yield SchemaChange(theirs.type, theirs.name, Fate.RETURNS)
-        elif ours and theirs and (ours.sql, ours.table) != (theirs.sql, theirs.table):
+        elif ours and theirs and _definition(ours) != _definition(theirs):
             yield SchemaChange(ours.type, ours.name, Fate.REVERTS)
+
+
+def _definition(item: SchemaObject) -> tuple[str, str]:
+    """Return the SQL, and the name of the table in lower case as SQLite compares names."""
+    return item.sql, ascii_lower(item.table)
 
 
 def check_indexes(owners: PageOwners, main: DatabaseView, main_schema: Schema) -> None:

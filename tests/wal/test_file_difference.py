@@ -185,6 +185,28 @@ def test_a_renamed_table_keeps_its_rows(tmp_path: Path) -> None:
     assert (table.fate, table.former_name, table.lost.count) == (Fate.RENAMED, "a", 1)
 
 
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        (
+            "PRAGMA writable_schema = ON;"
+            "UPDATE sqlite_schema SET tbl_name = 'T' WHERE type = 'index';",
+            set(),
+        ),
+        ("ALTER TABLE t RENAME TO x; ALTER TABLE x RENAME TO T;", {"T", "i"}),
+    ],
+    ids=["in the schema", "with the SQL"],
+)
+def test_an_index_of_a_table_in_another_case_is_the_same(
+    tmp_path: Path, change: str, changed: set[str]
+) -> None:
+    setup = "CREATE TABLE t(x UNIQUE); CREATE INDEX i ON t(x); INSERT INTO t VALUES(1);"
+    report = analyse_loss(logged(tmp_path, setup, change))
+    assert {item.name for item in report.schema_changes} == changed
+    assert not report.has_row_changes
+    assert not report.is_same
+
+
 def test_pages_beyond_the_end_are_not_missed(tmp_path: Path) -> None:
     # Without this page the log of an auto-vacuum database that shrank would look pending for ever.
     setup = "CREATE TABLE t(x); INSERT INTO t VALUES(zeroblob(400000));"
