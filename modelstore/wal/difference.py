@@ -23,7 +23,7 @@ from modelstore.wal.pages import (
 )
 from modelstore.wal.row_difference import RowDifference, compare_rows
 from modelstore.wal.rows import RowSample, TableView
-from modelstore.wal.schema import SCHEMA_TABLE, Schema, SchemaObject
+from modelstore.wal.schema import SCHEMA_TABLE, Schema, SchemaObject, has_other_alias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,9 +163,10 @@ class TableComparison:
 
         A root that is the same in both has the same children, and so on down to the rows.
         """
-        root = self._owners.objects[place].root
+        item = self._owners.objects[place]
         is_known = place not in self._touched and not self._owners.is_broken(place)
-        return is_known and root == former.root
+        is_same = is_known and item.root == former.root
+        return is_same and not has_other_alias(item.sql, former.sql)
 
     def _compare(
         self, place: int | None, former: SchemaObject | None, fate: Fate, column: str, limit: int
@@ -176,8 +177,10 @@ class TableComparison:
         try:
             live_tree = None if place is None else self._owners.tree(place)
             main_tree = self._main_tree(former, live_tree)
-            live = self._table_view(self._owners.view, ours, live_tree, main_tree, column)
-            main = self._table_view(self._main, former, main_tree, live_tree, column)
+            is_reread = ours and former and has_other_alias(ours.sql, former.sql)
+            shared = (None, None) if is_reread else (main_tree, live_tree)
+            live = self._table_view(self._owners.view, ours, live_tree, shared[0], column)
+            main = self._table_view(self._main, former, main_tree, shared[1], column)
             rows = compare_rows(live, main, chains_differ=self._chains_differ, limit=limit)
             renumbered = None
             if live is not None and live.has_own_rowids and rows.may_be_renumbered:

@@ -155,6 +155,18 @@ def chosen_values(types: bytes, body: bytes, places: Container[int]) -> tuple[by
     return bytes(new_types), bytes(new_body)
 
 
+def with_value(
+    types: bytes, body: bytes, place: int, value: tuple[bytes, bytes]
+) -> tuple[bytes, bytes]:
+    """Return a record in normal form with another value, in normal form too, at this index."""
+    before_types, before_body = first_values(types, body, place)
+    until_types, until_body = first_values(types, body, place + 1)
+    return (
+        before_types + value[0] + types[len(until_types) :],
+        before_body + value[1] + body[len(until_body) :],
+    )
+
+
 def type_count(types: bytes) -> int:
     """Return the number of serial types."""
     at = count = 0

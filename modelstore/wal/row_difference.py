@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from modelstore.wal.pages import TABLE_LEAF, BtreePage, Cell, CorruptPageError, PageSet
 from modelstore.wal.record import first_values
 from modelstore.wal.rows import OverBudgetError, RowSample, TableView
+from modelstore.wal.schema import has_other_alias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,7 +185,8 @@ class _Merge:
         self._live_chains = PageSet()
         self._main_chains = PageSet()
         # The bytes of two rows are not alike if encodings or columns differ.
-        self._by_values = live.decodes or main.has_dropped(live)
+        self._has_other_alias = has_other_alias(live.sql, main.sql)
+        self._by_values = live.decodes or main.has_dropped(live) or self._has_other_alias
 
     def run(self, *, renumber: bool) -> None:
         """Move both cursors to their ends; see `compare_rows`."""
@@ -247,7 +249,11 @@ class _Merge:
             return False
         ours = self._live.view.payload(live, seen=self._live_chains)
         theirs = self._main.view.payload(main, seen=self._main_chains)
-        rows = self._live.stored(ours, self._live), self._main.stored(theirs, self._live)
+        rowids = (live.rowid, main.rowid) if self._has_other_alias else (None, None)
+        rows = (
+            self._live.stored(ours, self._live, rowids[0]),
+            self._main.stored(theirs, self._live, rowids[1]),
+        )
         known = [t.unsure_from for t in (self._live, self._main) if t.unsure_from is not None]
         if rows[0] == rows[1] or not known:
             return rows[0] == rows[1]

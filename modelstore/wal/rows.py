@@ -35,6 +35,7 @@ from modelstore.wal.record import (
     serial_size,
     type_count,
     with_reals,
+    with_value,
     without_last_nulls,
 )
 from modelstore.wal.schema import TableColumns, parse_table
@@ -159,18 +160,21 @@ class TableView:
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 
-    def stored(self, payload: bytes, live: TableView) -> StoredRow:
+    def stored(self, payload: bytes, live: TableView, rowid: int | None = None) -> StoredRow:
         """Return a record in comparable form: equal rows have equal forms.
 
         Adds the defaults that an older row lacks; `live`, the table with the log, names them. Drops
         NULLs at the end, which an older row lacks too, and the values of columns that `live` lacks:
         DROP COLUMN changes no other value. If columns were renamed or added besides, the schemas do
-        not tell one from another, and no row equals one of `live`.
+        not tell one from another, and no row equals one of `live`. Pass the `rowid` to have it in
+        the column that is its alias, where a record holds NULL.
         """
         try:
             types, body = self._decoded(payload) if self.decodes else normal_form(payload)
             if len(types) > self.columns:  # a type has one byte at least
                 types, body = first_values(types, body, self.columns)
+            if rowid is not None and (place := self._columns.alias_place) is not None:
+                types, body = with_value(types, body, place, encode_value(rowid, 1))
             is_like = True
             if self.has_dropped(live):
                 places = self._kept_columns(live)

@@ -128,6 +128,11 @@ class TableColumns:
         name = ascii_lower(column)
         return self.stored.index(name) if name in self.stored else None
 
+    @property
+    def alias_place(self) -> int | None:
+        """The index of the INTEGER PRIMARY KEY column in a record; None if there is none."""
+        return None if self.rowid_alias is None else self.place(self.rowid_alias)
+
 
 @dataclass(frozen=True, slots=True)
 class _Token:
@@ -183,6 +188,17 @@ def parse_table(sql: str) -> TableColumns | None:
     is_alias = alias is not None and alias.is_integer and not alias.is_descending_key
     name = alias.name if alias is not None and is_alias else None
     return TableColumns(tuple(stored), 0, name, *_defaults(stored, columns))
+
+
+def has_other_alias(one: str, two: str) -> bool:
+    """Return True if two definitions of a table differ in the column that is the rowid.
+
+    A record holds NULL there, so the same record is another row.
+    """
+    if one == two:
+        return False
+    ours, theirs = parse_table(one), parse_table(two)
+    return ours is not None and theirs is not None and ours.alias_place != theirs.alias_place
 
 
 def _defaults(order: Sequence[str], columns: Iterable[_Column]) -> tuple[int, tuple[Default, ...]]:

@@ -278,6 +278,38 @@ def test_a_dropped_column_counts_alike_in_all_rows(tmp_path: Path, kind: str) ->
     assert table.reverted.count == 1 + others
 
 
+_ANEW = (
+    "CREATE TABLE new(a, id {} PRIMARY KEY, b); INSERT INTO new SELECT * FROM models;"
+    "DROP TABLE models; ALTER TABLE new RENAME TO models;"
+    "UPDATE models SET a = 'new' WHERE id = 3;"
+)
+KEYS = {
+    "no record changes": (
+        "INTEGER",
+        "PRAGMA writable_schema = ON;"
+        "UPDATE sqlite_schema SET sql = replace(sql, ' PRIMARY KEY', '') WHERE type = 'table';",
+        18,
+    ),
+    "no more": ("INTEGER", _ANEW.format("INT"), 1),
+    "from now on": ("INT", _ANEW.format("INTEGER"), 1),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_key_that_is_the_rowid_on_one_side_alone(tmp_path: Path, kind: str) -> None:
+    """A record holds NULL in an INTEGER PRIMARY KEY, and the value in a key of another type."""
+    key, change, reverted = KEYS[kind]
+    setup = f"""
+        CREATE TABLE models(a, id {key} PRIMARY KEY, b);
+        {NUMBERS.format(18)} INSERT INTO models SELECT i % 5, i, zeroblob(i * 400) FROM s;
+    """
+    database = Database(tmp_path, setup, change)
+    report = analyse_loss(database.path, limit=ALL)
+    check(report, contents(database.live_path, "mode=ro"), contents(database.path, "immutable=1"))
+    (table,) = report.tables
+    assert (table.lost.count, table.reverted.count, table.returning.count) == (0, reverted, 0)
+
+
 ADDED = [
     *(
         "TEXT DEFAULT 'x'",
