@@ -205,13 +205,12 @@ class FrameColumns:
                 sector = -(-(begin + stride) // _SECTOR) * _SECTOR
             if begin + stride >= sector:
                 continue
-            same = slice(frame - 1, frame + 1)
-            numbers, sizes = self.page_numbers[same], self.commit_sizes[same]
-            is_repeated = len(set(numbers)) == len(set(sizes)) == 1
-            if frame < len(self.marks) and not is_repeated:
+            if frame == len(self.marks):
                 return
-            if frame < len(self.marks):
-                found.append(frame)
+            same = slice(frame - 1, frame + 1)
+            if len({*self.page_numbers[same]}) > 1 or len({*self.commit_sizes[same]}) > 1:
+                return
+            found.append(frame)
         yield from found
 
     def _is_copy(self, fd: int, frame: int) -> bool:

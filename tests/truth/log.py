@@ -6,15 +6,14 @@ https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 _HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
 _MAGIC = 0x377F0682
 _VERSION = 3007000
+_SECTOR = 4096  # bytes of a disk sector, as SQLite takes it
 _SIZES = frozenset(1 << power for power in range(9, 17))
 
 
@@ -46,8 +45,8 @@ class Log:
 
     @property
     def padding(self) -> int:
-        """Commit frames that repeat the frame before them, as SQLite pads with psow=0."""
-        return _padding(self.frames[: self.committed])
+        """Committed frames that fill up a disk sector, as SQLite writes them with psow=0."""
+        return sum(at < self.committed for at in self._copies())
 
     @property
     def later_commits(self) -> int:
@@ -57,7 +56,7 @@ class Log:
     @property
     def later_padding(self) -> int:
         """Those of `later_commits` that may be padding."""
-        return _padding(self.frames[self.valid :])
+        return sum(at > self.valid for at in self._copies())
 
     @property
     def page_count(self) -> int:
@@ -84,13 +83,30 @@ class Log:
                 number -= 1
         return pages, size
 
+    def _copies(self) -> list[int]:
+        """Return the places of the frames that may be padding; none unless each commit has it.
 
-def _padding(frames: Sequence[Frame]) -> int:
-    return sum(
-        bool(one.commit)
-        and (one.page, one.commit, one.content) == (two.page, two.commit, two.content)
-        for one, two in pairwise(frames)
-    )
+        Commits that write one page again and again look the same: of such a log, both counts are
+        allowed. https://www.sqlite.org/psow.html
+        """
+        found: list[int] = []
+        stride = _FRAME.size + self.page_size
+        end = 0  # the end of the sector that the last commit began to fill
+        last: Frame | None = None  # its frame
+        for at, frame in enumerate(self.frames):
+            begin = _HEADER.size + at * stride
+            if last is not None and begin < end:
+                if _said(frame) != _said(last):
+                    return []
+                found.append(at)
+            elif frame.commit:
+                last, end = frame, -(-(begin + stride) // _SECTOR) * _SECTOR
+        is_cut = last is not None and _HEADER.size + len(self.frames) * stride < end
+        return [] if is_cut else found
+
+
+def _said(frame: Frame) -> tuple[int, int, bytes]:
+    return frame.page, frame.commit, frame.content
 
 
 @lru_cache(maxsize=64)

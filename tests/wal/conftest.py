@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from tests.wal.scanning import (
     Samples,
     choose,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -28,9 +27,6 @@ from tests.wal.scanning import (
     Samples,
     look,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @settings(max_examples=150, deadline=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,10 +35,6 @@ from tests.wal.scanning import (
     look,
     raw_header,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 # -- against SQLite's own recovery -------------------------------------------------------------
 

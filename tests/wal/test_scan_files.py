@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import tracemalloc
@@ -46,6 +47,40 @@ from tests.wal.scanning import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# -- commits that look alike ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3, 8])
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+def test_copies_that_fill_up_a_sector_are_no_commits(
+    tmp_path: Path, page_size: int, commits: int
+) -> None:
+    """https://www.sqlite.org/psow.html"""
+    path = f"file:{tmp_path / 'app.db'}?psow=0"
+    with contextlib.closing(sqlite3.connect(path, uri=True, isolation_level=None)) as app:
+        app.execute(f"PRAGMA page_size={page_size}")
+        app.execute("PRAGMA journal_mode=WAL")
+        app.execute("PRAGMA synchronous=FULL")
+        app.execute("CREATE TABLE t (a)")
+        for number in range(commits - 1):
+            app.execute("INSERT INTO t VALUES (?)", (number,))
+        found = scan_wal(f"{tmp_path / 'app.db'}-wal")
+        assert found.commit_count == commits
+        assert found.max_frame == app.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+
+
+def test_commits_that_write_the_same_page_again_count(tmp_path: Path) -> None:
+    """An application that sets ``user_version`` at each start writes page 1 as it was."""
+    path = tmp_path / "app.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as app:
+        app.execute("PRAGMA journal_mode=WAL")
+        app.execute("PRAGMA user_version=5")
+        app.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for _ in range(3):
+            app.execute("PRAGMA user_version=5")
+        assert scan_wal(f"{path}-wal").commit_count == 3
 
 
 # -- files of other kinds-------------------------------------------------------------------------
