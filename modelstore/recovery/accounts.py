@@ -9,7 +9,9 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.recovery.comparison import differing_cells
 from modelstore.recovery.states import main_alone
 from modelstore.recovery.tables import is_unicode, quoted
+from modelstore.recovery.trees import TreeReader
 from modelstore.wal.pages import TABLE_INTERIOR, TABLE_LEAF, CorruptPageError, PageSet
+from modelstore.wal.schema import read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -50,6 +52,15 @@ def user_rows(conn: sqlite3.Connection) -> dict[str, int]:
         except (sqlite3.Error, UnicodeDecodeError):
             found[str(name)] = 0
     return found
+
+
+def rows_without_sql(view: StateView) -> dict[str, int]:
+    """Return the rows of each table that Python's SQL cannot name: its definition is no UTF-8."""
+    return {
+        item.name: sum(1 for _ in TreeReader(view).rows(item.root))
+        for item in read_schema(view).values()
+        if item.type == "table" and item.root and not is_unicode(item.name + item.sql)
+    }
 
 
 def only_in_log(base: State, conn: sqlite3.Connection, same_keys: PageSet) -> dict[str, int]:

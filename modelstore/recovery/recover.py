@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
-from modelstore.recovery.accounts import lost_frames, only_in_log, user_rows
+from modelstore.recovery.accounts import lost_frames, only_in_log, rows_without_sql, user_rows
 from modelstore.recovery.additions import Additions, Source
 from modelstore.recovery.checks import Verdict, check, check_beside
 from modelstore.recovery.choices import Choices, is_own
@@ -34,10 +34,8 @@ from modelstore.recovery.writer import (
 )
 from modelstore.text import plural
 from modelstore.wal.files import read_at
-from modelstore.wal.format import (
-    WAL_HEADER_SIZE,
-    DatabaseHeaderError,
-)
+from modelstore.wal.format import WAL_HEADER_SIZE, DatabaseHeaderError
+from modelstore.wal.pages import CorruptPageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -203,7 +201,21 @@ class _Work:
             rows = verdict.rows
             if how == "rows" or not rows or any(one.fitted for one in additions.counts.values()):
                 rows = user_rows(conn)
+            if how == "pages":
+                rows = {**rows, **self._rows_without_sql(base)}
             return self._tables(rows, base, additions, in_log)
+
+    def _rows_without_sql(self, base: State) -> dict[str, int]:
+        """Return the rows of the tables whose definition is no UTF-8, and say what that means."""
+        rows: dict[str, int] = {}
+        with suppress(CorruptPageError):
+            rows = rows_without_sql(base.view())
+        self.notes += (
+            f"the new file has table {name} as it was; no other rows of it were looked for, for "
+            "its definition is no UTF-8"
+            for name in rows
+        )
+        return rows
 
     # -- the state ---------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelstore.recovery.states import State, StateView
 
 _MAX_OBJECTS = 20_000
+_LATIN_1 = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}  # of what surrogateescape gives
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ def salvage(
 ) -> Salvage:
     """Fill the empty database `conn` with the rows of `state`; `conn` has a transaction open."""
     work = _Salvager(state, conn, additions)
+    objects = work.in_unicode(objects)
     work.create(objects, ("table",))
     work.fill(objects)
     work.add_lost_rows(objects)
@@ -109,6 +111,29 @@ class _Salvager:
         self.damaged: list[Table] = []
         self.unmade: list[int] = []
 
+    def in_unicode(self, objects: Sequence[SchemaObject]) -> list[SchemaObject]:
+        """Return the objects with Latin-1 letters for bytes that are no UTF-8: SQL takes no others.
+
+        SQLite takes both in a name. An object whose name then is another's stays as it is.
+        """
+        taken = {item.key for item in objects}
+        found = []
+        for item in objects:
+            name, table, sql = (
+                part.translate(_LATIN_1) for part in (item.name, item.table, item.sql)
+            )
+            changed = replace(item, name=name, table=table, sql=sql)
+            if changed == item or (changed.key != item.key and changed.key in taken):
+                found.append(item)
+                continue
+            self.result.notes.append(
+                f"bytes in the definition of {item.type} {item.name} are no UTF-8, and become "
+                "Latin-1 letters in the new file"
+            )
+            taken.add(changed.key)
+            found.append(changed)
+        return found
+
     def create(self, objects: Sequence[SchemaObject], kinds: Sequence[str]) -> None:
         """Create what the schema has of these kinds; of virtual tables it has the text alone."""
         for item in objects:
@@ -116,6 +141,10 @@ class _Salvager:
                 continue
             try:
                 self._create(item)
+            except UnicodeEncodeError:
+                self.result.notes.append(
+                    f"{item.type} {item.name} could not be made again: its definition is no UTF-8"
+                )
             except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
                 self.result.notes.append(
                     f"{item.type} {item.name} could not be made again: {error}"

@@ -141,6 +141,51 @@ def test_an_error_message_that_is_no_unicode_is_no_crash(tmp_path: Path) -> None
     assert sum(table.rows for table in done.tables) == 40
 
 
+def odd_names(tmp_path: Path) -> Path:
+    """Return a database with a table whose name, column and view are no UTF-8."""
+    path = make(
+        tmp_path / "app.db", TABLE, (INSERT, rows(1, 40)),
+        "CREATE TABLE naX (id INTEGER PRIMARY KEY, coX TEXT)",
+        "CREATE INDEX iX ON naX (coX)", "CREATE VIEW vX AS SELECT coX FROM naX",
+        ("INSERT INTO naX VALUES (?, ?)", [(n, f"value {n}") for n in range(300)]),
+    )  # fmt: skip
+    data = path.read_bytes()
+    for name in (b"naX", b"coX", b"iX", b"vX"):
+        data = data.replace(name, name[:-1] + b"\xe9")
+    path.write_bytes(data)
+    return path
+
+
+def test_rows_of_a_table_that_sql_cannot_name_are_counted(tmp_path: Path) -> None:
+    path = odd_names(tmp_path)
+    done = recover(Request(str(path), str(tmp_path / "new.db")))
+    assert {table.name: table.rows for table in done.tables} == {"t": 40, "na\udce9": 300}
+    assert (tmp_path / "new.db").read_bytes() == path.read_bytes()
+
+
+def test_a_table_that_sql_cannot_name_is_built_anew_in_latin_1(tmp_path: Path) -> None:
+    path = odd_names(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[4096:8192] = bytes(4096)  # the root of t
+    path.write_bytes(data)
+    target = tmp_path / "new.db"
+    recover(Request(str(path), str(target)))
+    wanted = [(n, f"value {n}") for n in range(300)]
+    assert content(target, "SELECT id, coé FROM naé ORDER BY id") == wanted
+    assert content(target, "SELECT coé FROM vé") == [(value,) for _, value in wanted]
+
+
+def test_two_tables_whose_names_become_alike_both_come_back(tmp_path: Path) -> None:
+    path = odd_names(tmp_path)
+    make(path, "CREATE TABLE naé (id INTEGER PRIMARY KEY)", "INSERT INTO naé VALUES (7)")
+    data = bytearray(path.read_bytes())
+    data[4096:8192] = bytes(4096)
+    path.write_bytes(data)
+    done = recover(Request(str(path), str(tmp_path / "new.db")))
+    assert content(tmp_path / "new.db", "SELECT * FROM naé") == [(7,)]
+    assert {table.rows for table in done.tables if table.name != "t"} == {1, 300}
+
+
 def test_a_file_format_that_sqlite_refuses_is_built_anew(tmp_path: Path) -> None:
     path = make(tmp_path / "app.db", TABLE, (INSERT, rows(1, 40)))
     data = bytearray(path.read_bytes())
