@@ -324,9 +324,9 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
         conditions.append("models.id = ?")
         values.append(query.id)
     for word in (query.text or "").split():
-        condition, value = _word_condition(word)
+        condition, patterns = _word_condition(word)
         conditions.append("(" + " OR ".join(condition.format(c) for c in _SEARCHED) + ")")
-        values += [value] * len(_SEARCHED)
+        values += patterns * len(_SEARCHED)
     for name, wanted in query.filters.items():
         if name not in FILTERS:
             from modelstore.catalogue.expression import near
@@ -350,21 +350,24 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
     return conditions, values
 
 
-def _word_condition(word: str) -> tuple[str, str]:
-    """Return the condition for one word of a search, with a place for the column, and its value."""
-    column = "models.{}"
+def _word_condition(word: str) -> tuple[str, list[str]]:
+    """Return the condition for one word in a column, with a place for that, and its values."""
     if any(mark in word for mark in "*?["):
         pattern = "".join(
             part if part.startswith("[") else part.replace("-", " ").replace("_", " ")
             for part in re.split(r"(\[[^]]*\])", word)
         )
-        return f"lower({_SPACED.format(column)}) GLOB ?", to_sqlite_text(pattern.lower())
-    if "-" in word or "_" in word:
-        word, column = word.replace("-", " ").replace("_", " "), _SPACED.format(column)
-    return f"{column} LIKE ? ESCAPE '\\'", _like_pattern(word)
+        return f"lower({_SPACED}) GLOB ?", [to_sqlite_text(pattern.lower())]
+    pattern = _like_pattern(word.replace("-", " ").replace("_", " "))
+    first = "models.{0} LIKE ? ESCAPE '\\'"
+    if " " not in pattern:
+        return first, [pattern]
+    # `replace` on each row takes three times as long as LIKE, to which `_` is any character:
+    # only a row that fits so far is looked at again.
+    return f"{first} AND {_SPACED} LIKE ? ESCAPE '\\'", [pattern.replace(" ", "_"), pattern]
 
 
-_SPACED = "replace(replace({}, '-', ' '), '_', ' ')"
+_SPACED = "replace(replace(models.{0}, '-', ' '), '_', ' ')"
 
 
 def _like_pattern(text: str) -> str:

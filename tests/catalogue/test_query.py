@@ -137,6 +137,7 @@ def test_json_of_a_broken_cell_is_the_text_that_it_is(opened: Opened) -> None:
     [
         ("QWEN", ["Qwen3-8B.gguf"]),
         ("_100%", ["llama_100%.gguf"]),
+        ("LLAMA-100", ["llama_100%.gguf"]),
         ("llama", ["llama_100%.gguf", "llamaX100x.gguf"]),
         ("/srv/", ["Phi.gguf"]),
         ("\udcff", ["\udcff.gguf"]),
