@@ -264,6 +264,8 @@ def _why_other_header(
     may_change = () if _holds_all_pages(log) else ("reserved", "text_encoding")
     for field in ("page_size", *may_change):
         before, after = getattr(header, field), getattr(last, field)
+        if field == "text_encoding":
+            before, after = before & 3, after & 3  # all that SQLite reads of it
         if before != after and before:
             return f"the log has another {field.replace('_', ' ')}: {after}, not {before}"
     if _is_before(last.change_counter, header.change_counter):

@@ -112,7 +112,7 @@ class StatePages:
 def deleted_rows(state: State, conn: sqlite3.Connection) -> Iterator[CarvedRow]:
     """Yield the deleted rows of `state`; `conn` has its schema, or is empty."""
     view = state.view()
-    encoding = view.header.text_encoding
+    encoding = view.header.encoding
     objects = read_objects(view)
     own = {item.name for item in objects if not item.name.lower().startswith("sqlite_")}
     tables = [table for table in tables_of(conn) if table.name in own]

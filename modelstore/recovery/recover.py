@@ -298,7 +298,7 @@ class _Work:
         conn.execute("ROLLBACK")
         conn.execute(f"PRAGMA page_size = {base.page_size}")
         header = base.view().header
-        encoding = {2: "UTF-16le", 3: "UTF-16be"}.get(header.text_encoding, "UTF-8")
+        encoding = {2: "UTF-16le", 3: "UTF-16be"}.get(header.encoding, "UTF-8")
         conn.execute(f"PRAGMA encoding = '{encoding}'")
         conn.execute("BEGIN IMMEDIATE")
         objects = self._objects(base, states)

@@ -56,7 +56,7 @@ class Remains:
             walk = TreeReader(self.view, mends=True)
             for found in walk.pages(table.root, has_rowid=table.has_rowid):
                 self.owners.setdefault(found.number, table.name)
-        for row in carve(self, tables, self.view.header.text_encoding, self._read_unused):
+        for row in carve(self, tables, self.view.header.encoding, self._read_unused):
             if self._is_lost(row):
                 where = "a damaged page" if self._is_stray(row.page) else "free space"
                 note = f"from {where}: it may have been deleted or changed before the damage"

@@ -198,7 +198,7 @@ class TreeReader:
         cell, end = self.view.cell_and_end(page, index)
         if cell.size > _MAX_ROW:
             raise CorruptPageError(f"page {page.number} has a row larger than any that is stored")
-        encoding = self.view.header.text_encoding
+        encoding = self.view.header.encoding
         if not self.mends:
             stored = decode_record(whole_payload(self.view, cell), encoding)
             return StoredRow(cell.rowid, stored, page.number)

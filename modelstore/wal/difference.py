@@ -106,7 +106,7 @@ class TableComparison:
         self._chains_differ = owners.chains_differ
         self._seen_in_main = PageSet()
         self._main_trees: dict[tuple[str, str], Tree] = {}
-        self._decodes = main is not None and _encoding(main) != _encoding(owners.view)
+        self._decodes = main is not None and main.header.encoding != owners.view.header.encoding
 
     def tables(self, names: tuple[str, str] | None, limit: int) -> Iterator[TableLoss]:
         """Yield the tables that would not stay exactly as they are; see `loss.analyse_loss`."""
@@ -275,10 +275,6 @@ def _children(tree: Tree, differing: PageSet) -> Iterator[tuple[int, array[int]]
 
 def _has_rows(item: SchemaObject) -> bool:
     return item.type == "table" and item.root > 0 and item.name != SCHEMA_TABLE
-
-
-def _encoding(view: DatabaseView) -> int:
-    return view.header.text_encoding or 1  # 0 before the first table: UTF-8
 
 
 def _shape(item: SchemaObject) -> tuple[int, int, str]:

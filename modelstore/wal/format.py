@@ -163,6 +163,14 @@ class DatabaseHeader(NamedTuple):
         )
 
     @property
+    def encoding(self) -> int:
+        """The encoding of every text: 1 UTF-8, 2 UTF-16le, 3 UTF-16be.
+
+        SQLite reads two bits of it, and 0 as UTF-8 (prepare.c, ``sqlite3InitOne``).
+        """
+        return self.text_encoding & 3 or 1
+
+    @property
     def is_wal(self) -> bool:
         """True in WAL mode: the read version is 2, which alone decides (btree.c, ``lockBtree``)."""
         return self.read_version == NEWEST_FILE_FORMAT

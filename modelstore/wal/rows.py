@@ -197,12 +197,12 @@ class TableView:
 
     @cached_property
     def _padding(self) -> Padding:
-        encoding = 1 if self.decodes else self.view.header.text_encoding
+        encoding = 1 if self.decodes else self.view.header.encoding
         return Padding(self._columns.defaults, encoding)
 
     def _decoded(self, payload: bytes) -> StoredRow:
         """Return the serial types and the values of a record whose texts are UTF-8."""
-        values = decode_record(payload, self.view.header.text_encoding, self.columns)
+        values = decode_record(payload, self.view.header.encoding, self.columns)
         parts = [encode_value(value, 1) for value in values]
         return b"".join(types for types, _ in parts), b"".join(body for _, body in parts)
 
@@ -235,7 +235,7 @@ class TableView:
                 return None
             end = offset + min(serial_size(serial), _MAX_TEXT)
             raw = self._start(cell, end)[offset:end]
-            return decode_value(serial, raw, self.view.header.text_encoding)
+            return decode_value(serial, raw, self.view.header.encoding)
         except RecordError as error:
             raise self.view.corrupt(f"a row cannot be read: {error}") from error
 

@@ -62,7 +62,7 @@ def read_schema(view: DatabaseView) -> Schema:
             if cell.size > _MAX_ROW or room < 0 or len(found) > _MAX_OBJECTS:
                 raise view.corrupt("the schema is larger than any that is in use")
             payload = view.payload(cell, seen=chains)
-            item = _object(payload, view.header.text_encoding, cell.rowid or 0)
+            item = _object(payload, view.header.encoding, cell.rowid or 0)
             if item is None:
                 raise view.corrupt(f"page {leaf} has a row that is no part of a schema")
             if item.root > view.page_count:

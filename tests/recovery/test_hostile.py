@@ -193,4 +193,15 @@ def test_a_file_format_that_sqlite_refuses_is_built_anew(tmp_path: Path) -> None
     path.write_bytes(data)
     done = recover(Request(str(path), str(tmp_path / "new.db")))
     assert {table.name: table.rows for table in done.tables} == {"t": 40}
+
+
+def test_two_bits_of_the_header_are_the_text_encoding(tmp_path: Path) -> None:
+    path = make(tmp_path / "app.db", "PRAGMA encoding = 'UTF-16le'", TABLE, (INSERT, rows(1, 40)))
+    data = bytearray(path.read_bytes())
+    data[44:48] = (0x3E8).to_bytes(4, "big")  # the schema format: SQLite refuses the file
+    data[56:60] = (0x106).to_bytes(4, "big")
+    path.write_bytes(data)
+    target = tmp_path / "new.db"
+    recover(Request(str(path), str(target)))
+    assert content(target) == rows(1, 40)
     assert integrity(tmp_path / "new.db") == "ok"

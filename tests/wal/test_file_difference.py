@@ -65,6 +65,25 @@ def test_two_bits_of_the_header_are_the_text_encoding(tmp_path: Path) -> None:
     assert "text_encoding" not in kinds(analyse_loss(path))
 
 
+@pytest.mark.parametrize(("encoding", "written"), [("UTF-16le", 6), ("UTF-16be", 0x103)])
+def test_names_and_texts_are_read_by_these_two_bits(
+    tmp_path: Path, encoding: str, written: int
+) -> None:
+    path = tmp_path / "origin.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute(f"PRAGMA encoding = '{encoding}'")
+        conn.execute("CREATE TABLE fär(k TEXT PRIMARY KEY, x) WITHOUT ROWID")
+        conn.execute("INSERT INTO fär VALUES('ä', 1), ('b', 2)")
+    with open(path, "r+b") as file:
+        file.seek(56)
+        file.write(written.to_bytes(4, "big"))
+    with closing(connect(str(path))) as conn:
+        conn.executescript("INSERT INTO fär VALUES('ö', 3); ALTER TABLE fär ADD y DEFAULT 'é';")
+        copy = copy_files(str(path), str(tmp_path / "copy"))
+    (table,) = analyse_loss(copy, names=("fär", "k")).tables
+    assert (table.name, table.lost.count, table.lost.texts) == ("fär", 1, ("ö",))
+
+
 def test_the_mode_of_auto_vacuum_is_named(tmp_path: Path) -> None:
     path = logged(tmp_path, SETUP, "PRAGMA auto_vacuum = 2;", "auto_vacuum = 1")
     (mode,) = (
