@@ -94,6 +94,7 @@ __all__ = [
     "Access",
     "Database",
     "connect",
+    "own_tree",
     "quote_identifier",
     "set_wal",
     "tune",
@@ -116,6 +117,10 @@ _NO_CHECKPOINT_ON_CLOSE = 1006  # SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
 CACHE_SIZE = -64000
 """The page cache, in KiB because it is negative."""
 
+# The index of a primary key has the rowid (column -1) as its last value, if there are rowids.
+_OWN_INDEX = """SELECT name FROM pragma_index_list(?1, ?2) AS i WHERE origin = 'pk' AND NOT EXISTS
+(SELECT 1 FROM pragma_index_xinfo(i.name, ?2) WHERE cid = -1)"""
+
 _PRAGMAS = (
     "wal_autocheckpoint = 0",  # we run and count every checkpoint ourselves
     "synchronous = NORMAL",
@@ -124,6 +129,21 @@ _PRAGMAS = (
     "foreign_keys = ON",
 )
 _MACOS_PRAGMAS = ("fullfsync = ON", "checkpoint_fullfsync = ON")
+
+
+def own_tree(db: Database, table: str, schema: str = "main") -> str:
+    """Return the clause behind a table's name that keeps a SELECT of its columns off its indexes.
+
+    A table WITHOUT ROWID is its own primary key's index, which must be named: despite NOT INDEXED,
+    SQLite prefers another one that has all columns. https://www.sqlite.org/lang_indexedby.html
+    """
+    # plain SQL: names may be no text
+    found = db.execute(_OWN_INDEX, (table, schema)).fetchone()
+    if found is None:
+        return "NOT INDEXED"
+    name = found[0]
+    text = name if isinstance(name, str) else bytes(name).decode("utf-8", "surrogateescape")
+    return f"INDEXED BY {quote_identifier(text)}"
 
 
 def uri(path: str, access: Access) -> str:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from modelstore.database.handle import connect, quote_identifier, uri
+from modelstore.database.handle import connect, own_tree, quote_identifier, uri
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import SQLITE_ERROR, primary_code
 
@@ -205,10 +205,14 @@ def compare(db: Database, differences: Differences, tick: Progress) -> Compared:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """The stored columns of a table, and the expressions of its key: quoted, without a table."""
+    """The stored columns of a table, and the expressions of its key: quoted, without a table.
+
+    `own` is the clause that makes SQLite read the table itself: an index may differ from it.
+    """
 
     columns: tuple[str, ...]
     key: tuple[str, ...]
+    own: str
     typed: frozenset[str]  # columns in which 1 and 1.0 are two values
     title: int | None  # the place of a column called name
 
@@ -272,8 +276,8 @@ class _Comparison:
 
     def _table(self, name: str, *, is_here: bool, is_there: bool) -> Iterator[Row]:
         table = quote_identifier(name)
-        live = self._shape("main", table) if is_here else None
-        replica = self._shape("replica", table) if is_there else None
+        live = self._shape("main", name) if is_here else None
+        replica = self._shape("replica", name) if is_there else None
         counts = {"missing": 0, "changed": 0, "returning": 0}
         for place, row in enumerate(self._differing(table, live, replica)):
             here, there = row[1], row[2]
@@ -302,13 +306,9 @@ class _Comparison:
         self, table: str, live: _Shape | None, replica: _Shape | None
     ) -> Iterator[tuple[_Values, _Values | None, _Values | None]]:
         """Yield key, values here and values in the replica, of each row that differs."""
-        is_same_shape = (
-            live is not None
-            and replica is not None
-            and (live.columns, live.key) == (replica.columns, replica.key)
-        )
-        if live is not None and is_same_shape:
-            yield from self._joined(table, live)
+        shapes = [(one.columns, one.key) for one in (live, replica) if one is not None]
+        if live is not None and replica is not None and shapes[0] == shapes[1]:
+            yield from self._joined(table, live, replica)
         elif live is not None:
             for row in self._db.execute(_select("main", table, live)):
                 yield row[: len(live.key)], row[len(live.key) :], None
@@ -317,7 +317,7 @@ class _Comparison:
                 yield row[: len(replica.key)], None, row[len(replica.key) :]
 
     def _joined(
-        self, table: str, shape: _Shape
+        self, table: str, shape: _Shape, replica: _Shape
     ) -> Iterator[tuple[_Values, _Values | None, _Values | None]]:
         match = " AND ".join(f"r.{key} = l.{key}" for key in shape.key)
         width = len(shape.columns)
@@ -326,27 +326,30 @@ class _Comparison:
         # plain SQL: the join that this module is about; tuples stream
         sql = (
             f"SELECT {values}, r.{shape.key[0]} IS NULL, {keys} "
-            f"FROM main.{table} AS l NOT INDEXED LEFT JOIN replica.{table} AS r ON {match} "
+            f"FROM main.{table} AS l {shape.own} "
+            f"LEFT JOIN replica.{table} AS r {replica.own} ON {match} "
             f"WHERE r.{shape.key[0]} IS NULL OR {_unequal(shape)}"
         )
         for row in self._db.execute(sql):
             is_missing, key = row[2 * width], row[2 * width + 1 :]
             yield key, row[:width], None if is_missing else row[width : 2 * width]
         sql = (
-            f"{_select('replica', table, shape)} AS r NOT INDEXED "
-            f"WHERE NOT EXISTS (SELECT 1 FROM main.{table} AS l WHERE {match})"
+            f"{_select('replica', table, replica)} "
+            f"WHERE NOT EXISTS (SELECT 1 FROM main.{table} AS l {shape.own} WHERE {match})"
         )
         for row in self._db.execute(sql):
             yield row[: len(shape.key)], None, row[len(shape.key) :]
 
     def _count(self, schema: str, table: str) -> int:
-        return int(self._db.execute(f"SELECT count(*) FROM {schema}.{table}").fetchone()[0])
+        count = self._db.execute(f"SELECT count(*) FROM {schema}.{table} NOT INDEXED")
+        return int(count.fetchone()[0])
 
-    def _shape(self, schema: str, table: str) -> _Shape:
+    def _shape(self, schema: str, name: str) -> _Shape:
         """Read the columns of a table; its key is the rowid, or the primary key where it has none.
 
         Raises `sqlite3.OperationalError` where other columns hide the rowid under all its names.
         """
+        table = quote_identifier(name)
         # plain SQL: names may be no text
         info = self._db.execute(f"PRAGMA {schema}.table_xinfo({table})").fetchall()
         columns = [row for row in info if row[6] in (0, 3)]  # no generated ones
@@ -364,9 +367,13 @@ class _Comparison:
             for row, name in zip(columns, names, strict=True)
             if re.fullmatch(rb"(?i)any|(?!.*(int|char|clob|text)).*blob.*|", bytes(row[2] or b""))
         )
+        own = own_tree(self._db, name, schema)
+        if not has_rowid and own == "NOT INDEXED":
+            own = ""  # its hidden rowid is no key: rows are looked up by the primary key's index
         return _Shape(
             tuple(map(quote_identifier, names)),
             (alias,) if has_rowid and alias is not None else tuple(primary) or ("rowid",),
+            own,
             frozenset(typed),
             names.index("name") if "name" in names else None,
         )
@@ -385,7 +392,8 @@ _Values = tuple[object, ...]
 
 
 def _select(schema: str, table: str, shape: _Shape) -> str:
-    return f"SELECT {', '.join((*shape.key, *shape.columns))} FROM {schema}.{table}"
+    columns = ", ".join((*shape.key, *shape.columns))
+    return f"SELECT {columns} FROM {schema}.{table} AS r {shape.own}"
 
 
 def _unequal(shape: _Shape) -> str:

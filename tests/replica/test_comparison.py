@@ -98,6 +98,36 @@ def test_an_index_or_a_trigger_that_only_one_has_differs(tmp_path: Path) -> None
     assert (found.schema, found.differing, found.rows) == (1, 1, 1)
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "CREATE TABLE t (k INTEGER PRIMARY KEY, x, y); CREATE INDEX i ON t (x);",
+        "CREATE TABLE t (k INT PRIMARY KEY, x, y) WITHOUT ROWID; CREATE INDEX i ON t (x, y, k);",
+        "CREATE TABLE t (x, k INT PRIMARY KEY, y) WITHOUT ROWID; CREATE INDEX i ON t (k, x, y);",
+    ],
+)
+@pytest.mark.parametrize("lacking", ["live.db", "replica.db"])
+def test_rows_that_only_an_index_still_has_are_not_there(
+    tmp_path: Path, schema: str, lacking: str
+) -> None:
+    for name in ("live.db", "replica.db"):
+        _fill(tmp_path / name, schema, {k: ("x" * k, k) for k in range(1, 6)})
+        with closing(sqlite3.connect(tmp_path / name, isolation_level=None)) as db:
+            db.execute("ANALYZE")
+            (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 't'").fetchone()
+            db.execute("PRAGMA journal_mode = DELETE")
+    with open(tmp_path / lacking, "r+b") as file:
+        file.seek((root - 1) * 4096 + 3)
+        file.write((2).to_bytes(2, "big"))  # the cells of the table's leaf
+    found, _ = _compare(tmp_path / "live.db", tmp_path / "replica.db")
+    table = next(table for table in found.tables if table.name == "t")
+    rows = (2, 5) if lacking == "live.db" else (5, 2)
+    assert (table.rows, table.replica_rows) == rows
+    assert (table.missing, table.changed, table.returning) == (
+        (0, 0, 3) if lacking == "live.db" else (3, 0, 0)
+    )
+
+
 def test_litestreams_own_tables_are_left_out(tmp_path: Path) -> None:
     live, replica = tmp_path / "live.db", tmp_path / "replica.db"
     own = "CREATE TABLE _litestream_seq (id, seq); INSERT INTO _litestream_seq VALUES (1, {})"

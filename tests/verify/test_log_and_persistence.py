@@ -314,6 +314,22 @@ def test_a_main_file_that_lacks_rows_differs(tmp_path: Path) -> None:
     assert same.data["rows"] == 400
 
 
+def test_rows_that_only_an_index_still_has_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    conn = connect(path, "delete")
+    conn.execute("CREATE TABLE w (k TEXT PRIMARY KEY, v) WITHOUT ROWID")
+    conn.execute("CREATE INDEX covering ON w (v, k)")
+    conn.execute("INSERT INTO w VALUES ('a', 1), ('b', 2), ('c', 3)")
+    (root,) = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'w'").fetchone()
+    with unwatched("rows") as tick:
+        before = read_content(Database(conn), None, tick)
+    conn.close()
+    patched(path, (root - 1) * 4096 + 3, struct.pack(">H", 1))  # the cells of its leaf
+    conn = connect(path, "delete")
+    (found,) = compare(Database(conn), Database(conn), before, None, VerifyOptions(), "x")
+    assert found.data["tables"] == {"w": {"expected": 3, "found": 1}}
+
+
 def test_one_changed_byte_one_type_and_one_key_are_seen(tmp_path: Path) -> None:
     conn = connect(tmp_path / "a.db", "delete")
     conn.execute("CREATE TABLE t (v)")
