@@ -156,14 +156,15 @@ def _separated(
 ) -> Iterator[str | list[Row]]:
     between, done = len(query.columns) - 1, 0
     for rows in chunks:
-        block = ROW.join(map(_FIRST, rows))
-        if block.count(CELL) != len(rows) * between or block.count(ROW) != len(rows) - 1:
+        cells = "".join(map(_FIRST, rows))
+        # To find no ROW takes a fourth of the time that it takes to count them in the block.
+        if ROW in cells or cells.count(CELL) != len(rows) * between:
             limit = None if query.limit is None else query.limit - done
             rest = query._replace(offset=query.offset + done, limit=limit)
             yield from _many(select(db, rest))
             return
         done += len(rows)
-        yield from_sqlite_text(block)
+        yield from_sqlite_text(ROW.join(map(_FIRST, rows)))
 
 
 def _many(rows: Iterator[Row]) -> Iterator[list[Row]]:
