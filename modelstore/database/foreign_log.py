@@ -396,8 +396,8 @@ def _times_contradict(main: int, wal: int, index: WalIndex) -> str | None:
     if written <= os.fstat(wal).st_mtime_ns or written > time.time_ns():
         return None
     return (
-        "it was written after its log, and no checkpoint was attempted (if something only touched "
-        "it, the next commit of its application clears this)"
+        "its file has a later time than its log, and no checkpoint was attempted (if something set "
+        "that time alone, the next commit of its application clears this)"
     )
 
 

@@ -99,7 +99,7 @@ class Probe(NamedTuple):
         if self.log_replaced and not (self.holders is not None and self.holders.troubled):
             yield Reason(evidence.LOG_REPLACED, _REPLACED, self._keep_running)
         if self.overwritten is not None:
-            text = f"the database seems overwritten while processes use it: {self.overwritten}"
+            text = f"the database may have been overwritten in use: {self.overwritten}"
             yield Reason(evidence.OVERWRITTEN, text + self._users(), self._keep_running)
         if self.unseen is not None:
             yield unseen_reason(self.unseen)
@@ -168,7 +168,7 @@ class Probe(NamedTuple):
     @property
     def _keep_running(self) -> str:
         return (
-            "keep the processes that have it open running: they alone still see its rows; "
+            "keep the processes that have it open running: they alone may see all its rows; "
             f"`modelstore recover {self.name} --into NEW.db` saves them"
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelstore.database.evidence import LOG_REPLACED, codes
+from modelstore.database.evidence import LOG_REPLACED, OVERWRITTEN, codes
 from modelstore.database.holders import HolderProblem
 from modelstore.database.probe import probe
 from modelstore.errors import ExitCode, ModelstoreError, RefusedError
@@ -245,6 +245,20 @@ def test_a_log_overwritten_by_an_older_copy_while_in_use_is_no_place_to_go_on(
         Path(f"{path}-wal").write_bytes(newer[: -2 * frame] + bytes(frame) + newer[-frame:])
         assert codes(probe(str(path)).reasons) == {LOG_REPLACED}
         Path(f"{path}-wal").write_bytes(newer)
+        assert not probe(str(path)).reasons
+
+
+def test_the_next_commit_clears_a_database_of_which_only_the_time_was_set(tmp_path: Path) -> None:
+    path = crashed(tmp_path / "app.db")
+    run("connect().execute('create table x (v)')", path)  # the last to close folds
+    with child(STRANGER_WITHOUT_PATIENCE, path) as writer:
+        writer.hear()
+        log = os.stat(f"{path}-wal").st_mtime_ns
+        os.utime(f"{path}-wal", ns=(log, log - 10**9))
+        os.utime(path, ns=(log, log - 10**6))
+        assert codes(probe(str(path)).reasons) == {OVERWRITTEN}
+        writer.tell()
+        writer.hear()
         assert not probe(str(path)).reasons
 
 
