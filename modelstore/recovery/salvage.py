@@ -126,9 +126,10 @@ class _Salvager:
             if changed == item or (changed.key != item.key and changed.key in taken):
                 found.append(item)
                 continue
+            rest = "; older rows of it were not looked for" if item.type == "table" else ""
             self.result.notes.append(
                 f"bytes in the definition of {item.type} {item.name} are no UTF-8, and become "
-                "Latin-1 letters in the new file"
+                f"Latin-1 letters in the new file{rest}"
             )
             taken.add(changed.key)
             found.append(changed)
