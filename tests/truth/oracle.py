@@ -157,6 +157,7 @@ def _table(both: View, name: str | None, alone: View, former: str | None) -> dic
             figures.append([len(lost), len(kept), len(returning)])
         if not (both.has_key[name] and alone.has_key[former]):
             figures.append(_by_content(new, old))
+            figures.append(_by_place(new, old))
     return {
         "figures": figures,
         "former": former,
@@ -192,6 +193,14 @@ def _by_content(new: dict[Key, Key], old: dict[Key, Key]) -> list[int]:
     """Count rows by content alone: no key is declared, so a rowid is no part of a row."""
     one, two = Counter(new.values()), Counter(old.values())
     return [(one - two).total(), 0, (two - one).total()]
+
+
+def _by_place(new: dict[Key, Key], old: dict[Key, Key]) -> list[int]:
+    """Count rows by rowid, those of the main file as 1, 2, 3 and so on: a VACUUM in the log may
+    number them so where no key is declared. https://www.sqlite.org/lang_vacuum.html"""
+    numbered = {(("int", number),): old[key] for number, key in enumerate(sorted(old), 1)}
+    changed = [key for key in new if key in numbered and numbered[key] != new[key]]
+    return [len(new.keys() - numbered), len(changed), len(numbered.keys() - new)]
 
 
 def _plain(key: Key) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.truth.__main__ import run_histories
 from tests.truth.life import scratch
-from tests.truth.oracle import Apsw, Stdlib, read
+from tests.truth.oracle import Apsw, Stdlib, View, differences, read
 from tests.truth.races import race
 from tests.truth.trial import Bench
 from tests.truth.twins import TWINS
@@ -66,3 +66,13 @@ def test_rows_are_read_from_their_table(
         close()
     assert view.integrity != "ok"
     assert {value for ((_, value),) in view.rows["two words"]} == {b"key1", b"key2"}
+
+
+def test_a_row_that_changed_before_a_vacuum_numbered_it_anew_may_count_as_reverted() -> None:
+    def view(rows: dict[int, str]) -> View:
+        found = View(columns={"t": ["a"]}, has_key={"t": False})
+        found.rows["t"] = {(("int", key),): (("str", text),) for key, text in rows.items()}
+        return found
+
+    told = differences(view({1: "one", 2: "changed"}), view({1: "one", 3: "three"}))
+    assert [0, 1, 0] in told["t"]["figures"]
