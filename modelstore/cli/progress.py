@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.progress import Progress, silent
 from modelstore.text import human_bytes, human_seconds, process_name, visible
@@ -91,8 +90,7 @@ def waiting_line(out: Output, patience: float) -> Callable[[tuple[Blocker, ...],
     return show
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(NamedTuple):
     """The work at hand; it is `since` this moment that `done` grows."""
 
     what: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -31,7 +30,7 @@ class ResultFile:
         self._path = path
         self._name = f"{option} {visible(path, 200)}"
         directory, base = os.path.split(os.path.abspath(path))
-        self._draft = os.path.join(directory, f".{base[:100]}.{secrets.token_hex(6)}.part")
+        self._draft = os.path.join(directory, f".{base[:100]}.{os.urandom(6).hex()}.part")
         self._descriptor = -1
 
     def __enter__(self) -> Self:

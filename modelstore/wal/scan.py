@@ -53,10 +53,14 @@ _PLAIN_LIMIT = 2 << 20  # bytes that plain Python checks in less time than numpy
 _CHUNK_SIZE = 2 << 20  # larger ones leave the processor's cache, smaller ones cost more calls
 _THREAD_LIMIT = 64 << 20  # bytes; below it, loading the thread module costs more than it saves
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"  # numpy.org/doc/stable/reference/global_state.html
-_NUMPY_PUT_OFF = {
+_NUMPY_PUT_OFF: dict[str, tuple[str, ...] | None] = {
+    "ctypes": None,
     "numpy._core._add_newdocs": (),
     "numpy._core._add_newdocs_scalars": (),
     "numpy.linalg": ("eigvals", "inv", "lstsq", "matrix_power"),
+    "pickle": (),
+    "platform": (),
+    "textwrap": (),
 }
 _ATTEMPTS = 10
 _VECTOR = "modelstore.wal.vector"
@@ -311,7 +315,8 @@ def _fastest_check(size: int) -> FrameCheck:
     if size <= _PLAIN_LIMIT and _VECTOR not in sys.modules:
         return check_frames
     # Half of the time that numpy takes to load is for what nothing here uses: a thread for each
-    # core for its linear algebra, that algebra, and the texts of its help.
+    # core for its linear algebra, that algebra, the texts of its help, and modules of Python's own
+    # for files and for C (which it does without, if there are none).
     given = os.environ.get(_BLAS_THREADS)
     os.environ[_BLAS_THREADS] = "1"
     try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,7 @@ _PUT_OFF = {
     "platform",
     "pluggy",
     "shutil",
+    "sqlite_utils.create_table_parser",
     "subprocess",
 }
 _PUT_OFF |= {"textwrap", "traceback", "typer.completion", "uuid", "ipaddress", "sqlite_fts4"}
@@ -142,3 +146,26 @@ def test_a_listing_loads_neither_sources_nor_what_draws(tmp_path: Path) -> None:
     if "pysqlite3" in names:
         not_here.add("sqlite3")  # a second SQLite in the process
     assert not names & (not_here | _PUT_OFF)
+
+
+def _with_log(database: Path, size: int) -> Path:
+    """Make a database whose log of about `size` bytes nobody has folded."""
+    made = database.with_name("made.db")
+    with closing(sqlite3.connect(made)) as conn:
+        conn.execute("PRAGMA journal_mode=WAL")
+        conn.execute("CREATE TABLE t (content BLOB)")
+        conn.execute("INSERT INTO t VALUES (zeroblob(?))", [size])
+        conn.commit()
+        for end in ("", "-wal"):
+            shutil.copyfile(f"{made}{end}", f"{database}{end}")
+    return database
+
+
+def test_a_checkpoint_of_a_large_log_loads_no_more_of_numpy_than_it_uses(tmp_path: Path) -> None:
+    database = _with_log(tmp_path / "app.db", 3 << 20)
+    names = loaded("checkpoint", database, extra={}, directory=tmp_path)
+    assert "modelstore.wal.vector" in names
+    not_here = {"numpy.linalg", "pickle", "platform", "textwrap"}
+    if "pysqlite3" in names:
+        not_here.add("ctypes")  # else it looks for apsw's SQLite
+    assert not names & (not_here | {"sqlite_utils.create_table_parser", "rich"})

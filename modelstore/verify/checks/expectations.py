@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import closing, suppress
 from dataclasses import replace
-from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -132,6 +131,8 @@ def _advice(shortfall: Shortfall, table: str, alone: Database) -> str:
         names = [*alone.table_names(), *alone.view_names()]
     except sqlite3.Error:
         return _ADVICE[Shortfall.UNREADABLE]
+    from difflib import get_close_matches
+
     near = get_close_matches(ascii_lower(table), {ascii_lower(name) for name in names}, n=1)
     if near:
         name = next(name for name in names if ascii_lower(name) == near[0])
