@@ -20,6 +20,7 @@ from modelstore.database.fold import (
     why_failed,
 )
 from modelstore.database.sqlite import HAS_WAL_RESET_BUG, sqlite3
+from modelstore.database.sqlite_errors import is_busy
 
 if TYPE_CHECKING:
     from modelstore.database.checkpoint import Checkpoint, Mode
@@ -40,26 +41,26 @@ def run_checkpoint(
     passive copies what readers allow; full copies all; restart also waits until no reader needs
     the log; truncate then empties it. Each copies what it can meanwhile, so that the main file
     alone may be a mixture until all is copied. In the result, `in_main_file` tells whether the
-    main file holds everything, whoever committed it, and `busy` that the mode was not done.
+    main file holds everything, whoever committed it, and `busy` that others were in the way.
     """
     opened.look_again()
     totals = opened.totals
     if totals is None or opened.why_not_fold() is not None:
         return opened.without_fold()
     started = totals.begin()
-    done, reason, sync_failed = False, None, False
+    busy, reason, sync_failed = True, None, False
     try:
-        done = _until_done(totals, mode, started + timeout, on_wait)
+        busy = not _until_done(totals, mode, started + timeout, on_wait)
         totals.log.sync_database()
     except sqlite3.Error as error:
-        reason = why_failed(totals.log, error)
+        busy, reason = is_busy(error), why_failed(totals.log, error)
     except OSError as error:
         sync_failed = True
         reason = f"the main file could not be synced: {error.strerror}; the log is kept"
     result = totals.result(mode, started)
     whole = result.left == 0 and reason is None
     result = result._replace(
-        busy=not done,
+        busy=busy,
         reason=reason,
         in_main_file=whole,
         sync_failed=sync_failed,

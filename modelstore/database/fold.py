@@ -25,7 +25,7 @@ from modelstore.database.checkpoint import Checkpoint, Mode
 from modelstore.database.ledger import CheckpointRow, Generation, Ledger
 from modelstore.database.live_log import DATABASE_REPLACED, LiveLog
 from modelstore.database.sqlite import sqlite3
-from modelstore.database.sqlite_errors import SQLITE_FULL, primary_code
+from modelstore.database.sqlite_errors import SQLITE_FULL, is_busy, primary_code
 from modelstore.text import human_bytes, visible
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ def fold(
                 break
             time.sleep(min(pause(), remaining))
     except sqlite3.Error as error:
-        reason = why_failed(log, error)
+        busy, reason = is_busy(error), why_failed(log, error)
     except OSError as error:
-        whole, sync_failed = False, True
+        whole, busy, sync_failed = False, False, True
         reason = f"the main file could not be synced: {error.strerror}; the log is kept"
     result = totals.result("truncate", started)
     in_main_file = whole if wrote else result.left == 0 and reason is None

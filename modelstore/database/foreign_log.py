@@ -51,6 +51,7 @@ _MAX_READS = 3_000  # pages, most of them interior ones: of a table of 3 to 5 GB
 _MAX_LEAVES = 500  # of one b-tree
 _MAX_FRAMES = 1_000  # frames from each end of a log in use
 _MAX_FOLDED = 50  # folded pages that are compared
+_ROOM = 65536  # bytes that a main file may lack besides the pages of the log
 _LOOKS = 3
 _LONG_PAUSES = (0.0, 0.005, 0.02, 0.05, 0.1)
 _PAUSE = 0.005  # seconds between looks; a restart of the log takes microseconds
@@ -227,12 +228,25 @@ def judge_log(header: DatabaseHeader | None, main: int, log: WalScan, wal: int) 
     problem, is_whole = misfit(
         lambda: BoundedView(main, log.page_size, log.page_count, wal, pages), pages
     )
+    problem = problem if problem is not None else _too_short(main, log)
     if problem is None:
         return LogVerdict(older=find_older_log(header, main, log, wal), is_whole_checked=is_whole)
     alone, _ = check_main(header, main, pages)
     if alone is None:
         return LogVerdict(foreign=f"with it the database is malformed: {problem}")
     return LogVerdict(malformed=problem)
+
+
+def _too_short(main: int, log: WalScan) -> str | None:
+    """Say that a main file lacks so many pages that SQLite refuses to fold the log into it.
+
+    No log extends a file by more than the pages that it holds, but for some room around the lock
+    page; SQLite calls such a file malformed (walCheckpoint in sqlite.org/src/file/src/wal.c).
+    """
+    size, wanted = os.fstat(main).st_size, log.page_count * log.page_size
+    if size + _ROOM + log.max_frame * log.page_size >= wanted:
+        return None
+    return f"it has {size:,} of {wanted:,} bytes, and SQLite folds no log into so short a file"
 
 
 def check_main(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,7 @@ conn.execute(sys.argv[3])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 DELETE, INSERT = "delete from t", "insert into u values (1)"
+FILL = "insert into t (v) values (zeroblob(200000))"
 REWRITE = "update t set v = replace(v, 'x', 'y')"
 
 
@@ -115,6 +119,20 @@ def test_page_that_is_cut_and_not_needed_is_folded(
     assert fold(path) is ExitCode.OK
     assert path.stat().st_size % 1024 == 0
     assert rows_in_main_alone(path) == rows
+
+
+def test_log_is_not_folded_into_a_file_that_sqlite_finds_too_short(tmp_path: Path) -> None:
+    """What is cut off is free, so both together are sound; but SQLite refuses to fold them."""
+    path = crashed_and_cut(tmp_path / "app.db", 150_528, FILL, DELETE)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", f"{tmp_path / 'copy.db'}{suffix}")
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    before = contents(path)
+    with pytest.raises(FoldForbiddenError) as caught:
+        fold(path)
+    assert codes(caught.value.reasons) == {MALFORMED}
+    assert contents(path) == before
 
 
 def test_damage_that_the_log_mends_is_folded(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,10 +139,19 @@ class Facts:
     @property
     def may_be_left_over(self) -> bool:
         """True if the last frame alone may be a commit that nobody saw: its writer was killed
-        before it was told, or the power went before it was synced."""
+        before it was told, or the power went before it was synced.
+
+        Of a log that was damaged since, the index says so: it ends where the valid frames end.
+        """
         frames = self.log.frames
         is_last = bool(frames) and frames[-1].has_salt and bool(frames[-1].commit)
-        return self.state.is_own and self.log.later_commits == 1 and is_last
+        is_seen = not self.state.is_own and self.indexed_frames != self.log.valid
+        return not is_seen and self.log.later_commits == 1 and is_last
+
+    @property
+    def indexed_frames(self) -> int:
+        """The frames that the index knows (sqlite.org/walformat.html#the_wal_index_header)."""
+        return int.from_bytes(self.state.files.get("-shm", b"")[16:20], sys.byteorder)
 
     @property
     def can_figure(self) -> bool:
