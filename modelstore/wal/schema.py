@@ -86,7 +86,7 @@ def _object(payload: bytes, encoding: int, rowid: int) -> SchemaObject | None:
 def _token() -> re.Pattern[str]:
     """Return the pattern of a token of SQL. It takes 2 ms to compile: most logs need none."""
     return re.compile(
-        r"""\s+ | --[^\n]* | /\*.*?(?:\*/|\Z)
+        r"""[ \t\n\f\r]+ | --[^\n]* | /\*.*?(?:\*/|\Z)
         | (?P<quoted>'(?:[^']++|'')*+(?:'|\Z) | "(?:[^"]++|"")*+(?:"|\Z)
                     | `(?:[^`]++|``)*+(?:`|\Z) | \[[^\]]*+(?:\]|\Z))
         | (?P<word>[\w$\x80-\U0010ffff]+)

@@ -31,6 +31,7 @@ TABLES = [
     "t(a, b, CONSTRAINT x UNIQUE(b) CONSTRAINT y PRIMARY KEY(b, b, a) CHECK (a > 1)) WITHOUT ROWID",
     't(a, b REFERENCES o(x) ON DELETE SET NULL, "primary", FOREIGN KEY(b) REFERENCES o(x))',
     "t(ä TEXT NOT NULL ON CONFLICT IGNORE PRIMARY KEY, b) without rowid",
+    "t(\u00a0a TEXT,\u3000b\f\r,\u2003 INTEGER PRIMARY KEY)",
 ]
 
 
