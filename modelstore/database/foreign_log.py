@@ -24,9 +24,9 @@ from modelstore.wal.format import (
     DatabaseHeader,
     frame_size,
 )
+from modelstore.wal.freelist import freelist
 from modelstore.wal.index import contradicts, read_index
 from modelstore.wal.locks import attached_processes, conflicting_lock, read_lock_table
-from modelstore.wal.page_owners import freelist
 from modelstore.wal.pages import (
     INDEX_INTERIOR,
     INDEX_LEAF,

@@ -14,9 +14,8 @@ are the signs:
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.errors import ModelstoreError
 from modelstore.text import plural
@@ -35,8 +34,7 @@ _LEAVES = (b"\x0a", b"\x0d")  # the first byte of a leaf; bytes 3 and 4 count it
 _CLOCK = 2_000_000_000  # nanoseconds; a copy of two files writes them one after the other
 
 
-@dataclass(frozen=True, slots=True)
-class OlderLog:
+class OlderLog(NamedTuple):
     """The signs that a log is older than its database: rows before and after a fold."""
 
     rows_before: int | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.wal.schema import parse_table
+from modelstore.wal.schema_columns import parse_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

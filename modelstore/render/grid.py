@@ -8,9 +8,8 @@ from __future__ import annotations
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from modelstore.text import visible
 
@@ -30,16 +29,14 @@ _CELL_LIMIT = 4000  # characters of one cell: a name may have a million
 _CHUNK = 512  # rows
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """A text with a tone."""
 
     text: str
     tone: Tone = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
+class Heading(NamedTuple):
     """The heading of one column, and the column's behaviour."""
 
     text: str
@@ -48,8 +45,7 @@ class Heading:
     least: int = 8  # characters below which it does not shrink
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(NamedTuple):
     """Headings, and rows of as many cells. If no heading has a text, none is shown."""
 
     headings: tuple[Heading, ...]

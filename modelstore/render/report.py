@@ -6,8 +6,7 @@ and JSON lines. Without a terminal the words and tables are neither cut nor styl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.render.formats import Format
 from modelstore.render.grid import Cell, Grid, plain_lines, shown, styled_cell
@@ -26,16 +25,14 @@ MOST_DRAWN = 1000
 Part = str | Cell | Grid
 
 
-@dataclass(frozen=True, slots=True)
-class Screen:
+class Screen(NamedTuple):
     """The terminal that is written to."""
 
     width: int  # columns
     color: bool  # True if escape sequences may be written
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """The result of a command.
 
     `body` has lines and tables, in order. `payload` is the JSON object, from `envelope`. `columns`
@@ -46,7 +43,7 @@ class Report:
     body: tuple[Part, ...]
     payload: Mapping[str, object]
     columns: tuple[str, ...] = ()
-    rows: Iterable[Sequence[object]] = field(default=())
+    rows: Iterable[Sequence[object]] = ()
 
 
 def write_report(

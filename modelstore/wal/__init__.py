@@ -7,7 +7,8 @@ From the file up:
 - `frames` checks frames and names their states; `vector` does the same check with numpy for large
   logs; `scan` reads a whole ``-wal`` into a `WalScan`.
 - `pages` is the database seen through its log: page versions, b-trees, cells, overflow chains.
-  `record` decodes records, `schema` the schema table and CREATE TABLE.
+  `record` decodes records, `schema` the schema table, `schema_columns` CREATE TABLE; `freelist`
+  lists the pages that hold nothing.
 - `page_owners` finds the table or index of each page in the log; `main_file` compares the log with
   the main file; `rows` reads the rows of a table; `difference` compares tables, `row_difference`
   their rows, `file_difference` everything else; `encryption` recognises pages that nobody can read

@@ -23,7 +23,8 @@ from modelstore.wal.pages import (
 )
 from modelstore.wal.row_difference import RowDifference, compare_rows
 from modelstore.wal.rows import RowSample, TableView
-from modelstore.wal.schema import SCHEMA_TABLE, Schema, SchemaObject, has_other_alias
+from modelstore.wal.schema import SCHEMA_TABLE, Schema, SchemaObject
+from modelstore.wal.schema_columns import has_other_alias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

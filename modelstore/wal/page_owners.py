@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from modelstore.wal.format import PENDING_BYTE
+from modelstore.wal.freelist import freelist
 from modelstore.wal.pages import (
     BtreePage,
     CorruptPageError,
@@ -32,24 +33,6 @@ if TYPE_CHECKING:
 # https://www.sqlite.org/fileformat2.html#pointer_map_or_ptrmap_pages
 ROOT, FIRST_OVERFLOW, LATER_OVERFLOW, BTREE = 1, 3, 4, 5
 _ENTRY = struct.Struct(">BI")
-
-
-def freelist(view: DatabaseView) -> Iterator[tuple[int, list[int]]]:
-    """Yield each trunk page of the freelist with the leaf pages that it lists.
-
-    https://www.sqlite.org/fileformat2.html#the_freelist
-    """
-    seen = PageSet()
-    number = view.header.freelist_trunk
-    while number:
-        data = view.page(number)
-        following, count = struct.unpack_from(">II", data)
-        if count > view.usable // 4 - 2:
-            raise view.corrupt(f"freelist page {number} cannot list {count} pages")
-        if not seen.add(number):
-            raise view.corrupt(f"the freelist comes back to page {number}")
-        yield number, list(struct.unpack_from(f">{count}I", data, 8))
-        number = following
 
 
 def pointer_map_page(view: DatabaseView, number: int) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from modelstore.wal.pages import TABLE_LEAF, BtreePage, Cell, CorruptPageError, PageSet
 from modelstore.wal.record import first_values
 from modelstore.wal.rows import OverBudgetError, RowSample, TableView
-from modelstore.wal.schema import has_other_alias
+from modelstore.wal.schema_columns import has_other_alias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -38,7 +38,7 @@ from modelstore.wal.record import (
     with_value,
     without_last_nulls,
 )
-from modelstore.wal.schema import TableColumns, parse_table
+from modelstore.wal.schema_columns import TableColumns, parse_table
 
 if TYPE_CHECKING:
     from array import array

@@ -169,3 +169,20 @@ def test_a_checkpoint_of_a_large_log_loads_no_more_of_numpy_than_it_uses(tmp_pat
     if "pysqlite3" in names:
         not_here.add("ctypes")  # else it looks for apsw's SQLite
     assert not names & (not_here | {"sqlite_utils.create_table_parser", "rich"})
+    ours = {"schema_columns", "defaults", "page_owners", "inspection", "loss"}
+    assert not names & {f"modelstore.wal.{name}" for name in ours}
+
+
+@pytest.mark.parametrize("command", ["checkpoint", "inspect-wal", "verify"])
+def test_a_look_at_an_empty_log_parses_no_table(tmp_path: Path, command: str) -> None:
+    database = tmp_path / "app.db"
+    with closing(sqlite3.connect(database)) as conn:
+        conn.execute("CREATE TABLE t (content BLOB)")
+    names = loaded(command, database, extra={}, directory=tmp_path)
+    not_here = {"rich", "numpy", "difflib", "secrets", "tempfile", "subprocess"}
+    not_here |= {"sqlite_utils.create_table_parser", "modelstore.sources.files.naming"}
+    not_here |= {f"modelstore.wal.{name}" for name in ("schema_columns", "defaults", "rows")}
+    assert not names & not_here
+    # Every report is made of these: a dataclass takes four times as long to make.
+    shown = {"Cell", "Heading", "Grid", "Screen", "Report"}
+    assert not names & {f"dataclass:{name}" for name in shown}

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import modelstore.wal.pages as module
 from modelstore.wal import page_owners
 from modelstore.wal.format import page_offset
+from modelstore.wal.freelist import freelist
 from modelstore.wal.pages import CorruptPageError, DatabaseView, PageSet, PageVersions
 from modelstore.wal.record import RecordError, decode_record
 from modelstore.wal.schema import read_schema
@@ -82,7 +83,7 @@ def test_every_page_and_every_row_is_where_sqlite_has_it(
                     found |= {(name, page, "overflow") for page, _ in view.chain(cell, chains)}
                     row = decode_record(view.payload(cell, seen=PageSet()))
                     rows.setdefault(name, []).append((*([cell.rowid] * tree.has_rowids), *row))
-        trunks = [(trunk, *leaves) for trunk, leaves in page_owners.freelist(view)]
+        trunks = [(trunk, *leaves) for trunk, leaves in freelist(view)]
     assert found == stat
     assert rows["rows"] == ordered
     assert set(rows["keyed"]) == by_key
@@ -213,7 +214,7 @@ def test_a_freelist_that_comes_back_to_itself(tmp_path: Path) -> None:
     raw[(trunk - 1) * 512 : (trunk - 1) * 512 + 4] = struct.pack(">I", trunk)
     path.write_bytes(raw)
     with opened(path, 512) as view, pytest.raises(CorruptPageError, match="comes back"):
-        list(page_owners.freelist(view))
+        list(freelist(view))
 
 
 @pytest.mark.parametrize(

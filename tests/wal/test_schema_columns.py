@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelstore.wal.schema import TableColumns, parse_table
+from modelstore.wal.schema_columns import TableColumns, parse_table
 
 TABLES = [
     "t(a, b)",

@@ -110,7 +110,8 @@ def check_models(records: Records, options: VerifyOptions) -> tuple[list[Finding
     there = _Present(tally)
     for record in records.files:
         there.look(record)
-    there.judge_shards(records.files)
+    if records.files:
+        there.judge_shards(records.files)
     new: list[NewHash] = []
     read = 0
     if options.hash_files:
