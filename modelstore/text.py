@@ -6,6 +6,7 @@ Rich's own escaping is not enough: its ``Text`` passes raw ESC bytes on.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import unicodedata
@@ -181,6 +182,15 @@ def listed(items: Sequence[str], limit: int) -> str:
     """Return ``a, b and 3 more``: at most `limit` of the items, and a count of the others."""
     more = len(items) - limit
     return ", ".join(items[:limit]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def host_name() -> str:
+    """Return the name of this machine, as imports record it."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename or "localhost"
+    import platform  # as good, and 1 ms slower: it compiles patterns
+
+    return platform.node() or "localhost"
 
 
 DEFAULT_TIMEOUT = 5.0

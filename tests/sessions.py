@@ -208,8 +208,8 @@ def _scratch(readme: str) -> Iterator[tuple[Path, Path]]:
         program = tools / "modelstore"
         program.write_text(
             f"#!{sys.executable}\n"
-            "import platform, sys\n"
-            "platform.node = lambda: 'workshop'\n"  # its length is part of each locator
+            "import sys, modelstore.text\n"
+            "modelstore.text.host_name = lambda: 'workshop'\n"  # its length is part of each locator
             "from modelstore.__main__ import main\n"
             "sys.exit(main())\n"
         )

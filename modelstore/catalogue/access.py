@@ -9,14 +9,13 @@ macOS do not tell whether they record it.
 from __future__ import annotations
 
 import os
-import platform
 import stat
 import sys
 from typing import TYPE_CHECKING
 
 from modelstore.database.sqlite_text import from_sqlite_text
 from modelstore.model import ACCESSED
-from modelstore.text import utc_text
+from modelstore.text import host_name, utc_text
 
 if TYPE_CHECKING:
     from modelstore.database.handle import Database
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 def register_accessed_at(db: Database) -> None:
     """Give a connection the SQL function `ACCESSED` of a path and a host."""
-    here = platform.node() or "localhost"
+    here = host_name()
     records: dict[int, bool] = {}
 
     def accessed_at(path: object, host: object) -> str | None:

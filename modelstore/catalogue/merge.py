@@ -23,13 +23,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 from modelstore.catalogue.hub import CACHES, CachedModels
 from modelstore.catalogue.identity import Match, follows, free_id, match_staged, move
 from modelstore.catalogue.schema import ownership, single_value
 from modelstore.catalogue.staging import Staging, scratch_error
 from modelstore.catalogue.tags import tags_json, union_of_tags
+from modelstore.database.handle import uri
 from modelstore.database.sqlite import sqlite3
 from modelstore.model import MODEL_COLUMNS
 
@@ -179,10 +179,9 @@ def count_present(db: Database, staging: Staging) -> int:
 @contextmanager
 def attached_staging(db: Database, staging: Staging) -> Iterator[None]:
     """Attach the sealed scratch database read-only as ``staged``."""
-    uri = f"file:{quote(os.fsencode(os.path.abspath(staging.path)))}?mode=ro"
     try:
         # plain SQL: db.attach takes a path that is text and no quote, and cannot say read-only
-        db.execute("ATTACH DATABASE ? AS staged", [uri])
+        db.execute("ATTACH DATABASE ? AS staged", [uri(os.path.abspath(staging.path), "ro")])
     except sqlite3.Error as error:
         raise scratch_error(error) from error
     try:

@@ -6,7 +6,6 @@ So nothing is read from a source while the catalogue is locked.
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import ExitStack, closing, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
@@ -18,8 +17,12 @@ from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_text import MAX_INTEGER, signed, to_sqlite_text
 from modelstore.errors import RefusedError
 from modelstore.found import Found, ModelFile, Naming, Place, Skipped
+from modelstore.later import put_off
 from modelstore.model import MODEL_COLUMNS, Model, column_definition
 from modelstore.text import visible
+
+with put_off({"shutil": ()}):  # for trees of files
+    import tempfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -20,6 +20,7 @@ _PUT_OFF: dict[str, tuple[str, ...]] = {
     "platform": (),
     "shutil": ("get_terminal_size",),
     "subprocess": (),
+    "tokenize": (),
     "traceback": ("FrameSummary", "StackSummary"),
     "typer.completion": ("get_completion_inspect_parameters",),
     "uuid": ("UUID",),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from modelstore.errors import RefusedError
-from modelstore.text import visible
+from modelstore.text import host_name, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,11 +71,9 @@ def _find_models(opened: OpenDatabase, path: str, *, write: bool) -> None:
     elif owner == "catalogue":
         show_current_schema(opened.db)
     else:
-        import platform
-
         from modelstore.catalogue.foreign import expose
 
-        if expose(opened.db, host=platform.node() or "localhost") is None:
+        if expose(opened.db, host=host_name()) is None:
             raise RefusedError(
                 f"{name} is an SQLite database without a table of models",
                 hint="checkpoint, inspect-wal and verify work on any database; for models, "

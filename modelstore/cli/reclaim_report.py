@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from modelstore.reclaim.report import Known, duplicates_of, reclaim
 from modelstore.render.grid import Cell, Grid, Heading
 from modelstore.render.report import Report, write_report
-from modelstore.text import human_bytes, plural, visible
+from modelstore.text import host_name, human_bytes, plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,6 @@ def read_known(db: Database, choice: DatabaseChoice, query: Query) -> Known:
 
     Raises `RefusedError` for a database without a catalogue.
     """
-    import platform
     from contextlib import closing
 
     from modelstore.catalogue.query import select
@@ -50,7 +49,7 @@ def read_known(db: Database, choice: DatabaseChoice, query: Query) -> Known:
     if query.text or query.where or query.filters:
         with closing(select(db, query._replace(columns=("id",), sort=()))) as rows:
             models = {str(model) for (model,) in rows}
-    return Known.read(db, platform.node() or "localhost", models)
+    return Known.read(db, host_name(), models)
 
 
 def write_reclaim(session: Session, known: Known, form: str, *, whole: bool, header: bool) -> None:

@@ -166,7 +166,6 @@ def command(
     SQLite database. Exit 5 if a check fails. Rows that are only in the WAL are a warning if
     they could be folded, a failure with --no-checkpoint.
     """
-    import platform
     from contextlib import ExitStack
     from functools import partial
 
@@ -176,6 +175,7 @@ def command(
     from modelstore.cli.result_files import ResultFile
     from modelstore.cli.session import choose_database
     from modelstore.render.findings import findings_report
+    from modelstore.text import host_name
     from modelstore.verify.check import VerifyOptions
 
     replica_name = _replica(replica)
@@ -206,7 +206,7 @@ def command(
             fold=not no_checkpoint,
             strict=strict,
             timeout=seconds(timeout),
-            host=platform.node() or "localhost",
+            host=host_name(),
             expected=expected,
             replica=replica_name,
             watching=partial(progress, out),

@@ -19,10 +19,7 @@ from modelstore.database.sqlite_errors import (
     is_busy,
     primary_code,
 )
-from modelstore.later import load, put_off
-
-with put_off({"ipaddress": ()}):  # for hosts in brackets
-    from urllib.parse import quote_from_bytes
+from modelstore.later import load
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -154,10 +151,10 @@ def own_tree(db: Database, table: str, schema: str = "main") -> str:
 
 
 def uri(path: str, access: Access) -> str:
-    """Return the URI of a path, whatever bytes it holds (sqlite.org/uri.html)."""
+    """Return the URI of a path, whatever bytes it holds, each as ``%hh`` (sqlite.org/uri.html)."""
     if os.name == "nt":
         path = "/" + path.replace("\\", "/")
-    return f"file:{quote_from_bytes(os.fsencode(path))}?{_QUERIES[access]}"
+    return f"file:%{os.fsencode(path).hex('%')}?{_QUERIES[access]}"
 
 
 class _Connection(sqlite3.Connection):

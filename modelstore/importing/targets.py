@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelstore.errors import UsageError
 from modelstore.sources.base import Context, Target
-from modelstore.text import utc_now, visible
+from modelstore.text import host_name, utc_now, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,9 +57,7 @@ def make_context(host: str | None, timeout: float, api_key_file: str | None) -> 
 
 
 def _host(given: str | None) -> str:
-    import platform
-
-    name = platform.node() or "localhost" if given is None else given.strip()
+    name = host_name() if given is None else given.strip()
     if not name or len(name) > 255 or not name.isprintable() or "/" in name:
         raise UsageError(
             f"'{visible(name, 60)}' is not a host name", hint="--host NAME, without a /"

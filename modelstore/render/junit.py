@@ -7,11 +7,10 @@ https://github.com/jenkinsci/xunit-plugin (junit-10.xsd).
 
 from __future__ import annotations
 
-import platform
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from modelstore.text import plural, visible
+from modelstore.text import host_name, plural, visible
 
 if TYPE_CHECKING:
     from modelstore.finding import Finding, Verification
@@ -53,7 +52,7 @@ def junit_xml(verification: Verification) -> str:
         "name": "modelstore verify",
         "package": "modelstore",
         "id": "0",
-        "hostname": _text(platform.node() or "localhost"),
+        "hostname": _text(host_name()),
         "timestamp": verification.started[:19],
         "tests": str(len(checks)),
         "failures": str(failures),

@@ -57,8 +57,17 @@ _PUT_OFF = {
     "shutil",
     "sqlite_utils.create_table_parser",
     "subprocess",
+    "tokenize",
 }
-_PUT_OFF |= {"textwrap", "traceback", "typer.completion", "uuid", "ipaddress", "sqlite_fts4"}
+_PUT_OFF |= {
+    "textwrap",
+    "traceback",
+    "typer.completion",
+    "uuid",
+    "ipaddress",
+    "sqlite_fts4",
+    "urllib.parse",
+}
 _OF_CLI = {
     "app",
     "completion",
@@ -173,14 +182,25 @@ def test_a_checkpoint_of_a_large_log_loads_no_more_of_numpy_than_it_uses(tmp_pat
     assert not names & {f"modelstore.wal.{name}" for name in ours}
 
 
+def test_an_import_of_records_loads_no_reader_of_files(tmp_path: Path) -> None:
+    lines = tmp_path / "models.jsonl"
+    lines.write_text('{"name": "a", "path": "/m/a.gguf"}\n')
+    database = tmp_path / "models.db"
+    names = loaded("import", lines, "--db", database, extra={}, directory=tmp_path)
+    names = {name for name in names if not name.startswith("dataclass:")}
+    assert top_levels(names) <= _DATABASE
+    assert not {name for name in names if name.startswith("modelstore.sources.files")}
+    assert not names & (_PUT_OFF | {"bz2", "lzma", "platform", "rich", "modelstore.wal.scan"})
+
+
 @pytest.mark.parametrize("command", ["checkpoint", "inspect-wal", "verify"])
 def test_a_look_at_an_empty_log_parses_no_table(tmp_path: Path, command: str) -> None:
     database = tmp_path / "app.db"
     with closing(sqlite3.connect(database)) as conn:
         conn.execute("CREATE TABLE t (content BLOB)")
     names = loaded(command, database, extra={}, directory=tmp_path)
-    not_here = {"rich", "numpy", "difflib", "secrets", "tempfile", "subprocess"}
-    not_here |= {"sqlite_utils.create_table_parser", "modelstore.sources.files.naming"}
+    not_here = _PUT_OFF | {"rich", "numpy", "secrets", "tempfile"}
+    not_here.add("modelstore.sources.files.naming")
     not_here |= {f"modelstore.wal.{name}" for name in ("schema_columns", "defaults", "rows")}
     assert not names & not_here
     # Every report is made of these: a dataclass takes four times as long to make.
