@@ -28,6 +28,9 @@ class Unchanged:
     naming: Naming | None = None  # where the place may have given it another one
 
 
+BATCH = 100  # rows: with the records that they are made of they fit a processor's cache
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Many models at once: tuples in the order of ``MODEL_COLUMNS``, `tags` as JSON text."""

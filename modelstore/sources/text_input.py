@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelstore.sources.base import Context, Target
 
 BLOCK_SIZE = 1 << 20  # bytes
+LINES_SIZE = 1 << 16  # bytes: a block of lines with its records and rows fits a processor's cache
 MAX_RECORD = 16 << 20  # bytes of one line or value
 
 # A JSON text without these marks holds no lone surrogate and no NUL character in its values.
@@ -99,15 +100,15 @@ def tell_read(context: Context, target: Target, stream: BinaryIO, count: int) ->
         context.progress(target.text, count)
 
 
-def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the bytes in blocks, without a byte order mark.
+def raw_blocks(target: Target, stream: BinaryIO, size: int = BLOCK_SIZE) -> Iterator[bytes]:
+    """Yield the bytes in blocks of at most `size`, without a byte order mark.
 
     Raises `SourceError` for compressed data, for UTF-16, and if reading fails.
     """
     first = True
     while True:
         try:
-            data = stream.read(BLOCK_SIZE)
+            data = stream.read(size)
         except OSError as error:
             raise SourceError(
                 f"reading {visible(target_name(target), 200)} failed: {visible(str(error), 200)}",
@@ -117,7 +118,7 @@ def raw_blocks(target: Target, stream: BinaryIO) -> Iterator[bytes]:
             return
         # A buffered stream gives less than was asked for only at its end. A terminal has no other
         # sign of that: one more read would wait for a second Ctrl-D.
-        has_ended = isinstance(stream, BufferedReader) and len(data) < BLOCK_SIZE
+        has_ended = isinstance(stream, BufferedReader) and len(data) < size
         if first:
             refuse_unreadable_text(data[:4096], f"'{visible(target_name(target), 200)}'")
             data = data.removeprefix(UTF8_MARK)
@@ -179,7 +180,7 @@ def decode(data: bytes) -> tuple[str, bool]:
 
 
 def line_blocks(target: Target, stream: BinaryIO) -> Iterator[Block]:
-    """Yield the lines of a text in blocks of about `BLOCK_SIZE`; CRLF ends a line as LF does.
+    """Yield the lines of a text in blocks of about `LINES_SIZE`; CRLF ends a line as LF does.
 
     A line longer than `MAX_RECORD` comes as a block of its own, cut. Raises as `raw_blocks`.
     """
@@ -187,7 +188,7 @@ def line_blocks(target: Target, stream: BinaryIO) -> Iterator[Block]:
     parts: list[bytes] = []  # of a line that has not ended yet
     length = 0
     cut = False
-    for data in raw_blocks(target, stream):
+    for data in raw_blocks(target, stream, LINES_SIZE):
         end = data.rfind(b"\n")
         if end < 0:
             length += len(data)

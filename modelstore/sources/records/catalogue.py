@@ -11,7 +11,7 @@ from modelstore.catalogue.tags import tags_from_json
 from modelstore.errors import SourceError
 from modelstore.found import Found, ModelFile, Place
 from modelstore.model import ARRAY_COLUMNS, MODEL_COLUMNS, Model
-from modelstore.sources.base import Rows
+from modelstore.sources.base import BATCH, Rows
 from modelstore.sources.records.foreign_file import log_notes, opened_source
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 KIND = "catalogue"
 
-_BATCH = 2000  # rows
 _MODELS = f"""SELECT {", ".join(f"m.{column}" for column in MODEL_COLUMNS)},
     EXISTS (SELECT 1 FROM model_files AS f WHERE f.model_id = m.id)
     OR EXISTS (SELECT 1 FROM model_places AS p WHERE p.model_id = m.id)
@@ -86,7 +85,7 @@ def models_of(db: Database, *, but: Sequence[str] = ()) -> Iterator[Item]:
             yield from _with_companions(db, _Row(row))
         else:
             rows.append(tuple(row))
-        if len(rows) >= _BATCH:
+        if len(rows) >= BATCH:
             yield Rows(rows)
             rows = []
     if rows:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from modelstore.errors import SourceError
 from modelstore.found import Skipped
 from modelstore.model import ARRAY_COLUMNS, INTEGER_COLUMNS, MODEL_COLUMNS
-from modelstore.sources.base import Rows
+from modelstore.sources.base import BATCH, Rows
 from modelstore.sources.records.fields import BadRecordError, column_of, read_array
 from modelstore.sources.records.reader import RecordReader
 from modelstore.sources.text_input import (
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from modelstore.sources.records.reader import Row
     from modelstore.sources.text_input import Block
 
-_BATCH = 4000  # rows
 _MAX_COLUMNS = 2000
 _MAX_CELL_LINES = 1000  # of a record in quotes: beyond, a quote was left open
 _MAX_REREAD = 100_000  # lines read again after such quotes, in one file
@@ -142,7 +141,7 @@ def _read(kind: str, target: Target, context: Context) -> Iterator[Item]:
                 yield Skipped(f"{name} line {lines.first}", _reason(error))
                 if _is_torn(error):
                     lines.again()
-            if len(rows) >= _BATCH:
+            if len(rows) >= BATCH:
                 count += len(rows)
                 yield Rows(rows)
                 rows = []

@@ -17,7 +17,7 @@ from modelstore.database.sqlite_text import from_sqlite_text
 from modelstore.errors import SourceError
 from modelstore.found import Found, Place
 from modelstore.model import MODEL_COLUMNS
-from modelstore.sources.base import Rows, fill_unknown
+from modelstore.sources.base import BATCH, Rows, fill_unknown
 from modelstore.sources.files.directory import read_file
 from modelstore.sources.records.foreign_file import log_notes, opened_source
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 KIND = "dashboard"
 
-_BATCH = 2000  # rows
 _PLACE_IN_HOME = ("nextjs-llama-async-proxy", "data", "llama-dashboard.db")
 
 
@@ -63,7 +62,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
                 yield found
             else:
                 rows.append(row)
-            if len(rows) >= _BATCH:
+            if len(rows) >= BATCH:
                 yield Rows(rows)
                 rows = []
         if rows:

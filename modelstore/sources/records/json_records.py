@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from modelstore.database.sqlite_text import to_sqlite_text
 from modelstore.errors import SourceError
 from modelstore.found import Skipped
-from modelstore.sources.base import Rows
+from modelstore.sources.base import BATCH, Rows
 from modelstore.sources.records.fields import BadRecordError
 from modelstore.sources.records.reader import RecordReader
 from modelstore.sources.text_input import (
@@ -212,9 +212,6 @@ class Document:
             yield record
 
 
-_BATCH = 4000  # rows
-
-
 def read_lines(target: Target, context: Context) -> Iterator[Item]:
     """Yield the models of JSON lines. A bad line is skipped and named by its number."""
     records = RecordReader("jsonl", context, base_directory(target))
@@ -307,7 +304,7 @@ def read_document(target: Target, context: Context) -> Iterator[Item]:
                     ) from None
                 yield Skipped(where, f"the rest is not JSON: {error}")
                 break
-            if len(rows) >= _BATCH:
+            if len(rows) >= BATCH:
                 yield Rows(rows)
                 rows = []
                 tell_read(context, target, stream, count)
