@@ -7,7 +7,7 @@ cost it 3 % of its start.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from modelstore.model import Model
@@ -60,8 +60,7 @@ class Found:
     place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """A machine of a fleet, as an import found it. `host` and `root` are outside text.
 
     `root` is the name of its replica, `position` the last transaction in it, and `changed_at` the
@@ -79,16 +78,14 @@ class Machine:
     hosts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """Something that could not become a model, and why. Both are outside text: not escaped."""
 
     what: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class KnownFile:
+class KnownFile(NamedTuple):
     """A file as the catalogue recorded it when it last read it."""
 
     size: int  # bytes

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelstore.catalogue.hub import CACHES, CachedModels
 from modelstore.catalogue.tags import tags_from_json, tags_json
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from modelstore.database.handle import Database
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The model of the catalogue that a staged one is."""
 
     id: str
@@ -125,8 +123,7 @@ def move(db: Database, item: Mapping[str, Any], match: Match) -> None:
     db.table("model_places").delete_where("model_id = :model AND locator IN (:copy, :path)", values)
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(NamedTuple):
     """Two rows of one model."""
 
     kept: str  # id; its tags and its creation stay
@@ -147,7 +144,7 @@ def join_models(opened: Writable, *, now: str) -> dict[str, str]:
         for join in find_joins(db):  # another process may have been quicker
             kept, dropped = (joined.get(key, key) for key in (join.kept, join.dropped))
             if kept != dropped:
-                _join(db, replace(join, kept=kept, dropped=dropped), now)
+                _join(db, join._replace(kept=kept, dropped=dropped), now)
                 joined = {old: kept if new == dropped else new for old, new in joined.items()}
                 joined[dropped] = kept
     return joined

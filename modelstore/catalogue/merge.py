@@ -20,9 +20,8 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from modelstore.catalogue.hub import CACHES, CachedModels
 from modelstore.catalogue.identity import Match, follows, free_id, match_staged, move
@@ -102,8 +101,7 @@ _FIXED = (*_KEY, "created_at", "updated_at")
 _VALUES = tuple(c for c in MODEL_COLUMNS if c not in (*_FIXED, "tags", "source"))
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(NamedTuple):
     """The result of a merge, in different models: added, updated (its row changed) or unchanged."""
 
     added: int

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelstore.catalogue.merge import attached_staging
 from modelstore.catalogue.schema import single_value
@@ -228,8 +228,7 @@ def _device_above(weights: str) -> int | None:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """The models of a root that are gone, by their ids."""
 
     missing: frozenset[str] = frozenset()  # newly marked so
@@ -270,8 +269,7 @@ def _record_root(
         table.upsert(row | {"status": "online", "imported_at": now}, pk=("host", "root"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Traces:
+class _Traces(NamedTuple):
     """The places and weights files of a model that may be gone."""
 
     unseen: list[str]  # places in this root that the import did not see
@@ -398,8 +396,7 @@ def count_known(db: Database, root: str, host: str | None) -> int:
     return int(single_value(db, _COUNT_KNOWN, _subtree(root, host)))
 
 
-@dataclass(frozen=True, slots=True)
-class Prune:
+class Prune(NamedTuple):
     """A prune that the caller may ask a person about."""
 
     root: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from modelstore.cli.completion.values import complete_kind, complete_source
 from modelstore.cli.options import (
@@ -162,8 +161,7 @@ def command(
     return _run(request, db, chosen_format(output_format, as_json))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class _Request(NamedTuple):
     """The options of one import."""
 
     sources: tuple[str, ...]
@@ -240,9 +238,9 @@ def _read(out: Output, request: _Request, choice: DatabaseChoice) -> ImportResul
         with _private_copy(out, choice, request.timeout) as copy:
             result = _import(out, request, copy, targets, context, shown=choice)
             show("comparing with the catalogue", 0)
-            return replace(result, changes=_differences(copy.path, result.changes or ()))
+            return result._replace(changes=_differences(copy.path, result.changes or ()))
     result = _import(out, request, choice, targets, context, shown=choice)
-    return replace(result, replica=_replicated(out, request, choice))
+    return result._replace(replica=_replicated(out, request, choice))
 
 
 def _replicated(out: Output, request: _Request, choice: DatabaseChoice) -> Replicated | None:
@@ -369,8 +367,7 @@ def _shown(source: str) -> str:
     return "stdin" if source == "-" else source
 
 
-@dataclass(frozen=True, slots=True)
-class _Listener:
+class _Listener(NamedTuple):
     """Writes what an import tells to stderr, and asks before a large prune."""
 
     out: Output

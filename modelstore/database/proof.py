@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from modelstore.database.fold import copy_whole, pauses
 from modelstore.database.handle import connect
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 Kind = Literal["main file alone", "checkpoint evidence"]
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(NamedTuple):
     """The evidence that rows are safe: they were `counted` in the main file alone, or folded.
 
     `counted` is None where there was no time to count. Then the evidence is that all our frames

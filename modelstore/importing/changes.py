@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from modelstore.catalogue.schema import single_value
 from modelstore.database.sqlite_text import from_sqlite_text
@@ -20,8 +19,7 @@ FEW = 20
 """An import that changes more models than this only counts them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelChange:
+class ModelChange(NamedTuple):
     """One model that an import changed."""
 
     kind: Kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.errors import ExitCode, ModelstoreError, worst
 
@@ -55,8 +55,7 @@ class Tally:
         self.unchanged += merged.unchanged
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportResult:
+class ImportResult(NamedTuple):
     """Everything that an import did."""
 
     database: str  # path, as given

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from io import BufferedReader, BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.errors import UsageError
 from modelstore.sources.base import Context, Target
@@ -19,8 +18,7 @@ API_KEY_VARIABLE = "MODELSTORE_API_KEY"
 _MAX_KEY = 8192  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """One target, and the kind of source that reads it."""
 
     target: Target

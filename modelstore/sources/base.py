@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from modelstore.found import Found, KnownFile, Machine, Naming, Place, Skipped
 from modelstore.progress import Progress, silent
@@ -31,15 +31,13 @@ class Unchanged:
 BATCH = 100  # rows: with the records that they are made of they fit a processor's cache
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """Many models at once: tuples in the order of ``MODEL_COLUMNS``, `tags` as JSON text."""
 
     rows: list[tuple[object, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A message for the user that is not a fault, such as a database with a log that was read."""
 
     text: str
@@ -48,8 +46,7 @@ class Note:
 Item = Found | Unchanged | Skipped | Rows | Note | Machine
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """The thing to read: a path, an address, or standard input (text ``-``, with its stream)."""
 
     text: str  # as the person wrote it

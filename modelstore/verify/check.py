@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelstore.database.sqlite import sqlite3
 from modelstore.database.sqlite_errors import is_busy, translate_sqlite_error
@@ -34,8 +34,7 @@ def _untold(text: str) -> None:
     del text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyOptions:
+class VerifyOptions(NamedTuple):
     """The options of a run. Durations are in seconds, sizes in bytes.
 
     `checks` are names; None means all but those that are only made on request. `watching` returns
@@ -58,8 +57,7 @@ class VerifyOptions:
     tell: Callable[[str], None] = _untold
 
 
-@dataclass(frozen=True, slots=True)
-class MainFile:
+class MainFile(NamedTuple):
     """The main file after the fold.
 
     `alone` sees the main file without its log, and `holder` sees both while it keeps the main file
@@ -133,8 +131,7 @@ def nothing(run: Run, *stage: object) -> Iterable[Finding]:
     return ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(NamedTuple):
     """A check: its name for programs, its title for people, and a function for each stage.
 
     The stages, in this order; a check has functions for those that it needs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database.handle import own_tree, quote_identifier
 from modelstore.database.sqlite import sqlite3
@@ -30,8 +30,7 @@ Wanted = frozenset[str] | None
 """Names of tables in lower case, as SQLite compares them; None for all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """The number of rows of a table, and a digest of them in the order of their keys."""
 
     rows: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.errors import UsageError
 from modelstore.text import human_bytes, visible
@@ -22,8 +21,7 @@ KEYS = ("id", "locator", "name")
 """The fields by which an expected model is found, the surest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowCount:
+class RowCount(NamedTuple):
     """The number of rows that a table must have; with `at_least`, it may have more."""
 
     table: str
@@ -31,8 +29,7 @@ class RowCount:
     at_least: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(NamedTuple):
     """All expectations. Each of `models` has fields with values, one of `KEYS` among them."""
 
     counts: tuple[RowCount, ...] = ()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database.files import unwritable
 from modelstore.database.filesystem import mount_of, mount_table, ownership_warning
@@ -105,8 +104,7 @@ def _may(status: os.stat_result, database: os.stat_result, rights: int) -> bool:
     return granted & rights == rights
 
 
-@dataclass(frozen=True, slots=True)
-class MountFacts:
+class MountFacts(NamedTuple):
     """The mount that a file lies on; `free` is in bytes. None is unknown."""
 
     type: str | None

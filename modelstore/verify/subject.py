@@ -7,8 +7,7 @@ Every file is closed again: no SQLite of this process may have the database open
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelstore.database.probe import Probe, probe
 from modelstore.errors import DamageError
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 _NAMES_KEPT = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(NamedTuple):
     """The raw files of a database. `given` is the path as it was given, `path` the real one.
 
     If the database was deleted while in use, `gone` says so and `probe` is None.

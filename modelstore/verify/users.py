@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelstore.database.holders import Holders, Role, look_at_holders
 
@@ -24,8 +24,7 @@ _SOURCE_ID = re.compile(rb"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d [0-9a-f]{40,64}")
 _known_versions: dict[tuple[int, int, int, int], str | None] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """A process that has a database open. `command` is outside text; `sqlite` None if unknown."""
 
     pid: int

@@ -187,14 +187,18 @@ def test_an_import_of_records_loads_no_reader_of_files(tmp_path: Path) -> None:
     lines.write_text('{"name": "a", "path": "/m/a.gguf"}\n')
     database = tmp_path / "models.db"
     names = loaded("import", lines, "--db", database, extra={}, directory=tmp_path)
-    names = {name for name in names if not name.startswith("dataclass:")}
+    classes = {name for name in names if name.startswith("dataclass:")}
+    assert len(classes) <= 15, classes  # each takes 0.3 to 0.9 ms to make
+    names -= classes
     assert top_levels(names) <= _DATABASE
     assert not {name for name in names if name.startswith("modelstore.sources.files")}
     assert not names & (_PUT_OFF | {"bz2", "lzma", "platform", "rich", "modelstore.wal.scan"})
 
 
-@pytest.mark.parametrize("command", ["checkpoint", "inspect-wal", "verify"])
-def test_a_look_at_an_empty_log_parses_no_table(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "most"), [("checkpoint", 8), ("inspect-wal", 30), ("verify", 35)]
+)
+def test_a_look_at_an_empty_log_parses_no_table(tmp_path: Path, command: str, most: int) -> None:
     database = tmp_path / "app.db"
     with closing(sqlite3.connect(database)) as conn:
         conn.execute("CREATE TABLE t (content BLOB)")
@@ -203,6 +207,5 @@ def test_a_look_at_an_empty_log_parses_no_table(tmp_path: Path, command: str) ->
     not_here.add("modelstore.sources.files.naming")
     not_here |= {f"modelstore.wal.{name}" for name in ("schema_columns", "defaults", "rows")}
     assert not names & not_here
-    # Every report is made of these: a dataclass takes four times as long to make.
-    shown = {"Cell", "Heading", "Grid", "Screen", "Report"}
-    assert not names & {f"dataclass:{name}" for name in shown}
+    classes = {name for name in names if name.startswith("dataclass:")}
+    assert len(classes) <= most, classes

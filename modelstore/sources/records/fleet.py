@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -75,7 +74,7 @@ def read(target: Target, context: Context) -> Iterator[Item]:
             continue
         owners.update(dict.fromkeys(hosts, member.name))
         read = _machine(fleet, member, now, is_read=True)
-        yield replace(read, hosts=hosts, position="" if taken else read.position)
+        yield read._replace(hosts=hosts, position="" if taken else read.position)
     for member in good:
         if before.get(member.name) == member.position:
             yield _machine(fleet, member, now, is_read=False)

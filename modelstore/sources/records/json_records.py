@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from dataclasses import dataclass
 from json.scanner import make_scanner
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from modelstore.database.sqlite_text import to_sqlite_text
 from modelstore.errors import SourceError
@@ -328,8 +327,7 @@ def _texts(target: Target, stream: BinaryIO) -> Iterator[tuple[str, bool]]:
     yield decoder.decode(b"", final=True), False
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(NamedTuple):
     KIND: str
     read: Callable[[Target, Context], Iterator[Item]]
 

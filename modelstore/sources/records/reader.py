@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelstore.catalogue.redact import is_secret_name, scrub
 from modelstore.database.sqlite_text import MAX_INTEGER, to_sqlite_text
@@ -51,8 +50,7 @@ _PLAIN_EXTRA = frozenset((str, int, bool))
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
+class _Shape(NamedTuple):
     """The recipe that turns records with the same keys and types into rows."""
 
     pick: Callable[[tuple[object, ...]], Row]  # from the derived values and then the record's

@@ -8,7 +8,7 @@ read, while a lock of ours keeps that file still.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from modelstore.database.evidence import HOT_JOURNAL
 from modelstore.database.sqlite import sqlite3
@@ -48,8 +48,7 @@ class Difference:
         return self.schema or bool(self.tables)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """The content that a reader of database and log saw, and the count of commits before that.
 
     The count is iChange of the wal-index. While a process is attached it changes with commits
