@@ -62,6 +62,8 @@ def read_schema(view: DatabaseView) -> Schema:
                 raise view.corrupt(f"page {leaf} has a row that is no part of a schema")
             if item.root > view.page_count:
                 raise view.corrupt(f"page {leaf} names page {item.root}, which is not there")
+            if item.sql and item.key in found:  # SQLite reads nothing of such a schema
+                raise view.corrupt(f"page {leaf} has a {item.type} that the schema has already")
             found[item.key] = item
     return found
 

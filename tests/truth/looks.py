@@ -312,7 +312,7 @@ def _value(told: object) -> object:
 def _is_unset(kind: str, facts: Facts) -> bool:
     """Tell if SQLite shows a default for what the header leaves open."""
     pages = (facts.main, facts.log.newest().get(1, facts.main))
-    return kind == "text_encoding" and not all(any(page[56:60]) for page in pages)
+    return kind == "text_encoding" and not all(page[59] & 3 for page in pages)
 
 
 # -- pages and sentences ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from contextlib import closing
+from itertools import chain, combinations
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,31 @@ def test_an_index_that_is_copied_in_part(tmp_path: Path, kind: str) -> None:
                 assert not report.is_known
     assert malformed
     assert sound
+
+
+def test_a_schema_that_is_copied_in_part(tmp_path: Path) -> None:
+    """It may name a table twice: SQLite then reads nothing of it."""
+    setup = "".join(f"CREATE TABLE t{i}({'x' * 60}{i});" for i in range(7))
+    database = Database(
+        tmp_path, setup, "DROP TABLE t0; DROP TABLE t1; DROP TABLE t2;", page_size=512
+    )
+    whole, log = Path(database.path).read_bytes(), Path(database.path + "-wal").read_bytes()
+    scan = scan_wal(database.path + "-wal")
+    unreadable = 0
+    for copied in chain.from_iterable(combinations(scan.latest().items(), r) for r in range(4)):
+        with open(database.path, "wb") as main:
+            main.write(whole)
+            for page, frame in copied:
+                main.seek((page - 1) * scan.page_size)
+                main.write(log[scan.offset(frame) :][: scan.page_size])
+        alone = sqlite3.connect(f"file:{database.path}?immutable=1", uri=True)
+        with closing(alone):
+            try:
+                alone.execute("SELECT name FROM sqlite_master").fetchall()
+            except sqlite3.DatabaseError:
+                unreadable += 1
+                assert not analyse_loss(database.path).main.readable, copied
+    assert unreadable
 
 
 def test_a_schema_that_is_copied_before_rows_without_rowids(tmp_path: Path) -> None:
