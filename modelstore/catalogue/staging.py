@@ -21,7 +21,7 @@ from modelstore.later import put_off
 from modelstore.model import MODEL_COLUMNS, Model, column_definition
 from modelstore.text import visible
 
-with put_off({"shutil": ()}):  # for trees of files
+with put_off({"shutil": ("rmtree",)}):  # for trees of files
     import tempfile
 
 if TYPE_CHECKING:
