@@ -145,7 +145,7 @@ def why_failed(log: LiveLog, error: sqlite3.Error) -> str:
 def interrupted_fold(totals: FoldTotals, *, wrote: bool) -> Checkpoint:
     """Return the result after Ctrl-C; sync the log, so that our commits outlive a power cut."""
     result = totals.result("truncate", time.monotonic())
-    result = result._replace(busy=True, in_main_file=False, reason="interrupted while folding")
+    result = result._replace(in_main_file=False, reason="interrupted while folding")
     return add_blockers_and_sync(totals.log, result, wrote=wrote)
 
 
