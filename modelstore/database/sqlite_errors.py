@@ -94,7 +94,8 @@ def translate_sqlite_error(
     if code in {SQLITE_CORRUPT, _NOTADB}:
         return DamageError(
             f"{name} is damaged: {said}",
-            hint="look first: `modelstore verify`; keep its -wal, and a copy of both",
+            hint="keep its -wal, and a copy of both; "
+            f"`modelstore recover {name} --into NEW.db` writes what is left to a new file",
         )
     hints = {
         SQLITE_FULL: "free some space, then try again; what was committed before is kept",

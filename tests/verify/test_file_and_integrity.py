@@ -64,7 +64,9 @@ def test_a_file_that_lost_its_end(tmp_path: Path) -> None:
     found = examine(path)
     assert "3 pages are cut off" in the(found, "file.truncated").measured
     assert the(found, "file.truncated").severity == "fail"
-    assert "file.unreadable" in codes(found, "fail")
+    unreadable = the(found, "file.unreadable")
+    assert unreadable.severity == "fail"
+    assert f"`modelstore recover {path} " in str(unreadable.advice)
 
 
 def test_bytes_behind_the_last_page_are_not_sqlites(tmp_path: Path) -> None:
